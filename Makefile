@@ -1,0 +1,60 @@
+# Every target sets up what it needs. Only Python (3.10+), pip, make and gcc are presumed.
+PYTHON ?= python3
+VENV := .venv
+OLDEST := .venv-oldest
+SDIST := build/sdist-check
+PY := $(VENV)/bin/python
+PYTEST_ARGS ?=
+SOURCES := pyproject.toml setup.py MANIFEST.in $(wildcard deepq/*.pyx deepq/*.pxd deepq/*.h)
+
+.PHONY: help setup demo test lint types bench-smoke test-oldest sdist-check clean
+.DELETE_ON_ERROR:
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 16
+
+setup: $(VENV)/.stamp  ## make .venv with deepq, editable, and the development tools
+
+demo: $(VENV)/.stamp  ## compare PQ, OPQ and DeepQuantIndex on the small set; writes demo.png
+	$(PY) examples/demo.py
+
+test: $(VENV)/.stamp  ## run the tests (PYTEST_ARGS="-k scan" and the like)
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.stamp  ## ruff: rules and format
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: $(VENV)/.stamp  ## mypy --strict
+	$(PY) -m mypy
+
+bench-smoke: $(VENV)/.stamp  ## run every benchmark on a tiny input; records nothing
+	set -e; for script in benchmarks/bench_*.py; do \
+		[ -e "$$script" ] || continue; \
+		echo "== $$script --smoke"; $(PY) "$$script" --smoke; \
+	done
+
+test-oldest: $(OLDEST)/.stamp  ## run the tests with the oldest NumPy and faiss-cpu of the range
+	$(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)
+
+sdist-check: $(VENV)/.stamp  ## build an sdist, install it in a fresh environment, search with it
+	rm -rf $(SDIST)
+	$(PY) -m build --sdist --outdir $(SDIST) .
+	$(PYTHON) -m venv $(SDIST)/venv
+	$(SDIST)/venv/bin/python -m pip install --quiet -c constraints-dev.txt $(SDIST)/deepq-*.tar.gz
+	cd $(SDIST) && venv/bin/python -I ../../tests/smoke_installed.py
+
+clean:  ## remove everything that was built, environments included
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f deepq/*.so deepq/*.c
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.stamp: constraints-dev.txt $(SOURCES)
+	[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet -c constraints-dev.txt -e '.[dev]'
+	touch $@
+
+$(OLDEST)/.stamp: constraints-oldest.txt $(SOURCES)
+	[ -x $(OLDEST)/bin/python ] || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet -c constraints-oldest.txt -e '.[test]'
+	touch $@

@@ -1,0 +1,53 @@
+"""Learned vector quantization behind the interface of ``faiss.IndexPQ``.
+
+Public names are imported when they are first used, so that ``import deepq`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deepq import datasets, encoders, metrics, quantizers
+    from deepq.index import DeepQuantIndex
+    from deepq.interop import from_faiss
+    from deepq.io import read_index, write_index
+    from deepq.trainer import TrainConfig
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "DeepQuantIndex",
+    "TrainConfig",
+    "datasets",
+    "encoders",
+    "from_faiss",
+    "metrics",
+    "quantizers",
+    "read_index",
+    "write_index",
+]
+
+_HOME = {
+    "DeepQuantIndex": "index",
+    "TrainConfig": "trainer",
+    "from_faiss": "interop",
+    "read_index": "io",
+    "write_index": "io",
+}
+_MODULES = frozenset(__all__) - frozenset(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

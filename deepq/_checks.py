@@ -1,0 +1,137 @@
+"""Every refusal of the library, and the checks of arguments that raise them.
+
+Each exception is the natural Python type and also the type that faiss raises for the same
+mistake, so that code written for faiss still catches it.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+# More results than this are refused when the index does not hold them: they would be padding.
+_MOST_PADDED_RESULTS = 1 << 28
+
+
+class DimensionError(ValueError, AssertionError):
+    """An array has the wrong shape, or a count is not positive."""
+
+
+class InputError(ValueError, RuntimeError):
+    """An argument has the right kind but an unusable value."""
+
+
+class KindError(TypeError, AttributeError):
+    """An argument is of the wrong kind."""
+
+
+class StateError(RuntimeError):
+    """The object is in the wrong state for the call, for example not trained."""
+
+
+class FormatError(ValueError, RuntimeError):
+    """A file is not a whole, undamaged index of a known version."""
+
+
+def as_vectors(x: Any, d: int, name: str = "x", *, finite: bool = False) -> Floats:
+    """Rows of ``d`` numbers as C-contiguous float32; a copy only where one is needed.
+
+    Raises
+    ------
+    KindError
+        If `x` is no array, or of a dtype that does not stand for real numbers.
+    DimensionError
+        If the shape is not (n, d).
+    InputError
+        If `finite` is asked for and there is a NaN or infinity, in float32.
+    """
+    if isinstance(x, np.ma.MaskedArray):
+        raise KindError(f"expected {name} to be a plain array, got a masked one: fill it first")
+    if not isinstance(x, np.ndarray):
+        raise KindError(f"expected {name} to be an array of shape (n, {d}), got {type(x).__name__}")
+    if x.ndim != 2 or x.shape[1] != d:
+        raise DimensionError(f"expected {name} of shape (n, {d}), got {x.shape}")
+    if x.dtype.kind not in "fiub":
+        raise KindError(f"expected {name} of real numbers, got dtype {x.dtype}")
+    with np.errstate(over="ignore"):
+        rows: Floats = np.ascontiguousarray(np.asarray(x), dtype=np.float32)
+    if finite and not np.isfinite(rows).all():
+        bad = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+        raise InputError(f"expected finite numbers in {name}, got NaN or infinity in row {bad}")
+    return rows
+
+
+def as_integer(value: Any, name: str) -> int:
+    """Return a Python int. Raises KindError (TypeError, AttributeError) for anything else."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise KindError(f"expected {name} to be an integer, got {type(value).__name__}") from None
+
+
+def as_size(value: Any, name: str) -> int:
+    """Return a positive int, a size to build with. Raises InputError below 1."""
+    size = as_integer(value, name)
+    if size < 1:
+        raise InputError(f"expected {name} of at least 1, got {size}")
+    return size
+
+
+def as_k(k: Any, n: int, ntotal: int) -> int:
+    """Check how many results to return for each of ``n`` queries.
+
+    Raises DimensionError below 1, InputError for far more results than there are vectors.
+    """
+    k = as_integer(k, "k")
+    if k < 1:
+        raise DimensionError(f"expected k of at least 1, got {k}")
+    if k > ntotal and k * max(n, 1) > _MOST_PADDED_RESULTS:
+        raise InputError(f"expected k of at most ntotal = {ntotal} for {n} queries, got {k}")
+    return k
+
+
+def as_output(out: Any, shape: tuple[int, ...], dtype: Any, name: str) -> NDArray[Any]:
+    """Return the array that results go to: `out` if it fits, or a new one."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if not isinstance(out, np.ndarray):
+        raise KindError(f"expected {name} to be an array, got {type(out).__name__}")
+    if out.shape != shape:
+        raise DimensionError(f"expected {name} of shape {shape}, got {out.shape}")
+    if out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
+        raise KindError(f"expected {name} to be C-contiguous, writeable {np.dtype(dtype)}, got {out.dtype}")
+    return out
+
+
+def as_codes(codes: Any, code_size: int) -> NDArray[np.uint8]:
+    """Packed codes, (n, code_size) uint8, C-contiguous."""
+    if not isinstance(codes, np.ndarray):
+        raise KindError(f"expected codes to be a uint8 array, got {type(codes).__name__}")
+    if codes.ndim != 2 or codes.shape[1] != code_size:
+        raise DimensionError(f"expected codes of shape (n, {code_size}), got {codes.shape}")
+    if codes.dtype != np.uint8:
+        raise KindError(f"expected codes of dtype uint8, got {codes.dtype}")
+    return np.ascontiguousarray(codes)
+
+
+def as_ids(ids: Any, ntotal: int, name: str = "ids") -> NDArray[np.int64]:
+    """Positions of stored vectors, (n,) int64, each from 0 to ntotal - 1."""
+    ids = np.asarray(ids)
+    if ids.ndim != 1:
+        raise DimensionError(f"expected {name} of shape (n,), got {ids.shape}")
+    if ids.dtype.kind not in "iu" and ids.size:
+        raise KindError(f"expected {name} to be integers, got dtype {ids.dtype}")
+    if ids.size and not (0 <= int(ids.min()) and int(ids.max()) < ntotal):
+        raise InputError(f"expected {name} from 0 to {ntotal - 1}, got {ids.min()} to {ids.max()}")
+    return np.ascontiguousarray(ids, dtype=np.int64)
+
+
+def require_float32(numeric_type: int) -> None:
+    """Refuse faiss's numeric types other than Float32 (0), as IndexPQ does."""
+    if numeric_type != 0:
+        raise InputError(f"expected numeric_type faiss.Float32 (0), got {numeric_type}")

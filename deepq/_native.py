@@ -1,0 +1,191 @@
+"""The faiss object under an index: builds it, reads it and writes it.
+
+It is an ``IndexPreTransform(chain, IndexPQ)``: the chain holds the encoder, the IndexPQ holds the
+codebooks and codes, once. All knowledge of faiss's C++ objects and their SWIG wrappers is here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from deepq._checks import InputError, KindError
+from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize, Rotation
+
+# Kept at import: a program may put DeepQuantIndex in its place.
+IndexPQ = faiss.IndexPQ
+IndexPreTransform = faiss.IndexPreTransform
+
+
+class Native:
+    """A chain of transforms before a product-quantizer index, all of it owned by `chain`.
+
+    Attributes
+    ----------
+    chain : faiss.IndexPreTransform
+        Owns the C++ objects.
+    pq_index : faiss.IndexPQ
+        The index inside; valid as long as `chain` is.
+    """
+
+    def __init__(self, chain: Any) -> None:
+        self.chain = chain
+        self.pq_index = faiss.downcast_index(chain.index)
+
+    @classmethod
+    def build(cls, encoder: Encoder, M: int, nbits: int, metric: int) -> Native:
+        """Make an empty, untrained object for an encoder. Raises InputError where faiss refuses."""
+        transforms = [_transform(member, M) for member in _members(encoder)]
+        try:
+            pq_index = IndexPQ(encoder.d_out, M, nbits, metric)
+        except RuntimeError as error:
+            raise InputError(str(error)) from error
+        chain = IndexPreTransform(pq_index)
+        pq_index.this.disown()
+        for transform in reversed(transforms):
+            chain.prepend_transform(transform)
+            transform.this.disown()
+        chain.own_fields = True
+        chain.is_trained = False
+        if hasattr(chain, "referenced_objects"):
+            chain.referenced_objects = []
+        return cls(chain)
+
+    # ---- encoder ----------------------------------------------------------------------------
+
+    @property
+    def transforms(self) -> list[Any]:
+        """The transforms of the chain, as the classes they are."""
+        chain = self.chain.chain
+        return [faiss.downcast_VectorTransform(chain.at(i)) for i in range(chain.size())]
+
+    def write_encoder(self, encoder: Encoder) -> None:
+        """Copy a fitted encoder's numbers into the chain that was built for it."""
+        for transform, member in zip(self.transforms, _members(encoder), strict=True):
+            if isinstance(member, Affine):
+                _write_affine(transform, member)
+
+    def read_encoder(self) -> Encoder:
+        """Make the encoder that the chain holds. Raises KindError for an unknown transform."""
+        members = [_encoder(transform) for transform in self.transforms]
+        if not members:
+            return Identity(self.chain.d)
+        return members[0] if len(members) == 1 else Chain(members)
+
+    # ---- codebooks and codes ----------------------------------------------------------------
+
+    @property
+    def codebooks(self) -> NDArray[np.float32]:
+        """View (M, ksub, dsub) of the centroids; it keeps the object alive."""
+        pq = self.pq_index.pq
+        view = np.asarray(_Memory(self, pq.centroids.data(), (pq.M, pq.ksub, pq.dsub), "<f4"))
+        return view
+
+    @property
+    def codes(self) -> NDArray[np.uint8]:
+        """View (ntotal, code_size) of the codes. They move when rows are added: hold a lock."""
+        index = self.pq_index
+        shape = (index.ntotal, index.code_size)
+        if not index.ntotal:
+            return np.empty(shape, np.uint8)
+        view = np.asarray(_Memory(self, index.codes.data(), shape, "|u1"))
+        return view
+
+    def append(self, codes: NDArray[np.uint8]) -> None:
+        """Add packed codes (n, code_size)."""
+        if len(codes):
+            self.pq_index.add_sa_codes(codes)
+        self.chain.ntotal = self.pq_index.ntotal
+
+    def set_trained(self) -> None:
+        """Declare encoder and codebooks complete."""
+        self.pq_index.is_trained = True
+        self.chain.is_trained = True
+
+    def fingerprint(self) -> tuple[Any, ...]:
+        """Everything that gives codes their meaning; equal fingerprints, equal meaning."""
+        pq = self.pq_index.pq
+        parts = [_numbers(_encoder(transform)) for transform in self.transforms]
+        return (self.chain.metric_type, pq.M, pq.nbits, self.codebooks.tobytes(), *parts)
+
+    def optimize_polysemous(self, z: NDArray[np.float32]) -> None:
+        """Reorder the codewords so that Hamming distances of codes follow distances."""
+        index = self.pq_index
+        index.polysemous_training.optimize_pq_for_hamming(index.pq, len(z), faiss.swig_ptr(z))
+
+    def prepare_symmetric(self) -> None:
+        """Fill the (M, ksub, ksub) tables of symmetric search, if they are not."""
+        pq = self.pq_index.pq
+        if pq.sdc_table.size() != pq.M * pq.ksub * pq.ksub:
+            pq.compute_sdc_table()
+
+
+class _Memory:
+    """Numbers inside a C++ object, for np.asarray; holds a reference to the object's owner."""
+
+    def __init__(self, owner: Native, pointer: Any, shape: tuple[int, ...], dtype: str) -> None:
+        self.owner = owner.chain
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": tuple(map(int, shape)),
+            "typestr": dtype,
+            "data": (int(pointer), False),
+        }
+
+
+def _members(encoder: Encoder) -> list[Encoder]:
+    """Return the encoders that need a transform each, in order."""
+    if isinstance(encoder, Chain):
+        return [inner for member in encoder.members for inner in _members(member)]
+    return [] if isinstance(encoder, Identity) else [encoder]
+
+
+def _transform(encoder: Encoder, M: int) -> Any:
+    """Make the faiss transform for one encoder."""
+    if isinstance(encoder, Rotation):
+        # Where C++ code trains (a composite's train), faiss's own OPQ runs, from the identity.
+        opq = faiss.OPQMatrix(encoder.d_in, M)
+        faiss.copy_array_to_vector(np.eye(encoder.d_in, dtype=np.float32).ravel(), opq.A)
+        return opq
+    if isinstance(encoder, Affine):
+        linear = faiss.LinearTransform(encoder.d_in, encoder.d_out, encoder.b is not None)
+        _write_affine(linear, encoder)
+        return linear
+    if isinstance(encoder, Normalize):
+        return faiss.NormalizationTransform(encoder.d_in, 2.0)
+    raise KindError(
+        "expected an encoder made of Identity, Affine, Rotation, Normalize and Chain, "
+        f"got {type(encoder).__name__}"
+    )
+
+
+def _write_affine(transform: Any, encoder: Affine) -> None:
+    if not encoder.is_fitted:
+        return
+    faiss.copy_array_to_vector(encoder.A.ravel(), transform.A)
+    if encoder.b is not None:
+        faiss.copy_array_to_vector(encoder.b, transform.b)
+    transform.set_is_orthonormal()
+    transform.is_trained = True
+
+
+def _numbers(encoder: Encoder) -> tuple[Any, ...]:
+    if not isinstance(encoder, Affine):
+        return (type(encoder).__name__,)
+    return (encoder.A.shape, encoder.A.tobytes(), None if encoder.b is None else encoder.b.tobytes())
+
+
+def _encoder(transform: Any) -> Encoder:
+    """Make the encoder that does what one faiss transform does."""
+    if isinstance(transform, faiss.LinearTransform):
+        A = faiss.vector_to_array(transform.A).reshape(transform.d_out, transform.d_in)
+        b = faiss.vector_to_array(transform.b) if transform.have_bias else None
+        return Affine(A, b)
+    if isinstance(transform, faiss.CenteringTransform):
+        return Affine(np.eye(transform.d_in), -faiss.vector_to_array(transform.mean))
+    if isinstance(transform, faiss.NormalizationTransform) and transform.norm == 2.0:
+        return Normalize(transform.d_in)
+    raise KindError(f"expected linear, centring or L2-normalising transforms, got {type(transform).__name__}")

@@ -1,0 +1,311 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Scans of product-quantizer codes, nearest codewords, cell sums: the compiled part of deepq.
+
+Shapes and dtypes are checked by the typed arguments; that they fit together, and that values are
+finite, is the caller's duty. Long work runs without the GIL and can be interrupted between blocks.
+"""
+import os
+
+import numpy as np
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t
+from libc.stdlib cimport free, malloc
+
+from deepq import _threads
+
+cdef extern from "_scan_kernels.h" nogil:
+    enum: SIMD_PORTABLE
+    enum: SIMD_AVX2
+    enum: SIMD_AVX512
+    enum: MAX_LANES
+
+    ctypedef struct scan_job:
+        const uint8_t *codes
+        int64_t n
+        int bytes
+        int width
+        const float *queries
+        const float *codebooks
+        const float *luts
+        int M
+        int ksub
+        int dsub
+        int fields
+        int inner_product
+        int64_t k
+        float *D
+        int64_t *I
+
+    ctypedef struct scan_scratch:
+        pass
+
+    ctypedef void (*scan_block_fn)(const scan_job *, int64_t, int, const scan_scratch *)
+
+    int simd_supported()
+    int scratch_new(scan_scratch *, const scan_job *, int lanes)
+    void scratch_free(scan_scratch *)
+    int next_block(int simd, int64_t left, scan_block_fn *kernel)
+    void scan_one(const scan_job *, int64_t q, const scan_scratch *)
+    void score_all(const scan_job *, int64_t q, const scan_scratch *, float *scores)
+
+cdef extern from "_assign_kernels.h" nogil:
+    enum: ASSIGN_PAD
+    ctypedef void (*assign_rows_fn)(const float *, int64_t, int64_t, const float *, int, int, int32_t *)
+    assign_rows_fn assign_kernel(int simd)
+
+ctypedef fused word_t:
+    uint8_t
+    uint16_t
+
+_LEVELS = {"portable": SIMD_PORTABLE, "avx2": SIMD_AVX2, "avx512": SIMD_AVX512}
+cdef int _simd = simd_supported()
+
+
+def simd_levels():
+    """Names of the instruction sets that this processor can run, the fastest last."""
+    return [name for name, level in _LEVELS.items() if level <= simd_supported()]
+
+
+def simd():
+    """Name of the instruction set in use."""
+    return next(name for name, level in _LEVELS.items() if level == _simd)
+
+
+def set_simd(name):
+    """Use the instruction set of this name from now on (the environment's DEEPQ_SIMD at import)."""
+    global _simd
+    if name not in simd_levels():
+        raise ValueError(f"expected an instruction set out of {simd_levels()}, got {name!r}")
+    _simd = _LEVELS[name]
+
+
+if os.environ.get("DEEPQ_SIMD"):
+    set_simd(os.environ["DEEPQ_SIMD"])
+
+
+# ---- scanning ------------------------------------------------------------------------------------
+
+# Above these a heap or its sample no longer pays: score all codes and sort.
+DEF RANKED_K = 4096
+DEF RANKED_FRACTION = 8
+
+
+cdef class _Scan:
+    """One search: the job, and the stock of queries its threads take blocks from."""
+
+    cdef scan_job job
+    cdef int64_t nq, next, share
+    cdef bint ranked
+    cdef tuple owners
+    cdef object D, I
+
+    def __cinit__(self, const uint8_t[:, ::1] codes, int M, int nbits, const float[:, ::1] queries,
+                  const float[:, :, ::1] codebooks, const float[:, :, ::1] luts, bint inner_product,
+                  float[:, ::1] D, int64_t[:, ::1] I, int num_threads):
+        cdef scan_job *job = &self.job
+        job.n, job.M, job.ksub, job.fields = codes.shape[0], M, 1 << nbits, 1
+        if 8 % nbits == 0:
+            job.bytes, job.width, job.fields = codes.shape[1], 256, 8 // nbits
+        else:
+            codes = unpack(codes, M, nbits)
+            job.bytes, job.width = M, job.ksub
+        self.owners = (codes, queries, codebooks, luts, D, I)
+        self.D, self.I = np.asarray(D), np.asarray(I)
+        self.nq, job.k = D.shape[0], D.shape[1]
+        job.inner_product = inner_product
+        job.codes = &codes[0, 0] if job.n else NULL
+        if luts is not None:
+            job.luts = &luts[0, 0, 0]
+        else:
+            job.queries, job.codebooks, job.dsub = &queries[0, 0], &codebooks[0, 0, 0], codebooks.shape[2]
+        job.D, job.I = &D[0, 0], &I[0, 0]
+        self.ranked = job.k > RANKED_K or job.k * RANKED_FRACTION > job.n
+        self.share = (self.nq + num_threads - 1) // num_threads
+
+    def work(self):
+        """Search queries until none is left."""
+        cdef scan_scratch scratch
+        cdef scan_block_fn kernel
+        cdef int64_t first
+        cdef int count
+        if scratch_new(&scratch, &self.job, 1 if self.ranked else MAX_LANES):
+            raise MemoryError("no memory for the look-up tables of a search")
+        try:
+            while self.next < self.nq:
+                first = self.next
+                if self.ranked:
+                    self.next += 1
+                    self.rank_all(first, &scratch)
+                else:
+                    count = next_block(_simd, min(self.nq - first, self.share), &kernel)
+                    self.next += count
+                    with nogil:
+                        if kernel == NULL:
+                            scan_one(&self.job, first, &scratch)
+                        else:
+                            kernel(&self.job, first, count, &scratch)
+                PyErr_CheckSignals()
+        except BaseException:
+            self.next = self.nq
+            raise
+        finally:
+            scratch_free(&scratch)
+
+    cdef rank_all(self, int64_t q, scan_scratch *scratch):
+        """Fill row q by sorting the scores of all codes."""
+        scores = np.empty(self.job.n, np.float32)
+        cdef float[::1] view = scores
+        if self.job.n:
+            with nogil:
+                score_all(&self.job, q, scratch, &view[0])
+        order = np.argsort(scores, kind="stable")[:self.job.k]
+        best = scores[order]
+        found = int(np.count_nonzero(best < np.finfo(np.float32).max))
+        sign = -1 if self.job.inner_product else 1
+        self.D[q, :found] = sign * best[:found]
+        self.I[q, :found] = order[:found]
+        self.D[q, found:] = sign * np.finfo(np.float32).max
+        self.I[q, found:] = -1
+
+
+def search(const uint8_t[:, ::1] codes, int M, int nbits, float[:, ::1] D, int64_t[:, ::1] I, *,
+           const float[:, ::1] queries=None, const float[:, :, ::1] codebooks=None,
+           const float[:, :, ::1] luts=None, bint inner_product=False, int num_threads=1):
+    """Fill D and I with the k best codes of every query, ordered by (better score, ascending id).
+
+    Parameters
+    ----------
+    codes : (n, code_size) uint8, packed; nbits at most 8
+    D, I : (nq, k) float32 and int64, filled; -1 and +-FLT_MAX where there is no k-th code
+    queries, codebooks : (nq, M * dsub) and (M, ksub, dsub) float32, finite; the tables are squared
+        L2 distances, or inner products
+    luts : (nq, M, ksub) float32 instead of both: any additive tables
+    inner_product : larger is better
+    num_threads : threads to share the queries
+    """
+    if D.shape[0] == 0 or D.shape[1] == 0:
+        return
+    scan = _Scan(codes, M, nbits, queries, codebooks, luts, inner_product, D, I, num_threads)
+    _threads.run(scan.work, min(num_threads, D.shape[0]))
+
+
+def unpack(const uint8_t[:, ::1] codes, int M, int nbits):
+    """Words (n, M) uint8 of packed codes (n, code_size) uint8 of at most 8 bits."""
+    cdef int64_t n = codes.shape[0], i
+    cdef int m, bit, value, mask = (1 << nbits) - 1
+    words = np.empty((n, M), np.uint8)
+    cdef uint8_t[:, ::1] out = words
+    with nogil:
+        for i in range(n):
+            for m in range(M):
+                bit = m * nbits
+                value = codes[i, bit >> 3] >> (bit & 7)
+                if (bit & 7) + nbits > 8:
+                    value |= codes[i, (bit >> 3) + 1] << (8 - (bit & 7))
+                out[i, m] = <uint8_t>(value & mask)
+    return words
+
+
+# ---- encoding and training -----------------------------------------------------------------------
+
+DEF ROWS_AT_ONCE = 256
+
+
+cdef class _Assignment:
+    """One assignment of rows to codewords, and the stock of rows its threads take blocks from."""
+
+    cdef const float[:, ::1] z
+    cdef float[:, :, ::1] transposed
+    cdef object words
+    cdef int64_t next
+
+    def __cinit__(self, const float[:, ::1] z, codebooks, words):
+        M, ksub, dsub = codebooks.shape
+        padded = -(-ksub // ASSIGN_PAD) * ASSIGN_PAD
+        memory = np.empty(M * dsub * padded + 16, np.float32)
+        skip = -memory.ctypes.data % 64 // 4  # whole cache lines for the kernel
+        transposed = memory[skip:skip + M * dsub * padded].reshape(M, dsub, padded)
+        transposed[:, :, ksub:] = np.finfo(np.float32).max
+        transposed[:, :, :ksub] = codebooks.transpose(0, 2, 1)
+        self.z, self.transposed, self.words = z, transposed, words
+
+    def work(self):
+        """Assign rows until none is left."""
+        if self.words.dtype == np.uint8:
+            self._work[uint8_t](self.words)
+        else:
+            self._work[uint16_t](self.words)
+
+    cdef _work(self, word_t[:, ::1] words):
+        cdef int64_t n = self.z.shape[0], d = self.z.shape[1], first, count, i
+        cdef int M = self.transposed.shape[0], dsub = self.transposed.shape[1], m
+        cdef int padded = self.transposed.shape[2]
+        cdef int32_t best[ROWS_AT_ONCE]
+        cdef assign_rows_fn kernel = assign_kernel(_simd)
+        while self.next < n:
+            first = self.next
+            count = min(<int64_t>ROWS_AT_ONCE, n - first)
+            self.next += count
+            with nogil:
+                for m in range(M):
+                    kernel(&self.z[first, m * dsub], count, d, &self.transposed[m, 0, 0], dsub, padded, best)
+                    for i in range(count):
+                        words[first + i, m] = <word_t>best[i]
+            PyErr_CheckSignals()
+
+
+def assign(z, codebooks, *, int num_threads=1):
+    """Words (n, M) of the nearest codewords (squared L2), ties to the lower index.
+
+    Parameters
+    ----------
+    z : (n, M * dsub) float32, finite
+    codebooks : (M, ksub, dsub) float32, finite
+    num_threads : threads to share the rows
+
+    Returns
+    -------
+    words : (n, M), uint8 for at most 256 codewords, else uint16
+    """
+    words = np.empty((len(z), len(codebooks)), np.uint8 if codebooks.shape[1] <= 256 else np.uint16)
+    if len(z):
+        work = _Assignment(z, codebooks, words).work
+        _threads.run(work, min(num_threads, 1 + len(z) // (4 * ROWS_AT_ONCE)))
+    return words
+
+
+cdef _accumulate(const float[:, ::1] z, const word_t[:, ::1] words, double[:, :, ::1] sums, int64_t[:, ::1] counts):
+    cdef int64_t i
+    cdef int m, t, M = sums.shape[0], dsub = sums.shape[2]
+    cdef word_t word
+    with nogil:
+        for i in range(z.shape[0]):
+            for m in range(M):
+                word = words[i, m]
+                counts[m, word] += 1
+                for t in range(dsub):
+                    sums[m, word, t] += z[i, m * dsub + t]
+
+
+def accumulate(z, words, int ksub):
+    """Sums and sizes of the cells that words make.
+
+    Parameters
+    ----------
+    z : (n, M * dsub) float32
+    words : (n, M) uint8 or uint16, below ksub
+
+    Returns
+    -------
+    sums : (M, ksub, dsub) float64
+    counts : (M, ksub) int64
+    """
+    M = words.shape[1]
+    sums = np.zeros((M, ksub, z.shape[1] // M))
+    counts = np.zeros((M, ksub), np.int64)
+    if words.dtype == np.uint8:
+        _accumulate[uint8_t](z, words, sums, counts)
+    else:
+        _accumulate[uint16_t](z, words, sums, counts)
+    return sums, counts

@@ -1,0 +1,293 @@
+/* A scan of all codes for up to LANES queries at once; included once per instruction set.
+ *
+ * The tables of the block lie lane by lane, (bytes, width, LANES), so that one load brings the
+ * entries of all its queries. Beside the float tables stand their 8-bit lower bounds: every entry
+ * less its table's minimum, scaled so that 252 is the distance from the sum of minima to a score
+ * that k codes are known to reach, and rounded down. A saturating sum of bounds above a query's
+ * limit therefore proves the code useless; the others ("survivors", about one in a thousand) are
+ * scored exactly from the float tables. Pruning never changes a result.
+ *
+ * Defined by the includer: LANES, FLOAT_BYTES (of a float register), NAME(x), and either PORTABLE or
+ * MINIMUM (of floats, b where a is NaN), BYTES (a register of LANES bytes), ADD_SATURATED and
+ * AT_MOST (a mask of the lanes with a <= b).
+ */
+
+typedef float NAME(floats) __attribute__((vector_size(FLOAT_BYTES), may_alias));
+#define FLOATS NAME(floats)
+#define PARTS ((int)(LANES * sizeof(float) / FLOAT_BYTES)) /* registers that hold one float a lane */
+
+#ifdef PORTABLE
+typedef int32_t NAME(ints) __attribute__((vector_size(FLOAT_BYTES), may_alias));
+typedef uint8_t NAME(bytes) __attribute__((vector_size(LANES), may_alias));
+#define BYTES NAME(bytes)
+static inline BYTES NAME(add_saturated)(BYTES a, BYTES b) {
+    BYTES sum = a + b;
+    return sum | (BYTES)(sum < a);
+}
+static inline uint64_t NAME(at_most)(BYTES a, BYTES b) {
+    union { BYTES v; uint64_t half[2]; uint8_t lane[LANES]; } le = {(BYTES)(a <= b)};
+    if (!(le.half[0] | le.half[1])) return 0;
+    uint64_t mask = 0;
+    for (int q = 0; q < LANES; q++) mask |= (uint64_t)(le.lane[q] & 1) << q;
+    return mask;
+}
+static inline FLOATS NAME(minimum)(FLOATS a, FLOATS b) {
+    NAME(ints) less = (NAME(ints))(a < b);
+    return (FLOATS)((less & (NAME(ints))a) | (~less & (NAME(ints))b));
+}
+#define MINIMUM NAME(minimum)
+#define ADD_SATURATED NAME(add_saturated)
+#define AT_MOST NAME(at_most)
+#endif
+
+/* (M, ksub, LANES) partial scores of queries first .. first + count; idle lanes repeat the last. */
+static void NAME(fill_fields)(const scan_job *job, int64_t first, int count, float *queries, float *out) {
+    int64_t entries = (int64_t)job->M * job->ksub;
+    if (job->luts) {
+        for (int q = 0; q < LANES; q++) {
+            const float *lut = job->luts + (first + (q < count ? q : count - 1)) * entries;
+            for (int64_t e = 0; e < entries; e++) out[e * LANES + q] = job->inner_product ? -lut[e] : lut[e];
+        }
+        return;
+    }
+    int64_t d = (int64_t)job->M * job->dsub;
+    for (int q = 0; q < LANES; q++) {
+        const float *x = job->queries + (first + (q < count ? q : count - 1)) * d;
+        for (int64_t t = 0; t < d; t++) queries[t * LANES + q] = x[t];
+    }
+    for (int64_t e = 0; e < entries; e++) {
+        const FLOATS *x = (const FLOATS *)(queries + e / job->ksub * job->dsub * LANES);
+        const float *c = job->codebooks + e * job->dsub;
+        FLOATS sum[PARTS];
+        for (int p = 0; p < PARTS; p++) sum[p] = (FLOATS){0};
+        if (job->inner_product) {
+            for (int t = 0; t < job->dsub; t++, x += PARTS)
+                for (int p = 0; p < PARTS; p++) sum[p] += x[p] * c[t];
+            for (int p = 0; p < PARTS; p++) sum[p] = -sum[p];
+        } else {
+            for (int t = 0; t < job->dsub; t++, x += PARTS)
+                for (int p = 0; p < PARTS; p++) sum[p] += (x[p] - c[t]) * (x[p] - c[t]);
+        }
+        for (int p = 0; p < PARTS; p++) ((FLOATS *)(out + e * LANES))[p] = sum[p];
+    }
+}
+
+/* Sum the sub-quantizers that share a byte: (bytes, 256, LANES). */
+static void NAME(join_fields)(const scan_job *job, const float *fields, float *tables) {
+    int nbits = 8 / job->fields;
+    for (int b = 0; b < job->bytes; b++)
+        for (int v = 0; v < 256; v++) {
+            FLOATS *sum = (FLOATS *)(tables + ((int64_t)b * 256 + v) * LANES);
+            for (int p = 0; p < PARTS; p++) sum[p] = (FLOATS){0};
+            for (int f = 0; f < job->fields && b * job->fields + f < job->M; f++) {
+                int64_t entry = (int64_t)(b * job->fields + f) * job->ksub + ((v >> (f * nbits)) & (job->ksub - 1));
+                for (int p = 0; p < PARTS; p++) sum[p] += ((const FLOATS *)(fields + entry * LANES))[p];
+            }
+        }
+}
+
+static inline void NAME(score_lanes)(const scan_job *job, const float *tables, const uint8_t *code, FLOATS *sum) {
+    for (int p = 0; p < PARTS; p++) sum[p] = (FLOATS){0};
+    for (int b = 0; b < job->bytes; b++) {
+        const FLOATS *entry = (const FLOATS *)(tables + ((int64_t)b * job->width + code[b]) * LANES);
+        for (int p = 0; p < PARTS; p++) sum[p] += entry[p];
+    }
+}
+
+/* Per lane, a score that at least k codes reach: the k-th smallest of the minima of disjoint groups
+ * of codes, drawn at even strides so that sorted or clustered orders do no harm. */
+static void NAME(bound_scores)(const scan_job *job, const scan_scratch *s, float *bound) {
+    int64_t groups = group_count(job), sample = SAMPLE_PER_K * job->k;
+    if (sample < SAMPLE_MIN) sample = SAMPLE_MIN;
+    if (sample > job->n) sample = job->n;
+    if (groups > sample) groups = sample;
+    for (int64_t j = 0; j < groups * LANES; j++) s->minima[j] = WORST_SCORE;
+    double stride = (double)job->n / (double)sample;
+    for (int64_t j = 0, group = 0; j < sample; j++, group = group + 1 == groups ? 0 : group + 1) {
+        FLOATS sum[PARTS], *best = (FLOATS *)(s->minima + group * LANES);
+        int64_t row = (int64_t)((double)j * stride);
+        NAME(score_lanes)(job, s->tables, job->codes + row * job->bytes, sum);
+        for (int p = 0; p < PARTS; p++) best[p] = MINIMUM(sum[p], best[p]);
+    }
+    for (int q = 0; q < LANES; q++) {
+        for (int64_t g = 0; g < groups; g++) s->column[g] = s->minima[g * LANES + q];
+        bound[q] = kth_smallest(s->column, groups, job->k - 1);
+    }
+}
+
+typedef struct {
+    float base;  /* sum of the tables' minima, less a margin for rounding */
+    float scale; /* bound units per score unit */
+} NAME(lane_scale);
+
+/* Round the tables down to 8 bits; 0 where rounding errors would eat the resolution of a lane. */
+static int NAME(quantize_tables)(const scan_job *job, const scan_scratch *s, const float *bound,
+                                 NAME(lane_scale) *scales) {
+    float base[LANES], size[LANES], scale[LANES];
+    for (int q = 0; q < LANES; q++) base[q] = size[q] = 0;
+    for (int b = 0; b < job->bytes; b++) {
+        const float *table = s->tables + (int64_t)b * job->width * LANES;
+        FLOATS lowest[PARTS];
+        for (int p = 0; p < PARTS; p++) lowest[p] = ((const FLOATS *)table)[p];
+        for (int j = 1; j < job->width; j++)
+            for (int p = 0; p < PARTS; p++) lowest[p] = MINIMUM(((const FLOATS *)table)[j * PARTS + p], lowest[p]);
+        memcpy(s->lowest + b * LANES, lowest, sizeof(lowest));
+        for (int q = 0; q < LANES; q++) {
+            base[q] += s->lowest[b * LANES + q];
+            size[q] += fabsf(s->lowest[b * LANES + q]);
+        }
+    }
+    for (int q = 0; q < LANES; q++) {
+        /* A score that may enter is a float sum of `bytes` terms whose absolute values add up to at
+         * most |bound| + 2 size; so are base and the differences below. */
+        float margin = 8 * FLT_EPSILON * job->bytes * (fabsf(bound[q]) + 2 * size[q]);
+        float span = bound[q] - base[q] + margin;
+        if (!(isfinite(span) && isfinite(size[q])) || margin > 0.03f * span + FLT_MIN) return 0;
+        scales[q].base = base[q] - margin;
+        scales[q].scale = scale[q] = 252 / (span > 1e-30f ? span : 1e-30f);
+    }
+    for (int b = 0; b < job->bytes; b++)
+        for (int j = 0; j < job->width; j++) {
+            int64_t entry = ((int64_t)b * job->width + j) * LANES;
+            for (int q = 0; q < LANES; q++) {
+                float units = (s->tables[entry + q] - s->lowest[b * LANES + q]) * scale[q];
+                s->bounds[entry + q] = (uint8_t)(int32_t)(units < 255 ? units : 255);
+            }
+        }
+    return 1;
+}
+
+/* The largest sum of bounds that a code scoring `limit` or less can have. */
+static inline uint8_t NAME(bound_limit)(NAME(lane_scale) s, float limit, int bytes) {
+    float units = (limit - s.base) * s.scale + 1e-3f * bytes;
+    return (uint8_t)(units < 0 ? 0 : units > 254 ? 254 : units);
+}
+
+typedef struct {
+    const scan_job *job;
+    const scan_scratch *s;
+    int64_t first;      /* the query in lane 0 */
+    int count;          /* lanes in use */
+    NAME(lane_scale) scales[LANES];
+    float limits[LANES] __attribute__((aligned(64)));   /* scores that may still enter; -inf for idle lanes */
+    uint8_t at_most[LANES] __attribute__((aligned(64))); /* the same in units of bounds */
+} NAME(block);
+
+static inline void NAME(offer)(NAME(block) *blk, int q, float score, int64_t id) {
+    const scan_job *job = blk->job;
+    float *D = job->D + (blk->first + q) * job->k;
+    int64_t *I = job->I + (blk->first + q) * job->k;
+    if (!(score <= blk->limits[q])) return;
+    heap_sift_down(D, I, job->k, 0, score, id);
+    blk->limits[q] = heap_limit(D, I);
+    blk->at_most[q] = NAME(bound_limit)(blk->scales[q], blk->limits[q], job->bytes);
+}
+
+/* Every code scored exactly: for tables that 8 bits cannot hold, and where too many survive. */
+static void NAME(scan_floats)(NAME(block) *blk, int64_t begin) {
+    const scan_job *job = blk->job;
+    for (int64_t i = begin; i < job->n; i++) {
+        FLOATS sum[PARTS], *limits = (FLOATS *)blk->limits;
+        NAME(score_lanes)(job, blk->s->tables, job->codes + i * job->bytes, sum);
+        for (int p = 0; p < PARTS; p++) {
+            union { __typeof__(sum[0] <= sum[0]) v; int32_t lane[FLOAT_BYTES / 4]; } le = {sum[p] <= limits[p]};
+            int32_t any = 0;
+            for (int q = 0; q < FLOAT_BYTES / 4; q++) any |= le.lane[q];
+            if (!any) continue;
+            for (int q = 0; q < FLOAT_BYTES / 4; q++)
+                if (le.lane[q]) NAME(offer)(blk, p * FLOAT_BYTES / 4 + q, sum[p][q], i);
+        }
+    }
+}
+
+/* Score the survivors exactly. */
+static void NAME(check_found)(NAME(block) *blk, int found, int64_t begin) {
+    const scan_job *job = blk->job;
+    for (int j = 0; j < found; j++) {
+        int q = (int)(blk->s->found[j] & (MAX_LANES - 1));
+        int64_t i = begin + (int64_t)(blk->s->found[j] >> NO_ID_SHIFT);
+        const uint8_t *code = job->codes + i * job->bytes;
+        float sum = 0;
+        for (int b = 0; b < job->bytes; b++)
+            sum += blk->s->tables[((int64_t)b * job->width + code[b]) * LANES + q];
+        NAME(offer)(blk, q, sum, i);
+    }
+}
+
+#define KEEP_FOUND(mask, row)                                                          \
+    for (uint64_t left = (mask); left; left &= left - 1)                               \
+        blk->s->found[found++] = (uint64_t)(row) << NO_ID_SHIFT | (uint64_t)__builtin_ctzll(left)
+
+static inline __attribute__((always_inline)) void NAME(scan_pruned)(NAME(block) *blk, int bytes, int width) {
+    const scan_job *job = blk->job;
+    const BYTES *bounds = (const BYTES *)blk->s->bounds;
+    const uint8_t *code = job->codes;
+    uint64_t in_use = ~(uint64_t)0 >> (64 - blk->count);
+    int64_t i = 0, survivors = 0;
+    int found = 0;
+    for (; i + 1 < job->n; i += 2, code += 2 * bytes) {
+        BYTES limit = *(const BYTES *)blk->at_most;
+        BYTES one = bounds[code[0]], two = bounds[code[bytes]];
+        for (int b = 1; b < bytes; b++) {
+            one = ADD_SATURATED(one, bounds[b * width + code[b]]);
+            two = ADD_SATURATED(two, bounds[b * width + code[bytes + b]]);
+        }
+        uint64_t hit_one = AT_MOST(one, limit) & in_use, hit_two = AT_MOST(two, limit) & in_use;
+        if (hit_one | hit_two) {
+            KEEP_FOUND(hit_one, i);
+            KEEP_FOUND(hit_two, i + 1);
+            if (found > FOUND_MAX - 2 * LANES) {
+                NAME(check_found)(blk, found, 0);
+                survivors += found;
+                found = 0;
+                if (survivors > 16 * FOUND_MAX && survivors * 20 > (i + 2) * LANES) {
+                    NAME(scan_floats)(blk, i + 2);
+                    return;
+                }
+            }
+        }
+    }
+    NAME(check_found)(blk, found, 0);
+    for (; i < job->n; i++, code += bytes)
+        for (int q = 0; q < blk->count; q++) {
+            float sum = 0;
+            for (int b = 0; b < bytes; b++) sum += blk->s->tables[((int64_t)b * width + code[b]) * LANES + q];
+            NAME(offer)(blk, q, sum, i);
+        }
+}
+#undef KEEP_FOUND
+
+/* The k best codes of `count` queries from `first` on. */
+static void NAME(scan_block)(const scan_job *job, int64_t first, int count, const scan_scratch *s) {
+    NAME(block) blk = {.job = job, .s = s, .first = first, .count = count};
+    float bound[LANES] __attribute__((aligned(64)));
+    NAME(fill_fields)(job, first, count, s->queries, job->fields > 1 ? s->fields : s->tables);
+    if (job->fields > 1) NAME(join_fields)(job, s->fields, s->tables);
+    NAME(bound_scores)(job, s, bound);
+    int pruned = NAME(quantize_tables)(job, s, bound, blk.scales);
+    for (int q = 0; q < LANES; q++) {
+        blk.limits[q] = q < count ? bound[q] : -INFINITY;
+        blk.at_most[q] = 0;
+        if (q >= count) continue;
+        heap_fill(job->D + (first + q) * job->k, job->I + (first + q) * job->k, job->k, bound[q]);
+        blk.at_most[q] = pruned ? NAME(bound_limit)(blk.scales[q], bound[q], job->bytes) : 0;
+    }
+    if (!pruned) NAME(scan_floats)(&blk, 0);
+    else if (job->width == 256 && job->bytes == 4) NAME(scan_pruned)(&blk, 4, 256);
+    else if (job->width == 256 && job->bytes == 8) NAME(scan_pruned)(&blk, 8, 256);
+    else if (job->width == 256 && job->bytes == 16) NAME(scan_pruned)(&blk, 16, 256);
+    else NAME(scan_pruned)(&blk, job->bytes, job->width);
+    for (int q = 0; q < count; q++)
+        heap_finish(job->D + (first + q) * job->k, job->I + (first + q) * job->k, job->k, job->inner_product);
+}
+
+#undef LANES
+#undef FLOAT_BYTES
+#undef NAME
+#undef PORTABLE
+#undef MINIMUM
+#undef BYTES
+#undef ADD_SATURATED
+#undef AT_MOST
+#undef FLOATS
+#undef PARTS

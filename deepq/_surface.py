@@ -1,0 +1,125 @@
+"""What IndexPQ has besides its array methods, handed to the C++ objects of a `Native`.
+
+The SWIG wrappers of IndexPQ refuse a handle of another C++ class, so nothing of IndexPQ may stay
+as it is: attributes are delegated, and the raw methods (``*_c``, ``*_ex`` and their like, which
+take pointers and check nothing) go to the chain, or to the IndexPQ inside with encoded queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import faiss
+import numpy as np
+
+from deepq._native import IndexPQ, Native
+from deepq.encoders import Encoder
+
+# Attributes that only the IndexPQ inside has.
+_INNER = (
+    "code_size",
+    "codes",
+    "do_polysemous_training",
+    "encode_signs",
+    "polysemous_ht",
+    "polysemous_training",
+    "pq",
+    "search_type",
+)
+# Attributes that both C++ objects have and that must agree.
+_BOTH = ("is_trained", "metric_arg", "metric_type", "ntotal", "verbose")
+# Raw methods of the chain: vectors are those of the input space.
+_CHAIN_METHODS = (
+    "add_c",
+    "add_ex",
+    "add_with_ids_c",
+    "add_with_ids_ex",
+    "assign_c",
+    "compute_residual",
+    "compute_residual_n",
+    "get_distance_computer",
+    "range_search_c",
+    "reconstruct_batch_c",
+    "reconstruct_c",
+    "reconstruct_n_c",
+    "remove_ids_c",
+    "sa_code_size",
+    "sa_decode_c",
+    "sa_encode_c",
+    "search1",
+    "search_and_reconstruct_c",
+    "search_c",
+    "search_ex",
+    "search_subset",
+    "train_c",
+    "train_ex",
+    "train_with_queries",
+)
+# Raw methods of codes, for which the encoder plays no part.
+_INNER_METHODS = ("get_CodePacker", "permute_entries_c")
+# Raw methods of the IndexPQ inside whose first arguments are (n, pointer to n queries).
+_ENCODED_METHODS = ("hamming_distance_histogram", "hamming_distance_table", "search_core_polysemous")
+
+
+class Surface(IndexPQ):  # type: ignore[misc]
+    """An IndexPQ whose handle is a chain: delegation only."""
+
+    _native: Native
+    encoder: Encoder
+
+    def get_FlatCodesDistanceComputer(self) -> Any:
+        """Return a distance computer for queries of the input space, as `get_distance_computer`."""
+        return self._native.chain.get_distance_computer()
+
+    def add_sa_codes_c(self, n: int, codes: Any, ids: Any) -> None:
+        """Append `n` packed codes at a pointer."""
+        self._native.pq_index.add_sa_codes_c(n, codes, ids)
+        self._native.chain.ntotal = self._native.pq_index.ntotal
+
+
+def _attribute(name: str, *, both: bool) -> property:
+    def get(self: Surface) -> Any:
+        return getattr(self._native.pq_index, name)
+
+    def put(self: Surface, value: Any) -> None:
+        setattr(self._native.pq_index, name, value)
+        if both:
+            setattr(self._native.chain, name, value)
+        if name == "search_type" and value == IndexPQ.ST_SDC and self.is_trained:
+            self._native.prepare_symmetric()
+
+    return property(get, put, doc=f"As in IndexPQ: {name}.")
+
+
+def _delegate(name: str, call: Callable[..., Any]) -> None:
+    call.__name__ = name
+    call.__qualname__ = f"Surface.{name}"
+    call.__doc__ = f"Raw method of faiss: {name}, which checks nothing."
+    setattr(Surface, name, call)
+
+
+def _chain_method(name: str) -> Callable[..., Any]:
+    return lambda self, *args, **kwargs: getattr(self._native.chain, name)(*args, **kwargs)
+
+
+def _inner_method(name: str) -> Callable[..., Any]:
+    return lambda self, *args, **kwargs: getattr(self._native.pq_index, name)(*args, **kwargs)
+
+
+def _encoded_method(name: str) -> Callable[..., Any]:
+    def call(self: Surface, n: int, x: Any, *args: Any) -> Any:
+        z = self.encoder.encode(faiss.rev_swig_ptr(x, n * self.d).reshape(n, self.d))
+        return getattr(self._native.pq_index, name)(n, faiss.swig_ptr(np.ascontiguousarray(z)), *args)
+
+    return call
+
+
+for _name in _INNER + _BOTH:
+    setattr(Surface, _name, _attribute(_name, both=_name in _BOTH))
+for _name in _CHAIN_METHODS:
+    _delegate(_name, _chain_method(_name))
+for _name in _INNER_METHODS:
+    _delegate(_name, _inner_method(_name))
+for _name in _ENCODED_METHODS:
+    _delegate(_name, _encoded_method(_name))

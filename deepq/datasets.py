@@ -1,0 +1,366 @@
+"""Data sets in the formats that the field uses, and a small one that ships with the package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Dataset", "exact_neighbours", "load", "read_vectors", "wordnet_glosses"]
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+_VECS: dict[str, np.dtype[Any]] = {
+    ".fvecs": np.dtype("<f4"),
+    ".ivecs": np.dtype("<i4"),
+    ".bvecs": np.dtype("u1"),
+}
+_PARTS = ("train", "base", "query")
+_QUERIES = 1000  # rows that become queries when a file has none of its own
+_BASE_BLOCK, _QUERY_BLOCK = 1 << 18, 256
+_SPARE = 16  # candidates past k: single precision may have ranked them wrongly
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Vectors to train on, to store and to search with, and what is known about them.
+
+    Attributes
+    ----------
+    name : str
+        For tables and pictures.
+    train, base, query : (n, d) float32
+        The three parts. They may be memory-mapped.
+    gt : (nq, depth) int64 or None
+        Ids in `base` of each query's nearest neighbours in L2, in ranked order.
+    train_labels, base_labels, query_labels : (n,) int64 or None
+        One class for each vector.
+    label_names : tuple of str
+        The name of each class, where known.
+    base_texts, query_texts : tuple of str
+        What the vectors stand for, where known.
+
+    Raises
+    ------
+    ValueError
+        If the parts do not fit each other.
+    """
+
+    name: str
+    train: Floats
+    base: Floats
+    query: Floats
+    gt: Ints | None = None
+    train_labels: Ints | None = None
+    base_labels: Ints | None = None
+    query_labels: Ints | None = None
+    label_names: tuple[str, ...] = ()
+    base_texts: tuple[str, ...] = ()
+    query_texts: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{part} {getattr(self, part).shape}" for part in _PARTS)
+        return f"<Dataset {self.name}: {sizes}>"
+
+    def __post_init__(self) -> None:
+        for part in _PARTS:
+            x, labels = getattr(self, part), getattr(self, f"{part}_labels")
+            if x.ndim != 2 or x.shape[1] != self.d:
+                raise ValueError(
+                    f"{self.name}: expected {part} of shape (n, {self.d}) like base, got {x.shape}"
+                )
+            if labels is not None and labels.shape != (len(x),):
+                raise ValueError(
+                    f"{self.name}: expected {len(x)} labels for {part}, got shape {labels.shape}"
+                )
+        for part in ("base", "query"):
+            texts = getattr(self, f"{part}_texts")
+            if texts and len(texts) != len(getattr(self, part)):
+                raise ValueError(
+                    f"{self.name}: expected {len(getattr(self, part))} texts for {part}, "
+                    f"got {len(texts)}"
+                )
+        self._check_gt()
+
+    def _check_gt(self) -> None:
+        gt = self.gt
+        if gt is None:
+            return
+        if gt.ndim != 2 or len(gt) != len(self.query):
+            raise ValueError(
+                f"{self.name}: expected gt of shape ({len(self.query)}, depth), got {gt.shape}"
+            )
+        if gt.size and (gt.min() < 0 or gt.max() >= len(self.base)):
+            raise ValueError(
+                f"{self.name}: expected ids from 0 to {len(self.base) - 1} in gt, "
+                f"got {gt.min()} to {gt.max()}"
+            )
+
+    @property
+    def d(self) -> int:
+        """The number of dimensions."""
+        return int(self.base.shape[-1])
+
+    def neighbours(self, k: int = 100) -> Ints:
+        """Return the true L2 neighbours (nq, k): `gt` if it is deep enough, else computed."""
+        if self.gt is not None and self.gt.shape[1] >= k:
+            return self.gt[:, :k]
+        return exact_neighbours(self.base, self.query, k)[1]
+
+
+def wordnet_glosses() -> Dataset:
+    """Return the small set that ships with the package.
+
+    10,000 training, 10,000 base and 500 query vectors with 384 dimensions: embeddings of the
+    glosses of WordNet 3.0 by all-MiniLM-L6-v2. The 45 classes are WordNet's lexicographer files
+    ("noun.animal"). Base and queries have their texts. The licence lies beside the file, in
+    ``WORDNET_NOTICE.txt``.
+    """
+    return load(Path(__file__).parent / "_data" / "wordnet_glosses.npz")
+
+
+def load(path: str | Path) -> Dataset:
+    """Read a data set.
+
+    Parameters
+    ----------
+    path : str or Path
+        One of
+
+        * an ``.npz`` file with the arrays `base` and `query`, and where known `train`, `gt`,
+          `scale` (vectors are divided by it), `train_label`, `base_label`, `query_label`,
+          `label_names`, and `text_utf8` with `text_offsets` (texts in the order query, base);
+        * a folder with ``*_base``, ``*_query`` and where known ``*_learn`` as ``.fvecs`` or
+          ``.bvecs`` and ``*_groundtruth.ivecs``, as the TEXMEX sets (SIFT1M, GIST1M) come;
+        * a single array, ``.npy``, ``.fvecs`` or ``.bvecs``: 1,000 rows of it, or a tenth if that
+          is less, are drawn with a fixed seed to be the queries and the rest is the base.
+
+        Where there is no training part, the base is it.
+
+    Returns
+    -------
+    Dataset
+        float32 throughout. Arrays that are float32 on disk, other than in ``.npz``, stay
+        memory-mapped unless rows are drawn from them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing at `path`.
+    ValueError
+        If the format is unknown, an array is missing, or the parts do not fit each other.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _load_texmex(path)
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            return _from_arrays(path.stem, arrays)
+    return _split(path.stem, read_vectors(path))
+
+
+def read_vectors(path: str | Path) -> npt.NDArray[Any]:
+    """Return the one array (n, d) of a ``.npy``, ``.fvecs``, ``.ivecs`` or ``.bvecs`` file.
+
+    It is mapped from the file, read-only, in the file's own dtype. In the ``vecs`` formats every
+    row is its length as a little-endian int32 and then its numbers.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the suffix is not one of the four or the content is damaged.
+    """
+    path = Path(path)
+    if path.suffix == ".npy":
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if array.ndim != 2:
+            raise ValueError(f"{path}: expected an array of shape (n, d), got {array.shape}")
+        return array
+    if path.suffix not in _VECS:
+        known = ", ".join([".npy", *_VECS])
+        raise ValueError(f"{path}: expected a file that ends in one of {known}")
+    return _read_vecs(path, _VECS[path.suffix])
+
+
+def exact_neighbours(
+    base: Floats, query: Floats, k: int, metric: int = faiss.METRIC_L2
+) -> tuple[Floats, Ints]:
+    """Return the k best base vectors for each query by exhaustive search.
+
+    The base is read block by block, so it may be memory-mapped. faiss finds the candidates in
+    single precision, and double precision ranks them.
+
+    Parameters
+    ----------
+    base, query : (n, d) float32
+        What is searched, and for what.
+    k : int
+        From 1 to the number of base vectors.
+    metric : int
+        ``faiss.METRIC_L2`` (squared distances) or ``faiss.METRIC_INNER_PRODUCT``.
+
+    Returns
+    -------
+    D : (nq, k) float32
+        Squared distances, ascending, or inner products, descending.
+    I : (nq, k) int64
+        Their ids; equals in ascending id.
+
+    Raises
+    ------
+    ValueError
+        If `k`, `metric` or the shapes are unusable.
+    """
+    if base.ndim != 2 or query.ndim != 2 or base.shape[1] != query.shape[1]:
+        raise ValueError(
+            f"expected base (nb, d) and query (nq, d), got {base.shape} and {query.shape}"
+        )
+    if not 1 <= k <= len(base):
+        raise ValueError(f"expected k from 1 to {len(base)}, the size of the base, got {k}")
+    if metric not in (faiss.METRIC_L2, faiss.METRIC_INNER_PRODUCT):
+        raise ValueError(f"expected metric METRIC_L2 or METRIC_INNER_PRODUCT, got {metric}")
+    candidates = _candidates(base, query, min(k + _SPARE, len(base)), metric)
+    D = np.empty((len(query), k), dtype=np.float32)
+    I = np.empty((len(query), k), dtype=np.int64)
+    sign = 1.0 if metric == faiss.METRIC_L2 else -1.0
+    for start in range(0, len(query), _QUERY_BLOCK):
+        rows = slice(start, start + _QUERY_BLOCK)
+        ids = np.sort(candidates[rows], axis=1)
+        x, q = base[ids].astype(np.float64), query[rows, None, :].astype(np.float64)
+        scores = ((x - q) ** 2).sum(axis=2) if sign > 0 else -(x * q).sum(axis=2)
+        order = np.argsort(scores, axis=1, kind="stable")[:, :k]
+        D[rows] = sign * np.take_along_axis(scores, order, axis=1)
+        I[rows] = np.take_along_axis(ids, order, axis=1)
+    return D, I
+
+
+def _candidates(base: Floats, query: Floats, k: int, metric: int) -> Ints:
+    """Return the ids (nq, k) that single precision takes for the k best, in any order.
+
+    faiss expands |x - y|^2, which cancels far from the origin, so L2 is measured from the centre.
+    """
+    centre = np.zeros(base.shape[1], dtype=np.float32)
+    if metric == faiss.METRIC_L2:
+        centre = base[:_BASE_BLOCK].mean(axis=0, dtype=np.float64).astype(np.float32)
+    query = np.ascontiguousarray(query - centre, dtype=np.float32)
+    ids = np.empty((len(query), 0), dtype=np.int64)
+    scores = np.empty((len(query), 0), dtype=np.float32)
+    for start in range(0, len(base), _BASE_BLOCK):
+        block = np.ascontiguousarray(base[start : start + _BASE_BLOCK] - centre, dtype=np.float32)
+        D, I = faiss.knn(query, block, min(k, len(block)), metric=metric)
+        scores = np.concatenate([scores, D if metric == faiss.METRIC_L2 else -D], axis=1)
+        ids = np.concatenate([ids, I + start], axis=1)
+        best = np.argsort(scores, axis=1, kind="stable")[:, :k]
+        scores = np.take_along_axis(scores, best, axis=1)
+        ids = np.take_along_axis(ids, best, axis=1)
+    return ids
+
+
+def _from_arrays(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Dataset:
+    missing = [key for key in ("base", "query") if key not in arrays]
+    if missing:
+        raise ValueError(
+            f"{name}: expected arrays named base and query, "
+            f"got {', '.join(sorted(arrays)) or 'none'}"
+        )
+
+    def floats(key: str) -> Floats:
+        x = arrays[key].astype(np.float32, copy=False)
+        return x / np.float32(arrays["scale"]) if "scale" in arrays else x
+
+    def ints(key: str) -> Ints | None:
+        return arrays[key].astype(np.int64, copy=False) if key in arrays else None
+
+    base, query = floats("base"), floats("query")
+    query_texts, base_texts = _texts(arrays, len(query), len(base))
+    names = arrays["label_names"].tolist() if "label_names" in arrays else ()
+    return Dataset(
+        name=name,
+        train=floats("train") if "train" in arrays else base,
+        base=base,
+        query=query,
+        gt=ints("gt"),
+        train_labels=ints("train_label" if "train" in arrays else "base_label"),
+        base_labels=ints("base_label"),
+        query_labels=ints("query_label"),
+        label_names=tuple(names),
+        base_texts=base_texts,
+        query_texts=query_texts,
+    )
+
+
+def _texts(
+    arrays: Mapping[str, npt.NDArray[Any]], nq: int, nb: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if "text_utf8" not in arrays:
+        return (), ()
+    utf8, offsets = arrays["text_utf8"].tobytes(), arrays["text_offsets"].tolist()
+    if len(offsets) <= nq + nb:
+        raise ValueError(
+            f"expected text_offsets for {nq} queries and {nb} base vectors, got {len(offsets)}"
+        )
+    bounds = pairwise(offsets[: nq + nb + 1])
+    texts = tuple(utf8[start:end].decode() for start, end in bounds)
+    return texts[:nq], texts[nq:]
+
+
+def _load_texmex(folder: Path) -> Dataset:
+    def one(pattern: str, *suffixes: str) -> Path | None:
+        found = [p for suffix in suffixes for p in sorted(folder.glob(pattern + suffix))]
+        if len(found) > 1:
+            raise ValueError(f"{folder}: expected one {pattern} file, got {len(found)}")
+        return found[0] if found else None
+
+    def floats(path: Path) -> Floats:
+        return read_vectors(path).astype(np.float32, copy=False)
+
+    base, query = (one(f"*_{part}", ".fvecs", ".bvecs") for part in ("base", "query"))
+    learn, gt = one("*_learn", ".fvecs", ".bvecs"), one("*_groundtruth", ".ivecs")
+    if base is None or query is None:
+        raise ValueError(f"{folder}: expected *_base and *_query as .fvecs or .bvecs in it")
+    x = floats(base)
+    return Dataset(
+        name=base.stem.removesuffix("_base"),
+        train=floats(learn) if learn else x,
+        base=x,
+        query=floats(query),
+        gt=read_vectors(gt).astype(np.int64) if gt else None,
+    )
+
+
+def _split(name: str, x: npt.NDArray[Any]) -> Dataset:
+    nq = min(_QUERIES, len(x) // 10)
+    if nq == 0:
+        raise ValueError(f"{name}: expected at least 10 vectors to draw queries from, got {len(x)}")
+    drawn = np.zeros(len(x), dtype=bool)
+    drawn[np.random.default_rng(1234).permutation(len(x))[:nq]] = True
+    base, query = x[~drawn].astype(np.float32), x[drawn].astype(np.float32)
+    return Dataset(name=name, train=base, base=base, query=query)
+
+
+def _read_vecs(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    size = path.stat().st_size
+    if size < 4:
+        raise ValueError(f"{path}: expected at least one vector, got {size} bytes")
+    raw = np.memmap(path, dtype=np.uint8, mode="r")
+    d = int(raw[:4].view("<i4")[0])
+    row = 4 + d * dtype.itemsize
+    if d <= 0 or size % row:
+        raise ValueError(
+            f"{path}: expected rows of one length, got a first row of {d} numbers in {size} bytes"
+        )
+    rows = raw.reshape(-1, row)
+    widths = rows[:, :4].copy().view("<i4")
+    if (widths != d).any():
+        bad = int(np.flatnonzero(widths[:, 0] != d)[0])
+        raise ValueError(f"{path}: expected {d} numbers in row {bad}, got {widths[bad, 0]}")
+    return rows[:, 4:].view(dtype)

@@ -1,0 +1,271 @@
+"""Encoders: maps from input vectors x (n, d_in) to embeddings z (n, d_out), and back.
+
+All of these are NumPy only and can be expressed as faiss transforms. `Rotation` is the
+default: an orthonormal matrix learned together with the quantizer's codebooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deepq._checks import DimensionError, InputError, StateError
+from deepq._rotation import learn
+from deepq.quantizers import Floats, ProductQuantizer, Progress
+
+_BLOCK = 16_384
+
+
+class Encoder:
+    """An encoder with nothing to learn; the base of the others.
+
+    Attributes
+    ----------
+    d_in, d_out : int
+        Length of an input vector and of an embedding.
+    """
+
+    def __init__(self, d_in: int, d_out: int) -> None:
+        if d_in < 1 or d_out < 1:
+            raise InputError(f"expected dimensions of at least 1, got {d_in} and {d_out}")
+        self.d_in = int(d_in)
+        self.d_out = int(d_out)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether `encode` can be called."""
+        return True
+
+    def fit(
+        self,
+        x: Floats,
+        quantizer: ProductQuantizer,
+        *,
+        iterations: int = 25,
+        seed: int = 1234,
+        progress: Progress | None = None,
+    ) -> None:
+        """Learn from the rows of `x` (n, d_in) what the encoder needs; here nothing.
+
+        An encoder that learns together with the quantizer leaves its codebooks trained for
+        the embeddings. `progress` is called with a dict after each iteration.
+        """
+
+    def settle(self) -> None:
+        """Count as fitted with the numbers it has: for codebooks made elsewhere."""
+
+    def encode(self, x: Floats) -> Floats:
+        """Embeddings (n, d_out) float32, C-contiguous, of the rows of `x` (n, d_in)."""
+        return _as_rows(x, self.d_in)
+
+    def decode(self, z: Floats) -> Floats:
+        """Input vectors (n, d_in) float32 of the embeddings `z` (n, d_out)."""
+        return _as_rows(z, self.d_out)
+
+
+class Identity(Encoder):
+    """z = x."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__(d, d)
+
+
+class Normalize(Encoder):
+    """z = x / ||x||, rows of zeros unchanged. The length is lost: `decode` returns z."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__(d, d)
+
+    def encode(self, x: Floats) -> Floats:
+        """Rows of `x` (n, d) scaled to unit Euclidean length."""
+        x = _as_rows(x, self.d_in)
+        norms = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
+        return x / np.where(norms > 0, norms, 1).astype(np.float32)[:, None]
+
+
+class Affine(Encoder):
+    """z = A x + b, with given numbers.
+
+    Parameters
+    ----------
+    A : array, (d_out, d_in)
+        Matrix.
+    b : array, (d_out,), optional
+        Offset; None for none.
+
+    Raises
+    ------
+    DimensionError
+        If the shapes are wrong or do not fit.
+    InputError
+        If there is a NaN or an infinity.
+    """
+
+    def __init__(self, A: ArrayLike, b: ArrayLike | None = None) -> None:
+        matrix = np.array(A, dtype=np.float32, order="C")
+        if matrix.ndim != 2:
+            raise DimensionError(f"expected a matrix (d_out, d_in), got shape {matrix.shape}")
+        super().__init__(matrix.shape[1], matrix.shape[0])
+        offset = None if b is None else np.array(b, dtype=np.float32, order="C")
+        if offset is not None and offset.shape != (self.d_out,):
+            raise DimensionError(f"expected an offset of shape ({self.d_out},), got {offset.shape}")
+        if not np.isfinite(matrix).all() or (offset is not None and not np.isfinite(offset).all()):
+            raise InputError("expected finite numbers in A and b, got NaN or infinity")
+        self.A: Floats = matrix
+        self.b: Floats | None = offset
+
+    @property
+    def is_orthonormal(self) -> bool:
+        """Whether the rows of A are orthonormal to 1e-4, so that its transpose undoes it."""
+        gram = self.A.astype(np.float64) @ self.A.T.astype(np.float64)
+        return bool(np.abs(gram - np.eye(self.d_out)).max() < 1e-4)
+
+    def encode(self, x: Floats) -> Floats:
+        """Return A x + b for the rows of `x` (n, d_in)."""
+        z = _as_rows(x, self.d_in) @ self.A.T
+        if self.b is not None:
+            z += self.b
+        return z
+
+    def decode(self, z: Floats) -> Floats:
+        """A^T (z - b) if the rows of A are orthonormal, else the least-squares solution."""
+        z = _as_rows(z, self.d_out)
+        if self.b is not None:
+            z = z - self.b
+        if self.is_orthonormal:
+            return z @ self.A
+        inverse = np.linalg.pinv(self.A.astype(np.float64)).astype(np.float32)
+        return np.ascontiguousarray(z @ inverse.T)
+
+
+class Chain(Encoder):
+    """One encoder after the other.
+
+    The codebooks that `fit` leaves in the quantizer are those of the last member that
+    learns together with it, so such a member belongs at the end.
+
+    Parameters
+    ----------
+    members : iterable of Encoder
+        At least one; each takes what the one before gives.
+
+    Raises
+    ------
+    InputError
+        If there is no member.
+    DimensionError
+        If two neighbours do not fit.
+    """
+
+    def __init__(self, members: Iterable[Encoder]) -> None:
+        self.members = tuple(members)
+        if not self.members:
+            raise InputError("expected at least one encoder, got none")
+        for left, right in zip(self.members, self.members[1:], strict=False):
+            if left.d_out != right.d_in:
+                raise DimensionError(
+                    f"expected an encoder of {left.d_out} inputs next, got {right.d_in}"
+                )
+        super().__init__(self.members[0].d_in, self.members[-1].d_out)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether all members are."""
+        return all(member.is_fitted for member in self.members)
+
+    def fit(
+        self,
+        x: Floats,
+        quantizer: ProductQuantizer,
+        *,
+        iterations: int = 25,
+        seed: int = 1234,
+        progress: Progress | None = None,
+    ) -> None:
+        """Fit the members in order, each on what the ones before it give."""
+        for i, member in enumerate(self.members):
+            if i:
+                x = self.members[i - 1].encode(x)
+            member.fit(x, quantizer, iterations=iterations, seed=seed, progress=progress)
+
+    def settle(self) -> None:
+        """Settle all members."""
+        for member in self.members:
+            member.settle()
+
+    def encode(self, x: Floats) -> Floats:
+        """Pass the rows of `x` (n, d_in) through all members."""
+        for member in self.members:
+            x = member.encode(x)
+        return x
+
+    def decode(self, z: Floats) -> Floats:
+        """Pass the embeddings `z` (n, d_out) back through all members."""
+        for member in reversed(self.members):
+            z = member.decode(z)
+        return z
+
+
+class Rotation(Affine):
+    """z = R x, R orthonormal and learned together with the codebooks.
+
+    Optimized product quantization (Ge et al., PAMI 2014).
+
+    Parameters
+    ----------
+    d : int
+        Length of the vectors.
+    """
+
+    def __init__(self, d: int) -> None:
+        super().__init__(np.eye(d))
+        self._fitted = False
+
+    @classmethod
+    def of(cls, R: ArrayLike) -> Rotation:
+        """Make a fitted rotation of an orthonormal matrix (d, d). Raises InputError if it is not."""
+        given = Affine(R)
+        if given.d_in != given.d_out or not given.is_orthonormal:
+            raise InputError("expected an orthonormal matrix (d, d), got another")
+        rotation = cls(given.d_in)
+        rotation.A, rotation._fitted = given.A, True
+        return rotation
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the rotation has been learned."""
+        return self._fitted
+
+    def settle(self) -> None:
+        """Stay the rotation it is: before `fit`, the identity."""
+        self._fitted = True
+
+    def encode(self, x: Floats) -> Floats:
+        """Rotate the rows of `x` (n, d). Raises StateError before `fit`."""
+        if not self._fitted:
+            raise StateError("expected a fitted rotation, got one that has not been learned")
+        return super().encode(x)
+
+    def fit(
+        self,
+        x: Floats,
+        quantizer: ProductQuantizer,
+        *,
+        iterations: int = 25,
+        seed: int = 1234,
+        progress: Progress | None = None,
+    ) -> None:
+        """Learn the rotation and the codebooks together."""
+        x = _as_rows(x, self.d_in)
+        self.A = learn(x, quantizer, iterations=iterations, seed=seed, progress=progress)
+        self._fitted = True
+
+
+def _as_rows(x: Any, d: int) -> NDArray[np.float32]:
+    rows = np.ascontiguousarray(x, dtype=np.float32)
+    if rows.ndim != 2 or rows.shape[1] != d:
+        raise DimensionError(f"expected rows of {d} numbers, got shape {rows.shape}")
+    return rows

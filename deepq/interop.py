@@ -1,0 +1,63 @@
+"""From faiss's own indexes, and to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faiss
+
+from deepq._checks import KindError
+from deepq._native import IndexPQ, IndexPreTransform, Native
+from deepq.index import DeepQuantIndex
+
+
+def from_faiss(index: Any) -> DeepQuantIndex:
+    """Copy an IndexPQ, alone or behind transforms, into a DeepQuantIndex.
+
+    Parameters
+    ----------
+    index : faiss.IndexPQ or faiss.IndexPreTransform
+        Also what ``faiss.read_index`` and ``faiss.downcast_index`` give back. Transforms may be
+        linear (OPQ, PCA, random rotations), centring, or normalising to unit L2 norm.
+
+    Returns
+    -------
+    DeepQuantIndex
+        With the same codebooks, codes and search settings.
+
+    Raises
+    ------
+    KindError
+        If it is another kind of index, or has another kind of transform.
+    """
+    if isinstance(index, DeepQuantIndex):
+        return DeepQuantIndex.__reduce_ex__(index, 4)[0](*DeepQuantIndex.__reduce_ex__(index, 4)[1])
+    if not isinstance(index, faiss.Index):
+        raise KindError(f"expected a faiss index, got {type(index).__name__}")
+    native = faiss.downcast_index(index)
+    if isinstance(native, IndexPQ):
+        native = IndexPreTransform(native)
+    if not isinstance(native, IndexPreTransform) or not isinstance(faiss.downcast_index(native.index), IndexPQ):
+        raise KindError(f"expected an IndexPQ or an IndexPreTransform over one, got {type(native).__name__}")
+    source = Native(native)
+    pq_index = source.pq_index
+    copied = DeepQuantIndex(
+        native.d, pq_index.pq.M, pq_index.pq.nbits, pq_index.metric_type, encoder=source.read_encoder()
+    )
+    for name in ("search_type", "polysemous_ht", "encode_signs", "do_polysemous_training", "verbose"):
+        setattr(copied, name, getattr(pq_index, name))
+    if native.is_trained:
+        copied.codebooks = source.codebooks
+        copied.add_sa_codes(source.codes)
+    return copied
+
+
+def to_faiss(index: DeepQuantIndex) -> Any:
+    """Copy a DeepQuantIndex into a plain faiss.IndexPreTransform(encoder, IndexPQ).
+
+    Raises KindError if `index` is not a DeepQuantIndex.
+    """
+    if not isinstance(index, DeepQuantIndex):
+        raise KindError(f"expected a DeepQuantIndex, got {type(index).__name__}")
+    with index._lock.reading():
+        return faiss.deserialize_index(faiss.serialize_index(index))

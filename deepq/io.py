@@ -1,0 +1,196 @@
+"""Index files: data only, checked, and replaced whole or not at all.
+
+Layout, little-endian: a fixed head of 64 bytes (`_HEAD`: magic, version, length of the JSON header
+and of the whole file, checksums of both), the JSON header, then the arrays, each at a multiple of
+64 bytes. In the header an array stands as {"$array": name}, and "arrays" lists dtype, shape, offset
+and checksum of each name. Checksums are CRC-32.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepq._checks import FormatError, KindError
+from deepq.index import DeepQuantIndex
+from deepq.state import get_state, make_index
+
+MAGIC = b"deepq\r\n\x1a"
+VERSION = 1
+_HEAD = struct.Struct("<8sIIQQ")  # magic, version, CRC of the header, its length, the file's
+_ALIGN = 64
+_MOST_HEADER = 1 << 24
+_DTYPES = ("|u1", "<f4")
+
+PathOrFile = str | os.PathLike[str] | BinaryIO
+
+
+def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
+    """Save an index; a file that exists is replaced whole, or left as it was on any failure.
+
+    Parameters
+    ----------
+    index : DeepQuantIndex
+        Trained or not.
+    path_or_file : str, path or binary file open for writing
+        A file object is written to from its position on, without the promise above.
+
+    Raises
+    ------
+    KindError
+        If `index` is not a DeepQuantIndex.
+    OSError
+        If the file cannot be written.
+    """
+    if not isinstance(index, DeepQuantIndex):
+        raise KindError(f"expected a DeepQuantIndex, got {type(index).__name__}")
+    pieces = _pieces(get_state(index))
+    if hasattr(path_or_file, "write"):
+        for piece in pieces:
+            path_or_file.write(piece)
+        return
+    path = Path(path_or_file)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def read_index(path_or_file: PathOrFile) -> DeepQuantIndex:
+    """Load an index that `write_index` saved.
+
+    Parameters
+    ----------
+    path_or_file : str, path or binary file open for reading
+        Nothing in it is executed.
+
+    Raises
+    ------
+    FormatError
+        (ValueError, RuntimeError) If it is not a whole, undamaged index of a known version.
+    OSError
+        If the file cannot be read.
+    """
+    if hasattr(path_or_file, "read"):
+        return _parse(path_or_file.read(), getattr(path_or_file, "name", "the file"))
+    return _parse(Path(path_or_file).read_bytes(), str(path_or_file))
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+
+def _pieces(state: dict[str, Any]) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of a file in order."""
+    arrays: list[NDArray[Any]] = []
+    fields = _take_arrays(state, arrays)
+    listing = [{"dtype": a.dtype.str, "shape": a.shape, "crc": zlib.crc32(_bytes(a))} for a in arrays]
+    header = json.dumps({"index": fields, "arrays": listing}, allow_nan=False).encode()
+    sizes = [_HEAD.size, len(header), *(a.nbytes for a in arrays)]
+    total = sum(_padded(size) for size in sizes)
+    head = _HEAD.pack(MAGIC, VERSION, zlib.crc32(header), len(header), total)
+    for piece in (head, header, *map(_bytes, arrays)):
+        yield piece
+        yield bytes(_padded(len(piece)) - len(piece))
+
+
+def _take_arrays(value: Any, arrays: list[NDArray[Any]]) -> Any:
+    """Replace every array inside `value` by its number, and collect them."""
+    if isinstance(value, np.ndarray):
+        arrays.append(np.ascontiguousarray(value))
+        return {"$array": len(arrays) - 1}
+    if isinstance(value, dict):
+        return {key: _take_arrays(item, arrays) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_take_arrays(item, arrays) for item in value]
+    return value
+
+
+def _bytes(array: NDArray[Any]) -> memoryview:
+    return memoryview(array.reshape(-1).view(np.uint8))
+
+
+def _padded(size: int) -> int:
+    return -(-size // _ALIGN) * _ALIGN
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut, where the system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+
+def _parse(data: bytes, name: str) -> DeepQuantIndex:
+    """Check every length and checksum, then make the index."""
+    try:
+        if len(data) < _HEAD.size or not data.startswith(MAGIC):
+            raise FormatError("no deepq index")
+        _, version, crc, length, total = _HEAD.unpack_from(data)
+        if version != VERSION:
+            raise FormatError(f"format version {version}, this deepq reads {VERSION}")
+        if total != len(data) or length > _MOST_HEADER or _padded(_HEAD.size) + length > len(data):
+            raise FormatError(f"{len(data)} bytes instead of {total}")
+        at = _padded(_HEAD.size)
+        header = data[at : at + length]
+        if zlib.crc32(header) != crc:
+            raise FormatError("a damaged header")
+        document = json.loads(header)
+        arrays = list(_arrays(data, at + _padded(length), document["arrays"]))
+        return make_index(_put_arrays(document["index"], arrays), DeepQuantIndex)
+    except (FormatError, KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
+        raise FormatError(f"expected a whole deepq index in {name}, got {error}") from error
+
+
+def _arrays(data: bytes, at: int, listing: list[dict[str, Any]]) -> Iterator[NDArray[Any]]:
+    """Yield the arrays that lie one after the other from `at` on, which must end the file."""
+    for number, entry in enumerate(listing):
+        if entry["dtype"] not in _DTYPES or any(type(n) is not int or n < 0 for n in entry["shape"]):
+            raise FormatError(f"an unknown array {number}")
+        count = int(np.prod([1, *entry["shape"]], dtype=object))
+        size = count * np.dtype(entry["dtype"]).itemsize
+        if at + _padded(size) > len(data):
+            raise FormatError(f"array {number} cut off")
+        if zlib.crc32(memoryview(data)[at : at + size]) != entry["crc"]:
+            raise FormatError(f"a damaged array {number}")
+        yield np.frombuffer(data, entry["dtype"], count, at).reshape(entry["shape"])
+        at += _padded(size)
+    if at != len(data):
+        raise FormatError(f"{len(data) - at} bytes too many")
+
+
+def _put_arrays(value: Any, arrays: list[NDArray[Any]]) -> Any:
+    """Undo `_take_arrays`."""
+    if isinstance(value, dict):
+        if "$array" in value:
+            return arrays[value["$array"]]
+        return {key: _put_arrays(item, arrays) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_put_arrays(item, arrays) for item in value]
+    return value

@@ -1,0 +1,299 @@
+"""Product quantizer: k-means codebooks per sub-space, and the bytes of a code.
+
+A vector z of d_out numbers is cut into M sub-vectors of dsub = d_out / M numbers. Each
+sub-space has a codebook of ksub = 2**nbits codewords, and a sub-vector is stored as the
+index of its nearest codeword: its *word*. The M words of a vector, packed into bytes in
+faiss's layout, are its *code*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepq import _scan
+from deepq._checks import DimensionError, InputError, StateError
+
+Floats = NDArray[np.float32]
+Words = NDArray[np.unsignedinteger[Any]]
+Codes = NDArray[np.uint8]
+Progress = Callable[[dict[str, Any]], None]
+
+METRIC_INNER_PRODUCT = 0
+METRIC_L2 = 1
+
+_BLOCK = 16_384
+
+
+class ProductQuantizer:
+    """M codebooks of 2**nbits codewords, trained by k-means (Jegou et al., PAMI 2011).
+
+    Parameters
+    ----------
+    M : int
+        Number of sub-spaces, at least 1.
+    nbits : int
+        Bits of a word, 1 to 16.
+
+    Attributes
+    ----------
+    num_threads : int
+        Threads used for assignment. The result does not depend on it.
+
+    Raises
+    ------
+    InputError
+        If `M` or `nbits` is out of range.
+    """
+
+    def __init__(self, M: int, nbits: int = 8) -> None:
+        if M < 1:
+            raise InputError(f"expected M >= 1, got {M}")
+        if not 1 <= nbits <= 16:
+            raise InputError(f"expected nbits from 1 to 16, got {nbits}")
+        self.M = int(M)
+        self.nbits = int(nbits)
+        self.num_threads = 1
+        self._codebooks: Floats | None = None
+
+    @property
+    def ksub(self) -> int:
+        """Codewords in each codebook."""
+        return 1 << self.nbits
+
+    @property
+    def code_size(self) -> int:
+        """Bytes of one code."""
+        return (self.M * self.nbits + 7) // 8
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there are codebooks."""
+        return self._codebooks is not None
+
+    @property
+    def dsub(self) -> int:
+        """Length of a sub-vector. Raises StateError before training."""
+        return int(self._trained().shape[2])
+
+    @property
+    def codebooks(self) -> Floats | None:
+        """Codewords, (M, ksub, dsub) float32; None before training.
+
+        Setting copies what is given; None forgets the training. Raises DimensionError for
+        another shape and InputError for NaN or infinity.
+        """
+        return self._codebooks
+
+    @codebooks.setter
+    def codebooks(self, value: Floats | None) -> None:
+        if value is None:
+            self._codebooks = None
+            return
+        books = np.array(value, dtype=np.float32, order="C")
+        if books.ndim != 3 or books.shape[:2] != (self.M, self.ksub) or books.shape[2] < 1:
+            raise DimensionError(
+                f"expected codebooks of shape ({self.M}, {self.ksub}, dsub), got {books.shape}"
+            )
+        if not np.isfinite(books).all():
+            raise InputError("expected finite codebooks, got NaN or infinity")
+        self._codebooks = books
+
+    def share(self, codebooks: Floats) -> None:
+        """Use these codebooks without a copy: an index's, where they lie in its C++ object."""
+        self._codebooks = codebooks
+
+    def train(
+        self,
+        z: Floats,
+        *,
+        iterations: int = 25,
+        seed: int = 1234,
+        progress: Progress | None = None,
+    ) -> None:
+        """Fit the codebooks by Lloyd's k-means, from the present ones if there are any.
+
+        Parameters
+        ----------
+        z : ndarray of float32, (n, M * dsub)
+            Training vectors, n >= ksub.
+        iterations : int
+            Lloyd steps.
+        seed : int
+            Seed of the start and of the re-seeding of empty cells.
+        progress : callable, optional
+            Called after each step with {"stage": "codebooks", "iteration": i, "error": e},
+            e the mean squared distance of a vector to its reconstruction.
+
+        Raises
+        ------
+        DimensionError
+            If the columns of `z` cannot be split into M, or do not fit the codebooks.
+        InputError
+            If there are fewer than ksub rows, or NaN or infinity among them.
+        """
+        z = self._as_rows(z)
+        if not np.isfinite(z).all():
+            raise InputError("expected finite training vectors, got NaN or infinity")
+        rng = np.random.default_rng(seed)
+        if self._codebooks is None:
+            self.draw(z, rng)
+        for i in range(iterations):
+            error = self.update(z, self.assign(z), rng)
+            if progress is not None:
+                progress({"stage": "codebooks", "iteration": i, "error": error})
+
+    def draw(self, z: Floats, rng: np.random.Generator) -> None:
+        """Take ksub distinct rows of `z` as the codewords, the same rows in every sub-space."""
+        if len(z) < self.ksub:
+            raise InputError(f"expected at least {self.ksub} training vectors, got {len(z)}")
+        rows = z[rng.choice(len(z), self.ksub, replace=False)]
+        self.codebooks = rows.reshape(self.ksub, self.M, -1).transpose(1, 0, 2)
+
+    def update(self, z: Floats, words: Words, rng: np.random.Generator) -> float:
+        """Move every codeword to the mean of its cell; the second half of a Lloyd step.
+
+        A codeword whose cell is empty moves onto a row drawn with a probability
+        proportional to its squared error, so that no step can raise the error.
+
+        Returns
+        -------
+        float
+            Mean squared distance of the rows to the means of their cells.
+        """
+        sums, counts = _scan.accumulate(z, words, self.ksub)
+        means = sums / np.maximum(counts, 1)[:, :, None]
+        books = np.where(counts[:, :, None] > 0, means, self._trained()).astype(np.float32)
+        for m in np.flatnonzero((counts == 0).any(axis=1)):
+            _fill_empty_cells(
+                books[m], counts[m], _sub_vectors(z, self.M, int(m)), words[:, m], rng
+            )
+        self._codebooks = books
+        energy = sum(float(np.square(b, dtype=np.float64).sum()) for b in _blocks(z))
+        return max(0.0, energy - float((sums * means).sum())) / len(z)
+
+    def assign(self, z: Floats) -> Words:
+        """Words of the nearest codewords, (n, M) uint8, or uint16 for nbits > 8."""
+        words: Words = _scan.assign(self._as_rows(z), self._trained(), num_threads=self.num_threads)
+        return words
+
+    def gather(self, words: Words) -> Floats:
+        """Reconstructions (n, M * dsub) float32 of unpacked words (n, M)."""
+        books = self._trained()
+        z = np.empty((len(words), self.M, self.dsub), dtype=np.float32)
+        for m in range(self.M):
+            z[:, m] = books[m][words[:, m]]
+        return z.reshape(len(words), -1)
+
+    def encode(self, z: Floats) -> Codes:
+        """Packed codes (n, code_size) uint8 of the vectors (n, M * dsub)."""
+        return pack(self.assign(z), self.nbits)
+
+    def decode(self, codes: Codes) -> Floats:
+        """Reconstructions (n, M * dsub) float32 of packed codes (n, code_size)."""
+        return self.gather(unpack(codes, self.M, self.nbits))
+
+    def lookup_tables(self, zq: Floats, metric: int = METRIC_L2) -> Floats:
+        """Tables whose sum over the words of a code is its distance to the query.
+
+        Parameters
+        ----------
+        zq : ndarray of float32, (nq, M * dsub)
+            Queries.
+        metric : int
+            METRIC_L2 (squared distances, computed as (z - c)^2 without cancellation) or
+            METRIC_INNER_PRODUCT.
+
+        Returns
+        -------
+        ndarray of float32, (nq, M, ksub)
+        """
+        books = self._trained()
+        parts = self._as_rows(zq).reshape(-1, self.M, self.dsub)
+        luts = np.zeros((len(parts), self.M, self.ksub), dtype=np.float32)
+        if metric == METRIC_INNER_PRODUCT:
+            by_sub_space = luts.transpose(1, 0, 2)
+            np.matmul(parts.transpose(1, 0, 2), books.transpose(0, 2, 1), out=by_sub_space)
+            return luts
+        if metric != METRIC_L2:
+            raise InputError(f"expected metric 1 (L2) or 0 (inner product), got {metric}")
+        for j in range(self.dsub):
+            luts += np.square(parts[:, :, j, None] - books[None, :, :, j])
+        return luts
+
+    def _trained(self) -> Floats:
+        if self._codebooks is None:
+            raise StateError("expected a trained quantizer, got one without codebooks")
+        return self._codebooks
+
+    def _as_rows(self, z: Floats) -> Floats:
+        z = np.ascontiguousarray(z, dtype=np.float32)
+        if z.ndim != 2 or z.shape[1] == 0 or z.shape[1] % self.M:
+            raise DimensionError(f"expected rows of a multiple of M = {self.M}, got {z.shape}")
+        if self._codebooks is not None and z.shape[1] != self.M * self.dsub:
+            raise DimensionError(f"expected {self.M * self.dsub} columns, got {z.shape[1]}")
+        return z
+
+
+def pack(words: Words, nbits: int) -> Codes:
+    """Pack words (n, M) into codes (n, ceil(M * nbits / 8)) uint8.
+
+    The words of a vector form one stream of bits, the least significant bit first: faiss's
+    layout. The last byte is filled with zeros.
+    """
+    n, M = words.shape
+    if nbits == 8:
+        return words.astype(np.uint8, order="C")
+    if nbits == 16:
+        return words.astype("<u2", order="C").view(np.uint8)
+    codes = np.empty((n, (M * nbits + 7) // 8), dtype=np.uint8)
+    for i in range(0, n, _BLOCK):
+        pairs = np.ascontiguousarray(words[i : i + _BLOCK], dtype="<u2")[:, :, None].view(np.uint8)
+        bits = np.unpackbits(pairs, axis=2, count=nbits, bitorder="little")
+        codes[i : i + _BLOCK] = np.packbits(bits.reshape(len(bits), -1), axis=1, bitorder="little")
+    return codes
+
+
+def unpack(codes: Codes, M: int, nbits: int) -> Words:
+    """Words (n, M), uint8 or for nbits > 8 uint16, of packed codes: the inverse of `pack`.
+
+    Raises DimensionError if `codes` is not (n, ceil(M * nbits / 8)).
+    """
+    codes = np.ascontiguousarray(codes, dtype=np.uint8)
+    code_size = (M * nbits + 7) // 8
+    if codes.ndim != 2 or codes.shape[1] != code_size:
+        raise DimensionError(f"expected codes of shape (n, {code_size}), got {codes.shape}")
+    if nbits == 8:
+        return codes.copy()
+    if nbits == 16:
+        return codes.view("<u2").astype(np.uint16)
+    words = np.empty((len(codes), M), dtype=np.uint8 if nbits < 8 else np.uint16)
+    for i in range(0, len(codes), _BLOCK):
+        bits = np.unpackbits(codes[i : i + _BLOCK], axis=1, count=M * nbits, bitorder="little")
+        pairs = np.zeros((len(bits), M, 16), dtype=np.uint8)
+        pairs[:, :, :nbits] = bits.reshape(len(bits), M, nbits)
+        words[i : i + _BLOCK] = np.packbits(pairs, axis=2, bitorder="little").view("<u2")[:, :, 0]
+    return words
+
+
+def _blocks(z: Floats) -> list[Floats]:
+    return [z[i : i + _BLOCK] for i in range(0, len(z), _BLOCK)]
+
+
+def _sub_vectors(z: Floats, M: int, m: int) -> Floats:
+    dsub = z.shape[1] // M
+    return z[:, m * dsub : (m + 1) * dsub]
+
+
+def _fill_empty_cells(
+    book: Floats, counts: NDArray[np.int64], z: Floats, words: Words, rng: np.random.Generator
+) -> None:
+    """Put the codewords of empty cells onto rows drawn by their squared error, in place."""
+    error = np.square(z - book[words]).sum(axis=1, dtype=np.float64)
+    empty = np.flatnonzero(counts == 0)[: np.count_nonzero(error)]
+    if len(empty):
+        rows = rng.choice(len(z), len(empty), replace=False, p=error / error.sum())
+        book[empty] = z[rows]

@@ -1,0 +1,103 @@
+"""The state of an index as plain data: what files, pickles and copies are made of.
+
+A state is a dict of JSON values and arrays, nested where encoders are. `check` of it is what
+`make_index` does: nothing in a state is trusted before the parts it describes accept it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deepq._checks import FormatError
+from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize, Rotation
+from deepq.trainer import TrainConfig
+
+if TYPE_CHECKING:
+    from deepq.index import DeepQuantIndex
+
+State = dict[str, Any]
+
+# faiss attributes that are settings of the user, not results of training.
+_SETTINGS = ("do_polysemous_training", "encode_signs", "metric_arg", "polysemous_ht", "search_type", "verbose")
+
+
+def get_state(index: DeepQuantIndex) -> State:
+    """Copy an index's parts into a state."""
+    with index._lock.reading():
+        quantizer = index.quantizer
+        trained = bool(index.is_trained)
+        return {
+            "d": int(index.d),
+            "M": quantizer.M,
+            "nbits": quantizer.nbits,
+            "metric": int(index.metric_type),
+            "settings": {name: getattr(index, name) for name in _SETTINGS},
+            "clustering": {"niter": int(index.pq.cp.niter), "seed": int(index.pq.cp.seed)},
+            "training": None if index.training is None else dataclasses.asdict(index.training),
+            "history": list(index.history),
+            "encoder": encoder_state(index.encoder),
+            "codebooks": np.array(quantizer.codebooks) if trained else None,
+            "codes": np.array(index._native.codes),
+        }
+
+
+def make_index(state: State, cls: type[DeepQuantIndex]) -> DeepQuantIndex:
+    """Make an index of a state.
+
+    Raises
+    ------
+    FormatError
+        If the state lacks a part, or its parts do not fit together.
+    """
+    try:
+        training = state["training"]
+        index = cls(
+            state["d"],
+            state["M"],
+            state["nbits"],
+            state["metric"],
+            encoder=make_encoder(state["encoder"]),
+            training=None if training is None else TrainConfig(**training),
+        )
+        for name in _SETTINGS:
+            setattr(index, name, state["settings"][name])
+        index.pq.cp.niter = state["clustering"]["niter"]
+        index.pq.cp.seed = state["clustering"]["seed"]
+        if state["codebooks"] is not None:
+            index.codebooks = state["codebooks"]
+        if len(state["codes"]):
+            index.add_sa_codes(state["codes"])
+        index.history = list(state["history"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise FormatError(f"expected the state of an index, got one with a fault: {error}") from error
+    return index
+
+
+def encoder_state(encoder: Encoder) -> State:
+    """Describe an encoder by the name of its class and its numbers."""
+    if isinstance(encoder, Chain):
+        return {"type": "Chain", "members": [encoder_state(member) for member in encoder.members]}
+    if isinstance(encoder, Rotation):
+        return {"type": "Rotation", "A": encoder.A, "is_fitted": encoder.is_fitted}
+    if isinstance(encoder, Affine):
+        return {"type": "Affine", "A": encoder.A, "b": encoder.b}
+    return {"type": type(encoder).__name__, "d": encoder.d_in}
+
+
+def make_encoder(state: State) -> Encoder:
+    """Make the encoder that a state describes. Raises FormatError for an unknown one."""
+    kind = state["type"]
+    if kind == "Chain":
+        return Chain(make_encoder(member) for member in state["members"])
+    if kind == "Rotation":
+        return Rotation.of(state["A"]) if state["is_fitted"] else Rotation(len(state["A"]))
+    if kind == "Affine":
+        return Affine(state["A"], state["b"])
+    if kind == "Identity":
+        return Identity(state["d"])
+    if kind == "Normalize":
+        return Normalize(state["d"])
+    raise FormatError(f"expected an encoder of this version of deepq, got {kind!r}")

@@ -1,0 +1,115 @@
+"""Training settings and the training loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from deepq._checks import InputError
+from deepq.encoders import Encoder
+from deepq.quantizers import Floats, ProductQuantizer
+
+DEFAULT_EPOCHS = 25
+DEFAULT_MAX_POINTS = 65_536
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training.
+
+    Attributes
+    ----------
+    seed : int
+        Seed of everything random; two trainings with one seed are equal.
+    epochs : int, optional
+        Iterations over the training rows; None for the default of the method (25).
+    max_points : int, optional
+        Most training rows used, drawn without replacement; None for the default of the
+        method (65,536, or 64 per codeword where that is more).
+
+    Raises
+    ------
+    InputError
+        If a number is out of range.
+    """
+
+    seed: int = 1234
+    epochs: int | None = None
+    max_points: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"expected seed >= 0, got {self.seed}")
+        if self.epochs is not None and self.epochs < 1:
+            raise InputError(f"expected epochs >= 1, got {self.epochs}")
+        if self.max_points is not None and self.max_points < 1:
+            raise InputError(f"expected max_points >= 1, got {self.max_points}")
+
+
+def fit(
+    encoder: Encoder,
+    quantizer: ProductQuantizer,
+    x: Floats,
+    config: TrainConfig,
+    *,
+    verbose: bool = False,
+) -> list[dict[str, Any]]:
+    """Train `encoder` and `quantizer` on the rows of `x` (n, d_in), from the beginning.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Fitted in place.
+    quantizer : ProductQuantizer
+        Trained in place; codebooks it has are forgotten.
+    x : ndarray of float32, (n, d_in)
+        Training vectors, at least ksub.
+    config : TrainConfig
+        Settings.
+    verbose : bool
+        Whether to show a progress bar on stderr.
+
+    Returns
+    -------
+    list of dict
+        One per iteration: "stage", "iteration" in the stage, and "error", the mean squared
+        distance of an embedding to its reconstruction.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than ksub rows, or NaN or infinity among them.
+    """
+    epochs = DEFAULT_EPOCHS if config.epochs is None else config.epochs
+    x = _sample(x, quantizer.ksub, config)
+    if len(x) < quantizer.ksub:
+        raise InputError(f"expected at least {quantizer.ksub} training vectors, got {len(x)}")
+    if not np.isfinite(x).all():
+        raise InputError("expected finite training vectors, got NaN or infinity")
+    history: list[dict[str, Any]] = []
+    with tqdm(desc="train", unit="it", disable=not verbose) as bar:
+
+        def record(entry: dict[str, Any]) -> None:
+            history.append(entry)
+            bar.set_postfix(stage=entry["stage"], error=f"{entry['error']:.4g}", refresh=False)
+            bar.update()
+
+        quantizer.codebooks = None
+        encoder.fit(x, quantizer, iterations=epochs, seed=config.seed, progress=record)
+        z = encoder.encode(x)
+        quantizer.train(z, iterations=epochs, seed=config.seed, progress=record)
+    return history
+
+
+def _sample(x: Floats, ksub: int, config: TrainConfig) -> Floats:
+    """At most `max_points` rows of `x`, drawn without replacement and kept in order."""
+    most = config.max_points
+    if most is None:
+        most = max(DEFAULT_MAX_POINTS, 64 * ksub)
+    if len(x) <= most:
+        return x
+    rows = np.random.default_rng(config.seed).choice(len(x), most, replace=False)
+    return x[np.sort(rows)]

@@ -1,0 +1,102 @@
+"""The kinds of index that the contract runs on, and the small data that they share."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import faiss
+import numpy as np
+import pytest
+
+import deepq
+from deepq import encoders
+
+DIM, M = 16, 4
+L2, IP = faiss.METRIC_L2, faiss.METRIC_INNER_PRODUCT
+
+
+class Kind(NamedTuple):
+    """A way to build an index: ``build(d, M, nbits, metric)``."""
+
+    name: str
+    build: Callable[..., faiss.IndexPQ]
+    ours: bool = True
+
+    def __str__(self):
+        return self.name
+
+
+def _clustered(n: int, seed: int) -> np.ndarray:
+    """Gaussian clusters, (n, DIM) float32, read-only: whoever writes to its input is found out."""
+    centres = np.random.default_rng(0).standard_normal((30, DIM))
+    rng = np.random.default_rng(seed)
+    x = centres[rng.integers(30, size=n)] + 0.4 * rng.standard_normal((n, DIM))
+    x = x.astype(np.float32)
+    x.flags.writeable = False
+    return x
+
+
+XT, XB, XQ = _clustered(2000, 1), _clustered(400, 2), _clustered(12, 3)
+
+
+def _identity(d=DIM, *args):
+    return deepq.DeepQuantIndex(d, *args, encoder=encoders.Identity(d))
+
+
+def _affine(d=DIM, *args):
+    """Neither orthonormal nor centred, so that a decoder that merely transposes is caught."""
+    rng = np.random.default_rng(4)
+    A = (np.eye(d) + 0.2 * rng.standard_normal((d, d))).astype(np.float32)
+    b = rng.standard_normal(d).astype(np.float32)
+    return deepq.DeepQuantIndex(d, *args, encoder=encoders.Affine(A, b))
+
+
+def _two_layers(d=DIM, *args):
+    """An affine layer, then rows scaled to unit length."""
+    A = np.random.default_rng(5).standard_normal((d, d)).astype(np.float32)
+    chain = encoders.Chain([encoders.Affine(A, None), encoders.Normalize(d)])
+    return deepq.DeepQuantIndex(d, *args, encoder=chain)
+
+
+FAISS = Kind("faiss", faiss.IndexPQ, ours=False)
+OURS = [
+    Kind("deepq", lambda *args: deepq.DeepQuantIndex(*args)),
+    Kind("deepq-identity", _identity),
+    Kind("deepq-affine", _affine),
+    Kind("deepq-normalized", _two_layers),
+]
+if not importlib.util.find_spec("deepq.index"):
+    OURS = []
+KINDS = [FAISS, *OURS]
+METRICS = {"l2": L2, "ip": IP}
+
+ours_only = pytest.mark.parametrize("kind", OURS, ids=str)
+needs_ours = pytest.mark.skipif(not OURS, reason="there is no deepq index yet")
+
+
+def untrained(kind: Kind, metric: int = L2, nbits: int = 4) -> faiss.IndexPQ:
+    """Build an index over the shared data's DIM columns."""
+    return kind.build(DIM, M, nbits, metric)
+
+
+@cache
+def _trained_once(kind: Kind, metric: int, nbits: int) -> faiss.IndexPQ:
+    index = untrained(kind, metric, nbits)
+    index.train(XT)
+    return index
+
+
+def trained(kind: Kind, metric: int = L2, nbits: int = 4) -> faiss.IndexPQ:
+    """Copy an index that was trained once on XT."""
+    return copy.deepcopy(_trained_once(kind, metric, nbits))
+
+
+def filled(kind: Kind, metric: int = L2, nbits: int = 4) -> faiss.IndexPQ:
+    """Copy a trained index and add XB."""
+    index = trained(kind, metric, nbits)
+    index.add(XB)
+    return index
