@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from deepq import datasets, encoders, metrics, quantizers
     from deepq.index import DeepQuantIndex
-    from deepq.interop import from_faiss
+    from deepq.interop import from_faiss, to_faiss
     from deepq.io import read_index, write_index
     from deepq.trainer import TrainConfig
 
@@ -26,6 +26,7 @@ __all__ = [
     "metrics",
     "quantizers",
     "read_index",
+    "to_faiss",
     "write_index",
 ]
 
@@ -34,6 +35,7 @@ _HOME = {
     "TrainConfig": "trainer",
     "from_faiss": "interop",
     "read_index": "io",
+    "to_faiss": "interop",
     "write_index": "io",
 }
 _MODULES = frozenset(__all__) - frozenset(_HOME)

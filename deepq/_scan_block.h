@@ -97,10 +97,7 @@ static inline void NAME(score_lanes)(const scan_job *job, const float *tables, c
 /* Per lane, a score that at least k codes reach: the k-th smallest of the minima of disjoint groups
  * of codes, drawn at even strides so that sorted or clustered orders do no harm. */
 static void NAME(bound_scores)(const scan_job *job, const scan_scratch *s, float *bound) {
-    int64_t groups = group_count(job), sample = SAMPLE_PER_K * job->k;
-    if (sample < SAMPLE_MIN) sample = SAMPLE_MIN;
-    if (sample > job->n) sample = job->n;
-    if (groups > sample) groups = sample;
+    int64_t groups = group_count(job), sample = sample_count(job, groups);
     for (int64_t j = 0; j < groups * LANES; j++) s->minima[j] = WORST_SCORE;
     double stride = (double)job->n / (double)sample;
     for (int64_t j = 0, group = 0; j < sample; j++, group = group + 1 == groups ? 0 : group + 1) {

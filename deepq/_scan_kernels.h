@@ -126,11 +126,22 @@ typedef struct {
     uint64_t *found; /* survivors: offset << NO_ID_SHIFT | lane */
 } scan_scratch;
 
-enum { FOUND_MAX = 2048, SAMPLE_MIN = 4096, GROUPS_MIN = 64, GROUPS_PER_K = 4, SAMPLE_PER_K = 80 };
+enum { FOUND_MAX = 2048, GROUPS_MIN = 64, GROUPS_PER_K = 4 };
+enum { SAMPLE_MIN = 1024, SAMPLE_MAX = 4096, CODES_PER_SAMPLE = 32, SAMPLE_PER_K = 80 };
 
 static int64_t group_count(const scan_job *job) {
     int64_t groups = GROUPS_PER_K * job->k > GROUPS_MIN ? GROUPS_PER_K * job->k : GROUPS_MIN;
     return groups < job->n ? groups : job->n;
+}
+
+/* How many codes give a first bound: a small part of all, but no less than k needs. */
+static int64_t sample_count(const scan_job *job, int64_t groups) {
+    int64_t sample = job->n / CODES_PER_SAMPLE;
+    if (sample > SAMPLE_MAX) sample = SAMPLE_MAX;
+    if (sample < SAMPLE_MIN) sample = SAMPLE_MIN;
+    if (sample < SAMPLE_PER_K * job->k) sample = SAMPLE_PER_K * job->k;
+    if (sample < groups) sample = groups;
+    return sample < job->n ? sample : job->n;
 }
 
 static int scratch_new(scan_scratch *s, const scan_job *job, int lanes) {

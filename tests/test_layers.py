@@ -30,13 +30,23 @@ FLOORS = [
 HEAVY = ["torch", "sklearn", "scipy.optimize", "matplotlib"]
 
 
+def without_type_checking(tree: ast.Module) -> ast.Module:
+    """Drop the blocks `if TYPE_CHECKING:`; annotations may name what stands higher."""
+    tree.body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    ]
+    return tree
+
+
 def imported_modules(path: Path) -> set[str]:
-    """Return the modules of deepq that a file imports, TYPE_CHECKING and functions included."""
+    """Return the modules of deepq that a file imports at run time, in functions too."""
     found = set()
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".pyx":  # only its Python imports can be parsed
         text = "\n".join(re.findall(r"^(?:from|import) deepq.*$", text, re.MULTILINE))
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(without_type_checking(ast.parse(text))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

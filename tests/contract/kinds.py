@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
@@ -75,6 +78,9 @@ KINDS = [FAISS, *OURS]
 METRICS = {"l2": L2, "ip": IP}
 
 ours_only = pytest.mark.parametrize("kind", OURS, ids=str)
+# faiss reverses a linear transform by its transpose, so only where that is right.
+REVERSIBLE = [k for k in KINDS if k.name not in ("deepq-affine", "deepq-normalized")]
+reversible_only = pytest.mark.parametrize("kind", REVERSIBLE, ids=str)
 needs_ours = pytest.mark.skipif(not OURS, reason="there is no deepq index yet")
 
 
@@ -100,3 +106,9 @@ def filled(kind: Kind, metric: int = L2, nbits: int = 4) -> faiss.IndexPQ:
     index = trained(kind, metric, nbits)
     index.add(XB)
     return index
+
+
+def run_script(script: str, *args: str) -> None:
+    """Run a script in a fresh interpreter of one thread; what it patches stays there."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", script, *args], check=True, timeout=120, env=env)

@@ -1,7 +1,5 @@
 """Every refusal is what a Python reader expects *and* what faiss raises, and leaves no trace."""
 
-import subprocess
-import sys
 import warnings
 
 import faiss
@@ -13,7 +11,7 @@ from hypothesis import strategies as st
 import deepq
 
 from . import kinds, oracle
-from .kinds import DIM, IP, L2, XB, XQ, XT, M, needs_ours, ours_only
+from .kinds import DIM, L2, XB, XQ, XT, M, needs_ours, ours_only, run_script
 from .test_training import plain_copy
 
 # What is passed for x: the natural type of the refusal, and faiss's.
@@ -22,12 +20,12 @@ BAD_MATRICES = {
     "nothing": (None, TypeError, AttributeError),
     "a number": (3.5, TypeError, AttributeError),
     "one vector": (XQ[0], ValueError, ValueError),
-    "0-d": (np.float32(1), ValueError, ValueError),
+    "0-d": (np.array(1, "f4"), ValueError, ValueError),
     "3-d": (XQ[None], ValueError, ValueError),
     "too narrow": (XQ[:, :8], ValueError, AssertionError),
     "too wide": (np.hstack([XQ, XQ]), ValueError, AssertionError),
-    "words": (np.full((3, DIM), "word"), (ValueError, TypeError), ValueError),
-    "complex": (XQ.astype(complex), (ValueError, TypeError), None),
+    "words": (np.full((3, DIM), "word"), TypeError, (ValueError, TypeError)),
+    "complex": (XQ.astype(complex), TypeError, None),
 }
 MATRIX_CALLS = {
     "train": lambda index, x: index.train(x),
@@ -202,11 +200,6 @@ MISUSES = {
         ValueError,
         AssertionError,
     ),
-    "permute_entries of a list": (
-        lambda index: index.permute_entries(list(range(400))),
-        TypeError,
-        AttributeError,
-    ),
     "permute_entries that repeats": (
         lambda index: index.permute_entries(np.zeros(400, int)),
         ValueError,
@@ -284,7 +277,7 @@ CONSTRUCTIONS = {
     "no sub-quantizers": ((DIM, 0, 8), ValueError, RuntimeError),
     "too many bits": ((DIM, M, 25), ValueError, RuntimeError),
     "a negative width": ((-DIM, M, 8), ValueError, RuntimeError),
-    "negative bits": ((DIM, M, -1), ValueError, TypeError),
+    "negative bits": ((DIM, M, -1), ValueError, (TypeError, ValueError)),
     "d as a fraction": ((16.0, M, 8), TypeError, TypeError),
     "d as a word": (("16", M, 8), TypeError, TypeError),
     "an argument too many": ((DIM, M, 8, L2, 0), TypeError, TypeError),
@@ -342,7 +335,7 @@ def test_numbers_that_overflow_float32_are_refused(kind):
 
 
 HUGE = """
-import sys, deepq, numpy as np
+import deepq, numpy as np
 x = np.random.default_rng(0).standard_normal((500, 16)).astype("f4") * np.float32(1e30)
 index = deepq.DeepQuantIndex(16, 4, 4)
 try:
@@ -358,7 +351,7 @@ except ValueError:
 @needs_ours
 def test_huge_numbers_do_not_abort_the_process():
     """faiss's k-means ends the process when squared distances overflow."""
-    subprocess.run([sys.executable, "-c", HUGE], check=True, timeout=60)
+    run_script(HUGE)
 
 
 @ours_only
@@ -419,7 +412,7 @@ CALLS = {
 
 
 @ours_only
-@pytest.mark.parametrize("metric", [L2, IP], ids=["l2", "ip"])
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @settings(max_examples=60, deadline=None)
 @given(x=matrices(), call=st.sampled_from(sorted(CALLS)))
 def test_an_array_is_refused_or_means_its_float32_values(kind, metric, x, call):

@@ -1,15 +1,13 @@
 """The whole surface: every name of faiss.IndexPQ is decided on, every signature fits."""
 
 import inspect
-import subprocess
-import sys
 
 import faiss
 import pytest
 
 import deepq
 
-from .kinds import DIM, L2, M, needs_ours, ours_only
+from .kinds import DIM, L2, M, needs_ours, ours_only, run_script
 
 # Public names of faiss.IndexPQ that DeepQuantIndex leaves as they are, and why that is right.
 INHERITED = {
@@ -89,11 +87,6 @@ def test_every_method_has_a_docstring(kind):
     assert not [name for name in METHODS if not inspect.getdoc(getattr(cls, name))]
 
 
-def run(script, *args):
-    """Run a script in a fresh interpreter; importing torch_utils or patching faiss stays there."""
-    subprocess.run([sys.executable, "-c", script, *args], check=True, timeout=120)
-
-
 WRITTEN_FOR_INDEX_PQ = """
 import copy, pickle, sys, tempfile
 import faiss, numpy as np
@@ -139,7 +132,7 @@ assert index.reconstruct_n().shape == (0, 16)
 
 @pytest.mark.parametrize("how", ["as it is", pytest.param("replaced", marks=needs_ours)])
 def test_a_script_written_for_index_pq_runs(how):
-    run(WRITTEN_FOR_INDEX_PQ, how)
+    run_script(WRITTEN_FOR_INDEX_PQ, how)
 
 
 TENSORS = """
@@ -207,4 +200,4 @@ ORDERS = [
 @pytest.mark.parametrize("order", ORDERS, ids=" then ".join)
 def test_tensors_go_in_and_tensors_come_out(order):
     pytest.importorskip("torch")
-    run(TENSORS, *order)
+    run_script(TENSORS, *order)
