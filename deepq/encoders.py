@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepq._checks import DimensionError, InputError, StateError
-from deepq._rotation import learn
+from deepq._rotation import ITERATIONS, learn
 from deepq.quantizers import Floats, ProductQuantizer, Progress
 
 _BLOCK = 16_384
@@ -44,14 +44,15 @@ class Encoder:
         x: Floats,
         quantizer: ProductQuantizer,
         *,
-        iterations: int = 25,
+        iterations: int | None = None,
         seed: int = 1234,
         progress: Progress | None = None,
     ) -> None:
         """Learn from the rows of `x` (n, d_in) what the encoder needs; here nothing.
 
         An encoder that learns together with the quantizer leaves its codebooks trained for
-        the embeddings. `progress` is called with a dict after each iteration.
+        the embeddings. `iterations` None is the encoder's default. `progress` is called with
+        a dict after each iteration.
         """
 
     def settle(self) -> None:
@@ -181,7 +182,7 @@ class Chain(Encoder):
         x: Floats,
         quantizer: ProductQuantizer,
         *,
-        iterations: int = 25,
+        iterations: int | None = None,
         seed: int = 1234,
         progress: Progress | None = None,
     ) -> None:
@@ -226,7 +227,7 @@ class Rotation(Affine):
 
     @classmethod
     def of(cls, R: ArrayLike) -> Rotation:
-        """Make a fitted rotation of an orthonormal matrix (d, d). Raises InputError if it is not."""
+        """Make a fitted rotation of an orthonormal matrix (d, d), else raise InputError."""
         given = Affine(R)
         if given.d_in != given.d_out or not given.is_orthonormal:
             raise InputError("expected an orthonormal matrix (d, d), got another")
@@ -254,13 +255,18 @@ class Rotation(Affine):
         x: Floats,
         quantizer: ProductQuantizer,
         *,
-        iterations: int = 25,
+        iterations: int | None = None,
         seed: int = 1234,
         progress: Progress | None = None,
     ) -> None:
-        """Learn the rotation and the codebooks together."""
+        """Learn the rotation and the codebooks together, from the beginning.
+
+        See `deepq._rotation.learn`; by default 60 iterations. It takes at least ksub rows,
+        and d must be a multiple of M.
+        """
         x = _as_rows(x, self.d_in)
-        self.A = learn(x, quantizer, iterations=iterations, seed=seed, progress=progress)
+        joint = ITERATIONS if iterations is None else iterations
+        self.A = learn(x, quantizer, iterations=joint, seed=seed, progress=progress)
         self._fitted = True
 
 

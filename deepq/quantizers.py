@@ -77,7 +77,7 @@ class ProductQuantizer:
     @property
     def dsub(self) -> int:
         """Length of a sub-vector. Raises StateError before training."""
-        return int(self._trained().shape[2])
+        return int(self.trained().shape[2])
 
     @property
     def codebooks(self) -> Floats | None:
@@ -166,7 +166,7 @@ class ProductQuantizer:
         """
         sums, counts = _scan.accumulate(z, words, self.ksub)
         means = sums / np.maximum(counts, 1)[:, :, None]
-        books = np.where(counts[:, :, None] > 0, means, self._trained()).astype(np.float32)
+        books = np.where(counts[:, :, None] > 0, means, self.trained()).astype(np.float32)
         for m in np.flatnonzero((counts == 0).any(axis=1)):
             _fill_empty_cells(
                 books[m], counts[m], _sub_vectors(z, self.M, int(m)), words[:, m], rng
@@ -177,12 +177,12 @@ class ProductQuantizer:
 
     def assign(self, z: Floats) -> Words:
         """Words of the nearest codewords, (n, M) uint8, or uint16 for nbits > 8."""
-        words: Words = _scan.assign(self._as_rows(z), self._trained(), num_threads=self.num_threads)
+        words: Words = _scan.assign(self._as_rows(z), self.trained(), num_threads=self.num_threads)
         return words
 
     def gather(self, words: Words) -> Floats:
         """Reconstructions (n, M * dsub) float32 of unpacked words (n, M)."""
-        books = self._trained()
+        books = self.trained()
         z = np.empty((len(words), self.M, self.dsub), dtype=np.float32)
         for m in range(self.M):
             z[:, m] = books[m][words[:, m]]
@@ -211,7 +211,7 @@ class ProductQuantizer:
         -------
         ndarray of float32, (nq, M, ksub)
         """
-        books = self._trained()
+        books = self.trained()
         parts = self._as_rows(zq).reshape(-1, self.M, self.dsub)
         luts = np.zeros((len(parts), self.M, self.ksub), dtype=np.float32)
         if metric == METRIC_INNER_PRODUCT:
@@ -224,7 +224,8 @@ class ProductQuantizer:
             luts += np.square(parts[:, :, j, None] - books[None, :, :, j])
         return luts
 
-    def _trained(self) -> Floats:
+    def trained(self) -> Floats:
+        """Codebooks, (M, ksub, dsub) float32. Raises StateError before training."""
         if self._codebooks is None:
             raise StateError("expected a trained quantizer, got one without codebooks")
         return self._codebooks
@@ -292,7 +293,7 @@ def _fill_empty_cells(
     book: Floats, counts: NDArray[np.int64], z: Floats, words: Words, rng: np.random.Generator
 ) -> None:
     """Put the codewords of empty cells onto rows drawn by their squared error, in place."""
-    error = np.square(z - book[words]).sum(axis=1, dtype=np.float64)
+    error = np.square(z - book[words], dtype=np.float64).sum(axis=1)
     empty = np.flatnonzero(counts == 0)[: np.count_nonzero(error)]
     if len(empty):
         rows = rng.choice(len(z), len(empty), replace=False, p=error / error.sum())

@@ -25,7 +25,8 @@ class TrainConfig:
     seed : int
         Seed of everything random; two trainings with one seed are equal.
     epochs : int, optional
-        Iterations over the training rows; None for the default of the method (25).
+        Iterations over the training rows of each stage; None for the default of the stage
+        (25 for codebooks, 60 for a rotation learned with them).
     max_points : int, optional
         Most training rows used, drawn without replacement; None for the default of the
         method (65,536, or 64 per codeword where that is more).
@@ -83,7 +84,7 @@ def fit(
     InputError
         If there are fewer than ksub rows, or NaN or infinity among them.
     """
-    epochs = DEFAULT_EPOCHS if config.epochs is None else config.epochs
+    codebook_epochs = DEFAULT_EPOCHS if config.epochs is None else config.epochs
     x = _sample(x, quantizer.ksub, config)
     if len(x) < quantizer.ksub:
         raise InputError(f"expected at least {quantizer.ksub} training vectors, got {len(x)}")
@@ -98,9 +99,9 @@ def fit(
             bar.update()
 
         quantizer.codebooks = None
-        encoder.fit(x, quantizer, iterations=epochs, seed=config.seed, progress=record)
+        encoder.fit(x, quantizer, iterations=config.epochs, seed=config.seed, progress=record)
         z = encoder.encode(x)
-        quantizer.train(z, iterations=epochs, seed=config.seed, progress=record)
+        quantizer.train(z, iterations=codebook_epochs, seed=config.seed, progress=record)
     return history
 
 

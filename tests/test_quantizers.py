@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import faiss
 import numpy as np
 import pytest
@@ -108,7 +110,7 @@ def test_error_never_rises(seed: int, M: int, nbits: int, extra: int) -> None:
     quantizer = ProductQuantizer(M, nbits)
     quantizer.train(z, iterations=6, seed=seed, progress=lambda e: errors.append(e["error"]))
     assert len(errors) == 6
-    assert all(b <= a + 1e-5 for a, b in zip(errors, errors[1:], strict=False))
+    assert all(b <= a + 1e-5 for a, b in pairwise(errors))
     final = np.square(z - quantizer.decode(quantizer.encode(z))).sum() / len(z)
     assert final <= errors[-1] + 1e-5
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import os
 import subprocess
 import sys
@@ -67,13 +66,11 @@ def _two_layers(d=DIM, *args):
 
 FAISS = Kind("faiss", faiss.IndexPQ, ours=False)
 OURS = [
-    Kind("deepq", lambda *args: deepq.DeepQuantIndex(*args)),
+    Kind("deepq", deepq.DeepQuantIndex),
     Kind("deepq-identity", _identity),
     Kind("deepq-affine", _affine),
     Kind("deepq-normalized", _two_layers),
 ]
-if not importlib.util.find_spec("deepq.index"):
-    OURS = []
 KINDS = [FAISS, *OURS]
 METRICS = {"l2": L2, "ip": IP}
 
@@ -81,7 +78,6 @@ ours_only = pytest.mark.parametrize("kind", OURS, ids=str)
 # faiss reverses a linear transform by its transpose, so only where that is right.
 REVERSIBLE = [k for k in KINDS if k.name not in ("deepq-affine", "deepq-normalized")]
 reversible_only = pytest.mark.parametrize("kind", REVERSIBLE, ids=str)
-needs_ours = pytest.mark.skipif(not OURS, reason="there is no deepq index yet")
 
 
 def untrained(kind: Kind, metric: int = L2, nbits: int = 4) -> faiss.IndexPQ:
@@ -106,6 +102,15 @@ def filled(kind: Kind, metric: int = L2, nbits: int = 4) -> faiss.IndexPQ:
     index = trained(kind, metric, nbits)
     index.add(XB)
     return index
+
+
+def require(index: faiss.IndexPQ, *names: str) -> None:
+    """Skip the test if an older faiss lacks a method; deepq's index has them all."""
+    for name in names:
+        if isinstance(index, deepq.DeepQuantIndex):
+            assert hasattr(index, name), name
+        elif not hasattr(index, name):
+            pytest.skip(f"this faiss has no {name}")
 
 
 def run_script(script: str, *args: str) -> None:

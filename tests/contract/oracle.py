@@ -85,8 +85,8 @@ def hamming(a, b):
 def assert_same_neighbours(got, want, *, rtol=RTOL):
     """Hold (D, I) against a right answer that may have more columns.
 
-    Distances agree within ``rtol`` of the row's largest. Ids agree except inside a group of equal
-    distances; the extra columns of ``want`` show which ids tie with the last one of ``got``.
+    Distances agree within ``rtol`` of the row's largest (or of 1). Ids agree except inside a
+    group of equal distances; the extra columns of ``want`` show which tie with the last one.
     """
     (D, I), (D_want, I_want) = got, want
     assert D.dtype == np.float32
@@ -95,7 +95,7 @@ def assert_same_neighbours(got, want, *, rtol=RTOL):
     assert len(D) == len(D_want)
     k = D.shape[1]
     for d, ids, d_want, ids_want in zip(D, I, D_want.astype(np.float64), I_want, strict=True):
-        tolerance = rtol * np.abs(d_want[ids_want >= 0]).max(initial=0)
+        tolerance = rtol * np.abs(d_want[ids_want >= 0]).max(initial=1)
         np.testing.assert_allclose(d, d_want[:k], rtol=0, atol=tolerance)
         np.testing.assert_array_equal(ids < 0, ids_want[:k] < 0)
         found = ids[ids >= 0]
@@ -115,7 +115,7 @@ def assert_same_range(got, all_scores, radius, metric, *, rtol=RTOL):
     sign = 1 if metric == faiss.METRIC_L2 else -1
     for row, start, end in zip(all_scores, lims[:-1], lims[1:], strict=True):
         ids, d = I[int(start) : int(end)], D[int(start) : int(end)]
-        tolerance = rtol * np.abs(row).max(initial=0)
+        tolerance = rtol * np.abs(row).max(initial=1)
         assert len(np.unique(ids)) == len(ids)
         np.testing.assert_allclose(d, row[ids], rtol=0, atol=tolerance)
         assert set(np.flatnonzero(sign * (row - radius) < -tolerance)) <= set(ids)

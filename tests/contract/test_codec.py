@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from . import oracle
-from .kinds import DIM, OURS, REVERSIBLE, XB, XQ, ours_only, reversible_only
+from .kinds import DIM, OURS, REVERSIBLE, XB, XQ, ours_only, require, reversible_only
 
 widths = pytest.mark.parametrize("nbits", [4, 6, 8])
 
@@ -169,6 +169,7 @@ def test_the_code_packer_knows_the_size_of_a_code(index):
 
 def test_a_code_of_the_wrong_dtype_or_width_is_refused(index):
     codes = oracle.codes(index)
+    require(index, "add_sa_codes")
     for call in (index.sa_decode, index.add_sa_codes):
         with pytest.raises(TypeError):
             call(codes.astype(np.int64))

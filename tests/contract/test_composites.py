@@ -48,13 +48,12 @@ def test_an_id_map_removes_by_id(trained, index, composite):
 
 def test_an_id_map_trains_the_index_inside(kind):
     inside = kind.build(DIM, 4, 4, L2)
-    if kind.ours:
-        inside.train(XT)
     mapped = faiss.IndexIDMap(inside)
-    if not kind.ours:
-        mapped.train(XT)
+    mapped.train(XT)
     assert mapped.is_trained
+    assert inside.is_trained
     mapped.add_with_ids(XB, IDS)
+    assert inside.ntotal == len(XB)
     oracle.assert_same_neighbours(mapped.search(XQ, 5), numbered(right(inside)))
 
 

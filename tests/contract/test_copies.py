@@ -13,7 +13,7 @@ import pytest
 import deepq
 
 from . import kinds, oracle
-from .kinds import L2, XB, XQ, XT, M, needs_ours, ours_only
+from .kinds import DIM, L2, XB, XQ, XT, M, ours_only
 
 PICKLES = {
     f"pickle {protocol}": lambda index, p=protocol: pickle.loads(pickle.dumps(index, p))
@@ -81,6 +81,24 @@ def test_a_copy_keeps_encoder_settings_and_history(kind, make):
     np.testing.assert_array_equal(twin.encoder.encode(XQ), index.encoder.encode(XQ))
     assert twin.training == index.training
     assert twin.history == index.history
+
+
+@pytest.mark.parametrize("base", [faiss.IndexPQ, "deepq"])
+@a_copy
+def test_a_subclass_with_its_own_constructor_is_copied(base, make, monkeypatch):
+    class Mine(deepq.DeepQuantIndex if base == "deepq" else base):
+        def __init__(self, name):
+            assert name
+            super().__init__(DIM, M, 4)
+
+    Mine.__qualname__ = "Mine"
+    monkeypatch.setitem(globals(), "Mine", Mine)
+    index = Mine("a name")
+    index.train(XT)
+    index.add(XB)
+    twin = make(index)
+    assert type(twin) is Mine
+    assert_same_answers(index, twin)
 
 
 CHILD = """
@@ -221,11 +239,13 @@ def test_an_index_in_use_can_be_pickled(kind):
 
 
 def opq(metric):
-    return faiss.IndexPreTransform(faiss.OPQMatrix(16, M), faiss.IndexPQ(16, M, 4, metric))
+    rotation = faiss.OPQMatrix(DIM, M)
+    rotation.niter = 3
+    return faiss.IndexPreTransform(rotation, faiss.IndexPQ(DIM, M, 4, metric))
 
 
 def plain_pq(metric):
-    return faiss.IndexPQ(16, M, 4, metric)
+    return faiss.IndexPQ(DIM, M, 4, metric)
 
 
 def inside_an_idmap(metric):
@@ -235,7 +255,6 @@ def inside_an_idmap(metric):
 SOURCES = [plain_pq, opq, inside_an_idmap]
 
 
-@needs_ours
 @pytest.mark.parametrize("source", SOURCES)
 def test_from_faiss_gives_an_index_of_ours_with_the_same_answers(source, metric):
     native = source(metric)
@@ -256,14 +275,12 @@ def test_from_faiss_gives_an_index_of_ours_with_the_same_answers(source, metric)
     oracle.assert_same_neighbours(index.search(XQ, 5), oracle.search(index, XQ, 25))
 
 
-@needs_ours
 @pytest.mark.parametrize("other", [faiss.IndexFlatL2(16), faiss.IndexLSH(16, 8), "a string"])
 def test_from_faiss_refuses_what_is_no_product_quantizer(other):
     with pytest.raises(TypeError):
         deepq.from_faiss(other)
 
 
-@needs_ours
 def test_from_faiss_leaves_its_source_alone():
     native = kinds.filled(kinds.FAISS, L2)
     index = deepq.from_faiss(native)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from . import kinds, oracle
-from .kinds import DIM, L2, XB, XQ, M, ours_only
+from .kinds import DIM, L2, XB, XQ, M, ours_only, require
 from .test_training import cast, plain_copy
 
 
@@ -36,10 +36,65 @@ def test_add_with_ids_is_not_for_this_index(trained):
 
 
 def test_codes_may_be_added_as_they_are(index, trained):
+    require(index, "add_sa_codes")
     trained.add_sa_codes(oracle.codes(index))
     assert trained.ntotal == len(XB)
     np.testing.assert_array_equal(oracle.codes(trained), oracle.codes(index))
     oracle.assert_same_neighbours(trained.search(XQ, 5), index.search(XQ, 25))
+
+
+def test_the_raw_methods_that_take_pointers_do_the_same(trained, index):
+    require(index, "add_sa_codes_c", "permute_entries_c")
+    pointer, x, n = faiss.swig_ptr, XB.copy(), len(XB)
+    trained.add_c(n, pointer(x))
+    assert trained.ntotal == n
+    np.testing.assert_array_equal(oracle.codes(trained), oracle.codes(index))
+    D, I = np.empty((len(XQ), 5), np.float32), np.empty((len(XQ), 5), np.int64)
+    xq = XQ.copy()
+    trained.search_c(len(xq), pointer(xq), 5, pointer(D), pointer(I))
+    oracle.assert_same_neighbours((D, I), oracle.search(index, XQ, 25))
+    trained.assign_c(len(xq), pointer(xq), pointer(I), 5)
+    oracle.assert_same_neighbours((D, I), oracle.search(index, XQ, 25))
+    codes = np.empty((n, index.code_size), np.uint8)
+    trained.sa_encode_c(n, pointer(x), pointer(codes))
+    np.testing.assert_array_equal(codes, oracle.codes(index))
+    trained.add_sa_codes_c(n, pointer(codes), None)
+    assert trained.ntotal == 2 * n
+    backwards = np.arange(2 * n)[::-1].copy()
+    trained.permute_entries_c(pointer(backwards))
+    np.testing.assert_array_equal(oracle.codes(trained)[n:], codes[::-1])
+    assert trained.remove_ids_c(faiss.IDSelectorRange(0, n)) == n
+    assert trained.ntotal == n
+
+
+def test_codebooks_and_codes_may_be_put_into_the_vectors(kind, metric, index):
+    """The way in which faiss's users bring codes of their own."""
+    other = kind.build(DIM, M, 4, metric)
+    faiss.copy_array_to_vector(oracle.codebooks(index).ravel(), other.pq.centroids)
+    other.is_trained = True
+    faiss.copy_array_to_vector(oracle.codes(index).ravel(), other.codes)
+    other.ntotal = index.ntotal
+    np.testing.assert_array_equal(oracle.codes(other), oracle.codes(index))
+    oracle.assert_same_neighbours(other.search(XQ, 5), oracle.search(other, XQ, 25))
+    other.add(XB[:3])
+    assert other.ntotal == len(XB) + 3
+
+
+@ours_only
+@pytest.mark.parametrize("name", ["ntotal", "code_size"])
+def test_memory_beyond_the_codes_is_never_read(index, name):
+    setattr(index, name, 2 * getattr(index, name))
+    with pytest.raises(RuntimeError):
+        index.search(XQ, 3)
+
+
+def test_search_subset_is_not_for_this_index(index):
+    xq, ids = XQ.copy(), np.zeros((len(XQ), 2), np.int64)
+    D, I = np.empty((len(XQ), 1), np.float32), np.empty((len(XQ), 1), np.int64)
+    pointers = [faiss.swig_ptr(a) for a in (xq, ids, D, I)]
+    require(index, "search_subset")
+    with pytest.raises(RuntimeError):
+        index.search_subset(len(xq), pointers[0], 2, pointers[1], 1, *pointers[2:])
 
 
 REMOVALS = {

@@ -76,8 +76,8 @@ def test_hamming_search_counts_differing_bits(index):
     oracle.assert_same_neighbours(index.search(XQ, 5), right)
 
 
-@pytest.mark.parametrize("nbits", [4, 8])
-def test_the_hamming_distance_table_is_all_against_all(index):
+def test_the_hamming_distance_table_is_all_against_all(kind):
+    index = eight_bytes(kind)
     xq, table = XQ.copy(), np.empty((len(XQ), len(XB)), np.int32)
     index.hamming_distance_table(len(xq), faiss.swig_ptr(xq), faiss.swig_ptr(table))
     np.testing.assert_array_equal(table, oracle.hamming(query_codes(index), oracle.codes(index)))
@@ -169,3 +169,5 @@ def test_an_unknown_search_type_is_refused(index, search_type):
     with pytest.raises(ValueError, match=str(search_type)):
         index.search_type = search_type
     assert index.search_type == index.ST_PQ
+    with pytest.raises(ValueError, match=str(search_type)):
+        by_params(index, search_type)

@@ -1,0 +1,145 @@
+"""What the benchmarks share: data, paired timings, the record of a run, tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import faiss
+import numpy as np
+
+import deepq
+from deepq import _scan, datasets
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Return an argument parser with what every benchmark takes."""
+    arguments = argparse.ArgumentParser(description=description)
+    arguments.add_argument(
+        "--data", help="npz with train, base, query[, gt], or a folder of fvecs (default: the set that ships)"
+    )
+    arguments.add_argument("--seed", type=int, default=1234)
+    arguments.add_argument("--output", type=Path, help="file to append JSON lines to (default: none)")
+    arguments.add_argument("--smoke", action="store_true", help="a tiny run that shows that all of it works")
+    return arguments
+
+
+def load(path: str | None) -> datasets.Dataset:
+    """Load the data set of a run."""
+    return datasets.load(path) if path else datasets.wordnet_glosses()
+
+
+def environment() -> dict[str, Any]:
+    """Describe the commit, machine and libraries that a figure belongs to."""
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "cpu": _cpu(),
+        "python": platform.python_version(),
+        "deepq": deepq.__version__,
+        "deepq_simd": _scan.simd(),
+        "faiss": faiss.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    facts = dict(line.split(":", 1) for line in lines if ":" in line)
+    flags = [flag for flag in ("avx2", "avx512bw") if flag in next((v for k, v in facts.items() if "flags" in k), "")]
+    return f"{next((v for k, v in facts.items() if 'model name' in k), '?').strip()} ({', '.join(flags)})"
+
+
+def record(output: Path | None, row: dict[str, Any]) -> None:
+    """Append one result with its environment to a file of JSON lines."""
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with output.open("a") as file:
+            file.write(json.dumps({**row, "environment": environment()}) + "\n")
+
+
+def paired_times(
+    engines: dict[str, Callable[[], Any]], repeats: int, clock: Callable[[], float] = time.thread_time
+) -> dict[str, list[float]]:
+    """Seconds of every engine in every round; the engines take turns, so that all see the same load."""
+    times: dict[str, list[float]] = {name: [] for name in engines}
+    for _ in range(repeats):
+        for name, run in engines.items():
+            start = clock()
+            run()
+            times[name].append(clock() - start)
+    return times
+
+
+def ratio(times: dict[str, list[float]], slow: str, fast: str) -> float:
+    """Return the median over the rounds of how many times faster `fast` is."""
+    return median(a / b for a, b in zip(times[slow], times[fast], strict=True))
+
+
+def faiss_levels() -> list[str]:
+    """Names of the SIMD levels this faiss can be switched to, its default first."""
+    if not hasattr(faiss, "SIMDConfig") or not hasattr(faiss.SIMDConfig, "set_level"):
+        return ["default"]
+    default = faiss.SIMDConfig.get_level()
+    levels = []
+    for name in dir(faiss):
+        if name.startswith("SIMDLevel_") and name not in ("SIMDLevel_COUNT",):
+            try:
+                faiss.SIMDConfig.set_level(getattr(faiss, name))
+                levels.append(name.removeprefix("SIMDLevel_"))
+            except RuntimeError:
+                continue
+    faiss.SIMDConfig.set_level(default)
+    levels.sort(key=lambda name: getattr(faiss, f"SIMDLevel_{name}") != default)
+    return levels
+
+
+@contextmanager
+def faiss_level(name: str) -> Iterator[None]:
+    """Run faiss at one of `faiss_levels`."""
+    if name == "default":
+        yield
+        return
+    before = faiss.SIMDConfig.get_level()
+    faiss.SIMDConfig.set_level(getattr(faiss, f"SIMDLevel_{name}"))
+    try:
+        yield
+    finally:
+        faiss.SIMDConfig.set_level(before)
+
+
+def table(rows: list[dict[str, Any]], columns: list[str]) -> str:
+    """Lay rows out as a Markdown table."""
+    cells = [columns, *([_cell(row.get(column, "")) for column in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in cells]
+    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else str(value)
