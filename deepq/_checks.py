@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Codes = NDArray[np.uint8]
+Ids = NDArray[np.int64]
 
 # More results than this are refused when the index does not hold them: they would be padding.
 _MOST_PADDED_RESULTS = 1 << 28
@@ -58,7 +60,7 @@ def as_vectors(x: Any, d: int, name: str = "x", *, finite: bool = False) -> Floa
         raise DimensionError(f"expected {name} of shape (n, {d}), got {x.shape}")
     if x.dtype.kind not in "fiub":
         raise KindError(f"expected {name} of real numbers, got dtype {x.dtype}")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, which is what is checked
         rows: Floats = np.ascontiguousarray(np.asarray(x), dtype=np.float32)
     if finite and not np.isfinite(rows).all():
         bad = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
@@ -82,6 +84,33 @@ def as_size(value: Any, name: str) -> int:
     return size
 
 
+def as_real(value: Any, name: str) -> float:
+    """Return a float that is not NaN. Raises KindError for no number, InputError for NaN."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise KindError(f"expected {name} to be a number, got {value!r}") from None
+    if number != number:
+        raise InputError(f"expected {name} to be a number, got NaN")
+    return number
+
+
+def as_metric(value: Any) -> int:
+    """Return 0 (faiss.METRIC_INNER_PRODUCT) or 1 (faiss.METRIC_L2)."""
+    metric = as_integer(value, "metric")
+    if metric not in (0, 1):
+        raise InputError(f"expected METRIC_L2 (1) or METRIC_INNER_PRODUCT (0), got {metric}")
+    return metric
+
+
+def as_search_type(value: Any) -> int:
+    """Return one of IndexPQ's search types, ST_PQ (0) to ST_generalized_HE (5)."""
+    mode = as_integer(value, "search_type")
+    if not 0 <= mode <= 5:
+        raise InputError(f"expected a search_type from ST_PQ (0) to 5, got {mode}")
+    return mode
+
+
 def as_k(k: Any, n: int, ntotal: int) -> int:
     """Check how many results to return for each of ``n`` queries.
 
@@ -103,12 +132,15 @@ def as_output(out: Any, shape: tuple[int, ...], dtype: Any, name: str) -> NDArra
         raise KindError(f"expected {name} to be an array, got {type(out).__name__}")
     if out.shape != shape:
         raise DimensionError(f"expected {name} of shape {shape}, got {out.shape}")
-    if out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
-        raise KindError(f"expected {name} to be C-contiguous, writeable {np.dtype(dtype)}, got {out.dtype}")
+    if out.dtype != dtype:
+        raise KindError(f"expected {name} of dtype {np.dtype(dtype)}, got {out.dtype}")
+    if not (out.flags.c_contiguous and out.flags.writeable):
+        got = "a read-only one" if out.flags.c_contiguous else f"strides {out.strides}"
+        raise InputError(f"expected {name} to be a C-contiguous array to write to, got {got}")
     return out
 
 
-def as_codes(codes: Any, code_size: int) -> NDArray[np.uint8]:
+def as_codes(codes: Any, code_size: int) -> Codes:
     """Packed codes, (n, code_size) uint8, C-contiguous."""
     if not isinstance(codes, np.ndarray):
         raise KindError(f"expected codes to be a uint8 array, got {type(codes).__name__}")

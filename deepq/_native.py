@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._checks import InputError, KindError
+from deepq._checks import Codes, Floats, InputError, KindError, StateError
 from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize, Rotation
 
 # Kept at import: a program may put DeepQuantIndex in its place.
@@ -78,27 +78,40 @@ class Native:
     # ---- codebooks and codes ----------------------------------------------------------------
 
     @property
-    def codebooks(self) -> NDArray[np.float32]:
+    def codebooks(self) -> Floats:
         """View (M, ksub, dsub) of the centroids; it keeps the object alive."""
         pq = self.pq_index.pq
-        view = np.asarray(_Memory(self, pq.centroids.data(), (pq.M, pq.ksub, pq.dsub), "<f4"))
-        return view
+        shape = (pq.M, pq.ksub, pq.dsub)
+        if pq.centroids.size() != pq.M * pq.ksub * pq.dsub:
+            raise StateError(f"expected centroids {shape}, got {pq.centroids.size()} numbers")
+        return np.asarray(_Memory(self, pq.centroids.data(), shape, "<f4"))
 
     @property
-    def codes(self) -> NDArray[np.uint8]:
+    def codes(self) -> Codes:
         """View (ntotal, code_size) of the codes. They move when rows are added: hold a lock."""
         index = self.pq_index
         shape = (index.ntotal, index.code_size)
+        if shape[0] * shape[1] > index.codes.size():
+            raise StateError(f"expected {shape[0]} codes, got {index.codes.size()} bytes of them")
         if not index.ntotal:
             return np.empty(shape, np.uint8)
-        view = np.asarray(_Memory(self, index.codes.data(), shape, "|u1"))
-        return view
+        return np.asarray(_Memory(self, index.codes.data(), shape, "|u1"))
 
-    def append(self, codes: NDArray[np.uint8]) -> None:
+    def append(self, codes: Codes) -> None:
         """Add packed codes (n, code_size)."""
         if len(codes):
-            self.pq_index.add_sa_codes(codes)
+            self.pq_index.add_sa_codes_c(len(codes), faiss.swig_ptr(codes), None)
         self.chain.ntotal = self.pq_index.ntotal
+
+    def remove(self, selector: Any) -> int:
+        """Remove the vectors that a faiss.IDSelector picks, or an int64 array lists."""
+        if isinstance(selector, np.ndarray):
+            selector = faiss.IDSelectorBatch(selector)
+        return int(self.chain.remove_ids_c(selector))
+
+    def permute(self, perm: NDArray[np.int64]) -> None:
+        """Put the vector of position perm[i] at position i."""
+        self.pq_index.permute_entries_c(faiss.swig_ptr(perm))
 
     def set_trained(self) -> None:
         """Declare encoder and codebooks complete."""
@@ -111,7 +124,25 @@ class Native:
         parts = [_numbers(_encoder(transform)) for transform in self.transforms]
         return (self.chain.metric_type, pq.M, pq.nbits, self.codebooks.tobytes(), *parts)
 
-    def optimize_polysemous(self, z: NDArray[np.float32]) -> None:
+    # ---- faiss's own ways --------------------------------------------------------------------
+    # By the raw methods: faiss.contrib.torch_utils replaces the wrappers that take arrays.
+
+    def search(self, x: Floats, k: int, params: Any, D: Floats, I: NDArray[np.int64]) -> None:
+        """Search with faiss, in whatever mode is set or asked for."""
+        self.chain.search_c(
+            len(x), faiss.swig_ptr(x), k, faiss.swig_ptr(D), faiss.swig_ptr(I), params
+        )
+
+    def range_search(self, x: Floats, thresh: float, params: Any) -> tuple[Any, Any, Any]:
+        """Return lims, D, I of faiss's range search."""
+        result = faiss.RangeSearchResult(len(x))
+        self.chain.range_search_c(len(x), faiss.swig_ptr(x), thresh, result, params)
+        lims = faiss.rev_swig_ptr(result.lims, len(x) + 1).copy()
+        found = int(lims[-1])
+        D, I = (faiss.rev_swig_ptr(part, found).copy() for part in (result.distances, result.labels))
+        return lims, D, I
+
+    def optimize_polysemous(self, z: Floats) -> None:
         """Reorder the codewords so that Hamming distances of codes follow distances."""
         index = self.pq_index
         index.polysemous_training.optimize_pq_for_hamming(index.pq, len(z), faiss.swig_ptr(z))

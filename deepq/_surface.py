@@ -8,27 +8,26 @@ take pointers and check nothing) go to the chain, or to the IndexPQ inside with 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import faiss
-import numpy as np
 
+from deepq._checks import as_metric, as_search_type
 from deepq._native import IndexPQ, Native
 from deepq.encoders import Encoder
 
 # Attributes that only the IndexPQ inside has.
 _INNER = (
-    "code_size",
     "codes",
     "do_polysemous_training",
     "encode_signs",
     "polysemous_ht",
     "polysemous_training",
     "pq",
-    "search_type",
 )
 # Attributes that both C++ objects have and that must agree.
-_BOTH = ("is_trained", "metric_arg", "metric_type", "ntotal", "verbose")
+_BOTH = ("is_trained", "metric_arg", "ntotal", "verbose")
 # Raw methods of the chain: vectors are those of the input space.
 _CHAIN_METHODS = (
     "add_c",
@@ -68,6 +67,32 @@ class Surface(IndexPQ):  # type: ignore[misc]
     _native: Native
     encoder: Encoder
 
+    @property
+    def code_size(self) -> int:
+        """Bytes of one code; read only."""
+        return int(self._native.pq_index.code_size)
+
+    @property
+    def metric_type(self) -> int:
+        """faiss.METRIC_L2 or faiss.METRIC_INNER_PRODUCT."""
+        return int(self._native.pq_index.metric_type)
+
+    @metric_type.setter
+    def metric_type(self, value: int) -> None:
+        metric = as_metric(value)
+        self._native.pq_index.metric_type = self._native.chain.metric_type = metric
+
+    @property
+    def search_type(self) -> int:
+        """ST_PQ for look-up tables of the query, ST_SDC for symmetric search, or a polysemous mode."""
+        return int(self._native.pq_index.search_type)
+
+    @search_type.setter
+    def search_type(self, value: int) -> None:
+        self._native.pq_index.search_type = as_search_type(value)
+        if value == self.ST_SDC and self.is_trained:
+            self._native.prepare_symmetric()
+
     def get_FlatCodesDistanceComputer(self) -> Any:
         """Return a distance computer for queries of the input space, as `get_distance_computer`."""
         return self._native.chain.get_distance_computer()
@@ -86,40 +111,39 @@ def _attribute(name: str, *, both: bool) -> property:
         setattr(self._native.pq_index, name, value)
         if both:
             setattr(self._native.chain, name, value)
-        if name == "search_type" and value == IndexPQ.ST_SDC and self.is_trained:
-            self._native.prepare_symmetric()
 
     return property(get, put, doc=f"As in IndexPQ: {name}.")
 
 
-def _delegate(name: str, call: Callable[..., Any]) -> None:
-    call.__name__ = name
-    call.__qualname__ = f"Surface.{name}"
-    call.__doc__ = f"Raw method of faiss: {name}, which checks nothing."
-    setattr(Surface, name, call)
-
-
-def _chain_method(name: str) -> Callable[..., Any]:
-    return lambda self, *args, **kwargs: getattr(self._native.chain, name)(*args, **kwargs)
-
-
-def _inner_method(name: str) -> Callable[..., Any]:
-    return lambda self, *args, **kwargs: getattr(self._native.pq_index, name)(*args, **kwargs)
-
-
-def _encoded_method(name: str) -> Callable[..., Any]:
-    def call(self: Surface, n: int, x: Any, *args: Any) -> Any:
-        z = self.encoder.encode(faiss.rev_swig_ptr(x, n * self.d).reshape(n, self.d))
-        return getattr(self._native.pq_index, name)(n, faiss.swig_ptr(np.ascontiguousarray(z)), *args)
+def _method(name: str, part: str) -> Callable[..., Any]:
+    @wraps(getattr(IndexPQ, name))
+    def call(self: Surface, *args: Any, **kwargs: Any) -> Any:
+        return getattr(getattr(self._native, part), name)(*args, **kwargs)
 
     return call
 
 
-for _name in _INNER + _BOTH:
-    setattr(Surface, _name, _attribute(_name, both=_name in _BOTH))
-for _name in _CHAIN_METHODS:
-    _delegate(_name, _chain_method(_name))
-for _name in _INNER_METHODS:
-    _delegate(_name, _inner_method(_name))
-for _name in _ENCODED_METHODS:
-    _delegate(_name, _encoded_method(_name))
+def _encoded_method(name: str) -> Callable[..., Any]:
+    @wraps(getattr(IndexPQ, name))
+    def call(self: Surface, n: int, x: Any, *args: Any, **kwargs: Any) -> Any:
+        z = self.encoder.encode(faiss.rev_swig_ptr(x, n * self.d).reshape(n, self.d))
+        return getattr(self._native.pq_index, name)(n, faiss.swig_ptr(z), *args, **kwargs)
+
+    return call
+
+
+def _complete() -> None:
+    """Give `Surface` what the tables above list, as far as this version of faiss has it."""
+    for name in _INNER + _BOTH:
+        setattr(Surface, name, _attribute(name, both=name in _BOTH))
+    for names, make in (
+        (_CHAIN_METHODS, lambda name: _method(name, "chain")),
+        (_INNER_METHODS, lambda name: _method(name, "pq_index")),
+        (_ENCODED_METHODS, _encoded_method),
+    ):
+        for name in names:
+            if hasattr(IndexPQ, name):
+                setattr(Surface, name, make(name))
+
+
+_complete()

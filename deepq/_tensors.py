@@ -38,6 +38,8 @@ def accepts_tensors(method: Method) -> Method:
             return tuple(_to_tensor(value, torch) for value in result)
         return _to_tensor(result, torch)
 
+    # The name by which torch_utils knows that a method takes tensors already and stays as it is.
+    call.__name__ = f"torch_replacement_{method.__name__}"
     return call  # type: ignore[return-value]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import faiss
@@ -31,7 +32,7 @@ def from_faiss(index: Any) -> DeepQuantIndex:
         If it is another kind of index, or has another kind of transform.
     """
     if isinstance(index, DeepQuantIndex):
-        return DeepQuantIndex.__reduce_ex__(index, 4)[0](*DeepQuantIndex.__reduce_ex__(index, 4)[1])
+        return copy.deepcopy(index)
     if not isinstance(index, faiss.Index):
         raise KindError(f"expected a faiss index, got {type(index).__name__}")
     native = faiss.downcast_index(index)

@@ -1,7 +1,7 @@
 """The state of an index as plain data: what files, pickles and copies are made of.
 
-A state is a dict of JSON values and arrays, nested where encoders are. `check` of it is what
-`make_index` does: nothing in a state is trusted before the parts it describes accept it.
+A state is a dict of JSON values and arrays, nested where encoders are. Nothing in it is trusted:
+`make_index` hands every part to the checks of the object that it describes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from deepq._checks import FormatError
 from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize, Rotation
+from deepq.quantizers import ProductQuantizer
 from deepq.trainer import TrainConfig
 
 if TYPE_CHECKING:
@@ -53,21 +54,21 @@ def make_index(state: State, cls: type[DeepQuantIndex]) -> DeepQuantIndex:
         If the state lacks a part, or its parts do not fit together.
     """
     try:
-        training = state["training"]
-        index = cls(
-            state["d"],
-            state["M"],
-            state["nbits"],
-            state["metric"],
-            encoder=make_encoder(state["encoder"]),
-            training=None if training is None else TrainConfig(**training),
-        )
+        training, clustering = state["training"], state["clustering"]
+        quantizer = ProductQuantizer(state["M"], state["nbits"])
+        quantizer.codebooks = state["codebooks"]
+        encoder = make_encoder(state["encoder"])
+        if (encoder.d_in, quantizer.is_trained and quantizer.M * quantizer.dsub) not in (
+            (state["d"], False),
+            (state["d"], encoder.d_out),
+        ):
+            raise FormatError("sizes of encoder and codebooks that do not fit")
+        index = cls.__new__(cls)
+        config = None if training is None else TrainConfig(**training)
+        index._assemble(state["metric"], encoder, quantizer, config)
         for name in _SETTINGS:
             setattr(index, name, state["settings"][name])
-        index.pq.cp.niter = state["clustering"]["niter"]
-        index.pq.cp.seed = state["clustering"]["seed"]
-        if state["codebooks"] is not None:
-            index.codebooks = state["codebooks"]
+        index.pq.cp.niter, index.pq.cp.seed = clustering["niter"], clustering["seed"]
         if len(state["codes"]):
             index.add_sa_codes(state["codes"])
         index.history = list(state["history"])

@@ -23,7 +23,7 @@ FLOORS = [
     {"_rotation", "encoders", "networks"},
     {"objectives"},
     {"trainer", "_native", "state"},
-    {"_surface", "index", "ivf", "hashtable"},
+    {"_store", "_surface", "index", "ivf", "hashtable"},
     {"io", "interop", "recipes", "evaluate", "plots", "datasets", "distributed"},
     {"cli", "__main__"},
 ]

@@ -1,0 +1,279 @@
+"""Codes at rest: the parts of an index, its codes, and what can be done to them without a search."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import faiss
+import numpy as np
+from tqdm import tqdm
+
+from deepq._checks import (
+    Codes,
+    DimensionError,
+    Floats,
+    InputError,
+    KindError,
+    StateError,
+    as_codes,
+    as_ids,
+    as_integer,
+    as_output,
+    as_vectors,
+)
+from deepq._native import Native
+from deepq._surface import Surface
+from deepq._tensors import accepts_tensors
+from deepq._threads import SharedLock
+from deepq.encoders import Encoder
+from deepq.quantizers import ProductQuantizer
+
+_BLOCK = 1 << 16
+_OWN = ("this", "referenced_objects", "_native", "_encoder", "_quantizer", "_lock")
+
+
+class Store(Surface):
+    """An encoder, a quantizer and codes, in a faiss object."""
+
+    _encoder: Encoder
+    _quantizer: ProductQuantizer
+    _lock: SharedLock
+
+    def _hold(self, native: Native, encoder: Encoder, quantizer: ProductQuantizer) -> None:
+        """Put the parts in place; the C++ object becomes this object's handle."""
+        self.this = native.chain.this
+        self._native, self._encoder, self._quantizer = native, encoder, quantizer
+        self._lock = SharedLock()
+        if quantizer.codebooks is not None and encoder.is_fitted:
+            self._inject(encoder, quantizer.codebooks)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _OWN or hasattr(type(self), name)):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        object.__setattr__(self, name, value)
+
+    # ---- parts -------------------------------------------------------------------------------
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder; read only."""
+        self._follow_native()
+        return self._encoder
+
+    @property
+    def quantizer(self) -> ProductQuantizer:
+        """The quantizer, its codebooks a view of those in the C++ object; read only."""
+        self._follow_native()
+        return self._quantizer
+
+    @property
+    def codebooks(self) -> Floats | None:
+        """Codewords (M, ksub, dsub) float32, None before training.
+
+        Setting copies the numbers and completes the training: a `Rotation` not learned yet stays
+        the identity. Raises StateError if there are codes, which would lose their meaning,
+        DimensionError for another shape and InputError for NaN or infinity.
+        """
+        return self.quantizer.codebooks
+
+    @codebooks.setter
+    def codebooks(self, value: Floats) -> None:
+        given = ProductQuantizer(self._quantizer.M, self._quantizer.nbits)
+        given.codebooks = value
+        if given.codebooks is None or given.dsub != self.pq.dsub:
+            raise DimensionError(
+                f"expected codewords of {self.pq.dsub} numbers, got shape {np.shape(value)}"
+            )
+        with self._lock.changing():
+            self._require_empty("codebooks are set")
+            encoder = copy.deepcopy(self._encoder)
+            encoder.settle()
+            self._inject(encoder, given.codebooks)
+
+    def _inject(self, encoder: Encoder, codebooks: Floats) -> None:
+        """Make this the trained encoder and codebooks, here and in the C++ object."""
+        with self._lock.exclusive():
+            self._native.write_encoder(encoder)
+            self._native.codebooks[...] = codebooks
+            self._native.set_trained()
+            self._encoder = encoder
+            self._quantizer.share(self._native.codebooks)
+
+    def _follow_native(self) -> None:
+        """Take over what C++ code has trained (a composite around this index)."""
+        if self.is_trained and not (self._encoder.is_fitted and self._quantizer.is_trained):
+            self._encoder = self._native.read_encoder()
+            self._quantizer.share(self._native.codebooks)
+
+    # ---- encoding and decoding ---------------------------------------------------------------
+
+    def _encode(self, x: Floats, *, progress: bool = False) -> Codes:
+        self._require_trained()
+        encoder, quantizer = self.encoder, copy.copy(self.quantizer)
+        quantizer.num_threads = faiss.omp_get_max_threads()
+        codes = np.empty((len(x), quantizer.code_size), np.uint8)
+        for i in tqdm(range(0, len(x), _BLOCK), desc="encode", unit="block", disable=not progress):
+            codes[i : i + _BLOCK] = quantizer.encode(encoder.encode(x[i : i + _BLOCK]))
+        return codes
+
+    def _decode(self, codes: Codes, out: Floats) -> Floats:
+        self._require_trained()
+        encoder, quantizer = self.encoder, self.quantizer
+        for i in range(0, len(codes), _BLOCK):
+            out[i : i + _BLOCK] = encoder.decode(quantizer.decode(codes[i : i + _BLOCK]))
+        return out
+
+    @accepts_tensors
+    def sa_encode(self, x: Any, codes: Any = None) -> Codes:
+        """Codes (n, code_size) uint8 that `add` would store for finite vectors x (n, d)."""
+        x = as_vectors(x, self.d, finite=True)
+        out: Codes = as_output(codes, (len(x), self.code_size), np.uint8, "codes")
+        with self._lock.reading():
+            out[...] = self._encode(x)
+        return out
+
+    @accepts_tensors
+    def sa_decode(self, codes: Any, x: Any = None) -> Floats:
+        """Decoded vectors (n, d) float32 of packed codes (n, code_size) uint8."""
+        codes = as_codes(codes, self.code_size)
+        return self._decode(codes, as_output(x, (len(codes), self.d), np.float32, "x"))
+
+    @accepts_tensors
+    def reconstruct(self, key: int, x: Any = None) -> Floats:
+        """Decode stored vector `key` into (d,) float32.
+
+        Raises InputError if there is no such vector.
+        """
+        out = as_output(x, (self.d,), np.float32, "x")
+        self.reconstruct_batch(np.array([as_integer(key, "key")]), out[None])
+        return out
+
+    @accepts_tensors
+    def reconstruct_batch(self, key: Any, x: Any = None) -> Floats:
+        """Decode the stored vectors of ids `key` (n,) into (n, d) float32."""
+        with self._lock.reading():
+            keys = as_ids(key, self.ntotal, "key")
+            out = as_output(x, (len(keys), self.d), np.float32, "x")
+            return self._decode(self._native.codes[keys], out)
+
+    @accepts_tensors
+    def reconstruct_n(self, n0: int = 0, ni: int = -1, x: Any = None) -> Floats:
+        """Decode the `ni` stored vectors from `n0` on (-1: all that follow) into (ni, d) float32."""
+        n0, ni = as_integer(n0, "n0"), as_integer(ni, "ni")
+        ni = self.ntotal - n0 if ni == -1 else ni
+        if ni < 0:
+            raise InputError(f"expected ni of at least 0, or -1, got {ni} from {n0} on")
+        return self.reconstruct_batch(np.arange(n0, n0 + ni), x)
+
+    # ---- changing what is stored -------------------------------------------------------------
+
+    @contextmanager
+    def _rewriting(self) -> Iterator[None]:
+        """Keep everybody else out."""
+        with self._lock.changing(), self._lock.exclusive():
+            yield
+
+    @accepts_tensors
+    def add_sa_codes(self, codes: Any, ids: Any = None) -> None:
+        """Append packed codes (n, code_size) uint8; `ids` must be None, as for IndexPQ."""
+        if ids is not None:
+            raise InputError("expected ids=None: this index numbers its vectors itself, got ids")
+        codes = as_codes(codes, self.code_size)
+        self._require_trained()
+        with self._rewriting():
+            self._native.append(codes)
+
+    @accepts_tensors
+    def add_with_ids(self, x: Any, ids: Any, numeric_type: int = 0) -> None:  # noqa: ARG002
+        """Not supported, as in IndexPQ: raises StateError (RuntimeError)."""
+        raise StateError(
+            f"expected add(x) on {type(self).__name__}, got ids: wrap it in faiss.IndexIDMap2 for them"
+        )
+
+    def reset(self) -> None:
+        """Remove all vectors; the training stays."""
+        with self._rewriting():
+            self._native.chain.reset()
+
+    @accepts_tensors
+    def remove_ids(self, x: Any) -> int:
+        """Remove vectors by id and close the gaps: later ids move down.
+
+        Parameters
+        ----------
+        x : (n,) array of integers, or faiss.IDSelector
+            Ids to remove; those that are not stored are passed over.
+
+        Returns
+        -------
+        int
+            How many were removed.
+        """
+        if not isinstance(x, faiss.IDSelector):
+            if not isinstance(x, np.ndarray) or x.dtype.kind not in "iu" or np.ma.isMA(x):
+                got = getattr(x, "dtype", type(x).__name__)
+                raise KindError(f"expected an array of integer ids or an IDSelector, got {got}")
+            if x.ndim != 1:
+                raise DimensionError(f"expected ids of shape (n,), got {x.shape}")
+            x = np.ascontiguousarray(x, dtype=np.int64)
+        with self._rewriting():
+            return self._native.remove(x)
+
+    @accepts_tensors
+    def permute_entries(self, perm: Any) -> None:
+        """Reorder the stored vectors: position i then holds what was at perm[i].
+
+        Raises InputError if `perm` (ntotal,) is not a permutation of 0 .. ntotal - 1.
+        """
+        with self._rewriting():
+            perm = as_ids(perm, self.ntotal, "perm")
+            if len(perm) != self.ntotal:
+                raise DimensionError(f"expected perm of shape ({self.ntotal},), got {perm.shape}")
+            if len(np.unique(perm)) != self.ntotal:
+                raise InputError("expected a permutation, got an id twice")
+            self._native.permute(perm)
+
+    def check_compatible_for_merge(self, otherIndex: Any) -> None:
+        """Raise InputError unless `otherIndex` has the same training and may be merged into this."""
+        if not isinstance(otherIndex, faiss.Index):
+            raise KindError(f"expected an index to merge, got {type(otherIndex).__name__}")
+        if not isinstance(otherIndex, Store):
+            raise InputError(
+                "expected a DeepQuantIndex to merge (deepq.from_faiss makes one), "
+                f"got {type(otherIndex).__name__}"
+            )
+        if otherIndex is self:
+            raise InputError("expected another index to merge, got the same one")
+        if not (self.is_trained and otherIndex.is_trained):
+            raise InputError("expected two trained indexes to merge, got one that is not")
+        if self._native.fingerprint() != otherIndex._native.fingerprint():
+            raise InputError("expected an index with the same encoder and codebooks, got another")
+
+    def merge_from(self, otherIndex: Any, add_id: int = 0) -> None:
+        """Append the codes of an index with the same encoder and codebooks, and empty that.
+
+        Raises InputError if the two differ in anything but their codes, or `add_id` is not 0.
+        """
+        if add_id != 0:
+            raise InputError(f"expected add_id = 0: ids are positions here, got {add_id}")
+        self.check_compatible_for_merge(otherIndex)
+        first, second = sorted((self, otherIndex), key=id)  # one order for all: no deadlock
+        with first._rewriting(), second._rewriting():
+            self._native.append(otherIndex._native.codes)
+            otherIndex._native.chain.reset()
+
+    # ---- checks ------------------------------------------------------------------------------
+
+    def _require_trained(self) -> None:
+        if not self.is_trained:
+            raise StateError("expected a trained index, got one before train()")
+
+    def _require_empty(self, when: str) -> None:
+        if self.ntotal:
+            raise StateError(
+                f"expected an empty index when {when}, got {self.ntotal} codes, "
+                "which would lose their meaning: reset() it first"
+            )
