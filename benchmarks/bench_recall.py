@@ -1,6 +1,6 @@
 """Recall of DeepQuantIndex against faiss's PQ and OPQ at equal bytes.
 
-    python benchmarks/bench_recall.py --data sift.npz --bytes 8 16 --output benchmarks/results/recall.jsonl
+    python benchmarks/bench_recall.py --data sift.npz --bytes 8 16 --output results.jsonl
 
 faiss's OPQ is run from both starts, its random one and the identity, because neither is always the
 better. Training uses the train part only, the figures the queries and the base.
@@ -70,10 +70,13 @@ def measure(index: Any, data: Any) -> dict[str, float]:
 
 
 def main() -> None:
+    """Compare the methods at every size asked for."""
     arguments = parser(__doc__ or "")
     arguments.add_argument("--bytes", type=int, nargs="+", default=[8, 16])
     arguments.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
-    arguments.add_argument("--train-rows", type=int, default=65_536, help="training rows for every method")
+    arguments.add_argument(
+        "--train-rows", type=int, default=65_536, help="training rows for every method"
+    )
     options = arguments.parse_args()
     if options.smoke:
         options.bytes, options.train_rows = [8], 1000
@@ -85,7 +88,11 @@ def main() -> None:
         for name in options.methods:
             index = METHODS[name](data.train.shape[1], M, options.seed)
             row = {"data": data.name, "method": name, "bytes": M, **measure(index, data)}
-            settings = {"seed": options.seed, "train_rows": len(data.train), "base_rows": len(data.base)}
+            settings = {
+                "seed": options.seed,
+                "train_rows": len(data.train),
+                "base_rows": len(data.base),
+            }
             record(options.output, {"benchmark": "recall", **settings, **row})
             rows.append(row)
     print(table(rows, COLUMNS))

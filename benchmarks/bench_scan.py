@@ -30,9 +30,13 @@ def grow(x: NDArray[np.float32], n: int, rng: np.random.Generator) -> NDArray[np
     return x[np.arange(n) % len(x)] + noise * (x.std(axis=0) / 10)
 
 
-def build(base: NDArray[np.float32], M: int, nbits: int) -> tuple[deepq.DeepQuantIndex, faiss.IndexPQ]:
+def build(
+    base: NDArray[np.float32], M: int, nbits: int
+) -> tuple[deepq.DeepQuantIndex, faiss.IndexPQ]:
     """Our index of the base, and faiss's with the same codebooks and codes, for encoded queries."""
-    ours = deepq.DeepQuantIndex(base.shape[1], M, nbits, training=deepq.TrainConfig(epochs=4, max_points=20_000))
+    ours = deepq.DeepQuantIndex(
+        base.shape[1], M, nbits, training=deepq.TrainConfig(epochs=4, max_points=20_000)
+    )
     ours.train(base)
     ours.add(base)
     theirs = faiss.IndexPQ(base.shape[1], M, nbits)
@@ -74,8 +78,11 @@ def measure(
 
 
 def main() -> None:
+    """Time every combination asked for."""
     arguments = parser(__doc__ or "")
-    arguments.add_argument("--gauss", type=int, metavar="D", help="iid Gaussian vectors of D dimensions instead")
+    arguments.add_argument(
+        "--gauss", type=int, metavar="D", help="iid Gaussian vectors of D dimensions instead"
+    )
     arguments.add_argument("--n", type=int, nargs="+", default=[1_000_000])
     arguments.add_argument("--M", type=int, nargs="+", default=[8])
     arguments.add_argument("--nbits", type=int, default=8)
@@ -88,7 +95,10 @@ def main() -> None:
     faiss.omp_set_num_threads(1)
     rng = np.random.default_rng(options.seed)
     if options.gauss:
-        name, source = "gauss", rng.standard_normal((max(options.nq), options.gauss), dtype=np.float32)
+        name, source = (
+            "gauss",
+            rng.standard_normal((max(options.nq), options.gauss), dtype=np.float32),
+        )
         base = rng.standard_normal((max(options.n), options.gauss), dtype=np.float32)
     else:
         data = load(options.data)
@@ -98,7 +108,15 @@ def main() -> None:
     for n, M in itertools.product(options.n, options.M):
         pair = build(base[:n], M, options.nbits)
         for nq, k in itertools.product(options.nq, options.k):
-            row = {"data": name, "d": base.shape[1], "N": n, "M": M, "nbits": options.nbits, "nq": nq, "k": k}
+            row = {
+                "data": name,
+                "d": base.shape[1],
+                "N": n,
+                "M": M,
+                "nbits": options.nbits,
+                "nq": nq,
+                "k": k,
+            }
             row.update(measure(*pair, queries[:nq], k, options.repeats))
             record(options.output, {"benchmark": "scan", "seed": options.seed, **row})
             rows.append(row)

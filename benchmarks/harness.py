@@ -27,11 +27,16 @@ def parser(description: str) -> argparse.ArgumentParser:
     """Return an argument parser with what every benchmark takes."""
     arguments = argparse.ArgumentParser(description=description)
     arguments.add_argument(
-        "--data", help="npz with train, base, query[, gt], or a folder of fvecs (default: the set that ships)"
+        "--data",
+        help="npz with train, base, query[, gt], or a folder of fvecs (default: the set that ships)",
     )
     arguments.add_argument("--seed", type=int, default=1234)
-    arguments.add_argument("--output", type=Path, help="file to append JSON lines to (default: none)")
-    arguments.add_argument("--smoke", action="store_true", help="a tiny run that shows that all of it works")
+    arguments.add_argument(
+        "--output", type=Path, help="file to append JSON lines to (default: none)"
+    )
+    arguments.add_argument(
+        "--smoke", action="store_true", help="a tiny run that shows that all of it works"
+    )
     return arguments
 
 
@@ -70,7 +75,11 @@ def _cpu() -> str:
     except OSError:
         return platform.processor()
     facts = dict(line.split(":", 1) for line in lines if ":" in line)
-    flags = [flag for flag in ("avx2", "avx512bw") if flag in next((v for k, v in facts.items() if "flags" in k), "")]
+    flags = [
+        flag
+        for flag in ("avx2", "avx512bw")
+        if flag in next((v for k, v in facts.items() if "flags" in k), "")
+    ]
     return f"{next((v for k, v in facts.items() if 'model name' in k), '?').strip()} ({', '.join(flags)})"
 
 
@@ -83,9 +92,11 @@ def record(output: Path | None, row: dict[str, Any]) -> None:
 
 
 def paired_times(
-    engines: dict[str, Callable[[], Any]], repeats: int, clock: Callable[[], float] = time.thread_time
+    engines: dict[str, Callable[[], Any]],
+    repeats: int,
+    clock: Callable[[], float] = time.thread_time,
 ) -> dict[str, list[float]]:
-    """Seconds of every engine in every round; the engines take turns, so that all see the same load."""
+    """Seconds of every engine in every round; they take turns, so that all see the same load."""
     times: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(repeats):
         for name, run in engines.items():
@@ -136,7 +147,10 @@ def table(rows: list[dict[str, Any]], columns: list[str]) -> str:
     """Lay rows out as a Markdown table."""
     cells = [columns, *([_cell(row.get(column, "")) for column in columns] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in cells]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
+        for line in cells
+    ]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(lines)
 

@@ -6,6 +6,7 @@ mistake, so that code written for faiss still catches it.
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -71,7 +72,7 @@ def as_vectors(x: Any, d: int, name: str = "x", *, finite: bool = False) -> Floa
 def as_integer(value: Any, name: str) -> int:
     """Return a Python int. Raises KindError (TypeError, AttributeError) for anything else."""
     try:
-        return operator.index(value)
+        return int(operator.index(value))
     except TypeError:
         raise KindError(f"expected {name} to be an integer, got {type(value).__name__}") from None
 
@@ -85,12 +86,14 @@ def as_size(value: Any, name: str) -> int:
 
 
 def as_real(value: Any, name: str) -> float:
-    """Return a float that is not NaN. Raises KindError for no number, InputError for NaN."""
+    """Return a float that is not NaN. Raises KindError for no number, InputError for NaN and words."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise KindError(f"expected {name} to be a number, got {value!r}") from None
-    if number != number:
+    except ValueError:
+        raise InputError(f"expected {name} to be a number, got {value!r}") from None
+    except TypeError:
+        raise KindError(f"expected {name} to be a number, got {type(value).__name__}") from None
+    if math.isnan(number):
         raise InputError(f"expected {name} to be a number, got NaN")
     return number
 

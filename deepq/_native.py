@@ -139,7 +139,9 @@ class Native:
         self.chain.range_search_c(len(x), faiss.swig_ptr(x), thresh, result, params)
         lims = faiss.rev_swig_ptr(result.lims, len(x) + 1).copy()
         found = int(lims[-1])
-        D, I = (faiss.rev_swig_ptr(part, found).copy() for part in (result.distances, result.labels))
+        D, I = (
+            faiss.rev_swig_ptr(part, found).copy() for part in (result.distances, result.labels)
+        )
         return lims, D, I
 
     def optimize_polysemous(self, z: Floats) -> None:
@@ -206,7 +208,11 @@ def _write_affine(transform: Any, encoder: Affine) -> None:
 def _numbers(encoder: Encoder) -> tuple[Any, ...]:
     if not isinstance(encoder, Affine):
         return (type(encoder).__name__,)
-    return (encoder.A.shape, encoder.A.tobytes(), None if encoder.b is None else encoder.b.tobytes())
+    return (
+        encoder.A.shape,
+        encoder.A.tobytes(),
+        None if encoder.b is None else encoder.b.tobytes(),
+    )
 
 
 def _encoder(transform: Any) -> Encoder:
@@ -219,4 +225,6 @@ def _encoder(transform: Any) -> Encoder:
         return Affine(np.eye(transform.d_in), -faiss.vector_to_array(transform.mean))
     if isinstance(transform, faiss.NormalizationTransform) and transform.norm == 2.0:
         return Normalize(transform.d_in)
-    raise KindError(f"expected linear, centring or L2-normalising transforms, got {type(transform).__name__}")
+    raise KindError(
+        f"expected linear, centring or L2-normalising transforms, got {type(transform).__name__}"
+    )

@@ -14,7 +14,7 @@ from deepq._checks import Floats
 
 
 def scores(words: NDArray[Any], luts: Floats) -> Floats:
-    """Sums of table entries (nq, n) float32 of words (n, M) under tables (nq, M, ksub).
+    """Add up table entries: (nq, n) float32 of words (n, M) and tables (nq, M, ksub).
 
     Entries are added in the order of the sub-quantizers, in float32.
     """

@@ -25,7 +25,7 @@ RACE_ITERATIONS = 8
 RACE_ROWS_PER_CODEWORD = 64
 HELD_OUT_ROWS = 4_096
 LLOYD_STEPS = 10
-NOISE = 0.6
+NOISE = 1.0
 
 _BLOCK = 16_384
 _log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def learn(
         quantizer.train(x, seed=seed, progress=progress)
         return plain.astype(np.float32)
     start = _race(kept, held, quantizer, rng)
-    R = _alternate(kept, start, quantizer, iterations, rng, progress)
+    R = _alternate(kept, start, quantizer, iterations, rng, noise=NOISE, progress=progress)
     quantizer.train(rotate(kept, R), iterations=LLOYD_STEPS, seed=seed, progress=progress)
     learned, error = quantizer.codebooks, held_out_error(held, R, quantizer)
     quantizer.codebooks = None
@@ -135,7 +135,7 @@ def _race(x: Floats, held: Floats, quantizer: ProductQuantizer, rng: np.random.G
     starts = {"identity": np.eye(x.shape[1]), "eigenvalues": eigenvalue_allocation(x, quantizer.M)}
     errors = {}
     for name, start in starts.items():
-        R = _alternate(sample, start, quantizer, RACE_ITERATIONS, rng, None)
+        R = _alternate(sample, start, quantizer, RACE_ITERATIONS, rng)
         errors[name] = held_out_error(held, R, quantizer)
     _log.debug("held-out errors of the starts: %s", errors)
     return starts[min(errors, key=errors.__getitem__)]
@@ -147,11 +147,14 @@ def _alternate(
     quantizer: ProductQuantizer,
     iterations: int,
     rng: np.random.Generator,
-    progress: Progress | None,
+    *,
+    noise: float = 0.0,
+    progress: Progress | None = None,
 ) -> Matrix:
     """Alternate Lloyd and Procrustes steps from the start `R`; fresh codebooks.
 
-    The noise falls linearly from NOISE standard deviations of each dimension to zero.
+    `noise` is the strength at the beginning, in units of the quantization error, so that it
+    moves codewords by about the size of a cell however fine the code; it falls linearly to 0.
     """
     quantizer.codebooks = None
     for i in range(iterations):
@@ -162,15 +165,27 @@ def _alternate(
         error = quantizer.update(z, words, rng)
         if progress is not None:
             progress({"stage": "rotation", "iteration": i, "error": error})
-        _shake(quantizer, NOISE * (1 - (i + 1) / iterations) * z.std(axis=0), rng)
+        if noise:
+            _shake(quantizer, noise * (1 - (i + 1) / iterations), error, z.var(axis=0), rng)
         R = _procrustes(x, words, quantizer)
     return R
 
 
-def _shake(quantizer: ProductQuantizer, scale: Floats, rng: np.random.Generator) -> None:
-    """Add normal noise of the standard deviations `scale` (d,) to all codewords."""
-    shape = (quantizer.M, quantizer.ksub, quantizer.dsub)
-    noise = rng.standard_normal(shape, dtype=np.float32)
+def _shake(
+    quantizer: ProductQuantizer,
+    strength: float,
+    error: float,
+    variances: Floats,
+    rng: np.random.Generator,
+) -> None:
+    """Add normal noise to the codewords.
+
+    Its variance is strength^2 * error, shared out between the dimensions in proportion to the
+    `variances` (d,) of the vectors.
+    """
+    total = float(variances.sum()) or 1.0
+    scale = (strength * np.sqrt(error / total * variances)).astype(np.float32)
+    noise = rng.standard_normal(quantizer.trained().shape, dtype=np.float32)
     quantizer.codebooks = quantizer.trained() + noise * scale.reshape(quantizer.M, 1, -1)
 
 

@@ -143,14 +143,17 @@ static int NAME(quantize_tables)(const scan_job *job, const scan_scratch *s, con
         scales[q].base = base[q] - margin;
         scales[q].scale = scale[q] = 252 / (span > 1e-30f ? span : 1e-30f);
     }
-    for (int b = 0; b < job->bytes; b++)
+    for (int b = 0; b < job->bytes; b++) {
+        const float *restrict lowest = s->lowest + b * LANES;
         for (int j = 0; j < job->width; j++) {
-            int64_t entry = ((int64_t)b * job->width + j) * LANES;
+            const float *restrict table = s->tables + ((int64_t)b * job->width + j) * LANES;
+            uint8_t *restrict bounds = s->bounds + ((int64_t)b * job->width + j) * LANES;
             for (int q = 0; q < LANES; q++) {
-                float units = (s->tables[entry + q] - s->lowest[b * LANES + q]) * scale[q];
-                s->bounds[entry + q] = (uint8_t)(int32_t)(units < 255 ? units : 255);
+                float units = (table[q] - lowest[q]) * scale[q];
+                bounds[q] = (uint8_t)(int32_t)(units < 255 ? units : 255);
             }
         }
+    }
     return 1;
 }
 

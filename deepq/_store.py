@@ -1,4 +1,4 @@
-"""Codes at rest: the parts of an index, its codes, and what can be done to them without a search."""
+"""Codes at rest: the parts of an index, and what can be done to codes without a search."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Store(Surface):
 
     @accepts_tensors
     def sa_encode(self, x: Any, codes: Any = None) -> Codes:
-        """Codes (n, code_size) uint8 that `add` would store for finite vectors x (n, d)."""
+        """Encode finite vectors `x` (n, d) into codes (n, code_size) uint8, as `add` does."""
         x = as_vectors(x, self.d, finite=True)
         out: Codes = as_output(codes, (len(x), self.code_size), np.uint8, "codes")
         with self._lock.reading():
@@ -137,7 +137,7 @@ class Store(Surface):
 
     @accepts_tensors
     def sa_decode(self, codes: Any, x: Any = None) -> Floats:
-        """Decoded vectors (n, d) float32 of packed codes (n, code_size) uint8."""
+        """Decode packed codes (n, code_size) uint8 into vectors (n, d) float32."""
         codes = as_codes(codes, self.code_size)
         return self._decode(codes, as_output(x, (len(codes), self.d), np.float32, "x"))
 
@@ -161,7 +161,7 @@ class Store(Surface):
 
     @accepts_tensors
     def reconstruct_n(self, n0: int = 0, ni: int = -1, x: Any = None) -> Floats:
-        """Decode the `ni` stored vectors from `n0` on (-1: all that follow) into (ni, d) float32."""
+        """Decode `ni` stored vectors from `n0` on (-1: all that follow) into (ni, d) float32."""
         n0, ni = as_integer(n0, "n0"), as_integer(ni, "ni")
         ni = self.ntotal - n0 if ni == -1 else ni
         if ni < 0:
@@ -190,7 +190,7 @@ class Store(Surface):
     def add_with_ids(self, x: Any, ids: Any, numeric_type: int = 0) -> None:  # noqa: ARG002
         """Not supported, as in IndexPQ: raises StateError (RuntimeError)."""
         raise StateError(
-            f"expected add(x) on {type(self).__name__}, got ids: wrap it in faiss.IndexIDMap2 for them"
+            f"expected add(x) on {type(self).__name__}, got ids: faiss.IndexIDMap2 around it keeps them"
         )
 
     def reset(self) -> None:
@@ -237,7 +237,7 @@ class Store(Surface):
             self._native.permute(perm)
 
     def check_compatible_for_merge(self, otherIndex: Any) -> None:
-        """Raise InputError unless `otherIndex` has the same training and may be merged into this."""
+        """Raise InputError unless `otherIndex` has the same training and may be merged."""
         if not isinstance(otherIndex, faiss.Index):
             raise KindError(f"expected an index to merge, got {type(otherIndex).__name__}")
         if not isinstance(otherIndex, Store):

@@ -58,14 +58,18 @@ _CHAIN_METHODS = (
 # Raw methods of codes, for which the encoder plays no part.
 _INNER_METHODS = ("get_CodePacker", "permute_entries_c")
 # Raw methods of the IndexPQ inside whose first arguments are (n, pointer to n queries).
-_ENCODED_METHODS = ("hamming_distance_histogram", "hamming_distance_table", "search_core_polysemous")
+_ENCODED_METHODS = (
+    "hamming_distance_histogram",
+    "hamming_distance_table",
+    "search_core_polysemous",
+)
 
 
-class Surface(IndexPQ):  # type: ignore[misc]
+class Surface(IndexPQ):  # type: ignore[misc, valid-type]
     """An IndexPQ whose handle is a chain: delegation only."""
 
     _native: Native
-    encoder: Encoder
+    _encoder: Encoder
 
     @property
     def code_size(self) -> int:
@@ -84,7 +88,7 @@ class Surface(IndexPQ):  # type: ignore[misc]
 
     @property
     def search_type(self) -> int:
-        """ST_PQ for look-up tables of the query, ST_SDC for symmetric search, or a polysemous mode."""
+        """ST_PQ for look-up tables of queries, ST_SDC for symmetric search, or a polysemous mode."""
         return int(self._native.pq_index.search_type)
 
     @search_type.setter
@@ -93,13 +97,13 @@ class Surface(IndexPQ):  # type: ignore[misc]
         if value == self.ST_SDC and self.is_trained:
             self._native.prepare_symmetric()
 
-    def get_FlatCodesDistanceComputer(self) -> Any:
+    def get_FlatCodesDistanceComputer(self) -> Any:  # noqa: N802
         """Return a distance computer for queries of the input space, as `get_distance_computer`."""
         return self._native.chain.get_distance_computer()
 
-    def add_sa_codes_c(self, n: int, codes: Any, ids: Any) -> None:
+    def add_sa_codes_c(self, n: int, x: Any, xids: Any) -> None:
         """Append `n` packed codes at a pointer."""
-        self._native.pq_index.add_sa_codes_c(n, codes, ids)
+        self._native.pq_index.add_sa_codes_c(n, x, xids)
         self._native.chain.ntotal = self._native.pq_index.ntotal
 
 
@@ -126,7 +130,7 @@ def _method(name: str, part: str) -> Callable[..., Any]:
 def _encoded_method(name: str) -> Callable[..., Any]:
     @wraps(getattr(IndexPQ, name))
     def call(self: Surface, n: int, x: Any, *args: Any, **kwargs: Any) -> Any:
-        z = self.encoder.encode(faiss.rev_swig_ptr(x, n * self.d).reshape(n, self.d))
+        z = self._encoder.encode(faiss.rev_swig_ptr(x, n * self.d).reshape(n, self.d))
         return getattr(self._native.pq_index, name)(n, faiss.swig_ptr(z), *args, **kwargs)
 
     return call
@@ -143,7 +147,9 @@ def _complete() -> None:
     ):
         for name in names:
             if hasattr(IndexPQ, name):
-                setattr(Surface, name, make(name))
+                method = make(name)
+                method.__doc__ = method.__doc__ or f"As in IndexPQ: {name}; it checks nothing."
+                setattr(Surface, name, method)
 
 
 _complete()

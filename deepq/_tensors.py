@@ -16,7 +16,8 @@ def accepts_tensors(method: Method) -> Method:
     """Let a method written for arrays take torch tensors.
 
     Tensors are handed on as arrays, without a copy where they are on the CPU. Where
-    ``faiss.contrib.torch_utils`` has been imported, which asks for this, results are tensors too.
+    ``faiss.contrib.torch_utils`` has been imported, which asks for this, results are tensors too,
+    unless an array was given.
     """
 
     @wraps(method)
@@ -24,30 +25,30 @@ def accepts_tensors(method: Method) -> Method:
         torch = sys.modules.get("torch")
         if torch is None:
             return method(self, *args, **kwargs)
-        given = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
-        if not given:
-            return method(self, *args, **kwargs)
+        given = [*args, *kwargs.values()]
+        arrays = {id(v): _to_array(v, torch) for v in given if isinstance(v, torch.Tensor)}
         result = method(
             self,
-            *(_to_array(value, torch) for value in args),
-            **{name: _to_array(value, torch) for name, value in kwargs.items()},
+            *(arrays.get(id(v), v) for v in args),
+            **{name: arrays.get(id(v), v) for name, v in kwargs.items()},
         )
         if "faiss.contrib.torch_utils" not in sys.modules:
             return result
+        if any(isinstance(v, np.ndarray) for v in given):
+            return result
+        outputs = {id(array): v for v in given if (array := arrays.get(id(v))) is not None}
         if isinstance(result, tuple):
-            return tuple(_to_tensor(value, torch) for value in result)
-        return _to_tensor(result, torch)
+            return tuple(outputs.get(id(r), _to_tensor(r, torch)) for r in result)
+        return outputs.get(id(result), _to_tensor(result, torch))
 
     # The name by which torch_utils knows that a method takes tensors already and stays as it is.
     call.__name__ = f"torch_replacement_{method.__name__}"
     return call  # type: ignore[return-value]
 
 
-def _to_array(value: Any, torch: Any) -> Any:
-    if not isinstance(value, torch.Tensor):
-        return value
-    value = value.detach().cpu()
-    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+def _to_array(tensor: Any, torch: Any) -> Any:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _to_tensor(value: Any, torch: Any) -> Any:

@@ -356,7 +356,7 @@ class DeepQuantIndex(Store):
 
     def _encode_queries(self, x: Floats) -> tuple[NDArray[np.bool_], Floats]:
         """Which queries are finite, before and after encoding, and their embeddings."""
-        usable = np.isfinite(x).all(axis=1)
+        usable = np.asarray(np.isfinite(x).all(axis=1))
         with np.errstate(over="ignore", invalid="ignore"):
             z = self.encoder.encode(x if usable.all() else x[usable])
         finite = np.isfinite(z).all(axis=1)
@@ -408,7 +408,9 @@ class DeepQuantIndex(Store):
         return self.search(x, k, I=labels)[1]
 
     @accepts_tensors
-    def range_search(self, x: Any, thresh: float, *, params: Any = None) -> tuple[NDArray[np.uint64], Floats, Ids]:
+    def range_search(
+        self, x: Any, thresh: float, *, params: Any = None
+    ) -> tuple[NDArray[np.uint64], Floats, Ids]:
         """Find all stored vectors that score better than `thresh`, by faiss's own scan.
 
         Parameters

@@ -38,14 +38,28 @@ def from_faiss(index: Any) -> DeepQuantIndex:
     native = faiss.downcast_index(index)
     if isinstance(native, IndexPQ):
         native = IndexPreTransform(native)
-    if not isinstance(native, IndexPreTransform) or not isinstance(faiss.downcast_index(native.index), IndexPQ):
-        raise KindError(f"expected an IndexPQ or an IndexPreTransform over one, got {type(native).__name__}")
+    if not isinstance(native, IndexPreTransform) or not isinstance(
+        faiss.downcast_index(native.index), IndexPQ
+    ):
+        raise KindError(
+            f"expected an IndexPQ or an IndexPreTransform over one, got {type(native).__name__}"
+        )
     source = Native(native)
     pq_index = source.pq_index
     copied = DeepQuantIndex(
-        native.d, pq_index.pq.M, pq_index.pq.nbits, pq_index.metric_type, encoder=source.read_encoder()
+        native.d,
+        pq_index.pq.M,
+        pq_index.pq.nbits,
+        pq_index.metric_type,
+        encoder=source.read_encoder(),
     )
-    for name in ("search_type", "polysemous_ht", "encode_signs", "do_polysemous_training", "verbose"):
+    for name in (
+        "search_type",
+        "polysemous_ht",
+        "encode_signs",
+        "do_polysemous_training",
+        "verbose",
+    ):
         setattr(copied, name, getattr(pq_index, name))
     if native.is_trained:
         copied.codebooks = source.codebooks

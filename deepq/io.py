@@ -100,12 +100,15 @@ def _pieces(state: dict[str, Any]) -> Iterator[bytes | memoryview]:
     """Yield the bytes of a file in order."""
     arrays: list[NDArray[Any]] = []
     fields = _take_arrays(state, arrays)
-    listing = [{"dtype": a.dtype.str, "shape": a.shape, "crc": zlib.crc32(_bytes(a))} for a in arrays]
+    listing = [
+        {"dtype": a.dtype.str, "shape": a.shape, "crc": zlib.crc32(_bytes(a))} for a in arrays
+    ]
     header = json.dumps({"index": fields, "arrays": listing}, allow_nan=False).encode()
     sizes = [_HEAD.size, len(header), *(a.nbytes for a in arrays)]
     total = sum(_padded(size) for size in sizes)
     head = _HEAD.pack(MAGIC, VERSION, zlib.crc32(header), len(header), total)
-    for piece in (head, header, *map(_bytes, arrays)):
+    pieces: list[bytes | memoryview] = [head, header, *map(_bytes, arrays)]
+    for piece in pieces:
         yield piece
         yield bytes(_padded(len(piece)) - len(piece))
 
@@ -123,7 +126,7 @@ def _take_arrays(value: Any, arrays: list[NDArray[Any]]) -> Any:
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _padded(size: int) -> int:
@@ -171,7 +174,9 @@ def _parse(data: bytes, name: str) -> DeepQuantIndex:
 def _arrays(data: bytes, at: int, listing: list[dict[str, Any]]) -> Iterator[NDArray[Any]]:
     """Yield the arrays that lie one after the other from `at` on, which must end the file."""
     for number, entry in enumerate(listing):
-        if entry["dtype"] not in _DTYPES or any(type(n) is not int or n < 0 for n in entry["shape"]):
+        if entry["dtype"] not in _DTYPES or any(
+            type(n) is not int or n < 0 for n in entry["shape"]
+        ):
             raise FormatError(f"an unknown array {number}")
         count = int(np.prod([1, *entry["shape"]], dtype=object))
         size = count * np.dtype(entry["dtype"]).itemsize

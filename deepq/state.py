@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 State = dict[str, Any]
 
 # faiss attributes that are settings of the user, not results of training.
-_SETTINGS = ("do_polysemous_training", "encode_signs", "metric_arg", "polysemous_ht", "search_type", "verbose")
+_SETTINGS = (
+    "do_polysemous_training",
+    "encode_signs",
+    "metric_arg",
+    "polysemous_ht",
+    "search_type",
+    "verbose",
+)
 
 
 def get_state(index: DeepQuantIndex) -> State:
@@ -73,7 +80,9 @@ def make_index(state: State, cls: type[DeepQuantIndex]) -> DeepQuantIndex:
             index.add_sa_codes(state["codes"])
         index.history = list(state["history"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise FormatError(f"expected the state of an index, got one with a fault: {error}") from error
+        raise FormatError(
+            f"expected the state of an index, got one with a fault: {error}"
+        ) from error
     return index
 
 

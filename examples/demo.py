@@ -92,7 +92,9 @@ def draw(rows: list[dict[str, Any]]) -> None:
             color=COLOURS[method],
             label=method,
         )
-    left.set(xlabel="bytes per vector", ylabel="10-recall@10", xticks=BYTES, title="Neighbours found")
+    left.set(
+        xlabel="bytes per vector", ylabel="10-recall@10", xticks=BYTES, title="Neighbours found"
+    )
     left.legend()
     left.grid(alpha=0.3)
     for i, method in enumerate(METHODS):
@@ -114,8 +116,12 @@ def show_neighbours(index: deepq.DeepQuantIndex, data: deepq.datasets.Dataset) -
 
 
 def main() -> None:
+    """Compare, draw, save, reload, and show what is found."""
     data = deepq.datasets.wordnet_glosses()
-    print(f"{data.name}: {len(data.train):,} training vectors, {len(data.base):,} stored, {len(data.query)} queries")
+    print(
+        f"{data.name}: {len(data.train):,} training vectors, {len(data.base):,} stored, "
+        f"{len(data.query)} queries"
+    )
     many = grown(data.base)
     jobs = [(method, M) for M in BYTES for method in METHODS]
     bar = tqdm(jobs, unit="index")
@@ -124,7 +130,9 @@ def main() -> None:
         bar.set_postfix_str(f"{method}, {M} bytes")
         rows.append(measure(method, M, data, many))
 
-    print(f"\n{'method':<16}{'bytes':>6}{'R@1':>8}{'10-recall@10':>14}{'train s':>9}{'queries/s':>11}")
+    print(
+        f"\n{'method':<16}{'bytes':>6}{'R@1':>8}{'10-recall@10':>14}{'train s':>9}{'queries/s':>11}"
+    )
     for row in rows:
         print(
             f"{row['method']:<16}{row['bytes']:>6}{row['R@1']:>8.3f}{row['10-recall@10']:>14.3f}"
@@ -142,7 +150,10 @@ def main() -> None:
         faiss.write_index(index, str(path))
         plain = faiss.read_index(str(path))
         same = np.array_equal(plain.search(data.query, 10)[1], index.search(data.query, 10)[1])
-        print(f"Saved by faiss.write_index, opened by plain faiss as {type(plain).__name__}: same answers: {same}")
+        print(
+            f"Saved by faiss.write_index, opened by plain faiss as {type(plain).__name__}: "
+            f"same answers: {same}"
+        )
 
     print(f"\nWhat {index.code_size} bytes per gloss find:")
     show_neighbours(loaded, data)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 
 from deepq import _rotation
 from deepq._checks import DimensionError, InputError, StateError
@@ -165,6 +166,17 @@ def test_rotation_beats_the_plain_quantizer_and_faiss_on_unseen_rows() -> None:
     ours = error(unseen, *learned(x, 4, 4))
     assert ours < 0.7 * error(unseen, Identity(16), plain)
     assert ours < 1.02 * theirs_error
+
+
+@pytest.mark.parametrize("M", [8, 16])
+def test_rotation_pays_on_unseen_digits(M: int) -> None:
+    """Coarse codes and fine ones: noise too strong for fine codes would fail here."""
+    digits = load_digits().data.astype(np.float32)
+    digits = digits[np.random.default_rng(0).permutation(len(digits))]
+    plain = ProductQuantizer(M, 4)
+    plain.train(digits[:1300])
+    ours = error(digits[1300:], *learned(digits[:1300], M, 4))
+    assert ours < 0.95 * error(digits[1300:], Identity(64), plain)
 
 
 def test_rotation_stays_away_where_it_cannot_help() -> None:

@@ -1,4 +1,4 @@
-"""The compiled scans against the plain NumPy reference: equal bits, equal ids, on every processor."""
+"""The compiled scans against the plain NumPy reference: equal bits, equal ids, ties included."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def test_tables_built_from_queries_equal_those_handed_in(nbits, inner_product):
     quantizer = ProductQuantizer(6, nbits)
     quantizer.codebooks = codebooks
     luts = np.ascontiguousarray(quantizer.lookup_tables(queries, 0 if inner_product else 1))
-    built = scan(words, nbits, 10, queries=queries, codebooks=codebooks, inner_product=inner_product)
+    built = scan(
+        words, nbits, 10, queries=queries, codebooks=codebooks, inner_product=inner_product
+    )
     given_ = scan(words, nbits, 10, luts=luts, inner_product=inner_product)
     np.testing.assert_array_equal(built, given_)
 
@@ -147,11 +149,15 @@ def test_huge_offsets_with_tiny_spans_stay_exact(offset):
     np.testing.assert_array_equal(scan(words, 8, 10, luts=luts), _reference.search(words, luts, 10))
 
 
-@given(st.integers(0, 2**32 - 1), st.floats(-12, 12), st.floats(-12, 12), st.sampled_from([2, 8, 16]))
+@given(
+    st.integers(0, 2**32 - 1), st.floats(-12, 12), st.floats(-12, 12), st.sampled_from([2, 8, 16])
+)
 def test_float_tables_of_any_scale_equal_the_reference_bit_for_bit(seed, offset, scale, M):
     rng = np.random.default_rng(seed)
     words = rng.integers(0, 256, (3000, M)).astype(np.uint8)
-    luts = rng.standard_normal((20, M, 256)) * 10**scale + rng.standard_normal((20, M, 1)) * 10**offset
+    luts = (
+        rng.standard_normal((20, M, 256)) * 10**scale + rng.standard_normal((20, M, 1)) * 10**offset
+    )
     luts = luts.astype(np.float32)
     np.testing.assert_array_equal(scan(words, 8, 10, luts=luts), _reference.search(words, luts, 10))
 
@@ -197,7 +203,9 @@ def test_assignment_equals_the_reference_ties_included(seed, n, M, dsub, ksub):
     rng = np.random.default_rng(seed)
     z, codebooks = quarters(rng, (n, M * dsub), most=9), quarters(rng, (M, ksub, dsub), most=9)
     np.testing.assert_array_equal(_scan.assign(z, codebooks), _reference.assign(z, codebooks))
-    np.testing.assert_array_equal(_scan.assign(z, codebooks, num_threads=3), _reference.assign(z, codebooks))
+    np.testing.assert_array_equal(
+        _scan.assign(z, codebooks, num_threads=3), _reference.assign(z, codebooks)
+    )
 
 
 def test_cell_sums_and_counts():
