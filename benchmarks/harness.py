@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import time
@@ -13,6 +14,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one thread, for everybody
 
 import faiss
 import numpy as np
@@ -28,7 +31,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=description)
     arguments.add_argument(
         "--data",
-        help="npz with train, base, query[, gt], or a folder of fvecs (default: the set that ships)",
+        help="npz with train, base, query[, gt], or a folder of fvecs (default: shipped set)",
     )
     arguments.add_argument("--seed", type=int, default=1234)
     arguments.add_argument(
@@ -74,13 +77,11 @@ def _cpu() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    facts = dict(line.split(":", 1) for line in lines if ":" in line)
-    flags = [
-        flag
-        for flag in ("avx2", "avx512bw")
-        if flag in next((v for k, v in facts.items() if "flags" in k), "")
-    ]
-    return f"{next((v for k, v in facts.items() if 'model name' in k), '?').strip()} ({', '.join(flags)})"
+    facts = {
+        key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)
+    }
+    flags = sorted({"avx2", "avx512bw"} & set(facts.get("flags", "").split()))
+    return f"{facts.get('model name', 'unknown')} ({', '.join(flags)})"
 
 
 def record(output: Path | None, row: dict[str, Any]) -> None:

@@ -54,9 +54,9 @@ def as_vectors(x: Any, d: int, name: str = "x", *, finite: bool = False) -> Floa
         If `finite` is asked for and there is a NaN or infinity, in float32.
     """
     if isinstance(x, np.ma.MaskedArray):
-        raise KindError(f"expected {name} to be a plain array, got a masked one: fill it first")
+        raise KindError(f"expected {name} to be a plain array, got a masked one")
     if not isinstance(x, np.ndarray):
-        raise KindError(f"expected {name} to be an array of shape (n, {d}), got {type(x).__name__}")
+        raise KindError(f"expected {name} to be an (n, {d}) array, got {type(x).__name__}")
     if x.ndim != 2 or x.shape[1] != d:
         raise DimensionError(f"expected {name} of shape (n, {d}), got {x.shape}")
     if x.dtype.kind not in "fiub":
@@ -72,9 +72,10 @@ def as_vectors(x: Any, d: int, name: str = "x", *, finite: bool = False) -> Floa
 def as_integer(value: Any, name: str) -> int:
     """Return a Python int. Raises KindError (TypeError, AttributeError) for anything else."""
     try:
-        return int(operator.index(value))
+        number = int(operator.index(value))
     except TypeError:
         raise KindError(f"expected {name} to be an integer, got {type(value).__name__}") from None
+    return number
 
 
 def as_size(value: Any, name: str) -> int:
@@ -86,7 +87,7 @@ def as_size(value: Any, name: str) -> int:
 
 
 def as_real(value: Any, name: str) -> float:
-    """Return a float that is not NaN. Raises KindError for no number, InputError for NaN and words."""
+    """Return a float. Raises KindError for no number, InputError for NaN or a word."""
     try:
         number = float(value)
     except ValueError:
@@ -161,7 +162,7 @@ def as_ids(ids: Any, ntotal: int, name: str = "ids") -> NDArray[np.int64]:
         raise DimensionError(f"expected {name} of shape (n,), got {ids.shape}")
     if ids.dtype.kind not in "iu" and ids.size:
         raise KindError(f"expected {name} to be integers, got dtype {ids.dtype}")
-    if ids.size and not (0 <= int(ids.min()) and int(ids.max()) < ntotal):
+    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < ntotal:
         raise InputError(f"expected {name} from 0 to {ntotal - 1}, got {ids.min()} to {ids.max()}")
     return np.ascontiguousarray(ids, dtype=np.int64)
 

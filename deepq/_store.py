@@ -190,7 +190,7 @@ class Store(Surface):
     def add_with_ids(self, x: Any, ids: Any, numeric_type: int = 0) -> None:  # noqa: ARG002
         """Not supported, as in IndexPQ: raises StateError (RuntimeError)."""
         raise StateError(
-            f"expected add(x) on {type(self).__name__}, got ids: faiss.IndexIDMap2 around it keeps them"
+            f"expected add(x) on {type(self).__name__}, got ids: IndexIDMap2 around it keeps them"
         )
 
     def reset(self) -> None:

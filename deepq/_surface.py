@@ -88,7 +88,7 @@ class Surface(IndexPQ):  # type: ignore[misc, valid-type]
 
     @property
     def search_type(self) -> int:
-        """ST_PQ for look-up tables of queries, ST_SDC for symmetric search, or a polysemous mode."""
+        """ST_PQ for look-up tables of queries, ST_SDC for symmetric search, or polysemous."""
         return int(self._native.pq_index.search_type)
 
     @search_type.setter
