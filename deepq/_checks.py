@@ -72,7 +72,7 @@ def as_vectors(x: Any, d: int, name: str = "x", *, finite: bool = False) -> Floa
 def as_integer(value: Any, name: str) -> int:
     """Return a Python int. Raises KindError (TypeError, AttributeError) for anything else."""
     try:
-        number = int(operator.index(value))
+        number: int = operator.index(value)
     except TypeError:
         raise KindError(f"expected {name} to be an integer, got {type(value).__name__}") from None
     return number
@@ -120,12 +120,12 @@ def as_k(k: Any, n: int, ntotal: int) -> int:
 
     Raises DimensionError below 1, InputError for far more results than there are vectors.
     """
-    k = as_integer(k, "k")
-    if k < 1:
-        raise DimensionError(f"expected k of at least 1, got {k}")
-    if k > ntotal and k * max(n, 1) > _MOST_PADDED_RESULTS:
-        raise InputError(f"expected k of at most ntotal = {ntotal} for {n} queries, got {k}")
-    return k
+    count = as_integer(k, "k")
+    if count < 1:
+        raise DimensionError(f"expected k of at least 1, got {count}")
+    if count > ntotal and count * max(n, 1) > _MOST_PADDED_RESULTS:
+        raise InputError(f"expected k of at most ntotal = {ntotal} for {n} queries, got {count}")
+    return count
 
 
 def as_output(out: Any, shape: tuple[int, ...], dtype: Any, name: str) -> NDArray[Any]:

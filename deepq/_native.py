@@ -113,10 +113,12 @@ class Native:
         """Put the vector of position perm[i] at position i."""
         self.pq_index.permute_entries_c(faiss.swig_ptr(perm))
 
-    def set_trained(self) -> None:
-        """Declare encoder and codebooks complete."""
-        self.pq_index.is_trained = True
-        self.chain.is_trained = True
+    def finish_training(self) -> None:
+        """Declare encoder and codebooks complete; symmetric tables of older ones are forgotten."""
+        self.pq_index.is_trained = self.chain.is_trained = True
+        self.pq_index.pq.sdc_table.resize(0)
+        if self.pq_index.search_type == IndexPQ.ST_SDC:
+            self.prepare_symmetric()
 
     def fingerprint(self) -> tuple[Any, ...]:
         """Everything that gives codes their meaning; equal fingerprints, equal meaning."""
@@ -171,23 +173,23 @@ class _Memory:
 
 def _members(encoder: Encoder) -> list[Encoder]:
     """Return the encoders that need a transform each, in order."""
-    if isinstance(encoder, Chain):
+    if type(encoder) is Chain:
         return [inner for member in encoder.members for inner in _members(member)]
-    return [] if isinstance(encoder, Identity) else [encoder]
+    return [] if type(encoder) is Identity else [encoder]
 
 
 def _transform(encoder: Encoder, M: int) -> Any:
     """Make the faiss transform for one encoder."""
-    if isinstance(encoder, Rotation):
+    if type(encoder) is Rotation:
         # Where C++ code trains (a composite's train), faiss's own OPQ runs, from the identity.
         opq = faiss.OPQMatrix(encoder.d_in, M)
         faiss.copy_array_to_vector(np.eye(encoder.d_in, dtype=np.float32).ravel(), opq.A)
         return opq
-    if isinstance(encoder, Affine):
+    if type(encoder) is Affine:
         linear = faiss.LinearTransform(encoder.d_in, encoder.d_out, encoder.b is not None)
         _write_affine(linear, encoder)
         return linear
-    if isinstance(encoder, Normalize):
+    if type(encoder) is Normalize:
         return faiss.NormalizationTransform(encoder.d_in, 2.0)
     raise KindError(
         "expected an encoder made of Identity, Affine, Rotation, Normalize and Chain, "
@@ -205,6 +207,13 @@ def _write_affine(transform: Any, encoder: Affine) -> None:
     transform.is_trained = True
 
 
+def _rotation(transform: Any) -> Rotation:
+    if not transform.is_trained:
+        return Rotation(transform.d_in)
+    A = faiss.vector_to_array(transform.A)
+    return Rotation.of(A.reshape(transform.d_out, transform.d_in))
+
+
 def _numbers(encoder: Encoder) -> tuple[Any, ...]:
     if not isinstance(encoder, Affine):
         return (type(encoder).__name__,)
@@ -217,6 +226,12 @@ def _numbers(encoder: Encoder) -> tuple[Any, ...]:
 
 def _encoder(transform: Any) -> Encoder:
     """Make the encoder that does what one faiss transform does."""
+    if isinstance(transform, faiss.OPQMatrix) and transform.d_in == transform.d_out:
+        return _rotation(transform)
+    if not transform.is_trained:
+        raise InputError(
+            f"expected trained transforms, got an untrained {type(transform).__name__}"
+        )
     if isinstance(transform, faiss.LinearTransform):
         A = faiss.vector_to_array(transform.A).reshape(transform.d_out, transform.d_in)
         b = faiss.vector_to_array(transform.b) if transform.have_bias else None

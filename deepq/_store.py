@@ -98,7 +98,7 @@ class Store(Surface):
         with self._lock.exclusive():
             self._native.write_encoder(encoder)
             self._native.codebooks[...] = codebooks
-            self._native.set_trained()
+            self._native.finish_training()
             self._encoder = encoder
             self._quantizer.share(self._native.codebooks)
 

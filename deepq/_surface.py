@@ -27,7 +27,7 @@ _INNER = (
     "pq",
 )
 # Attributes that both C++ objects have and that must agree.
-_BOTH = ("is_trained", "metric_arg", "ntotal", "verbose")
+_BOTH = ("metric_arg", "ntotal", "verbose")
 # Raw methods of the chain: vectors are those of the input space.
 _CHAIN_METHODS = (
     "add_c",
@@ -77,6 +77,17 @@ class Surface(IndexPQ):  # type: ignore[misc, valid-type]
         return int(self._native.pq_index.code_size)
 
     @property
+    def is_trained(self) -> bool:
+        """Whether vectors can be added; set it after putting codebooks into ``pq.centroids``."""
+        return bool(self._native.chain.is_trained)
+
+    @is_trained.setter
+    def is_trained(self, value: bool) -> None:
+        self._native.pq_index.is_trained = self._native.chain.is_trained = bool(value)
+        for transform in self._native.transforms if value else ():
+            transform.is_trained = True  # a rotation not learned stays the identity
+
+    @property
     def metric_type(self) -> int:
         """faiss.METRIC_L2 or faiss.METRIC_INNER_PRODUCT."""
         return int(self._native.pq_index.metric_type)
@@ -94,7 +105,7 @@ class Surface(IndexPQ):  # type: ignore[misc, valid-type]
     @search_type.setter
     def search_type(self, value: int) -> None:
         self._native.pq_index.search_type = as_search_type(value)
-        if value == self.ST_SDC and self.is_trained:
+        if value == IndexPQ.ST_SDC and self._native.chain.is_trained:
             self._native.prepare_symmetric()
 
     def get_FlatCodesDistanceComputer(self) -> Any:  # noqa: N802

@@ -324,30 +324,35 @@ class DeepQuantIndex(Store):
         """
         require_float32(numeric_type)
         x = as_vectors(x, self.d)
-        k = as_k(k, len(x), self.ntotal)
-        D = as_output(D, (len(x), k), np.float32, "D")
-        I = as_output(I, (len(x), k), np.int64, "I")
+        D, I = self._outputs(x, k, D, I)
         mode = self._mode(params)
-        self._require_trained()
         with self._lock.reading():
-            usable, z = self._encode_queries(x)
-            if mode == self.ST_PQ and self._quantizer.nbits <= 8:
-                self._search_tables(usable, z, D, I)
-            else:
-                self._search_native(x, params, mode, D, I)
-                D[~usable], I[~usable] = self._worst, -1
+            self._search(x, params, mode, D, I)
         return D, I
 
+    def _outputs(self, x: Floats, k: Any, D: Any, I: Any) -> tuple[Floats, Ids]:
+        """Return the arrays that the k results of every query go to."""
+        k = as_k(k, len(x), self.ntotal)
+        D = as_output(D, (len(x), k), np.float32, "D")
+        return D, as_output(I, (len(x), k), np.int64, "I")
+
+    def _search(self, x: Floats, params: Any, mode: int, D: Floats, I: Ids) -> None:
+        """Fill D and I; the caller holds the lock."""
+        usable, z = self._encode_queries(x)
+        if mode == self.ST_PQ and self._quantizer.nbits <= 8:
+            self._search_tables(usable, z, D, I)
+        else:
+            self._search_native(x, params, D, I)
+            D[~usable], I[~usable] = self._worst, -1
+
     def _mode(self, params: Any) -> int:
-        """Return the search type of a call, refusing parameters as IndexPQ does."""
-        if params is None:
-            return int(self.search_type)
-        if not isinstance(params, faiss.SearchParameters):
-            raise KindError(f"expected faiss.SearchParametersPQ, got {type(params).__name__}")
-        if not isinstance(params, faiss.SearchParametersPQ) or params.sel is not None:
-            got = type(params).__name__ + (" with a selector" if params.sel is not None else "")
-            raise InputError(f"expected faiss.SearchParametersPQ without a selector, got {got}")
-        return as_search_type(params.search_type)
+        """Return the search type of a call, refusing parameters as IndexPQ does, and prepare it."""
+        mode = self.search_type if params is None else _search_type(params)
+        self._require_trained()
+        if mode == self.ST_SDC:
+            with self._lock.changing():
+                self._native.prepare_symmetric()
+        return mode
 
     @property
     def _worst(self) -> float:
@@ -393,10 +398,8 @@ class DeepQuantIndex(Store):
             num_threads=min(faiss.omp_get_max_threads(), 1 + lookups // _LOOKUPS_PER_THREAD),
         )
 
-    def _search_native(self, x: Floats, params: Any, mode: int, D: Floats, I: Ids) -> None:
+    def _search_native(self, x: Floats, params: Any, D: Floats, I: Ids) -> None:
         """Search as IndexPQ does: symmetric and polysemous modes, codes of more than 8 bits."""
-        if mode == self.ST_SDC:
-            self._native.prepare_symmetric()
         try:
             self._native.search(x, D.shape[1], params, D, I)
         except RuntimeError as error:
@@ -452,8 +455,22 @@ class DeepQuantIndex(Store):
     ) -> tuple[Floats, Ids, Floats]:
         """`search`, and the decoded vectors (n, k, d) float32; NaN where the id is -1."""
         x = as_vectors(x, self.d)
-        R = as_output(R, (len(x), as_k(k, len(x), self.ntotal), self.d), np.float32, "R")
-        D, I = self.search(x, k, params=params, D=D, I=I)
+        D, I = self._outputs(x, k, D, I)
+        R = as_output(R, (*I.shape, self.d), np.float32, "R")
+        mode = self._mode(params)
+        with self._lock.reading():
+            self._search(x, params, mode, D, I)
+            found = self._native.codes[I[I >= 0]]
         R.fill(np.nan)
-        R[I >= 0] = self.reconstruct_batch(I[I >= 0])
+        R[I >= 0] = self._decode(found, np.empty((len(found), self.d), np.float32))
         return D, I, R
+
+
+def _search_type(params: Any) -> int:
+    """Return the search type in parameters of a call, if they are those that IndexPQ takes."""
+    if not isinstance(params, faiss.SearchParameters):
+        raise KindError(f"expected faiss.SearchParametersPQ, got {type(params).__name__}")
+    if not isinstance(params, faiss.SearchParametersPQ) or params.sel is not None:
+        got = type(params).__name__ + (" with a selector" if params.sel is not None else "")
+        raise InputError(f"expected faiss.SearchParametersPQ without a selector, got {got}")
+    return as_search_type(params.search_type)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import struct
 import zlib
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
         for piece in pieces:
             path_or_file.write(piece)
         return
-    path = Path(path_or_file)
+    path = Path(os.path.realpath(path_or_file))  # a link stays, what it points to is replaced
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
@@ -66,6 +67,8 @@ def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +91,12 @@ def fit(
         raise InputError(f"expected at least {quantizer.ksub} training vectors, got {len(x)}")
     if not np.isfinite(x).all():
         raise InputError("expected finite training vectors, got NaN or infinity")
+    largest, limit = float(np.abs(x).max()), math.sqrt(np.finfo(np.float32).max / x.shape[1]) / 2
+    if largest > limit:
+        raise InputError(
+            f"expected numbers up to {limit:.3g}, of which float32 can hold squared distances, "
+            f"got {largest:.3g}"
+        )
     history: list[dict[str, Any]] = []
     with tqdm(desc="train", unit="it", disable=not verbose) as bar:
 
