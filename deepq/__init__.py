@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from deepq import datasets, encoders, metrics, quantizers
+    from deepq._checks import FormatError
     from deepq.index import DeepQuantIndex
     from deepq.interop import from_faiss, to_faiss
     from deepq.io import read_index, write_index
@@ -19,6 +20,7 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "DeepQuantIndex",
+    "FormatError",
     "TrainConfig",
     "datasets",
     "encoders",
@@ -32,6 +34,7 @@ __all__ = [
 
 _HOME = {
     "DeepQuantIndex": "index",
+    "FormatError": "_checks",
     "TrainConfig": "trainer",
     "from_faiss": "interop",
     "read_index": "io",

@@ -7,6 +7,7 @@ default: an orthonormal matrix learned together with the quantizer's codebooks.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -115,10 +116,10 @@ class Affine(Encoder):
             raise DimensionError(f"expected an offset of shape ({self.d_out},), got {offset.shape}")
         if not np.isfinite(matrix).all() or (offset is not None and not np.isfinite(offset).all()):
             raise InputError("expected finite numbers in A and b, got NaN or infinity")
-        self.A: Floats = matrix
-        self.b: Floats | None = offset
+        self.A: Floats = _frozen(matrix)
+        self.b: Floats | None = None if offset is None else _frozen(offset)
 
-    @property
+    @cached_property
     def is_orthonormal(self) -> bool:
         """Whether the rows of A are orthonormal to 1e-4, so that its transpose undoes it."""
         gram = self.A.astype(np.float64) @ self.A.T.astype(np.float64)
@@ -136,10 +137,13 @@ class Affine(Encoder):
         z = _as_rows(z, self.d_out)
         if self.b is not None:
             z = z - self.b
-        if self.is_orthonormal:
-            return z @ self.A
-        inverse = np.linalg.pinv(self.A.astype(np.float64)).astype(np.float32)
-        return np.ascontiguousarray(z @ inverse.T)
+        return z @ (self.A if self.is_orthonormal else self._inverse)
+
+    @cached_property
+    def _inverse(self) -> Floats:
+        """Transposed pseudo-inverse of A, (d_out, d_in)."""
+        inverse = np.linalg.pinv(self.A.astype(np.float64))
+        return np.ascontiguousarray(inverse.T, dtype=np.float32)
 
 
 class Chain(Encoder):
@@ -240,6 +244,8 @@ class Rotation(Affine):
         """Whether the rotation has been learned."""
         return self._fitted
 
+    is_orthonormal = True
+
     def settle(self) -> None:
         """Stay the rotation it is: before `fit`, the identity."""
         self._fitted = True
@@ -266,8 +272,14 @@ class Rotation(Affine):
         """
         x = _as_rows(x, self.d_in)
         joint = ITERATIONS if iterations is None else iterations
-        self.A = learn(x, quantizer, iterations=joint, seed=seed, progress=progress)
+        self.A = _frozen(learn(x, quantizer, iterations=joint, seed=seed, progress=progress))
         self._fitted = True
+
+
+def _frozen(numbers: Floats) -> Floats:
+    """Make an array read-only: an index's C++ object holds a copy that must stay the same."""
+    numbers.flags.writeable = False
+    return numbers
 
 
 def _as_rows(x: Any, d: int) -> NDArray[np.float32]:

@@ -42,6 +42,8 @@ from deepq.trainer import TrainConfig, fit
 FLT_MAX = float(np.finfo(np.float32).max)
 # Look-ups below which a second thread costs more than it brings.
 _LOOKUPS_PER_THREAD = 1 << 22
+# The default of pq.cp.niter, which stands for deepq's own default.
+_FAISS_ITERATIONS = 25
 
 
 class DeepQuantIndex(Store):
@@ -67,7 +69,8 @@ class DeepQuantIndex(Store):
     objective : None
         Reserved for supervised training.
     training : TrainConfig, optional
-        Settings of `train`. By default the iterations and the seed in ``pq.cp``, as in faiss.
+        Settings of `train`. By default the seed in ``pq.cp`` and, where it has been changed, the
+        number of iterations there.
     rerank : int
         Reserved for re-ranking with a decoder; 0.
 
@@ -241,7 +244,9 @@ class DeepQuantIndex(Store):
         """Return this index's own settings, or those of faiss's clustering parameters."""
         if self.training is not None:
             return self.training
-        return TrainConfig(seed=self.pq.cp.seed, epochs=self.pq.cp.niter)
+        cp = self.pq.cp
+        epochs = None if cp.niter == _FAISS_ITERATIONS else cp.niter
+        return TrainConfig(seed=cp.seed, epochs=epochs)
 
     def _rows_for_polysemous(self, n: int) -> int:
         """How many training rows are kept back to reorder codewords, by faiss's rule."""
