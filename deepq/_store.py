@@ -21,6 +21,7 @@ from deepq._checks import (
     as_codes,
     as_ids,
     as_integer,
+    as_metric,
     as_output,
     as_vectors,
 )
@@ -30,6 +31,7 @@ from deepq._tensors import accepts_tensors
 from deepq._threads import SharedLock
 from deepq.encoders import Encoder
 from deepq.quantizers import ProductQuantizer
+from deepq.trainer import TrainConfig
 
 _BLOCK = 1 << 16
 _OWN = ("this", "referenced_objects", "_native", "_encoder", "_quantizer", "_lock")
@@ -38,16 +40,39 @@ _OWN = ("this", "referenced_objects", "_native", "_encoder", "_quantizer", "_loc
 class Store(Surface):
     """An encoder, a quantizer and codes, in a faiss object."""
 
+    # Declared here because setting an undeclared attribute raises, as in faiss.
+    training: TrainConfig | None = None
+    history: list[dict[str, Any]] = []  # noqa: RUF012 - replaced, never changed in place
+    objective: None = None
+    rerank: int = 0
     _encoder: Encoder
     _quantizer: ProductQuantizer
     _lock: SharedLock
 
-    def _hold(self, native: Native, encoder: Encoder, quantizer: ProductQuantizer) -> None:
-        """Put the parts in place; the C++ object becomes this object's handle."""
+    def _assemble(
+        self,
+        metric: int,
+        encoder: Encoder,
+        quantizer: ProductQuantizer,
+        training: TrainConfig | None,
+    ) -> None:
+        """Build the index of its parts, which it keeps; the C++ object becomes its handle."""
+        if training is not None and not isinstance(training, TrainConfig):
+            raise KindError(f"expected a TrainConfig, got {type(training).__name__}")
+        if encoder.d_out % quantizer.M:
+            raise InputError(
+                f"expected M to divide the embedding's {encoder.d_out} numbers, got {quantizer.M}"
+            )
+        native = Native.build(encoder, quantizer.M, quantizer.nbits, as_metric(metric))
         self.this = native.chain.this
         self._native, self._encoder, self._quantizer = native, encoder, quantizer
-        self._lock = SharedLock()
+        self._lock, self.training, self.history = SharedLock(), training, []
         if quantizer.codebooks is not None and encoder.is_fitted:
+            if quantizer.M * quantizer.dsub != encoder.d_out:
+                raise InputError(
+                    f"expected codebooks for embeddings of {encoder.d_out} numbers, "
+                    f"got {quantizer.M} x {quantizer.dsub}"
+                )
             self._inject(encoder, quantizer.codebooks)
 
     def __setattr__(self, name: str, value: Any) -> None:

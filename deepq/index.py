@@ -23,7 +23,6 @@ from deepq._checks import (
     InputError,
     KindError,
     as_k,
-    as_metric,
     as_output,
     as_real,
     as_search_type,
@@ -31,7 +30,6 @@ from deepq._checks import (
     as_vectors,
     require_float32,
 )
-from deepq._native import Native
 from deepq._store import Store
 from deepq._tensors import accepts_tensors
 from deepq.encoders import Encoder, Identity, Rotation
@@ -100,12 +98,6 @@ class DeepQuantIndex(Store):
     ((5, 3), dtype('int64'))
     """
 
-    # Declared here because setting an undeclared attribute raises, as in faiss.
-    training: TrainConfig | None = None
-    history: list[dict[str, Any]] = []  # noqa: RUF012 - replaced, never changed in place
-    objective: None = None
-    rerank: int = 0
-
     def __init__(
         self,
         d: int,
@@ -134,24 +126,6 @@ class DeepQuantIndex(Store):
             got = f"M = {quantizer.M}, nbits = {quantizer.nbits}"
             raise InputError(f"expected a quantizer of M = {M}, nbits = {nbits}, got {got}")
         self._assemble(metric, encoder, quantizer, training)
-
-    def _assemble(
-        self,
-        metric: int,
-        encoder: Encoder,
-        quantizer: ProductQuantizer,
-        training: TrainConfig | None,
-    ) -> None:
-        """Build the index of its parts, which it keeps."""
-        if training is not None and not isinstance(training, TrainConfig):
-            raise KindError(f"expected a TrainConfig, got {type(training).__name__}")
-        if encoder.d_out % quantizer.M:
-            raise InputError(
-                f"expected M to divide the embedding's {encoder.d_out} numbers, got {quantizer.M}"
-            )
-        native = Native.build(encoder, quantizer.M, quantizer.nbits, as_metric(metric))
-        self._hold(native, encoder, quantizer)
-        self.training, self.history = training, []
 
     @classmethod
     def from_codebooks(

@@ -7,18 +7,17 @@ A state is a dict of JSON values and arrays, nested where encoders are. Nothing 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from deepq._checks import FormatError
+from deepq._store import Store
 from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize, Rotation
 from deepq.quantizers import ProductQuantizer
 from deepq.trainer import TrainConfig
 
-if TYPE_CHECKING:
-    from deepq.index import DeepQuantIndex
-
+Index = TypeVar("Index", bound=Store)
 State = dict[str, Any]
 
 # faiss attributes that are settings of the user, not results of training.
@@ -32,7 +31,7 @@ _SETTINGS = (
 )
 
 
-def get_state(index: DeepQuantIndex) -> State:
+def get_state(index: Store) -> State:
     """Copy an index's parts into a state."""
     with index._lock.reading():
         quantizer = index.quantizer
@@ -52,7 +51,7 @@ def get_state(index: DeepQuantIndex) -> State:
         }
 
 
-def make_index(state: State, cls: type[DeepQuantIndex]) -> DeepQuantIndex:
+def make_index(state: State, cls: type[Index]) -> Index:
     """Make an index of a state.
 
     Raises
@@ -65,11 +64,8 @@ def make_index(state: State, cls: type[DeepQuantIndex]) -> DeepQuantIndex:
         quantizer = ProductQuantizer(state["M"], state["nbits"])
         quantizer.codebooks = state["codebooks"]
         encoder = make_encoder(state["encoder"])
-        if (encoder.d_in, quantizer.is_trained and quantizer.M * quantizer.dsub) not in (
-            (state["d"], False),
-            (state["d"], encoder.d_out),
-        ):
-            raise FormatError("sizes of encoder and codebooks that do not fit")
+        if encoder.d_in != state["d"]:
+            raise FormatError(f"d = {state['d']} and an encoder of {encoder.d_in} inputs")
         index = cls.__new__(cls)
         config = None if training is None else TrainConfig(**training)
         index._assemble(state["metric"], encoder, quantizer, config)

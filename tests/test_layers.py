@@ -22,8 +22,8 @@ FLOORS = [
     {"quantizers"},
     {"_rotation", "encoders", "networks"},
     {"objectives"},
-    {"trainer", "_native", "state"},
-    {"_store", "_surface", "index", "ivf", "hashtable"},
+    {"trainer", "_native"},
+    {"_store", "_surface", "state", "index", "ivf", "hashtable"},
     {"io", "interop", "recipes", "evaluate", "plots", "datasets", "distributed"},
     {"cli", "__main__"},
 ]
