@@ -82,7 +82,7 @@ def main() -> None:
         options.bytes, options.train_rows = [8], 1000
     faiss.omp_set_num_threads(1)
     data = load(options.data)
-    data = replace(data, train=data.train[: options.train_rows])
+    data = replace(data, train=data.train[: options.train_rows], train_labels=None)
     rows = []
     for M in options.bytes:
         for name in options.methods:

@@ -25,7 +25,7 @@ RACE_ITERATIONS = 8
 RACE_ROWS_PER_CODEWORD = 64
 HELD_OUT_ROWS = 4_096
 LLOYD_STEPS = 10
-NOISE = 1.4
+NOISE = 0.7
 
 _BLOCK = 16_384
 _log = logging.getLogger(__name__)
