@@ -80,7 +80,6 @@ def main() -> None:
     options = arguments.parse_args()
     if options.smoke:
         options.bytes, options.train_rows = [8], 1000
-    faiss.omp_set_num_threads(1)
     data = load(options.data)
     data = replace(data, train=data.train[: options.train_rows], train_labels=None)
     rows = []

@@ -92,7 +92,6 @@ def main() -> None:
     options = arguments.parse_args()
     if options.smoke:
         options.n, options.nq, options.repeats = [20_000], [1, 64], 2
-    faiss.omp_set_num_threads(1)
     rng = np.random.default_rng(options.seed)
     if options.gauss:
         name, source = (

@@ -46,7 +46,6 @@ def main() -> None:
     options = arguments.parse_args()
     if options.smoke:
         options.d, options.rows = [32], 1000
-    faiss.omp_set_num_threads(1)
     rows = []
     for d in options.d:
         M = d // 16

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import subprocess
 import time
@@ -15,13 +14,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one thread, for everybody
-
 import faiss
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import deepq
 from deepq import _scan, datasets
+
+# One thread for everybody: BLAS, faiss and deepq, which follows faiss.
+threadpool_limits(1)
+faiss.omp_set_num_threads(1)
 
 RESULTS = Path(__file__).parent / "results"
 
