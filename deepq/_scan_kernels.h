@@ -216,25 +216,24 @@ static void score_all(const scan_job *job, int64_t q, const scan_scratch *s, flo
 }
 
 static inline __attribute__((always_inline)) void scan_one_fixed(
-        const scan_job *job, const float *tables, float *D, int64_t *I, int bytes) {
+        const scan_job *job, const float *tables, float *D, int64_t *I, int bytes, int width) {
     const uint8_t *code = job->codes;
     float limit = heap_limit(D, I);
-    int64_t i = 0;
-    for (; i < job->n; i += 4, code += 4 * bytes) { /* four codes in flight hide the latency of the sums */
+    for (int64_t i = 0; i < job->n; i += 4, code += 4 * bytes) { /* four codes in flight hide the sums' latency */
+        int rows = job->n - i < 4 ? (int)(job->n - i) : 4;
         float sums[4] = {0, 0, 0, 0};
-        int64_t rows = job->n - i < 4 ? job->n - i : 4;
         if (rows == 4) {
             for (int b = 0; b < bytes; b++) {
-                const float *table = tables + (size_t)b * job->width;
+                const float *table = tables + (size_t)b * width;
                 sums[0] += table[code[b]];
                 sums[1] += table[code[bytes + b]];
                 sums[2] += table[code[2 * bytes + b]];
                 sums[3] += table[code[3 * bytes + b]];
             }
         } else {
-            for (int64_t r = 0; r < rows; r++) sums[r] = code_score(tables, job->width, bytes, code + r * bytes);
+            for (int r = 0; r < rows; r++) sums[r] = code_score(tables, width, bytes, code + r * bytes);
         }
-        for (int64_t r = 0; r < rows; r++)
+        for (int r = 0; r < rows; r++)
             if (sums[r] <= limit) {
                 heap_sift_down(D, I, job->k, 0, sums[r], i + r);
                 limit = heap_limit(D, I);
@@ -248,12 +247,10 @@ static void scan_one(const scan_job *job, int64_t q, const scan_scratch *s) {
     int64_t *I = job->I + q * job->k;
     query_tables(job, q, s->fields, s->tables);
     heap_fill(D, I, job->k, WORST_SCORE);
-    switch (job->bytes) {
-        case 4: scan_one_fixed(job, s->tables, D, I, 4); break;
-        case 8: scan_one_fixed(job, s->tables, D, I, 8); break;
-        case 16: scan_one_fixed(job, s->tables, D, I, 16); break;
-        default: scan_one_fixed(job, s->tables, D, I, job->bytes);
-    }
+    if (job->width == 256 && job->bytes == 4) scan_one_fixed(job, s->tables, D, I, 4, 256);
+    else if (job->width == 256 && job->bytes == 8) scan_one_fixed(job, s->tables, D, I, 8, 256);
+    else if (job->width == 256 && job->bytes == 16) scan_one_fixed(job, s->tables, D, I, 16, 256);
+    else scan_one_fixed(job, s->tables, D, I, job->bytes, job->width);
     heap_finish(D, I, job->k, job->inner_product);
 }
 
@@ -304,7 +301,7 @@ DEEPQ_END_TARGET
  * no kernel: one query, by scan_one. */
 static int next_block(int simd, int64_t left, scan_block_fn *kernel) {
     *kernel = NULL;
-    if (left <= 2) return 1;
+    if (left <= (simd == SIMD_PORTABLE ? 2 : 1)) return 1;
     *kernel = scan_block_portable;
 #ifdef DEEPQ_X86
     if (simd != SIMD_PORTABLE) *kernel = scan_block_16;
