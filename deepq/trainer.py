@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,9 @@ from deepq.quantizers import Floats, ProductQuantizer
 
 DEFAULT_EPOCHS = 25
 DEFAULT_MAX_POINTS = 65_536
+POINTS_PER_CODEWORD = 39  # as faiss demands before it stops warning
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,13 @@ def fit(
         raise InputError(
             f"expected numbers up to {limit:.3g}, of which float32 can hold squared distances, "
             f"got {largest:.3g}"
+        )
+    if len(x) < POINTS_PER_CODEWORD * quantizer.ksub:
+        _log.warning(
+            "%d training vectors for %d codewords: at least %d are better",
+            len(x),
+            quantizer.ksub,
+            POINTS_PER_CODEWORD * quantizer.ksub,
         )
     history: list[dict[str, Any]] = []
     with tqdm(desc="train", unit="it", disable=not verbose) as bar:
