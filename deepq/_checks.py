@@ -51,7 +51,7 @@ def as_vectors(x: Any, d: int, name: str = "x", *, finite: bool = False) -> Floa
     DimensionError
         If the shape is not (n, d).
     InputError
-        If `finite` is asked for and there is a NaN or infinity, in float32.
+        If `finite` is asked for and a row is not finite, or too large, in float32.
     """
     if isinstance(x, np.ma.MaskedArray):
         raise KindError(f"expected {name} to be a plain array, got a masked one")
@@ -63,10 +63,25 @@ def as_vectors(x: Any, d: int, name: str = "x", *, finite: bool = False) -> Floa
         raise KindError(f"expected {name} of real numbers, got dtype {x.dtype}")
     with np.errstate(over="ignore"):  # beyond float32 is infinite, which is what is checked
         rows: Floats = np.ascontiguousarray(np.asarray(x), dtype=np.float32)
-    if finite and not np.isfinite(rows).all():
-        bad = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
-        raise InputError(f"expected finite numbers in {name}, got NaN or infinity in row {bad}")
+    if finite:
+        require_usable(rows, name)
     return rows
+
+
+def require_usable(x: Floats, name: str) -> None:
+    """Raise InputError where a row (n, d) is not finite, or too large for squared distances."""
+    if not x.size:
+        return
+    if not np.isfinite(x).all():
+        bad = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
+        raise InputError(f"expected finite numbers in {name}, got NaN or infinity in row {bad}")
+    limit = math.sqrt(float(np.finfo(np.float32).max) / x.shape[1]) / 2
+    largest = float(max(x.max(), -x.min()))
+    if largest > limit:
+        raise InputError(
+            f"expected numbers up to {limit:.3g} in {name}, whose squared distances float32 holds, "
+            f"got {largest:.3g}"
+        )
 
 
 def as_integer(value: Any, name: str) -> int:
@@ -108,7 +123,7 @@ def as_metric(value: Any) -> int:
 
 
 def as_search_type(value: Any) -> int:
-    """Return one of IndexPQ's search types, ST_PQ (0) to ST_generalized_HE (5)."""
+    """Return one of IndexPQ's search types, ST_PQ (0) to ST_polysemous_generalize (5)."""
     mode = as_integer(value, "search_type")
     if not 0 <= mode <= 5:
         raise InputError(f"expected a search_type from ST_PQ (0) to 5, got {mode}")

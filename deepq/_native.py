@@ -39,6 +39,8 @@ class Native:
     def build(cls, encoder: Encoder, M: int, nbits: int, metric: int) -> Native:
         """Make an empty, untrained object for an encoder. Raises InputError where faiss refuses."""
         transforms = [_transform(member, M) for member in _members(encoder)]
+        if not transforms:  # without one, training a composite would train the codebooks again
+            transforms = [faiss.RemapDimensionsTransform(encoder.d_in, encoder.d_out, True)]
         try:
             pq_index = IndexPQ(encoder.d_out, M, nbits, metric)
         except RuntimeError as error:
@@ -64,7 +66,7 @@ class Native:
 
     def write_encoder(self, encoder: Encoder) -> None:
         """Copy a fitted encoder's numbers into the chain that was built for it."""
-        for transform, member in zip(self.transforms, _members(encoder), strict=True):
+        for transform, member in zip(self.transforms, _members(encoder), strict=False):
             if isinstance(member, Affine):
                 _write_affine(transform, member)
 
@@ -79,12 +81,18 @@ class Native:
 
     @property
     def codebooks(self) -> Floats:
-        """View (M, ksub, dsub) of the centroids; it keeps the object alive."""
+        """Live, read-only view (M, ksub, dsub) of the centroids; it keeps the object alive."""
         pq = self.pq_index.pq
         shape = (pq.M, pq.ksub, pq.dsub)
         if pq.centroids.size() != pq.M * pq.ksub * pq.dsub:
             raise StateError(f"expected centroids {shape}, got {pq.centroids.size()} numbers")
         return np.asarray(_Memory(self, pq.centroids.data(), shape, "<f4"))
+
+    def write_codebooks(self, codebooks: Floats) -> None:
+        """Copy codewords (M, ksub, dsub) into the centroids."""
+        faiss.copy_array_to_vector(
+            np.ascontiguousarray(codebooks).ravel(), self.pq_index.pq.centroids
+        )
 
     @property
     def codes(self) -> Codes:
@@ -167,7 +175,7 @@ class _Memory:
             "version": 3,
             "shape": tuple(map(int, shape)),
             "typestr": dtype,
-            "data": (int(pointer), False),
+            "data": (int(pointer), True),  # read only
         }
 
 
@@ -214,6 +222,15 @@ def _rotation(transform: Any) -> Rotation:
     return Rotation.of(A.reshape(transform.d_out, transform.d_in))
 
 
+def _remapping(transform: Any) -> Encoder:
+    source = faiss.vector_to_array(transform.map)
+    if np.array_equal(source, np.arange(transform.d_in)):
+        return Identity(transform.d_in)
+    A = np.zeros((transform.d_out, transform.d_in), np.float32)
+    A[source >= 0, source[source >= 0]] = 1
+    return Affine(A)
+
+
 def _numbers(encoder: Encoder) -> tuple[Any, ...]:
     if not isinstance(encoder, Affine):
         return (type(encoder).__name__,)
@@ -236,6 +253,8 @@ def _encoder(transform: Any) -> Encoder:
         A = faiss.vector_to_array(transform.A).reshape(transform.d_out, transform.d_in)
         b = faiss.vector_to_array(transform.b) if transform.have_bias else None
         return Affine(A, b)
+    if isinstance(transform, faiss.RemapDimensionsTransform):
+        return _remapping(transform)
     if isinstance(transform, faiss.CenteringTransform):
         return Affine(np.eye(transform.d_in), -faiss.vector_to_array(transform.mean))
     if isinstance(transform, faiss.NormalizationTransform) and transform.norm == 2.0:

@@ -19,8 +19,9 @@ def scores(words: NDArray[Any], luts: Floats) -> Floats:
     Entries are added in the order of the sub-quantizers, in float32.
     """
     total = np.zeros((len(luts), len(words)), np.float32)
-    for m in range(words.shape[1]):
-        total += luts[:, m, words[:, m]]
+    with np.errstate(over="ignore", invalid="ignore"):
+        for m in range(words.shape[1]):
+            total += luts[:, m, words[:, m]]
     return total
 
 
@@ -29,15 +30,16 @@ def search(
 ) -> tuple[Floats, NDArray[np.int64]]:
     """D, I (nq, k) of the k best words, by (better score, ascending id).
 
-    Where there is no k-th, or its score is not finite, D is FLT_MAX (for inner product
-    -FLT_MAX) and I is -1.
+    Where there is no k-th, or its score is NaN or worse than FLT_MAX (for inner product
+    -FLT_MAX), that is D, and I is -1.
     """
     largest = np.finfo(np.float32).max
     D = np.full((len(luts), k), -largest if inner_product else largest, np.float32)
     I = np.full((len(luts), k), -1, np.int64)
     for q, row in enumerate(scores(words, luts)):
-        order = np.argsort(-row if inner_product else row, kind="stable")[:k]
-        order = order[np.isfinite(row[order])]
+        cost = -row if inner_product else row
+        order = np.argsort(cost, kind="stable")[:k]
+        order = order[cost[order] < largest]
         D[q, : len(order)], I[q, : len(order)] = row[order], order
     return D, I
 

@@ -86,9 +86,10 @@ if os.environ.get("DEEPQ_SIMD"):
 
 # ---- scanning ------------------------------------------------------------------------------------
 
-# Above these a heap or its sample no longer pays: score all codes and sort.
-DEF RANKED_K = 4096
-DEF RANKED_FRACTION = 8
+cdef enum:
+    # Above these a heap or its sample no longer pays: score all codes and sort.
+    RANKED_K = 4096
+    RANKED_FRACTION = 8
 
 
 cdef class _Scan:
@@ -209,7 +210,8 @@ def unpack(const uint8_t[:, ::1] codes, int M, int nbits):
 
 # ---- encoding and training -----------------------------------------------------------------------
 
-DEF ROWS_AT_ONCE = 256
+cdef enum:
+    ROWS_AT_ONCE = 256
 
 
 cdef class _Assignment:

@@ -160,7 +160,7 @@ static int NAME(quantize_tables)(const scan_job *job, const scan_scratch *s, con
 /* The largest sum of bounds that a code scoring `limit` or less can have. */
 static inline uint8_t NAME(bound_limit)(NAME(lane_scale) s, float limit, int bytes) {
     float units = (limit - s.base) * s.scale + 1e-3f * bytes;
-    return (uint8_t)(units < 0 ? 0 : units > 254 ? 254 : units);
+    return (uint8_t)(units >= 0 ? (units < 254 ? units : 254) : 0);
 }
 
 typedef struct {
@@ -169,7 +169,7 @@ typedef struct {
     int64_t first;      /* the query in lane 0 */
     int count;          /* lanes in use */
     NAME(lane_scale) scales[LANES];
-    float limits[LANES] __attribute__((aligned(64)));   /* scores that may still enter; -inf for idle lanes */
+    float limits[LANES] __attribute__((aligned(64)));   /* scores that may still enter; NaN: none */
     uint8_t at_most[LANES] __attribute__((aligned(64))); /* the same in units of bounds */
 } NAME(block);
 
@@ -266,7 +266,7 @@ static void NAME(scan_block)(const scan_job *job, int64_t first, int count, cons
     NAME(bound_scores)(job, s, bound);
     int pruned = NAME(quantize_tables)(job, s, bound, blk.scales);
     for (int q = 0; q < LANES; q++) {
-        blk.limits[q] = q < count ? bound[q] : -INFINITY;
+        blk.limits[q] = q < count ? bound[q] : NAN;
         blk.at_most[q] = 0;
         if (q >= count) continue;
         heap_fill(job->D + (first + q) * job->k, job->I + (first + q) * job->k, job->k, bound[q]);

@@ -83,10 +83,11 @@ static void heap_fill(float *D, int64_t *I, int64_t k, float bound) {
     }
 }
 
-/* The largest score that can still enter; ids come in ascending order, so a tie is too late
- * once every place is taken. */
+/* The largest score that can still enter, NaN if none can; ids come in ascending order, so a tie
+ * is too late once every place is taken. */
 static inline float heap_limit(const float *D, const int64_t *I) {
-    return I[0] == NO_ID ? D[0] : nextafterf(D[0], -INFINITY);
+    if (I[0] == NO_ID) return D[0];
+    return D[0] > -INFINITY ? nextafterf(D[0], -INFINITY) : NAN;
 }
 
 /* ---- the k-th smallest of v[0..n) (k counts from 0); reorders v -------------------------------- */

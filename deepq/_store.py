@@ -41,10 +41,8 @@ class Store(Surface):
     """An encoder, a quantizer and codes, in a faiss object."""
 
     # Declared here because setting an undeclared attribute raises, as in faiss.
-    training: TrainConfig | None = None
     history: list[dict[str, Any]] = []  # noqa: RUF012 - replaced, never changed in place
-    objective: None = None
-    rerank: int = 0
+    _training: TrainConfig | None = None
     _encoder: Encoder
     _quantizer: ProductQuantizer
     _lock: SharedLock
@@ -57,16 +55,15 @@ class Store(Surface):
         training: TrainConfig | None,
     ) -> None:
         """Build the index of its parts, which it keeps; the C++ object becomes its handle."""
-        if training is not None and not isinstance(training, TrainConfig):
-            raise KindError(f"expected a TrainConfig, got {type(training).__name__}")
         if encoder.d_out % quantizer.M:
             raise InputError(
                 f"expected M to divide the embedding's {encoder.d_out} numbers, got {quantizer.M}"
             )
+        self.training = training
         native = Native.build(encoder, quantizer.M, quantizer.nbits, as_metric(metric))
         self.this = native.chain.this
         self._native, self._encoder, self._quantizer = native, encoder, quantizer
-        self._lock, self.training, self.history = SharedLock(), training, []
+        self._lock, self.history = SharedLock(), []
         if quantizer.codebooks is not None and encoder.is_fitted:
             if quantizer.M * quantizer.dsub != encoder.d_out:
                 raise InputError(
@@ -83,6 +80,27 @@ class Store(Surface):
     # ---- parts -------------------------------------------------------------------------------
 
     @property
+    def training(self) -> TrainConfig | None:
+        """Settings of the next training; None for those of ``pq.cp``."""
+        return self._training
+
+    @training.setter
+    def training(self, value: TrainConfig | None) -> None:
+        if value is not None and not isinstance(value, TrainConfig):
+            raise KindError(f"expected a TrainConfig, got {type(value).__name__}")
+        self._training = value
+
+    @property
+    def objective(self) -> None:
+        """Reserved for supervised training: None, read only."""
+        return
+
+    @property
+    def rerank(self) -> int:
+        """Reserved for re-ranking with a decoder: 0, read only."""
+        return 0
+
+    @property
     def encoder(self) -> Encoder:
         """The encoder; read only."""
         self._follow_native()
@@ -96,7 +114,7 @@ class Store(Surface):
 
     @property
     def codebooks(self) -> Floats | None:
-        """Codewords (M, ksub, dsub) float32, None before training.
+        """Codewords (M, ksub, dsub) float32, None before training: a live view, read-only.
 
         Setting copies the numbers and completes the training: a `Rotation` not learned yet stays
         the identity. Raises StateError if there are codes, which would lose their meaning,
@@ -122,7 +140,7 @@ class Store(Surface):
         """Make this the trained encoder and codebooks, here and in the C++ object."""
         with self._lock.exclusive():
             self._native.write_encoder(encoder)
-            self._native.codebooks[...] = codebooks
+            self._native.write_codebooks(codebooks)
             self._native.finish_training()
             self._encoder = encoder
             self._quantizer.share(self._native.codebooks)
@@ -263,6 +281,13 @@ class Store(Surface):
 
     def check_compatible_for_merge(self, otherIndex: Any) -> None:
         """Raise InputError unless `otherIndex` has the same training and may be merged."""
+        self._require_other(otherIndex)
+        if not (self.is_trained and otherIndex.is_trained):
+            raise InputError("expected two trained indexes to merge, got one that is not")
+        if self._native.fingerprint() != otherIndex._native.fingerprint():
+            raise InputError("expected an index with the same encoder and codebooks, got another")
+
+    def _require_other(self, otherIndex: Any) -> None:
         if not isinstance(otherIndex, faiss.Index):
             raise KindError(f"expected an index to merge, got {type(otherIndex).__name__}")
         if not isinstance(otherIndex, Store):
@@ -272,10 +297,6 @@ class Store(Surface):
             )
         if otherIndex is self:
             raise InputError("expected another index to merge, got the same one")
-        if not (self.is_trained and otherIndex.is_trained):
-            raise InputError("expected two trained indexes to merge, got one that is not")
-        if self._native.fingerprint() != otherIndex._native.fingerprint():
-            raise InputError("expected an index with the same encoder and codebooks, got another")
 
     def merge_from(self, otherIndex: Any, add_id: int = 0) -> None:
         """Append the codes of an index with the same encoder and codebooks, and empty that.
@@ -284,9 +305,10 @@ class Store(Surface):
         """
         if add_id != 0:
             raise InputError(f"expected add_id = 0: ids are positions here, got {add_id}")
-        self.check_compatible_for_merge(otherIndex)
+        self._require_other(otherIndex)
         first, second = sorted((self, otherIndex), key=id)  # one order for all: no deadlock
         with first._rewriting(), second._rewriting():
+            self.check_compatible_for_merge(otherIndex)
             self._native.append(otherIndex._native.codes)
             otherIndex._native.chain.reset()
 

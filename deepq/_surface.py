@@ -15,7 +15,6 @@ import faiss
 
 from deepq._checks import as_metric, as_search_type
 from deepq._native import IndexPQ, Native
-from deepq.encoders import Encoder
 
 # Attributes that only the IndexPQ inside has.
 _INNER = (
@@ -69,7 +68,6 @@ class Surface(IndexPQ):  # type: ignore[misc, valid-type]
     """An IndexPQ whose handle is a chain: delegation only."""
 
     _native: Native
-    _encoder: Encoder
 
     @property
     def code_size(self) -> int:
@@ -141,7 +139,7 @@ def _method(name: str, part: str) -> Callable[..., Any]:
 def _encoded_method(name: str) -> Callable[..., Any]:
     @wraps(getattr(IndexPQ, name))
     def call(self: Surface, n: int, x: Any, *args: Any, **kwargs: Any) -> Any:
-        z = self._encoder.encode(faiss.rev_swig_ptr(x, n * self.d).reshape(n, self.d))
+        z = self._native.read_encoder().encode(faiss.rev_swig_ptr(x, n * self.d).reshape(n, self.d))
         return getattr(self._native.pq_index, name)(n, faiss.swig_ptr(z), *args, **kwargs)
 
     return call

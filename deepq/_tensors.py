@@ -38,8 +38,8 @@ def accepts_tensors(method: Method) -> Method:
             return result
         outputs = {id(array): v for v in given if (array := arrays.get(id(v))) is not None}
         if isinstance(result, tuple):
-            return tuple(outputs.get(id(r), _to_tensor(r, torch)) for r in result)
-        return outputs.get(id(result), _to_tensor(result, torch))
+            return tuple(_to_tensor(r, outputs.get(id(r)), torch) for r in result)
+        return _to_tensor(result, outputs.get(id(result)), torch)
 
     # The name by which torch_utils knows that a method takes tensors already and stays as it is.
     call.__name__ = f"torch_replacement_{method.__name__}"
@@ -51,7 +51,13 @@ def _to_array(tensor: Any, torch: Any) -> Any:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def _to_tensor(value: Any, torch: Any) -> Any:
+def _to_tensor(value: Any, given: Any, torch: Any) -> Any:
+    """Return a result as a tensor: the one that was given for it, if one was."""
     if not isinstance(value, np.ndarray):
         return value
-    return torch.from_numpy(value.astype(np.int64) if value.dtype == np.uint64 else value)
+    tensor = torch.from_numpy(value.astype(np.int64) if value.dtype == np.uint64 else value)
+    if given is None:
+        return tensor
+    if given.data_ptr() != tensor.data_ptr():  # on another device, or of another dtype
+        given.copy_(tensor)
+    return given

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 _pool: ThreadPoolExecutor | None = None
@@ -29,22 +29,37 @@ def run(work: Callable[[], None], num_threads: int) -> None:
     ``work`` is expected to take its share from a common stock until that is empty, so a call that
     starts late, or never gets a thread, costs nothing. The first exception is raised.
     """
-    global _pool
-    others = []
-    if num_threads > 1:
-        with _pool_lock:
-            if _pool is None:
-                _pool = ThreadPoolExecutor(_POOL_SIZE, thread_name_prefix="deepq")
-            others = [_pool.submit(work) for _ in range(min(num_threads, _POOL_SIZE) - 1)]
+    others = _start(work, num_threads - 1) if num_threads > 1 else []
+    failure: BaseException | None = None
     try:
         work()
-    finally:
-        for other in others:
-            if not other.cancel():
-                other.exception()
-    for other in others:
+    except BaseException as error:
+        failure = error
+    for other in others:  # whatever happens, nobody may work on when this returns
+        while not other.cancel() and not other.done():
+            try:
+                wait([other])
+            except BaseException as error:
+                failure = failure or error
         if not other.cancelled():
-            other.result()
+            failure = failure or other.exception()
+    if failure is not None:
+        raise failure
+
+
+def _start(work: Callable[[], None], count: int) -> list[Future[None]]:
+    """Submit `work` to the pool; to as many threads as can be had."""
+    global _pool
+    with _pool_lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(_POOL_SIZE, thread_name_prefix="deepq")
+        started: list[Future[None]] = []
+        try:
+            for _ in range(min(count, _POOL_SIZE)):
+                started.append(_pool.submit(work))
+        except RuntimeError:  # the interpreter is going down
+            pass
+        return started
 
 
 class SharedLock:
@@ -84,11 +99,11 @@ class SharedLock:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Keep readers out; only inside `changing`."""
-        with self._state:
-            self._closed = True
-            while self._readers:
-                self._state.wait()
         try:
+            with self._state:
+                self._closed = True
+                while self._readers:
+                    self._state.wait()
             yield
         finally:
             with self._state:

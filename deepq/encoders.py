@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepq._checks import DimensionError, InputError, StateError
+from deepq._checks import DimensionError, InputError, StateError, as_size
 from deepq._rotation import ITERATIONS, learn
 from deepq.quantizers import Floats, ProductQuantizer, Progress
 
@@ -30,10 +30,8 @@ class Encoder:
     """
 
     def __init__(self, d_in: int, d_out: int) -> None:
-        if d_in < 1 or d_out < 1:
-            raise InputError(f"expected dimensions of at least 1, got {d_in} and {d_out}")
-        self.d_in = int(d_in)
-        self.d_out = int(d_out)
+        self.d_in = as_size(d_in, "d_in")
+        self.d_out = as_size(d_out, "d_out")
 
     @property
     def is_fitted(self) -> bool:
@@ -118,6 +116,12 @@ class Affine(Encoder):
             raise InputError("expected finite numbers in A and b, got NaN or infinity")
         self.A: Floats = _frozen(matrix)
         self.b: Floats | None = None if offset is None else _frozen(offset)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for numbers in (self.A, self.b):
+            if numbers is not None:
+                _frozen(numbers)
 
     @cached_property
     def is_orthonormal(self) -> bool:
@@ -217,7 +221,8 @@ class Chain(Encoder):
 class Rotation(Affine):
     """z = R x, R orthonormal and learned together with the codebooks.
 
-    Optimized product quantization (Ge et al., PAMI 2014).
+    Optimized product quantization (Ge et al., PAMI 2014). Every training learns it anew; to keep a
+    given matrix use `Affine`.
 
     Parameters
     ----------

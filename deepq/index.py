@@ -147,11 +147,13 @@ class DeepQuantIndex(Store):
         DimensionError, InputError
             If the shapes do not fit or the numbers are not finite.
         """
-        books = np.asarray(codebooks, dtype=np.float32)
+        books = np.asarray(codebooks)
         if books.ndim != 3 or books.shape[1] < 2 or books.shape[1] & (books.shape[1] - 1):
             raise DimensionError(f"expected codebooks (M, 2**nbits, dsub), got shape {books.shape}")
         M, ksub, dsub = books.shape
         encoder = Identity(M * dsub) if encoder is None else encoder
+        if not isinstance(encoder, Encoder):
+            raise KindError(f"expected an Encoder, got {type(encoder).__name__}")
         index = cls(encoder.d_in, M, ksub.bit_length() - 1, metric, encoder=encoder)
         index.codebooks = books
         return index
@@ -219,7 +221,7 @@ class DeepQuantIndex(Store):
         if self.training is not None:
             return self.training
         cp = self.pq.cp
-        epochs = None if cp.niter == _FAISS_ITERATIONS else cp.niter
+        epochs = None if cp.niter == _FAISS_ITERATIONS else as_size(cp.niter, "pq.cp.niter")
         return TrainConfig(seed=cp.seed, epochs=epochs)
 
     def _rows_for_polysemous(self, n: int) -> int:

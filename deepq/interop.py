@@ -10,6 +10,7 @@ import faiss
 from deepq._checks import KindError
 from deepq._native import IndexPQ, IndexPreTransform, Native
 from deepq.index import DeepQuantIndex
+from deepq.state import SETTINGS
 
 
 def from_faiss(index: Any) -> DeepQuantIndex:
@@ -53,14 +54,9 @@ def from_faiss(index: Any) -> DeepQuantIndex:
         pq_index.metric_type,
         encoder=source.read_encoder(),
     )
-    for name in (
-        "search_type",
-        "polysemous_ht",
-        "encode_signs",
-        "do_polysemous_training",
-        "verbose",
-    ):
+    for name in SETTINGS:
         setattr(copied, name, getattr(pq_index, name))
+    copied.pq.cp.niter, copied.pq.cp.seed = pq_index.pq.cp.niter, pq_index.pq.cp.seed
     if native.is_trained:
         copied.codebooks = source.codebooks
         copied.add_sa_codes(source.codes)

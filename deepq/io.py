@@ -1,9 +1,9 @@
 """Index files: data only, checked, and replaced whole or not at all.
 
-Layout, little-endian: a fixed head of 64 bytes (`_HEAD`: magic, version, length of the JSON header
-and of the whole file, checksums of both), the JSON header, then the arrays, each at a multiple of
-64 bytes. In the header an array stands as {"$array": name}, and "arrays" lists dtype, shape, offset
-and checksum of each name. Checksums are CRC-32.
+Layout, little-endian: a head (`_HEAD`: magic, version, checksum and length of the JSON header,
+length of the whole file), the JSON header, then the arrays one after the other; each of these is
+padded with zeros to a multiple of 64 bytes. In the header "index" is the state, where an array
+stands as {"$array": number}, and "arrays" lists dtype, shape and checksum of each: CRC-32.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
     if not isinstance(index, DeepQuantIndex):
         raise KindError(f"expected a DeepQuantIndex, got {type(index).__name__}")
     pieces = _pieces(get_state(index))
-    if hasattr(path_or_file, "write"):
+    if not isinstance(path_or_file, str | os.PathLike):
         for piece in pieces:
-            path_or_file.write(piece)
+            _write_all(path_or_file, piece)
         return
     path = Path(os.path.realpath(path_or_file))  # a link stays, what it points to is replaced
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
@@ -91,12 +91,19 @@ def read_index(path_or_file: PathOrFile) -> DeepQuantIndex:
     OSError
         If the file cannot be read.
     """
-    if hasattr(path_or_file, "read"):
+    if not isinstance(path_or_file, str | os.PathLike):
         return _parse(path_or_file.read(), getattr(path_or_file, "name", "the file"))
     return _parse(Path(path_or_file).read_bytes(), str(path_or_file))
 
 
 # ---- writing -------------------------------------------------------------------------------------
+
+
+def _write_all(file: BinaryIO, piece: bytes | memoryview) -> None:
+    """Write every byte, also to an unbuffered file, which may take fewer at a time."""
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _pieces(state: dict[str, Any]) -> Iterator[bytes | memoryview]:

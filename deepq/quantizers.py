@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq import _scan
-from deepq._checks import DimensionError, InputError, StateError
+from deepq._checks import DimensionError, InputError, KindError, StateError, as_size
 
 Floats = NDArray[np.float32]
 Words = NDArray[np.unsignedinteger[Any]]
@@ -50,12 +50,10 @@ class ProductQuantizer:
     """
 
     def __init__(self, M: int, nbits: int = 8) -> None:
-        if M < 1:
-            raise InputError(f"expected M >= 1, got {M}")
-        if not 1 <= nbits <= 16:
+        self.M = as_size(M, "M")
+        self.nbits = as_size(nbits, "nbits")
+        if self.nbits > 16:
             raise InputError(f"expected nbits from 1 to 16, got {nbits}")
-        self.M = int(M)
-        self.nbits = int(nbits)
         self.num_threads = 1
         self._codebooks: Floats | None = None
 
@@ -93,7 +91,10 @@ class ProductQuantizer:
         if value is None:
             self._codebooks = None
             return
-        books = np.array(value, dtype=np.float32, order="C")
+        try:
+            books = np.array(value, dtype=np.float32, order="C")
+        except (TypeError, ValueError) as error:
+            raise KindError(f"expected codebooks of real numbers, got {error}") from error
         if books.ndim != 3 or books.shape[:2] != (self.M, self.ksub) or books.shape[2] < 1:
             raise DimensionError(
                 f"expected codebooks of shape ({self.M}, {self.ksub}, dsub), got {books.shape}"

@@ -21,7 +21,7 @@ Index = TypeVar("Index", bound=Store)
 State = dict[str, Any]
 
 # faiss attributes that are settings of the user, not results of training.
-_SETTINGS = (
+SETTINGS = (
     "do_polysemous_training",
     "encode_signs",
     "metric_arg",
@@ -41,7 +41,7 @@ def get_state(index: Store) -> State:
             "M": quantizer.M,
             "nbits": quantizer.nbits,
             "metric": int(index.metric_type),
-            "settings": {name: getattr(index, name) for name in _SETTINGS},
+            "settings": {name: getattr(index, name) for name in SETTINGS},
             "clustering": {"niter": int(index.pq.cp.niter), "seed": int(index.pq.cp.seed)},
             "training": None if index.training is None else dataclasses.asdict(index.training),
             "history": list(index.history),
@@ -69,7 +69,7 @@ def make_index(state: State, cls: type[Index]) -> Index:
         index = cls.__new__(cls)
         config = None if training is None else TrainConfig(**training)
         index._assemble(state["metric"], encoder, quantizer, config)
-        for name in _SETTINGS:
+        for name in SETTINGS:
             setattr(index, name, state["settings"][name])
         index.pq.cp.niter, index.pq.cp.seed = clustering["niter"], clustering["seed"]
         if len(state["codes"]):

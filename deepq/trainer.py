@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from deepq._checks import InputError
+from deepq._checks import InputError, as_integer, as_size, require_usable
 from deepq.encoders import Encoder
 from deepq.quantizers import Floats, ProductQuantizer
 
@@ -47,12 +46,12 @@ class TrainConfig:
     max_points: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("epochs", "max_points"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, as_size(getattr(self, name), name))
+        object.__setattr__(self, "seed", as_integer(self.seed, "seed"))
         if self.seed < 0:
-            raise InputError(f"expected seed >= 0, got {self.seed}")
-        if self.epochs is not None and self.epochs < 1:
-            raise InputError(f"expected epochs >= 1, got {self.epochs}")
-        if self.max_points is not None and self.max_points < 1:
-            raise InputError(f"expected max_points >= 1, got {self.max_points}")
+            raise InputError(f"expected seed of at least 0, got {self.seed}")
 
 
 def fit(
@@ -93,14 +92,7 @@ def fit(
     x = _sample(x, quantizer.ksub, config)
     if len(x) < quantizer.ksub:
         raise InputError(f"expected at least {quantizer.ksub} training vectors, got {len(x)}")
-    if not np.isfinite(x).all():
-        raise InputError("expected finite training vectors, got NaN or infinity")
-    largest, limit = float(np.abs(x).max()), math.sqrt(np.finfo(np.float32).max / x.shape[1]) / 2
-    if largest > limit:
-        raise InputError(
-            f"expected numbers up to {limit:.3g}, of which float32 can hold squared distances, "
-            f"got {largest:.3g}"
-        )
+    require_usable(x, "training vectors")
     if len(x) < POINTS_PER_CODEWORD * quantizer.ksub:
         _log.warning(
             "%d training vectors for %d codewords: at least %d are better",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import subprocess
@@ -83,8 +84,81 @@ def test_an_encoder_that_faiss_cannot_express_is_refused():
 
 
 def test_the_numbers_of_a_used_encoder_cannot_be_changed(index):
+    given = deepq.DeepQuantIndex(16, 4, 4, encoder=encoders.Affine(np.eye(16), np.ones(16)))
+    for encoder in (index.encoder, given.encoder, copy.deepcopy(given.encoder)):
+        with pytest.raises(ValueError, match="read-only"):
+            encoder.A[:] = np.eye(16)
     with pytest.raises(ValueError, match="read-only"):
-        index.encoder.A[:] = np.eye(16)
+        given.encoder.b[:] = 0
+
+
+def test_codebooks_in_use_cannot_be_written_into(index):
+    with pytest.raises(ValueError, match="read-only"):
+        index.codebooks[0, 0, 0] = np.nan
+
+
+@pytest.mark.parametrize("name", ["rerank", "objective"])
+def test_reserved_options_cannot_be_set(index, name):
+    with pytest.raises(AttributeError):
+        setattr(index, name, 10)
+
+
+def test_training_settings_are_checked(index):
+    with pytest.raises(TypeError, match="expected a TrainConfig"):
+        index.training = 5
+    with pytest.raises(TypeError, match="expected epochs to be an integer"):
+        deepq.TrainConfig(epochs=2.5)
+    assert type(deepq.TrainConfig(seed=np.int64(3)).seed) is int
+
+
+def test_a_composite_does_not_train_a_filled_index_again():
+    index = deepq.DeepQuantIndex(16, 4, 4, encoder=encoders.Identity(16))
+    index.train(X)
+    index.add(X[:500])
+    before = index.search(Q, 5)
+    replicas = faiss.IndexReplicas(16)
+    replicas.add_replica(index)
+    replicas.train(X[::-1] * 2)
+    np.testing.assert_array_equal(index.search(Q, 5), before)
+
+
+def test_raw_methods_know_what_a_composite_has_trained():
+    index = deepq.DeepQuantIndex(16, 8, 8)
+    faiss.IndexIDMap2(index).train(X)
+    index.add(X[:8])
+    table = np.zeros((4, 8), np.int32)
+    index.hamming_distance_table(4, faiss.swig_ptr(X), faiss.swig_ptr(table))
+    assert not np.diag(table[:, :4]).any()
+
+
+@pytest.mark.parametrize("call", ["train", "add", "sa_encode"])
+def test_every_way_in_refuses_numbers_too_large(index, call):
+    index.reset()
+    with pytest.raises(ValueError, match="expected numbers up to"):
+        getattr(index, call)(X * 1e25)
+
+
+def test_settings_survive_a_copy_from_faiss(index):
+    index.pq.cp.niter, index.pq.cp.seed = 7, 99
+    index.metric_arg = 2.5
+    copied = deepq.from_faiss(faiss.downcast_index(index))
+    assert (copied.pq.cp.niter, copied.pq.cp.seed, copied.metric_arg) == (7, 99, 2.5)
+
+
+OUTPUTS = """
+import faiss, numpy as np, torch, faiss.contrib.torch_utils, deepq
+x = torch.randn(500, 16)
+index = deepq.DeepQuantIndex(16, 4, 4)
+index.train(x); index.add(x)
+D = torch.zeros(5, 3, dtype=torch.bfloat16)
+found = index.search(x[:5], 3, D=D)[0]
+assert found is D and bool((D > 0).any())
+"""
+
+
+def test_output_tensors_of_another_dtype_are_filled():
+    pytest.importorskip("torch")
+    subprocess.run([sys.executable, "-c", OUTPUTS], check=True)
 
 
 def test_training_through_a_composite_leaves_a_rotation(index):

@@ -179,6 +179,18 @@ def test_infinite_scores_are_not_neighbours():
     assert (got[1][3] == -1).all()
 
 
+def test_inner_products_that_overflow_stay_in_their_rows():
+    rng = np.random.default_rng(12)
+    words, luts = draw(rng, 3000, 4, 4, 5)
+    luts[2:] = np.where(luts[2:] > 8, np.float32(3e38), luts[2:])  # sums are infinite
+    D, I = np.full((40, 3), 7, np.float32), np.full((40, 3), 7, np.int64)
+    _scan.search(pack(words, 4), 4, 4, D[:5], I[:5], luts=luts, inner_product=True)
+    assert (D[5:] == 7).all()
+    assert (I[5:] == 7).all()
+    expected = _reference.search(words, luts, 3, inner_product=True)
+    np.testing.assert_array_equal((D[:5], I[:5]), expected)
+
+
 @pytest.mark.parametrize("k", [500, 4096, 5000, 40_000])
 def test_large_k_up_to_the_full_ranking(k):
     rng = np.random.default_rng(8)

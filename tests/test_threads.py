@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -43,6 +44,72 @@ def test_run_raises_what_the_work_raises(where):
 
     with pytest.raises(ZeroDivisionError):
         _threads.run(work, 2)
+
+
+def test_run_returns_only_when_every_helper_has_ended(monkeypatch):
+    caller, started, release, ended = (
+        threading.get_ident(),
+        threading.Event(),
+        threading.Event(),
+        [],
+    )
+
+    def work():
+        if threading.get_ident() == caller:
+            assert started.wait(10)
+            return
+        started.set()
+        assert release.wait(10)
+        ended.append(True)
+
+    def interrupted(others):
+        if not release.is_set():
+            release.set()
+            raise KeyboardInterrupt
+        return wait(others)
+
+    wait = _threads.wait
+    monkeypatch.setattr(_threads, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _threads.run(work, 2)
+    assert ended
+
+
+def test_an_interrupt_while_waiting_for_readers_opens_the_lock_again(monkeypatch):
+    lock = _threads.SharedLock()
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with lock.reading():
+        monkeypatch.setattr(lock._state, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt), lock.changing(), lock.exclusive():
+            pass
+    with lock.reading():
+        pass
+
+
+LATE = """
+import threading, time
+import numpy as np, deepq
+x = np.random.default_rng(0).standard_normal((20000, 8)).astype("float32")
+index = deepq.DeepQuantIndex(8, 4, 4)
+index.train(x); index.add(x); index.search(x, 3)
+
+def late():
+    threading.main_thread().join()
+    time.sleep(0.2)
+    assert index.search(x, 3)[1].shape == (20000, 3)
+    print("found")
+
+threading.Thread(target=late).start()
+"""
+
+
+def test_a_search_after_the_main_thread_has_ended_still_works():
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=True)
+    assert done.stdout == "found\n"
+    assert not done.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
