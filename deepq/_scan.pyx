@@ -183,12 +183,42 @@ def search(const uint8_t[:, ::1] codes, int M, int nbits, float[:, ::1] D, int64
         L2 distances, or inner products
     luts : (nq, M, ksub) float32 instead of both: any additive tables
     inner_product : larger is better
-    num_threads : threads to share the queries
+    num_threads : threads to share the queries or, where those are fewer, ranges of the codes
     """
     if D.shape[0] == 0 or D.shape[1] == 0:
         return
+    ranges = min(num_threads // D.shape[0], codes.shape[0] // (RANKED_FRACTION * D.shape[1]))
+    if ranges > 1:
+        _search_ranges(codes, M, nbits, D, I, queries, codebooks, luts, inner_product, ranges)
+        return
     scan = _Scan(codes, M, nbits, queries, codebooks, luts, inner_product, D, I, num_threads)
     _threads.run(scan.work, min(num_threads, D.shape[0]))
+
+
+cdef _search_ranges(codes, M, nbits, D, I, queries, codebooks, luts, inner_product, ranges):
+    """Search for a few queries: every thread takes a range of the codes, and the best are merged."""
+    nq, k = D.shape
+    starts = [len(codes) * r // ranges for r in range(ranges + 1)]
+    scores = np.empty((ranges, nq, k), np.float32)
+    ids = np.empty((ranges, nq, k), np.int64)
+    scans = [
+        _Scan(codes[starts[r]:starts[r + 1]], M, nbits, queries, codebooks, luts, inner_product,
+              scores[r], ids[r], 1)
+        for r in range(ranges)
+    ]
+    stock = iter(scans)
+
+    def work():
+        for scan in stock:
+            scan.work()
+
+    _threads.run(work, ranges)
+    for r in range(ranges):
+        ids[r][ids[r] >= 0] += starts[r]
+    scores, ids = (np.concatenate(list(part), axis=1) for part in (scores, ids))
+    order = np.lexsort((ids, -scores if inner_product else scores))[:, :k]
+    np.asarray(D)[:] = np.take_along_axis(scores, order, 1)
+    np.asarray(I)[:] = np.take_along_axis(ids, order, 1)
 
 
 def unpack(const uint8_t[:, ::1] codes, int M, int nbits):

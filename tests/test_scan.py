@@ -133,6 +133,18 @@ def ordered(words, luts, how):
     return np.ascontiguousarray(words[orders[how]])
 
 
+@pytest.mark.parametrize("inner_product", [False, True])
+@pytest.mark.parametrize("n", [0, 5, 170, 5003])
+def test_few_queries_are_shared_out_by_ranges_of_codes(n, inner_product):
+    rng = np.random.default_rng(13)
+    words, luts = draw(rng, n, 4, 8, 2, most=16)
+    luts[1] = np.inf
+    for num_threads in (2, 4, 9):
+        got = scan(words, 8, 10, luts=luts, num_threads=num_threads, inner_product=inner_product)
+        expected = _reference.search(words, luts, 10, inner_product=inner_product)
+        np.testing.assert_array_equal(got, expected)
+
+
 @pytest.mark.parametrize("how", ["descending", "ascending", "lexicographic"])
 def test_the_order_of_the_codes_does_not_matter(how):
     rng = np.random.default_rng(4)
