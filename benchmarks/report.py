@@ -21,6 +21,8 @@ def newest(name: str, *key: str) -> list[dict[str, Any]]:
     """Return the last result for every combination of the `key` fields, in order of appearance."""
     path = RESULTS / f"{name}.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        row["simd"] = row["environment"]["deepq_simd"]
     return list({tuple(row[field] for field in key): row for row in rows}.values())
 
 
@@ -54,7 +56,7 @@ def recall_table() -> str:
 
 def scan_table() -> str:
     """Lay out how many times faster than faiss a search is."""
-    results = newest("scan", "data", "N", "M", "nbits", "nq", "k")
+    results = newest("scan", "data", "N", "M", "nbits", "nq", "k", "simd")
     rows = [
         {
             "data": row["data"],
@@ -62,6 +64,7 @@ def scan_table() -> str:
             "bytes": row["M"] * row["nbits"] // 8,
             "queries at once": row["nq"],
             "k": row["k"],
+            "deepq's instruction set": row["simd"],
             "us a query": f"{row['us_per_query']:.0f}",
             "faster than faiss's default": f"{row['x_default']:.1f}x",
             "than its best SIMD level": f"{row['x_best']:.1f}x",
