@@ -3,7 +3,8 @@
     make demo        (or: python examples/demo.py)
 
 The data ships with the package: sentence embeddings of WordNet glosses, 384 numbers each. Prints a
-table, writes demo.png, and saves and reloads an index. Takes about two minutes.
+table, writes demo.png, and saves and reloads an index. Takes one to two
+minutes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 PICTURE = Path("demo.png")
-BYTES = (8, 16, 32)
+BYTES = (4, 8, 16)
 SPEED_ROWS = 200_000  # the base, repeated with noise, so that searching takes measurable time
 METHODS = ("faiss PQ", "faiss OPQ + PQ", "DeepQuantIndex")
 COLOURS = {"faiss PQ": "#8da0cb", "faiss OPQ + PQ": "#66c2a5", "DeepQuantIndex": "#fc8d62"}
