@@ -276,6 +276,8 @@ static void NAME(scan_block)(const scan_job *job, int64_t first, int count, cons
     else if (job->width == 256 && job->bytes == 4) NAME(scan_pruned)(&blk, 4, 256);
     else if (job->width == 256 && job->bytes == 8) NAME(scan_pruned)(&blk, 8, 256);
     else if (job->width == 256 && job->bytes == 16) NAME(scan_pruned)(&blk, 16, 256);
+    else if (job->width == 256 && job->bytes == 32) NAME(scan_pruned)(&blk, 32, 256);
+    else if (job->width == 256) NAME(scan_pruned)(&blk, job->bytes, 256);
     else NAME(scan_pruned)(&blk, job->bytes, job->width);
     for (int q = 0; q < count; q++)
         heap_finish(job->D + (first + q) * job->k, job->I + (first + q) * job->k, job->k, job->inner_product);
