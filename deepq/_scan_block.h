@@ -2,10 +2,10 @@
  *
  * The tables of the block lie lane by lane, (bytes, width, LANES), so that one load brings the
  * entries of all its queries. Beside the float tables stand their 8-bit lower bounds: every entry
- * less its table's minimum, scaled so that 252 is the distance from the sum of minima to a score
- * that k codes are known to reach, and rounded down. A saturating sum of bounds above a query's
- * limit therefore proves the code useless; the others ("survivors", about one in a thousand) are
- * scored exactly from the float tables. Pruning never changes a result.
+ * less its table's minimum, scaled so that `units` (252, or more for long codes) is the distance from
+ * the sum of minima to a score that k codes are known to reach, and rounded down. A saturating sum of
+ * bounds above a query's limit therefore proves the code useless; the others ("survivors", about one
+ * in a thousand) are scored exactly from the float tables. Pruning never changes a result.
  *
  * Defined by the includer: LANES, FLOAT_BYTES (of a float register), NAME(x), and either PORTABLE or
  * MINIMUM (of floats, b where a is NaN), BYTES (a register of LANES bytes), ADD_SATURATED and
@@ -16,9 +16,11 @@ typedef float NAME(floats) __attribute__((vector_size(FLOAT_BYTES), may_alias));
 #define FLOATS NAME(floats)
 #define PARTS ((int)(LANES * sizeof(float) / FLOAT_BYTES)) /* registers that hold one float a lane */
 
+typedef uint8_t NAME(bytes) __attribute__((vector_size(LANES), may_alias));
+typedef uint16_t NAME(words) __attribute__((vector_size(2 * LANES), may_alias));
+
 #ifdef PORTABLE
 typedef int32_t NAME(ints) __attribute__((vector_size(FLOAT_BYTES), may_alias));
-typedef uint8_t NAME(bytes) __attribute__((vector_size(LANES), may_alias));
 #define BYTES NAME(bytes)
 static inline BYTES NAME(add_saturated)(BYTES a, BYTES b) {
     BYTES sum = a + b;
@@ -120,6 +122,7 @@ typedef struct {
 /* Round the tables down to 8 bits; 0 where rounding errors would eat the resolution of a lane. */
 static int NAME(quantize_tables)(const scan_job *job, const scan_scratch *s, const float *bound,
                                  NAME(lane_scale) *scales) {
+    float units_in_span = bound_units(job->bytes);
     float base[LANES], size[LANES], scale[LANES];
     for (int q = 0; q < LANES; q++) base[q] = size[q] = 0;
     for (int b = 0; b < job->bytes; b++) {
@@ -141,7 +144,7 @@ static int NAME(quantize_tables)(const scan_job *job, const scan_scratch *s, con
         float span = bound[q] - base[q] + margin;
         if (!(isfinite(span) && isfinite(size[q])) || margin > 0.03f * span + FLT_MIN) return 0;
         scales[q].base = base[q] - margin;
-        scales[q].scale = scale[q] = 252 / (span > 1e-30f ? span : 1e-30f);
+        scales[q].scale = scale[q] = units_in_span / (span > 1e-30f ? span : 1e-30f);
     }
     for (int b = 0; b < job->bytes; b++) {
         const float *restrict lowest = s->lowest + b * LANES;
@@ -157,21 +160,26 @@ static int NAME(quantize_tables)(const scan_job *job, const scan_scratch *s, con
     return 1;
 }
 
-/* The largest sum of bounds that a code scoring `limit` or less can have. */
-static inline uint8_t NAME(bound_limit)(NAME(lane_scale) s, float limit, int bytes) {
-    float units = (limit - s.base) * s.scale + 1e-3f * bytes;
-    return (uint8_t)(units >= 0 ? (units < 254 ? units : 254) : 0);
-}
-
 typedef struct {
     const scan_job *job;
     const scan_scratch *s;
     int64_t first;      /* the query in lane 0 */
     int count;          /* lanes in use */
+    int found;          /* survivors waiting to be scored */
+    int64_t survivors;  /* all so far */
     NAME(lane_scale) scales[LANES];
-    float limits[LANES] __attribute__((aligned(64)));   /* scores that may still enter; NaN: none */
-    uint8_t at_most[LANES] __attribute__((aligned(64))); /* the same in units of bounds */
+    float limits[LANES] __attribute__((aligned(64)));     /* scores that may still enter; NaN: none */
+    uint8_t at_most[LANES] __attribute__((aligned(64)));  /* the same in units of bounds, up to 254 */
+    uint16_t at_most_long[LANES] __attribute__((aligned(64))); /* and up to 65534 */
 } NAME(block);
+
+/* Let lane q take scores up to `limit`: the largest sum of bounds that such a code can have. */
+static inline void NAME(set_limit)(NAME(block) *blk, int q, float limit) {
+    float units = (limit - blk->scales[q].base) * blk->scales[q].scale + 1e-3f * blk->job->bytes;
+    blk->limits[q] = limit;
+    blk->at_most[q] = (uint8_t)(units >= 0 ? (units < 254 ? units : 254) : 0);
+    blk->at_most_long[q] = (uint16_t)(units >= 0 ? (units < 65534 ? units : 65534) : 0);
+}
 
 static inline void NAME(offer)(NAME(block) *blk, int q, float score, int64_t id) {
     const scan_job *job = blk->job;
@@ -179,8 +187,7 @@ static inline void NAME(offer)(NAME(block) *blk, int q, float score, int64_t id)
     int64_t *I = job->I + (blk->first + q) * job->k;
     if (!(score <= blk->limits[q])) return;
     heap_sift_down(D, I, job->k, 0, score, id);
-    blk->limits[q] = heap_limit(D, I);
-    blk->at_most[q] = NAME(bound_limit)(blk->scales[q], blk->limits[q], job->bytes);
+    NAME(set_limit)(blk, q, heap_limit(D, I));
 }
 
 /* Every code scored exactly: for tables that 8 bits cannot hold, and where too many survive. */
@@ -200,31 +207,36 @@ static void NAME(scan_floats)(NAME(block) *blk, int64_t begin) {
     }
 }
 
-/* Score the survivors exactly. */
-static void NAME(check_found)(NAME(block) *blk, int found, int64_t begin) {
+static inline void NAME(keep)(NAME(block) *blk, uint64_t lanes, int64_t row) {
+    for (; lanes; lanes &= lanes - 1)
+        blk->s->found[blk->found++] = (uint64_t)row << LANE_BITS | (uint64_t)__builtin_ctzll(lanes);
+}
+
+/* Score the survivors exactly; 1 if there have been so many among `scanned` codes that pruning
+ * does not pay. */
+static int NAME(check_found)(NAME(block) *blk, int64_t scanned) {
     const scan_job *job = blk->job;
-    for (int j = 0; j < found; j++) {
+    for (int j = 0; j < blk->found; j++) {
         int q = (int)(blk->s->found[j] & (MAX_LANES - 1));
-        int64_t i = begin + (int64_t)(blk->s->found[j] >> NO_ID_SHIFT);
+        int64_t i = (int64_t)(blk->s->found[j] >> LANE_BITS);
         const uint8_t *code = job->codes + i * job->bytes;
         float sum = 0;
         for (int b = 0; b < job->bytes; b++)
             sum += blk->s->tables[((int64_t)b * job->width + code[b]) * LANES + q];
         NAME(offer)(blk, q, sum, i);
     }
+    blk->survivors += blk->found;
+    blk->found = 0;
+    return blk->survivors > 16 * FOUND_MAX && blk->survivors * 20 > scanned * LANES;
 }
 
-#define KEEP_FOUND(mask, row)                                                          \
-    for (uint64_t left = (mask); left; left &= left - 1)                               \
-        blk->s->found[found++] = (uint64_t)(row) << NO_ID_SHIFT | (uint64_t)__builtin_ctzll(left)
-
+/* Sums of bounds in 8 bits, two codes at a time. */
 static inline __attribute__((always_inline)) void NAME(scan_pruned)(NAME(block) *blk, int bytes, int width) {
     const scan_job *job = blk->job;
     const BYTES *bounds = (const BYTES *)blk->s->bounds;
     const uint8_t *code = job->codes;
     uint64_t in_use = ~(uint64_t)0 >> (64 - blk->count);
-    int64_t i = 0, survivors = 0;
-    int found = 0;
+    int64_t i = 0;
     for (; i + 1 < job->n; i += 2, code += 2 * bytes) {
         BYTES limit = *(const BYTES *)blk->at_most;
         BYTES one = bounds[code[0]], two = bounds[code[bytes]];
@@ -234,28 +246,48 @@ static inline __attribute__((always_inline)) void NAME(scan_pruned)(NAME(block) 
         }
         uint64_t hit_one = AT_MOST(one, limit) & in_use, hit_two = AT_MOST(two, limit) & in_use;
         if (hit_one | hit_two) {
-            KEEP_FOUND(hit_one, i);
-            KEEP_FOUND(hit_two, i + 1);
-            if (found > FOUND_MAX - 2 * LANES) {
-                NAME(check_found)(blk, found, 0);
-                survivors += found;
-                found = 0;
-                if (survivors > 16 * FOUND_MAX && survivors * 20 > (i + 2) * LANES) {
-                    NAME(scan_floats)(blk, i + 2);
-                    return;
-                }
+            NAME(keep)(blk, hit_one, i);
+            NAME(keep)(blk, hit_two, i + 1);
+            if (blk->found > FOUND_MAX - 2 * LANES && NAME(check_found)(blk, i + 2)) {
+                NAME(scan_floats)(blk, i + 2);
+                return;
             }
         }
     }
-    NAME(check_found)(blk, found, 0);
-    for (; i < job->n; i++, code += bytes)
-        for (int q = 0; q < blk->count; q++) {
-            float sum = 0;
-            for (int b = 0; b < bytes; b++) sum += blk->s->tables[((int64_t)b * width + code[b]) * LANES + q];
-            NAME(offer)(blk, q, sum, i);
-        }
+    if (i < job->n) NAME(keep)(blk, in_use, i);
+    NAME(check_found)(blk, job->n);
 }
-#undef KEEP_FOUND
+
+/* Sums of bounds in 16 bits, over groups of bytes that are summed in 8: for codes so long that what
+ * rounding down loses on every byte would leave nothing of 8 bits. */
+static void NAME(scan_long)(NAME(block) *blk) {
+    const scan_job *job = blk->job;
+    const BYTES *bounds = (const BYTES *)blk->s->bounds;
+    const uint8_t *code = job->codes;
+    uint64_t in_use = ~(uint64_t)0 >> (64 - blk->count);
+    for (int64_t i = 0; i < job->n; i++, code += job->bytes) {
+        NAME(words) sum = {0};
+        int b = 0;
+        for (; b + GROUP_BYTES <= job->bytes; b += GROUP_BYTES) {
+            BYTES part = (BYTES){0};
+            for (int g = 0; g < GROUP_BYTES; g++)
+                part = ADD_SATURATED(part, bounds[(int64_t)(b + g) * job->width + code[b + g]]);
+            sum += __builtin_convertvector((NAME(bytes))part, NAME(words));
+        }
+        BYTES rest = (BYTES){0};
+        for (; b < job->bytes; b++) rest = ADD_SATURATED(rest, bounds[(int64_t)b * job->width + code[b]]);
+        sum += __builtin_convertvector((NAME(bytes))rest, NAME(words));
+        NAME(words) above = (NAME(words))(sum > *(const NAME(words) *)blk->at_most_long);
+        uint64_t hits = AT_MOST((BYTES)__builtin_convertvector(above, NAME(bytes)), (BYTES){0}) & in_use;
+        if (!hits) continue;
+        NAME(keep)(blk, hits, i);
+        if (blk->found > FOUND_MAX - LANES && NAME(check_found)(blk, i + 1)) {
+            NAME(scan_floats)(blk, i + 1);
+            return;
+        }
+    }
+    NAME(check_found)(blk, job->n);
+}
 
 /* The k best codes of `count` queries from `first` on. */
 static void NAME(scan_block)(const scan_job *job, int64_t first, int count, const scan_scratch *s) {
@@ -266,19 +298,18 @@ static void NAME(scan_block)(const scan_job *job, int64_t first, int count, cons
     NAME(bound_scores)(job, s, bound);
     int pruned = NAME(quantize_tables)(job, s, bound, blk.scales);
     for (int q = 0; q < LANES; q++) {
-        blk.limits[q] = q < count ? bound[q] : NAN;
-        blk.at_most[q] = 0;
-        if (q >= count) continue;
-        heap_fill(job->D + (first + q) * job->k, job->I + (first + q) * job->k, job->k, bound[q]);
-        blk.at_most[q] = pruned ? NAME(bound_limit)(blk.scales[q], bound[q], job->bytes) : 0;
+        if (!pruned) blk.scales[q] = (NAME(lane_scale)){0, 0};
+        NAME(set_limit)(&blk, q, q < count ? bound[q] : NAN);
+        if (q < count) heap_fill(job->D + (first + q) * job->k, job->I + (first + q) * job->k, job->k, bound[q]);
     }
     if (!pruned) NAME(scan_floats)(&blk, 0);
     else if (job->width == 256 && job->bytes == 4) NAME(scan_pruned)(&blk, 4, 256);
     else if (job->width == 256 && job->bytes == 8) NAME(scan_pruned)(&blk, 8, 256);
     else if (job->width == 256 && job->bytes == 16) NAME(scan_pruned)(&blk, 16, 256);
     else if (job->width == 256 && job->bytes == 32) NAME(scan_pruned)(&blk, 32, 256);
-    else if (job->width == 256) NAME(scan_pruned)(&blk, job->bytes, 256);
-    else NAME(scan_pruned)(&blk, job->bytes, job->width);
+    else if (job->width == 256 && job->bytes == 48) NAME(scan_pruned)(&blk, 48, 256);
+    else if (job->bytes <= SHORT_BYTES) NAME(scan_pruned)(&blk, job->bytes, job->width);
+    else NAME(scan_long)(&blk);
     for (int q = 0; q < count; q++)
         heap_finish(job->D + (first + q) * job->k, job->I + (first + q) * job->k, job->k, job->inner_product);
 }

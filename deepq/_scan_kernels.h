@@ -14,7 +14,7 @@
 
 #include "_simd.h"
 
-enum { MAX_LANES = 64, NO_ID_SHIFT = 6 };
+enum { MAX_LANES = 64, LANE_BITS = 6 };
 #define NO_ID INT64_MAX
 #define WORST_SCORE 0x1.fffffcp127f /* the largest that may be returned; FLT_MAX marks an empty place */
 
@@ -124,7 +124,7 @@ typedef struct {
     float *lowest;   /* (bytes, lanes): the tables' minima */
     float *minima;   /* (groups, lanes) */
     float *column;   /* (groups,) */
-    uint64_t *found; /* survivors: offset << NO_ID_SHIFT | lane */
+    uint64_t *found; /* survivors: row << LANE_BITS | lane */
 } scan_scratch;
 
 enum { FOUND_MAX = 2048, GROUPS_MIN = 64, GROUPS_PER_K = 4 };
@@ -172,6 +172,17 @@ static int scratch_new(scan_scratch *s, const scan_job *job, int lanes) {
 }
 
 static void scratch_free(scan_scratch *s) { free(s->memory); }
+
+/* Codes of up to SHORT_BYTES are bounded by sums in 8 bits, longer ones in 16 bits by groups. */
+enum { SHORT_BYTES = 64, GROUP_BYTES = 16 };
+
+/* The span from the sum of minima to the first bound, in units of the bounds. A group that is alone
+ * in exceeding its share by a third saturates, which costs survivors, not exactness. */
+static float bound_units(int bytes) {
+    if (bytes <= SHORT_BYTES) return 252;
+    float units = 252 * 0.75f * (float)((bytes + GROUP_BYTES - 1) / GROUP_BYTES);
+    return units < 60000 ? units : 60000;
+}
 
 /* ---- one query at a time -------------------------------------------------------------------------- */
 

@@ -54,7 +54,7 @@ def cases(draw_):
     return {
         "seed": draw_(st.integers(0, 2**32 - 1)),
         "nbits": draw_(st.integers(1, 8)),
-        "M": draw_(st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9, 16, 32])),
+        "M": draw_(st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9, 16, 32, 33, 50, 97])),
         "n": draw_(st.sampled_from([0, 1, 2, 3, 5, 63, 64, 65, 700, 5001])),
         "nq": draw_(st.sampled_from([1, 2, 3, 15, 16, 17, 31, 33, 64, 65, 97])),
         "k": draw_(st.sampled_from([1, 2, 10, 65, 600, 6000])),
