@@ -5,6 +5,8 @@ OLDEST := .venv-oldest
 SDIST := build/sdist-check
 PY := $(VENV)/bin/python
 PYTEST_ARGS ?=
+# faiss and NumPy bring a BLAS each, whose threads wait for each other on a small or busy machine.
+export OPENBLAS_NUM_THREADS ?= 1
 SOURCES := pyproject.toml setup.py MANIFEST.in $(wildcard deepq/*.pyx deepq/*.pxd deepq/*.h)
 
 .PHONY: help setup demo test lint types bench-smoke test-oldest sdist-check clean

@@ -10,7 +10,7 @@ import deepq
 from deepq.metrics import recall
 
 NOISE = 0.01  # one point: what seeds differ by on a thousand queries
-TRAIN_ROWS = 20_000
+TRAIN_ROWS = 12_000
 
 
 def ten_recall(index, data) -> float:
