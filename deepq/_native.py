@@ -52,8 +52,6 @@ class Native:
             transform.this.disown()
         chain.own_fields = True
         chain.is_trained = False
-        if hasattr(chain, "referenced_objects"):
-            chain.referenced_objects = []
         return cls(chain)
 
     # ---- encoder ----------------------------------------------------------------------------

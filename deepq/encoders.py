@@ -17,8 +17,6 @@ from deepq._checks import DimensionError, InputError, StateError, as_size
 from deepq._rotation import ITERATIONS, learn
 from deepq.quantizers import Floats, ProductQuantizer, Progress
 
-_BLOCK = 16_384
-
 
 class Encoder:
     """An encoder with nothing to learn; the base of the others.
