@@ -20,11 +20,19 @@ cdef extern from "_scan_kernels.h" nogil:
     enum: SIMD_AVX512
     enum: MAX_LANES
 
+    ctypedef struct scan_hits:
+        int64_t count
+        int64_t room
+        float *scores
+        int64_t *ids
+
     ctypedef struct scan_job:
         const uint8_t *codes
         int64_t n
         int bytes
         int width
+        const uint8_t *allowed
+        double allowed_share
         const float *queries
         const float *codebooks
         const float *luts
@@ -36,17 +44,18 @@ cdef extern from "_scan_kernels.h" nogil:
         int64_t k
         float *D
         int64_t *I
+        scan_hits *hits
+        float radius
 
     ctypedef struct scan_scratch:
         pass
 
-    ctypedef void (*scan_block_fn)(const scan_job *, int64_t, int, const scan_scratch *)
+    ctypedef void (*scan_fn)(const scan_job *, int64_t first, int count, const scan_scratch *)
 
     int simd_supported()
     int scratch_new(scan_scratch *, const scan_job *, int lanes)
     void scratch_free(scan_scratch *)
-    int next_block(int simd, int64_t left, scan_block_fn *kernel)
-    void scan_one(const scan_job *, int64_t q, const scan_scratch *)
+    int next_queries(const scan_job *, int simd, int64_t left, scan_fn *kernel)
     void score_all(const scan_job *, int64_t q, const scan_scratch *, float *scores)
 
 cdef extern from "_assign_kernels.h" nogil:
@@ -127,10 +136,11 @@ cdef class _Scan:
     def work(self):
         """Search queries until none is left."""
         cdef scan_scratch scratch
-        cdef scan_block_fn kernel
+        cdef scan_fn kernel
         cdef int64_t first
         cdef int count
-        if scratch_new(&scratch, &self.job, 1 if self.ranked else MAX_LANES):
+        count = next_queries(&self.job, _simd, min(self.nq, self.share), &kernel)
+        if scratch_new(&scratch, &self.job, 16 if count <= 16 else 32 if count <= 32 else MAX_LANES):
             raise MemoryError("no memory for the look-up tables of a search")
         try:
             while self.next < self.nq:
@@ -139,13 +149,10 @@ cdef class _Scan:
                     self.next += 1
                     self.rank_all(first, &scratch)
                 else:
-                    count = next_block(_simd, min(self.nq - first, self.share), &kernel)
+                    count = next_queries(&self.job, _simd, min(self.nq - first, self.share), &kernel)
                     self.next += count
                     with nogil:
-                        if kernel == NULL:
-                            scan_one(&self.job, first, &scratch)
-                        else:
-                            kernel(&self.job, first, count, &scratch)
+                        kernel(&self.job, first, count, &scratch)
                 PyErr_CheckSignals()
         except BaseException:
             self.next = self.nq

@@ -1,11 +1,10 @@
-/* A scan of all codes for up to LANES queries at once; included once per instruction set.
+/* A scan of all codes for up to LANES queries at once, a query in every lane; included once per
+ * instruction set.
  *
  * The tables of the block lie lane by lane, (bytes, width, LANES), so that one load brings the
- * entries of all its queries. Beside the float tables stand their 8-bit lower bounds: every entry
- * less its table's minimum, scaled so that `units` (252, or more for long codes) is the distance from
- * the sum of minima to a score that k codes are known to reach, and rounded down. A saturating sum of
- * bounds above a query's limit therefore proves the code useless; the others ("survivors", about one
- * in a thousand) are scored exactly from the float tables. Pruning never changes a result.
+ * entries of all its queries. Beside the float tables stand their 8-bit bounds. A saturating sum of
+ * bounds above a query's limit proves the code useless; the others ("survivors", about one in a
+ * thousand) are scored exactly from the float tables. Pruning never changes a result.
  *
  * Defined by the includer: LANES, FLOAT_BYTES (of a float register), NAME(x), and either PORTABLE or
  * MINIMUM (of floats, b where a is NaN), BYTES (a register of LANES bytes), ADD_SATURATED and
@@ -96,16 +95,17 @@ static inline void NAME(score_lanes)(const scan_job *job, const float *tables, c
     }
 }
 
-/* Per lane, a score that at least k codes reach: the k-th smallest of the minima of disjoint groups
- * of codes, drawn at even strides so that sorted or clustered orders do no harm. */
+/* Per lane, a score that at least k codes reach. */
 static void NAME(bound_scores)(const scan_job *job, const scan_scratch *s, float *bound) {
-    int64_t groups = group_count(job), sample = sample_count(job, groups);
+    if (job->hits) {
+        for (int q = 0; q < LANES; q++) bound[q] = job->radius;
+        return;
+    }
+    int64_t groups = group_count(job);
     for (int64_t j = 0; j < groups * LANES; j++) s->minima[j] = WORST_SCORE;
-    double stride = (double)job->n / (double)sample;
-    for (int64_t j = 0, group = 0; j < sample; j++, group = group + 1 == groups ? 0 : group + 1) {
+    for (int64_t j = 0, group = 0; j < s->drawn; j++, group = group + 1 == groups ? 0 : group + 1) {
         FLOATS sum[PARTS], *best = (FLOATS *)(s->minima + group * LANES);
-        int64_t row = (int64_t)((double)j * stride);
-        NAME(score_lanes)(job, s->tables, job->codes + row * job->bytes, sum);
+        NAME(score_lanes)(job, s->tables, s->sample + j * job->bytes, sum);
         for (int p = 0; p < PARTS; p++) best[p] = MINIMUM(sum[p], best[p]);
     }
     for (int q = 0; q < LANES; q++) {
@@ -114,16 +114,28 @@ static void NAME(bound_scores)(const scan_job *job, const scan_scratch *s, float
     }
 }
 
-typedef struct {
-    float base;  /* sum of the tables' minima, less a margin for rounding */
-    float scale; /* bound units per score unit */
-} NAME(lane_scale);
+/* Which lanes have only whole numbers of units in tables from .. to. */
+static uint64_t NAME(whole_lanes)(const scan_job *job, const scan_scratch *s, const float *scale, int from, int to) {
+    int32_t broken[LANES] __attribute__((aligned(64))) = {0};
+    for (int b = from; b < to; b++) {
+        const float *restrict lowest = s->lowest + b * LANES;
+        for (int j = 0; j < job->width; j++) {
+            const float *restrict table = s->tables + ((int64_t)b * job->width + j) * LANES;
+            for (int q = 0; q < LANES; q++) {
+                float units = (table[q] - lowest[q]) * scale[q];
+                units = units < 255 ? units : 255;
+                broken[q] |= units != (float)(int32_t)units;
+            }
+        }
+    }
+    uint64_t whole = 0;
+    for (int q = 0; q < LANES; q++) whole |= (uint64_t)!broken[q] << q;
+    return whole;
+}
 
-/* Round the tables down to 8 bits; 0 where rounding errors would eat the resolution of a lane. */
-static int NAME(quantize_tables)(const scan_job *job, const scan_scratch *s, const float *bound,
-                                 NAME(lane_scale) *scales) {
-    float units_in_span = bound_units(job->bytes);
-    float base[LANES], size[LANES], scale[LANES];
+/* Round the tables down to 8 bits; 0 where a lane's do not suit. */
+static int NAME(make_bounds)(const scan_job *job, const scan_scratch *s, const float *bound, scan_limit *limits) {
+    float base[LANES], size[LANES], scale[LANES] __attribute__((aligned(64)));
     for (int q = 0; q < LANES; q++) base[q] = size[q] = 0;
     for (int b = 0; b < job->bytes; b++) {
         const float *table = s->tables + (int64_t)b * job->width * LANES;
@@ -138,13 +150,14 @@ static int NAME(quantize_tables)(const scan_job *job, const scan_scratch *s, con
         }
     }
     for (int q = 0; q < LANES; q++) {
-        /* A score that may enter is a float sum of `bytes` terms whose absolute values add up to at
-         * most |bound| + 2 size; so are base and the differences below. */
-        float margin = 8 * FLT_EPSILON * job->bytes * (fabsf(bound[q]) + 2 * size[q]);
-        float span = bound[q] - base[q] + margin;
-        if (!(isfinite(span) && isfinite(size[q])) || margin > 0.03f * span + FLT_MIN) return 0;
-        scales[q].base = base[q] - margin;
-        scales[q].scale = scale[q] = units_in_span / (span > 1e-30f ? span : 1e-30f);
+        if (!limit_scale(limits + q, job, bound[q], base[q], size[q])) return 0;
+        scale[q] = whole_scale(job, bound[q], base[q], size[q]);
+    }
+    uint64_t whole = NAME(whole_lanes)(job, s, scale, 0, 1);
+    if (whole) whole &= NAME(whole_lanes)(job, s, scale, 1, job->bytes);
+    for (int q = 0; q < LANES; q++) {
+        if (whole >> q & 1 && scale[q] > 0) limit_whole(limits + q, base[q], scale[q]);
+        scale[q] = limits[q].scale;
     }
     for (int b = 0; b < job->bytes; b++) {
         const float *restrict lowest = s->lowest + b * LANES;
@@ -164,37 +177,35 @@ typedef struct {
     const scan_job *job;
     const scan_scratch *s;
     int64_t first;      /* the query in lane 0 */
-    int count;          /* lanes in use */
     int found;          /* survivors waiting to be scored */
     int64_t survivors;  /* all so far */
-    NAME(lane_scale) scales[LANES];
-    float limits[LANES] __attribute__((aligned(64)));     /* scores that may still enter; NaN: none */
-    uint8_t at_most[LANES] __attribute__((aligned(64)));  /* the same in units of bounds, up to 254 */
-    uint16_t at_most_long[LANES] __attribute__((aligned(64))); /* and up to 65534 */
+    uint64_t open;      /* lanes that codes may still enter */
+    scan_limit limits[LANES];
+    float scores[LANES] __attribute__((aligned(64)));      /* the limits as scores */
+    uint8_t units[LANES] __attribute__((aligned(64)));     /* in units, up to 254 */
+    uint16_t long_units[LANES] __attribute__((aligned(64))); /* and up to 65534 */
 } NAME(block);
 
-/* Let lane q take scores up to `limit`: the largest sum of bounds that such a code can have. */
-static inline void NAME(set_limit)(NAME(block) *blk, int q, float limit) {
-    float units = (limit - blk->scales[q].base) * blk->scales[q].scale + 1e-3f * blk->job->bytes;
-    blk->limits[q] = limit;
-    blk->at_most[q] = (uint8_t)(units >= 0 ? (units < 254 ? units : 254) : 0);
-    blk->at_most_long[q] = (uint16_t)(units >= 0 ? (units < 65534 ? units : 65534) : 0);
+/* Copy the limit of lane q to where the scans look. */
+static inline void NAME(follow)(NAME(block) *blk, int q) {
+    int units = blk->limits[q].units;
+    blk->scores[q] = blk->limits[q].limit;
+    if (units < 0) blk->open &= ~((uint64_t)1 << q);
+    blk->units[q] = (uint8_t)(units < 0 ? 0 : units < 254 ? units : 254);
+    blk->long_units[q] = (uint16_t)(units < 0 ? 0 : units);
 }
 
 static inline void NAME(offer)(NAME(block) *blk, int q, float score, int64_t id) {
-    const scan_job *job = blk->job;
-    float *D = job->D + (blk->first + q) * job->k;
-    int64_t *I = job->I + (blk->first + q) * job->k;
-    if (!(score <= blk->limits[q])) return;
-    heap_sift_down(D, I, job->k, 0, score, id);
-    NAME(set_limit)(blk, q, heap_limit(D, I));
+    query_offer(blk->job, blk->first + q, blk->limits + q, score, id);
+    NAME(follow)(blk, q);
 }
 
 /* Every code scored exactly: for tables that 8 bits cannot hold, and where too many survive. */
-static void NAME(scan_floats)(NAME(block) *blk, int64_t begin) {
+static void NAME(scan_floats)(NAME(block) *blk, int count, int64_t begin) {
     const scan_job *job = blk->job;
+    for (int q = count; q < LANES; q++) blk->scores[q] = NAN;
     for (int64_t i = begin; i < job->n; i++) {
-        FLOATS sum[PARTS], *limits = (FLOATS *)blk->limits;
+        FLOATS sum[PARTS], *limits = (FLOATS *)blk->scores;
         NAME(score_lanes)(job, blk->s->tables, job->codes + i * job->bytes, sum);
         for (int p = 0; p < PARTS; p++) {
             union { __typeof__(sum[0] <= sum[0]) v; int32_t lane[FLOAT_BYTES / 4]; } le = {sum[p] <= limits[p]};
@@ -230,41 +241,36 @@ static int NAME(check_found)(NAME(block) *blk, int64_t scanned) {
     return blk->survivors > 16 * FOUND_MAX && blk->survivors * 20 > scanned * LANES;
 }
 
-/* Sums of bounds in 8 bits, two codes at a time. */
-static inline __attribute__((always_inline)) void NAME(scan_pruned)(NAME(block) *blk, int bytes, int width) {
+/* Sums of bounds in 8 bits, two codes at a time; the row at which pruning was given up, or n. */
+static inline __attribute__((always_inline)) int64_t NAME(scan_short)(NAME(block) *blk, int bytes, int width) {
     const scan_job *job = blk->job;
     const BYTES *bounds = (const BYTES *)blk->s->bounds;
     const uint8_t *code = job->codes;
-    uint64_t in_use = ~(uint64_t)0 >> (64 - blk->count);
     int64_t i = 0;
     for (; i + 1 < job->n; i += 2, code += 2 * bytes) {
-        BYTES limit = *(const BYTES *)blk->at_most;
+        BYTES limit = *(const BYTES *)blk->units;
         BYTES one = bounds[code[0]], two = bounds[code[bytes]];
         for (int b = 1; b < bytes; b++) {
             one = ADD_SATURATED(one, bounds[b * width + code[b]]);
             two = ADD_SATURATED(two, bounds[b * width + code[bytes + b]]);
         }
-        uint64_t hit_one = AT_MOST(one, limit) & in_use, hit_two = AT_MOST(two, limit) & in_use;
+        uint64_t hit_one = AT_MOST(one, limit), hit_two = AT_MOST(two, limit);
         if (hit_one | hit_two) {
-            NAME(keep)(blk, hit_one, i);
-            NAME(keep)(blk, hit_two, i + 1);
-            if (blk->found > FOUND_MAX - 2 * LANES && NAME(check_found)(blk, i + 2)) {
-                NAME(scan_floats)(blk, i + 2);
-                return;
-            }
+            NAME(keep)(blk, hit_one & blk->open, i);
+            NAME(keep)(blk, hit_two & blk->open, i + 1);
+            if (blk->found > FOUND_MAX - 2 * LANES && NAME(check_found)(blk, i + 2)) return i + 2;
         }
     }
-    if (i < job->n) NAME(keep)(blk, in_use, i);
+    if (i < job->n) NAME(keep)(blk, blk->open, i);
     NAME(check_found)(blk, job->n);
+    return job->n;
 }
 
-/* Sums of bounds in 16 bits, over groups of bytes that are summed in 8: for codes so long that what
- * rounding down loses on every byte would leave nothing of 8 bits. */
-static void NAME(scan_long)(NAME(block) *blk) {
+/* Sums of bounds in 16 bits, over groups of bytes that are summed in 8. */
+static int64_t NAME(scan_long)(NAME(block) *blk) {
     const scan_job *job = blk->job;
     const BYTES *bounds = (const BYTES *)blk->s->bounds;
     const uint8_t *code = job->codes;
-    uint64_t in_use = ~(uint64_t)0 >> (64 - blk->count);
     for (int64_t i = 0; i < job->n; i++, code += job->bytes) {
         NAME(words) sum = {0};
         int b = 0;
@@ -277,41 +283,43 @@ static void NAME(scan_long)(NAME(block) *blk) {
         BYTES rest = (BYTES){0};
         for (; b < job->bytes; b++) rest = ADD_SATURATED(rest, bounds[(int64_t)b * job->width + code[b]]);
         sum += __builtin_convertvector((NAME(bytes))rest, NAME(words));
-        NAME(words) above = (NAME(words))(sum > *(const NAME(words) *)blk->at_most_long);
-        uint64_t hits = AT_MOST((BYTES)__builtin_convertvector(above, NAME(bytes)), (BYTES){0}) & in_use;
+        NAME(words) above = (NAME(words))(sum > *(const NAME(words) *)blk->long_units);
+        uint64_t hits = AT_MOST((BYTES)__builtin_convertvector(above, NAME(bytes)), (BYTES){0}) & blk->open;
         if (!hits) continue;
         NAME(keep)(blk, hits, i);
-        if (blk->found > FOUND_MAX - LANES && NAME(check_found)(blk, i + 1)) {
-            NAME(scan_floats)(blk, i + 1);
-            return;
-        }
+        if (blk->found > FOUND_MAX - LANES && NAME(check_found)(blk, i + 1)) return i + 1;
     }
     NAME(check_found)(blk, job->n);
+    return job->n;
 }
 
-/* The k best codes of `count` queries from `first` on. */
+static int64_t NAME(scan_pruned)(NAME(block) *blk) {
+    const scan_job *job = blk->job;
+    if (job->width == 256 && job->bytes == 4) return NAME(scan_short)(blk, 4, 256);
+    if (job->width == 256 && job->bytes == 8) return NAME(scan_short)(blk, 8, 256);
+    if (job->width == 256 && job->bytes == 16) return NAME(scan_short)(blk, 16, 256);
+    if (job->width == 256 && job->bytes == 32) return NAME(scan_short)(blk, 32, 256);
+    if (job->width == 256 && job->bytes == 48) return NAME(scan_short)(blk, 48, 256);
+    if (job->bytes <= SHORT_BYTES) return NAME(scan_short)(blk, job->bytes, job->width);
+    return NAME(scan_long)(blk);
+}
+
+/* Search for `count` queries from `first` on. */
 static void NAME(scan_block)(const scan_job *job, int64_t first, int count, const scan_scratch *s) {
-    NAME(block) blk = {.job = job, .s = s, .first = first, .count = count};
+    NAME(block) blk = {.job = job, .s = s, .first = first, .open = ~(uint64_t)0 >> (64 - count)};
     float bound[LANES] __attribute__((aligned(64)));
     NAME(fill_fields)(job, first, count, s->queries, job->fields > 1 ? s->fields : s->tables);
     if (job->fields > 1) NAME(join_fields)(job, s->fields, s->tables);
     NAME(bound_scores)(job, s, bound);
-    int pruned = NAME(quantize_tables)(job, s, bound, blk.scales);
+    int pruned = NAME(make_bounds)(job, s, bound, blk.limits);
     for (int q = 0; q < LANES; q++) {
-        if (!pruned) blk.scales[q] = (NAME(lane_scale)){0, 0};
-        NAME(set_limit)(&blk, q, q < count ? bound[q] : NAN);
-        if (q < count) heap_fill(job->D + (first + q) * job->k, job->I + (first + q) * job->k, job->k, bound[q]);
+        limit_set(blk.limits + q, bound[q]);
+        NAME(follow)(&blk, q);
     }
-    if (!pruned) NAME(scan_floats)(&blk, 0);
-    else if (job->width == 256 && job->bytes == 4) NAME(scan_pruned)(&blk, 4, 256);
-    else if (job->width == 256 && job->bytes == 8) NAME(scan_pruned)(&blk, 8, 256);
-    else if (job->width == 256 && job->bytes == 16) NAME(scan_pruned)(&blk, 16, 256);
-    else if (job->width == 256 && job->bytes == 32) NAME(scan_pruned)(&blk, 32, 256);
-    else if (job->width == 256 && job->bytes == 48) NAME(scan_pruned)(&blk, 48, 256);
-    else if (job->bytes <= SHORT_BYTES) NAME(scan_pruned)(&blk, job->bytes, job->width);
-    else NAME(scan_long)(&blk);
-    for (int q = 0; q < count; q++)
-        heap_finish(job->D + (first + q) * job->k, job->I + (first + q) * job->k, job->k, job->inner_product);
+    for (int q = 0; q < count; q++) query_begin(job, first + q, bound[q]);
+    int64_t begin = pruned ? NAME(scan_pruned)(&blk) : 0;
+    if (begin < job->n) NAME(scan_floats)(&blk, count, begin);
+    for (int q = 0; q < count; q++) query_end(job, first + q);
 }
 
 #undef LANES

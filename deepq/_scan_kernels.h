@@ -1,164 +1,58 @@
-/* Scans of product-quantizer codes: what the instruction sets share, and the choice between them.
+/* Scans of product-quantizer codes: memory, tables of one query, and the choice of the kernel.
  *
- * Words used here
- *   table   ksub (or 256) partial scores of one query, one for every value a code byte can take;
- *           the score of a code is the sum of one entry per byte, always added up in byte order,
- *           so that every kernel below returns the same bits
- *   score   what is minimised: squared L2 distance, or the negated inner product
- *   lane    one of the W queries that a block of the kernel in _scan_block.h handles at once
- *
- * Nothing here validates its arguments: _scan.pyx does.
+ * Where queries are many a lane of a register holds a query (_scan_block.h), where they are few it
+ * holds a code (_scan_columns.h). Nothing here validates its arguments: _scan.pyx does.
  */
 #ifndef DEEPQ_SCAN_KERNELS_H
 #define DEEPQ_SCAN_KERNELS_H
 
-#include "_simd.h"
+#include "_scan_job.h"
 
-enum { MAX_LANES = 64, LANE_BITS = 6 };
-#define NO_ID INT64_MAX
-#define WORST_SCORE 0x1.fffffcp127f /* the largest that may be returned; FLT_MAX marks an empty place */
+enum { MAX_LANES = 64, LANE_BITS = 6, TILE = 512, SURVIVORS_MIN = 4096 };
 
-/* ---- what is searched ---------------------------------------------------------------------- */
-
-typedef struct {
-    const uint8_t *codes; /* n rows of `bytes` bytes */
-    int64_t n;
-    int bytes;            /* bytes of one code = number of tables */
-    int width;            /* entries of one table */
-    const float *queries; /* nq rows of M * dsub, or NULL when luts is given */
-    const float *codebooks; /* (M, ksub, dsub) */
-    const float *luts;      /* nq rows of (M, ksub), or NULL */
-    int M, ksub, dsub;
-    int fields;           /* sub-quantizers in one byte: 8 / nbits for 1, 2, 4 and 8 bits, else 1 */
-    int inner_product;    /* scores are negated inner products */
-    int64_t k;
-    float *D;             /* (nq, k) scores; a heap while scanning */
-    int64_t *I;           /* (nq, k) ids */
-} scan_job;
-
-/* ---- the k best of one query: a max-heap over (score, id) in its rows of D and I ------------- */
-
-static inline int ranks_before(float d1, int64_t i1, float d2, int64_t i2) {
-    return d1 < d2 || (d1 == d2 && i1 < i2);
-}
-
-static void heap_sift_down(float *D, int64_t *I, int64_t k, int64_t at, float d, int64_t id) {
-    for (;;) {
-        int64_t child = 2 * at + 1;
-        if (child >= k) break;
-        if (child + 1 < k && ranks_before(D[child], I[child], D[child + 1], I[child + 1])) child++;
-        if (!ranks_before(d, id, D[child], I[child])) break;
-        D[at] = D[child];
-        I[at] = I[child];
-        at = child;
-    }
-    D[at] = d;
-    I[at] = id;
-}
-
-/* Sort a heap into ascending (score, id), mark the empty places as faiss does, and turn scores
- * back into inner products. */
-static void heap_finish(float *D, int64_t *I, int64_t k, int inner_product) {
-    for (int64_t last = k - 1; last > 0; last--) {
-        float d = D[last];
-        int64_t id = I[last];
-        D[last] = D[0];
-        I[last] = I[0];
-        heap_sift_down(D, I, last, 0, d, id);
-    }
-    for (int64_t j = 0; j < k; j++) {
-        if (I[j] == NO_ID) {
-            I[j] = -1;
-            D[j] = FLT_MAX;
-        }
-        if (inner_product) D[j] = -D[j];
-    }
-}
-
-/* Start with k places that any code scoring at most `bound` may take. */
-static void heap_fill(float *D, int64_t *I, int64_t k, float bound) {
-    for (int64_t j = 0; j < k; j++) {
-        D[j] = bound;
-        I[j] = NO_ID;
-    }
-}
-
-/* The largest score that can still enter, NaN if none can; ids come in ascending order, so a tie
- * is too late once every place is taken. */
-static inline float heap_limit(const float *D, const int64_t *I) {
-    if (I[0] == NO_ID) return D[0];
-    return D[0] > -INFINITY ? nextafterf(D[0], -INFINITY) : NAN;
-}
-
-/* ---- the k-th smallest of v[0..n) (k counts from 0); reorders v -------------------------------- */
-
-static float kth_smallest(float *v, int64_t n, int64_t k) {
-    int64_t lo = 0, hi = n - 1;
-    while (lo < hi) {
-        float pivot = v[lo + (hi - lo) / 2];
-        int64_t i = lo, j = hi;
-        while (i <= j) {
-            while (v[i] < pivot) i++;
-            while (v[j] > pivot) j--;
-            if (i <= j) {
-                float t = v[i];
-                v[i++] = v[j];
-                v[j--] = t;
-            }
-        }
-        if (k <= j) hi = j;
-        else if (k >= i) lo = i;
-        else break;
-    }
-    return v[k];
-}
+/* What decides between the kernels of AVX-512: up to COLUMN_QUERIES the columns are faster, and for
+ * codes so long that the bounds of 64 queries exceed the cache. */
+enum { COLUMN_BYTES_MIN = 4, COLUMN_QUERIES = 40, BLOCK_BYTES = 32, COLUMN_BOUNDS = 1 << 19 };
 
 /* ---- memory of one thread ---------------------------------------------------------------------- */
 
 typedef struct {
     void *memory;
-    float *fields;   /* (M, ksub, lanes), only where bytes hold several sub-quantizers */
-    float *tables;   /* (bytes, width, lanes) */
-    uint8_t *bounds; /* (bytes, width, lanes): tables rounded down to 8 bits */
-    float *queries;  /* (M * dsub, lanes) */
-    float *lowest;   /* (bytes, lanes): the tables' minima */
-    float *minima;   /* (groups, lanes) */
-    float *column;   /* (groups,) */
-    uint64_t *found; /* survivors: row << LANE_BITS | lane */
+    float *fields;    /* (M, ksub, lanes), only where bytes hold several sub-quantizers */
+    float *tables;    /* (bytes, width, lanes), or (queries, bytes, width) */
+    uint8_t *bounds;  /* the same, rounded down to 8 bits */
+    float *queries;   /* (M * dsub, lanes), or (dsub, 16): sixteen codewords on their side */
+    float *lowest;    /* (bytes, lanes): the tables' minima */
+    float *minima;    /* (groups, lanes), or the scores of the sample */
+    float *column;    /* (groups,) */
+    uint64_t *found;  /* survivors: row << LANE_BITS | lane */
+    uint8_t *columns; /* (bytes, TILE): a tile of codes on its side */
+    uint8_t *rest;    /* (TILE, bytes): the last codes */
+    uint8_t *sample;  /* (drawn, bytes): codes for a first bound */
+    int64_t drawn;
 } scan_scratch;
 
-enum { FOUND_MAX = 2048, GROUPS_MIN = 64, GROUPS_PER_K = 4 };
-enum { SAMPLE_MIN = 1024, SAMPLE_MAX = 4096, CODES_PER_SAMPLE = 32, SAMPLE_PER_K = 80 };
-
-static int64_t group_count(const scan_job *job) {
-    int64_t groups = GROUPS_PER_K * job->k > GROUPS_MIN ? GROUPS_PER_K * job->k : GROUPS_MIN;
-    return groups < job->n ? groups : job->n;
-}
-
-/* How many codes give a first bound: a small part of all, but no less than k needs. */
-static int64_t sample_count(const scan_job *job, int64_t groups) {
-    int64_t sample = job->n / CODES_PER_SAMPLE;
-    if (sample > SAMPLE_MAX) sample = SAMPLE_MAX;
-    if (sample < SAMPLE_MIN) sample = SAMPLE_MIN;
-    if (sample < SAMPLE_PER_K * job->k) sample = SAMPLE_PER_K * job->k;
-    if (sample < groups) sample = groups;
-    return sample < job->n ? sample : job->n;
-}
+enum { FOUND_MAX = 2048 };
 
 static int scratch_new(scan_scratch *s, const scan_job *job, int lanes) {
-    size_t entries = (size_t)job->bytes * job->width * lanes, groups = (size_t)group_count(job);
+    size_t bytes = (size_t)job->bytes, padded = (bytes + 15) / 16 * 16, groups = (size_t)group_count(job);
+    size_t sample = job->hits ? 0 : (size_t)sample_count(job);
     size_t sizes[] = {
         job->fields > 1 ? sizeof(float) * job->M * job->ksub * lanes : 0,
-        sizeof(float) * entries,
-        entries,
-        sizeof(float) * job->M * job->dsub * lanes,
-        sizeof(float) * job->bytes * lanes,
-        sizeof(float) * groups * lanes,
+        sizeof(float) * bytes * job->width * lanes,
+        bytes * 256 * lanes,
+        sizeof(float) * job->dsub * (job->M > 1 ? job->M : 1) * (lanes > 16 ? lanes : 16),
+        sizeof(float) * bytes * lanes,
+        sizeof(float) * (groups * lanes > sample ? groups * lanes : sample),
         sizeof(float) * groups,
         sizeof(uint64_t) * FOUND_MAX,
+        padded * TILE,
+        bytes * TILE + 16,
+        sample * bytes,
     };
     void **fields[] = {(void **)&s->fields, (void **)&s->tables, (void **)&s->bounds, (void **)&s->queries,
-                       (void **)&s->lowest, (void **)&s->minima, (void **)&s->column, (void **)&s->found};
+                       (void **)&s->lowest, (void **)&s->minima, (void **)&s->column, (void **)&s->found,
+                       (void **)&s->columns, (void **)&s->rest, (void **)&s->sample};
     size_t total = 64, count = sizeof(sizes) / sizeof(sizes[0]);
     for (size_t i = 0; i < count; i++) total += (sizes[i] + 63) / 64 * 64;
     s->memory = malloc(total);
@@ -168,21 +62,11 @@ static int scratch_new(scan_scratch *s, const scan_job *job, int lanes) {
         *fields[i] = at;
         at += (sizes[i] + 63) / 64 * 64;
     }
+    s->drawn = job->hits ? 0 : sample_draw(job, s->sample);
     return 0;
 }
 
 static void scratch_free(scan_scratch *s) { free(s->memory); }
-
-/* Codes of up to SHORT_BYTES are bounded by sums in 8 bits, longer ones in 16 bits by groups. */
-enum { SHORT_BYTES = 64, GROUP_BYTES = 16 };
-
-/* The span from the sum of minima to the first bound, in units of the bounds. A group that is alone
- * in exceeding its share by a third saturates, which costs survivors, not exactness. */
-static float bound_units(int bytes) {
-    if (bytes <= SHORT_BYTES) return 252;
-    float units = 252 * 0.75f * (float)((bytes + GROUP_BYTES - 1) / GROUP_BYTES);
-    return units < 60000 ? units : 60000;
-}
 
 /* ---- one query at a time -------------------------------------------------------------------------- */
 
@@ -220,55 +104,80 @@ static inline float code_score(const float *tables, int width, int bytes, const 
     return sum;
 }
 
+/* The scores of four codes: four sums in flight hide the latency of each. */
+static inline __attribute__((always_inline)) void score_four(
+        const float *tables, int width, int bytes, const uint8_t *code, float *sums) {
+    float sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
+    for (int b = 0; b < bytes; b++, tables += width) {
+        sum0 += tables[code[b]];
+        sum1 += tables[code[bytes + b]];
+        sum2 += tables[code[2 * bytes + b]];
+        sum3 += tables[code[3 * bytes + b]];
+    }
+    sums[0] = sum0, sums[1] = sum1, sums[2] = sum2, sums[3] = sum3;
+}
+
+static inline __attribute__((always_inline)) void score_rows_fixed(
+        const float *tables, int width, int bytes, const uint8_t *codes, int64_t n, float *scores) {
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) score_four(tables, width, bytes, codes + i * bytes, scores + i);
+    for (; i < n; i++) scores[i] = code_score(tables, width, bytes, codes + i * bytes);
+}
+
+/* The scores of n codes. */
+static void score_rows(const scan_job *job, const float *tables, const uint8_t *codes, int64_t n, float *scores) {
+    if (job->width == 256 && job->bytes == 4) score_rows_fixed(tables, 256, 4, codes, n, scores);
+    else if (job->width == 256 && job->bytes == 8) score_rows_fixed(tables, 256, 8, codes, n, scores);
+    else if (job->width == 256 && job->bytes == 16) score_rows_fixed(tables, 256, 16, codes, n, scores);
+    else score_rows_fixed(tables, job->width, job->bytes, codes, n, scores);
+}
+
 /* All n scores of query q. */
 static void score_all(const scan_job *job, int64_t q, const scan_scratch *s, float *scores) {
     query_tables(job, q, s->fields, s->tables);
-    for (int64_t i = 0; i < job->n; i++)
-        scores[i] = code_score(s->tables, job->width, job->bytes, job->codes + i * job->bytes);
+    score_rows(job, s->tables, job->codes, job->n, scores);
 }
 
-static inline __attribute__((always_inline)) void scan_one_fixed(
-        const scan_job *job, const float *tables, float *D, int64_t *I, int bytes, int width) {
-    const uint8_t *code = job->codes;
-    float limit = heap_limit(D, I);
-    for (int64_t i = 0; i < job->n; i += 4, code += 4 * bytes) { /* four codes in flight hide the sums' latency */
-        int rows = job->n - i < 4 ? (int)(job->n - i) : 4;
-        float sums[4] = {0, 0, 0, 0};
-        if (rows == 4) {
-            for (int b = 0; b < bytes; b++) {
-                const float *table = tables + (size_t)b * width;
-                sums[0] += table[code[b]];
-                sums[1] += table[code[bytes + b]];
-                sums[2] += table[code[2 * bytes + b]];
-                sums[3] += table[code[3 * bytes + b]];
-            }
-        } else {
-            for (int r = 0; r < rows; r++) sums[r] = code_score(tables, width, bytes, code + r * bytes);
-        }
-        for (int r = 0; r < rows; r++)
-            if (sums[r] <= limit) {
-                heap_sift_down(D, I, job->k, 0, sums[r], i + r);
-                limit = heap_limit(D, I);
-            }
+/* A score that at least k codes reach. */
+static float bound_score(const scan_job *job, const scan_scratch *s, const float *tables) {
+    if (job->hits) return job->radius;
+    int64_t groups = group_count(job);
+    for (int64_t g = 0; g < groups; g++) s->column[g] = WORST_SCORE;
+    score_rows(job, tables, s->sample, s->drawn, s->minima);
+    for (int64_t j = 0; j < s->drawn; j += groups) {
+        int64_t count = s->drawn - j < groups ? s->drawn - j : groups;
+        const float *scores = s->minima + j;
+        for (int64_t g = 0; g < count; g++) s->column[g] = scores[g] < s->column[g] ? scores[g] : s->column[g];
+    }
+    return kth_smallest(s->column, groups, job->k - 1);
+}
+
+/* Score every code from row `begin` on, without pruning. */
+static void scan_rows(const scan_job *job, int64_t q, const float *tables, scan_limit *limit, int64_t begin) {
+    enum { ROWS = 256 };
+    float scores[ROWS];
+    for (int64_t i = begin; i < job->n; i += ROWS) {
+        int64_t rows = job->n - i < ROWS ? job->n - i : ROWS;
+        score_rows(job, tables, job->codes + i * job->bytes, rows, scores);
+        for (int64_t r = 0; r < rows; r++)
+            if (scores[r] <= limit->limit) query_offer(job, q, limit, scores[r], i + r);
     }
 }
 
-/* The k best of query q, exactly, without pruning. */
-static void scan_one(const scan_job *job, int64_t q, const scan_scratch *s) {
-    float *D = job->D + q * job->k;
-    int64_t *I = job->I + q * job->k;
+/* Search for one query. */
+static void scan_one(const scan_job *job, int64_t q, int count, const scan_scratch *s) {
+    scan_limit limit = {0};
+    (void)count;
     query_tables(job, q, s->fields, s->tables);
-    heap_fill(D, I, job->k, WORST_SCORE);
-    if (job->width == 256 && job->bytes == 4) scan_one_fixed(job, s->tables, D, I, 4, 256);
-    else if (job->width == 256 && job->bytes == 8) scan_one_fixed(job, s->tables, D, I, 8, 256);
-    else if (job->width == 256 && job->bytes == 16) scan_one_fixed(job, s->tables, D, I, 16, 256);
-    else scan_one_fixed(job, s->tables, D, I, job->bytes, job->width);
-    heap_finish(D, I, job->k, job->inner_product);
+    limit_set(&limit, job->hits ? job->radius : WORST_SCORE);
+    query_begin(job, q, limit.limit);
+    scan_rows(job, q, s->tables, &limit, 0);
+    query_end(job, q);
 }
 
-/* ---- blocks of 16, 32 or 64 queries ------------------------------------------------------------------- */
+/* ---- the kernels, and the choice among them --------------------------------------------------------- */
 
-typedef void (*scan_block_fn)(const scan_job *, int64_t, int, const scan_scratch *);
+typedef void (*scan_fn)(const scan_job *, int64_t first, int count, const scan_scratch *);
 
 #define LANES 16
 #define FLOAT_BYTES 16
@@ -295,6 +204,47 @@ DEEPQ_BEGIN_AVX2
 #define ADD_SATURATED _mm256_adds_epu8
 #define AT_MOST(a, b) ((uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_min_epu8(a, b), a)))
 #include "_scan_block.h"
+
+typedef struct {
+    __m256i part[16];
+} table_avx2;
+
+static inline __m256i load_rows_avx2(const uint8_t *p, int64_t stride) {
+    __m128i low = _mm_loadu_si128((const __m128i *)p), high = _mm_loadu_si128((const __m128i *)(p + stride));
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+}
+
+static inline table_avx2 load_table_avx2(const uint8_t *p) {
+    table_avx2 t;
+    for (int r = 0; r < 16; r++) t.part[r] = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)(p + 16 * r)));
+    return t;
+}
+
+/* A byte shuffle looks up 16 entries, and gives 0 where the index has its highest bit set. */
+static inline __attribute__((always_inline)) __m256i look_up_avx2(table_avx2 t, __m256i x) {
+    __m256i top = _mm256_set1_epi8((char)0x80), bit4 = _mm256_and_si256(_mm256_slli_epi16(x, 3), top);
+    __m256i even = _mm256_or_si256(_mm256_and_si256(x, _mm256_set1_epi8(0x0f)), bit4), odd = _mm256_xor_si256(even, top);
+    __m256i v[8];
+    for (int r = 0; r < 8; r++)
+        v[r] = _mm256_or_si256(_mm256_shuffle_epi8(t.part[2 * r], even), _mm256_shuffle_epi8(t.part[2 * r + 1], odd));
+    for (int r = 0; r < 4; r++) v[r] = _mm256_blendv_epi8(v[2 * r], v[2 * r + 1], _mm256_slli_epi16(x, 2));
+    for (int r = 0; r < 2; r++) v[r] = _mm256_blendv_epi8(v[2 * r], v[2 * r + 1], _mm256_slli_epi16(x, 1));
+    return _mm256_blendv_epi8(v[0], v[1], x);
+}
+
+#define LANES 32
+#define NAME(x) x##_avx2
+#define BYTES __m256i
+#define LOAD_ROWS load_rows_avx2
+#define UNPACK_LOW _mm256_unpacklo_epi8
+#define UNPACK_HIGH _mm256_unpackhi_epi8
+#define TABLE table_avx2
+#define LOAD_TABLE load_table_avx2
+#define LOOK_UP look_up_avx2
+#define LESS _mm256_min_epu8
+#define ADD_SATURATED _mm256_adds_epu8
+#define AT_MOST(a, b) ((uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_min_epu8(a, b), a)))
+#include "_scan_columns.h"
 DEEPQ_END_TARGET
 
 DEEPQ_BEGIN_AVX512
@@ -306,24 +256,78 @@ DEEPQ_BEGIN_AVX512
 #define ADD_SATURATED _mm512_adds_epu8
 #define AT_MOST(a, b) ((uint64_t)_mm512_cmple_epu8_mask(a, b))
 #include "_scan_block.h"
+
+typedef struct {
+    __m512i part[4];
+} table_avx512;
+
+static inline __m512i load_rows_avx512(const uint8_t *p, int64_t stride) {
+    __m512i x = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)p));
+    x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(p + stride)), 1);
+    x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(p + 2 * stride)), 2);
+    return _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(p + 3 * stride)), 3);
+}
+
+static inline table_avx512 load_table_avx512(const uint8_t *p) {
+    table_avx512 t;
+    for (int r = 0; r < 4; r++) t.part[r] = _mm512_load_si512((const __m512i *)(p + 64 * r));
+    return t;
+}
+
+/* A permutation of two registers looks up 128 entries by the lower seven bits. */
+static inline __attribute__((always_inline)) __m512i look_up_avx512(table_avx512 t, __m512i x) {
+    __m512i low = _mm512_permutex2var_epi8(t.part[0], x, t.part[1]), high = _mm512_permutex2var_epi8(t.part[2], x, t.part[3]);
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(x), low, high);
+}
+
+#define LANES 64
+#define NAME(x) x##_avx512
+#define BYTES __m512i
+#define LOAD_ROWS load_rows_avx512
+#define UNPACK_LOW _mm512_unpacklo_epi8
+#define UNPACK_HIGH _mm512_unpackhi_epi8
+#define TABLE table_avx512
+#define LOAD_TABLE load_table_avx512
+#define LOOK_UP look_up_avx512
+#define LESS _mm512_min_epu8
+#define ADD_SATURATED _mm512_adds_epu8
+#define AT_MOST(a, b) ((uint64_t)_mm512_cmple_epu8_mask(a, b))
+#include "_scan_columns.h"
 DEEPQ_END_TARGET
 #endif
 
-/* How many of the `left` queries the next block takes, and the kernel that takes them;
- * no kernel: one query, by scan_one. */
-static int next_block(int simd, int64_t left, scan_block_fn *kernel) {
-    *kernel = NULL;
-    if (left <= (simd == SIMD_PORTABLE ? 2 : 1)) return 1;
+/* The queries that a scan by columns takes at once: as many as have bounds that stay in the cache. */
+static int column_queries(const scan_job *job) {
+    int most = COLUMN_BOUNDS / 256 / job->bytes;
+    return most < 1 ? 1 : most < MAX_LANES ? most : MAX_LANES;
+}
+
+/* How many of the `left` queries the next call takes, and the kernel that takes them. */
+static int next_queries(const scan_job *job, int simd, int64_t left, scan_fn *kernel) {
+    int most = 16;
     *kernel = scan_block_portable;
+    if (left <= (simd == SIMD_PORTABLE ? 2 : 1)) {
+        *kernel = scan_one;
+        most = 1;
+    }
 #ifdef DEEPQ_X86
-    if (simd != SIMD_PORTABLE) *kernel = scan_block_16;
-    if (simd >= SIMD_AVX2 && left > 16) *kernel = scan_block_32;
-    if (simd == SIMD_AVX512 && left > 32) *kernel = scan_block_64;
-    if (*kernel == scan_block_64) return left < 64 ? (int)left : 64;
-    if (*kernel == scan_block_32) return left < 32 ? (int)left : 32;
+    if (simd == SIMD_AVX2) {
+        if (left == 1 && job->bytes >= COLUMN_BYTES_MIN) *kernel = scan_columns_avx2;
+        if (left > 1) *kernel = scan_block_16;
+        if (left > 16) *kernel = scan_block_32, most = 32;
+    }
+    if (simd == SIMD_AVX512) {
+        if (job->bytes >= COLUMN_BYTES_MIN && (left <= COLUMN_QUERIES || job->bytes > BLOCK_BYTES)) {
+            *kernel = scan_columns_avx512;
+            most = column_queries(job);
+        } else if (left > 1) {
+            *kernel = scan_block_64;
+            most = 64;
+        }
+    }
 #endif
-    (void)simd;
-    return left < 16 ? (int)left : 16;
+    (void)job;
+    return left < most ? (int)left : most;
 }
 
 #endif

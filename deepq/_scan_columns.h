@@ -1,0 +1,263 @@
+/* A scan of all codes for a few queries, a code in every lane; included once per instruction set.
+ *
+ * A tile of codes is turned on its side, so that byte b of LANES codes fills a register. The bounds
+ * of one query for byte b are 256 bytes, few enough to be looked up in registers, LANES at a time.
+ * Sums above the query's limit prove their codes useless; the others are scored from the float
+ * tables at once. A tile is turned once for all queries of the group.
+ *
+ * Defined by the includer: LANES, NAME(x), BYTES (a register of LANES bytes), LOAD_ROWS(p, stride)
+ * (16 bytes of LANES / 16 rows), UNPACK_LOW and UNPACK_HIGH (interleave bytes of 16-byte parts),
+ * TABLE and LOAD_TABLE, LOOK_UP(table, bytes), LESS (the minima), ADD_SATURATED and
+ * AT_MOST as in _scan_block.h.
+ */
+
+#define BLOCKS (TILE / LANES)
+#define AT_ONCE (LANES / 8) /* blocks whose sums fit the registers beside a table */
+
+typedef uint8_t NAME(column) __attribute__((vector_size(LANES), may_alias));
+typedef float NAME(sixteen) __attribute__((vector_size(64), may_alias));
+typedef float NAME(eight) __attribute__((vector_size(32), may_alias));
+typedef int32_t NAME(eight_ints) __attribute__((vector_size(32), may_alias));
+typedef uint8_t NAME(eight_bytes) __attribute__((vector_size(8), may_alias));
+typedef uint16_t NAME(word_column) __attribute__((vector_size(2 * LANES), may_alias));
+
+/* Turn 16 bytes of 16 * (LANES / 16) rows `stride` apart into 16 registers `apart` bytes apart. */
+static inline void NAME(turn)(const uint8_t *rows, int64_t stride, uint8_t *columns, int64_t apart) {
+    BYTES x[16], y[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) x[i] = LOAD_ROWS(rows + i * stride, 16 * stride);
+#define SHUFFLE(from, to)                                  \
+    _Pragma("GCC unroll 8") for (int i = 0; i < 8; i++) {  \
+        to[2 * i] = UNPACK_LOW(from[i], from[i + 8]);      \
+        to[2 * i + 1] = UNPACK_HIGH(from[i], from[i + 8]); \
+    }
+    SHUFFLE(x, y)
+    SHUFFLE(y, x)
+    SHUFFLE(x, y)
+    SHUFFLE(y, x)
+#undef SHUFFLE
+#pragma GCC unroll 16
+    for (int b = 0; b < 16; b++) *(BYTES *)(columns + b * apart) = x[b];
+}
+
+/* Turn TILE codes, and fetch those `ahead` (or NULL). Rows of 4 or 8 bytes are read 16 bytes at a time:
+ * code `per` * i + h of a stretch of `per` * LANES goes to lane i of its block h. */
+static void NAME(turn_tile)(const uint8_t *codes, int bytes, int per, const uint8_t *ahead, uint8_t *columns) {
+    for (int j = 0; j < BLOCKS; j += per, codes += (int64_t)per * LANES * bytes) {
+        if (ahead)
+            for (int at = 0; at < per * LANES * bytes; at += 64, ahead += 64) __builtin_prefetch(ahead);
+        if (per > 1) {
+            uint8_t turned[16 * LANES] __attribute__((aligned(64)));
+            NAME(turn)(codes, 16, turned, LANES);
+            for (int h = 0; h < per; h++)
+                for (int b = 0; b < bytes; b++)
+                    memcpy(columns + b * TILE + (j + h) * LANES, turned + (h * bytes + b) * LANES, LANES);
+        } else {
+            for (int b = 0; b < bytes; b += 16) NAME(turn)(codes + b, bytes, columns + b * TILE + j * LANES, TILE);
+        }
+    }
+}
+
+/* Sums of bounds in 8 bits over `bytes` columns, for AT_ONCE blocks. */
+static inline __attribute__((always_inline)) void NAME(sum_columns)(
+        const uint8_t *columns, const uint8_t *bounds, int bytes, BYTES *sums) {
+    for (int i = 0; i < AT_ONCE; i++) sums[i] = (BYTES){0};
+    for (int b = 0; b < bytes; b++) {
+        TABLE table = LOAD_TABLE(bounds + b * 256);
+        for (int i = 0; i < AT_ONCE; i++)
+            sums[i] = ADD_SATURATED(sums[i], LOOK_UP(table, *(const BYTES *)(columns + b * TILE + i * LANES)));
+    }
+}
+
+/* Which of the AT_ONCE * LANES codes may score at most `units`, a bit for each. */
+static inline __attribute__((always_inline)) uint64_t NAME(bound_short)(
+        const uint8_t *columns, const uint8_t *bounds, int bytes, int units, uint64_t *hits) {
+    BYTES sums[AT_ONCE], least, limit = (BYTES)((NAME(column)){0} + (uint8_t)(units < 254 ? units : 254));
+    uint64_t any = 0;
+    NAME(sum_columns)(columns, bounds, bytes, sums);
+    least = sums[0];
+    for (int i = 1; i < AT_ONCE; i++) least = LESS(least, sums[i]);
+    if (!AT_MOST(least, limit)) return 0;
+    for (int i = 0; i < AT_ONCE; i++) any |= hits[i] = AT_MOST(sums[i], limit);
+    return any;
+}
+
+static uint64_t NAME(bound_long)(const uint8_t *columns, const uint8_t *bounds, int bytes, int units, uint64_t *hits) {
+    NAME(word_column) sums[AT_ONCE], limit = (NAME(word_column)){0} + (uint16_t)units;
+    uint64_t any = 0;
+    memset(sums, 0, sizeof(sums));
+    for (int b = 0; b < bytes; b += GROUP_BYTES) {
+        BYTES part[AT_ONCE];
+        int group = bytes - b < GROUP_BYTES ? bytes - b : GROUP_BYTES;
+        if (group == GROUP_BYTES) NAME(sum_columns)(columns + b * TILE, bounds + b * 256, GROUP_BYTES, part);
+        else NAME(sum_columns)(columns + b * TILE, bounds + b * 256, group, part);
+        for (int i = 0; i < AT_ONCE; i++)
+            sums[i] += __builtin_convertvector((NAME(column))part[i], NAME(word_column));
+    }
+    for (int i = 0; i < AT_ONCE; i++) {
+        NAME(column) above = __builtin_convertvector((NAME(word_column))(sums[i] > limit), NAME(column));
+        any |= hits[i] = AT_MOST((BYTES)above, (BYTES){0});
+    }
+    return any;
+}
+
+static inline uint64_t NAME(bound_codes)(
+        const uint8_t *columns, const uint8_t *bounds, int bytes, int units, uint64_t *hits) {
+    if (bytes == 8) return NAME(bound_short)(columns, bounds, 8, units, hits);
+    if (bytes == 16) return NAME(bound_short)(columns, bounds, 16, units, hits);
+    if (bytes <= SHORT_BYTES) return NAME(bound_short)(columns, bounds, bytes, units, hits);
+    return NAME(bound_long)(columns, bounds, bytes, units, hits);
+}
+
+/* The tables of `count` queries from `first` on, (count, bytes, width): the same sums as in a block. */
+static void NAME(make_tables)(const scan_job *job, int64_t first, int count, const scan_scratch *s) {
+    int M = job->M, ksub = job->ksub, dsub = job->dsub, inner_product = job->inner_product;
+    NAME(sixteen) *turned = (NAME(sixteen) *)s->queries;
+    for (int64_t entry = 0; entry < (int64_t)M * ksub; entry += ksub < 16 ? ksub : 16) {
+        size_t codewords = ksub < 16 ? ksub : 16;
+        const float *c = job->codebooks + entry * dsub;
+        for (size_t i = 0; i < codewords; i++)
+            for (int t = 0; t < dsub; t++) s->queries[t * 16 + i] = c[i * dsub + t];
+        for (int q = 0; q < count; q++) {
+            const float *x = job->queries + ((first + q) * M + entry / ksub) * dsub;
+            NAME(sixteen) sum = {0};
+            if (inner_product) {
+                for (int t = 0; t < dsub; t++) sum += x[t] * turned[t];
+                sum = -sum;
+            } else {
+                for (int t = 0; t < dsub; t++) sum += (x[t] - turned[t]) * (x[t] - turned[t]);
+            }
+            memcpy(s->tables + (int64_t)q * M * ksub + entry, &sum, sizeof(float) * codewords);
+        }
+    }
+}
+
+/* Eight entries in units above `lowest`, at most 255. */
+static inline NAME(eight) NAME(units)(const float *table, float lowest, float scale) {
+    NAME(eight) units, most = (NAME(eight)){0} + 255;
+    memcpy(&units, table, sizeof(units));
+    units = (units - lowest) * scale;
+    NAME(eight_ints) less = (NAME(eight_ints))(units < most);
+    return (NAME(eight))((less & (NAME(eight_ints))units) | (~less & (NAME(eight_ints))most));
+}
+
+/* Whether the entries of a table are whole numbers of units. */
+static int NAME(is_whole)(const float *table, int width, float lowest, float scale) {
+    NAME(eight_ints) broken = {0};
+    for (int j = 0; j < width; j += 8) {
+        NAME(eight) units = NAME(units)(table + j, lowest, scale);
+        broken |= (NAME(eight_ints))(units != __builtin_convertvector(__builtin_convertvector(units, NAME(eight_ints)), NAME(eight)));
+    }
+    int any = 0;
+    for (int i = 0; i < 8; i++) any |= broken[i];
+    return !any;
+}
+
+/* Round the tables of one query down to 8 bits, (bytes, 256); 0 where they do not suit. */
+static int NAME(bounds_of_query)(const scan_job *job, const float *tables, float *lowest, float bound,
+                                 uint8_t *bounds, scan_limit *limit) {
+    float base = 0, size = 0;
+    int bytes = job->bytes, width = job->width;
+    for (int b = 0; b < bytes; b++) {
+        NAME(eight) least = *(const NAME(eight) *)(tables + (int64_t)b * width);
+        for (int j = 8; j < width; j += 8) {
+            NAME(eight) entries = *(const NAME(eight) *)(tables + (int64_t)b * width + j);
+            NAME(eight_ints) less = (NAME(eight_ints))(entries < least);
+            least = (NAME(eight))((less & (NAME(eight_ints))entries) | (~less & (NAME(eight_ints))least));
+        }
+        lowest[b] = least[0];
+        for (int i = 1; i < 8; i++) lowest[b] = least[i] < lowest[b] ? least[i] : lowest[b];
+        base += lowest[b];
+        size += fabsf(lowest[b]);
+    }
+    if (!limit_scale(limit, job, bound, base, size)) return 0;
+    float scale = whole_scale(job, bound, base, size);
+    int whole = scale > 0;
+    for (int b = 0; whole && b < bytes; b++) whole = NAME(is_whole)(tables + (int64_t)b * width, width, lowest[b], scale);
+    if (whole) limit_whole(limit, base, scale);
+    for (int b = 0; b < bytes; b++)
+        for (int j = 0; j < width; j += 8) {
+            NAME(eight) units = NAME(units)(tables + (int64_t)b * width + j, lowest[b], limit->scale);
+            NAME(eight_bytes) rounded = __builtin_convertvector(__builtin_convertvector(units, NAME(eight_ints)), NAME(eight_bytes));
+            memcpy(bounds + b * 256 + j, &rounded, 8);
+        }
+    return 1;
+}
+
+/* Score the codes that `hits` marks among the AT_ONCE blocks from row `begin` on, in ascending order. */
+static int64_t NAME(score_hits)(const scan_job *job, int64_t q, const float *tables, scan_limit *limit,
+                                const uint64_t *hits, int per, int64_t begin) {
+    int64_t scored = 0;
+    for (int i = 0; i < AT_ONCE; i += per) {
+        uint64_t any = 0;
+        for (int h = 0; h < per; h++) any |= hits[i + h];
+        for (; any; any &= any - 1) {
+            int lane = __builtin_ctzll(any);
+            for (int h = 0; h < per; h++) {
+                int64_t row = begin + i * LANES + lane * per + h;
+                if (!(hits[i + h] >> lane & 1) || row >= job->n) continue;
+                query_offer(job, q, limit, code_score(tables, job->width, job->bytes, job->codes + row * job->bytes), row);
+                scored++;
+            }
+        }
+    }
+    return scored;
+}
+
+/* Search for `count` queries from `first` on. */
+static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, const scan_scratch *s) {
+    scan_limit limits[MAX_LANES];
+    int64_t survivors[MAX_LANES] = {0}, given_up[MAX_LANES];
+    int64_t entries = (int64_t)job->bytes * job->width, span = (int64_t)TILE * job->bytes;
+    int per = job->bytes == 4 ? 4 : job->bytes == 8 ? 2 : 1;
+    if (job->fields == 1 && !job->luts) NAME(make_tables)(job, first, count, s);
+    for (int q = 0; q < count; q++) {
+        float *tables = s->tables + q * entries;
+        if (job->fields > 1 || job->luts) query_tables(job, first + q, s->fields, tables);
+        float bound = bound_score(job, s, tables);
+        limits[q] = (scan_limit){0};
+        given_up[q] = NAME(bounds_of_query)(job, tables, s->lowest, bound, s->bounds + (int64_t)q * job->bytes * 256,
+                                            limits + q) ? job->n : 0;
+        limit_set(limits + q, bound);
+        query_begin(job, first + q, bound);
+    }
+    for (int64_t i = 0; i < job->n; i += TILE) {
+        const uint8_t *codes = job->codes + i * job->bytes, *ahead = codes + span;
+        if ((job->n - i - TILE) * job->bytes < 16) { /* rows are read 16 bytes at a time: the last ones from a copy */
+            codes = memcpy(s->rest, codes, (job->n - i < TILE ? job->n - i : TILE) * job->bytes);
+            ahead = NULL;
+        }
+        NAME(turn_tile)(codes, job->bytes, per, ahead, s->columns);
+        for (int q = 0; q < count; q++) {
+            if (given_up[q] <= i) continue;
+            const uint8_t *bounds = s->bounds + (int64_t)q * job->bytes * 256;
+            for (int j = 0; j < BLOCKS; j += AT_ONCE) {
+                uint64_t hits[AT_ONCE];
+                if (limits[q].units < 0) break;
+                if (!NAME(bound_codes)(s->columns + j * LANES, bounds, job->bytes, limits[q].units, hits)) continue;
+                survivors[q] += NAME(score_hits)(job, first + q, s->tables + q * entries, limits + q, hits, per,
+                                                 i + j * LANES);
+            }
+            if (survivors[q] > SURVIVORS_MIN && survivors[q] * 8 > i) given_up[q] = i + TILE;
+        }
+    }
+    for (int q = 0; q < count; q++) {
+        if (given_up[q] < job->n) scan_rows(job, first + q, s->tables + q * entries, limits + q, given_up[q]);
+        query_end(job, first + q);
+    }
+}
+
+#undef LANES
+#undef NAME
+#undef BYTES
+#undef LOAD_ROWS
+#undef UNPACK_LOW
+#undef UNPACK_HIGH
+#undef TABLE
+#undef LOAD_TABLE
+#undef LOOK_UP
+#undef LESS
+#undef ADD_SATURATED
+#undef AT_MOST
+#undef BLOCKS
+#undef AT_ONCE
