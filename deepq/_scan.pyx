@@ -18,7 +18,6 @@ cdef extern from "_scan_kernels.h" nogil:
     enum: SIMD_PORTABLE
     enum: SIMD_AVX2
     enum: SIMD_AVX512
-    enum: MAX_LANES
 
     ctypedef struct scan_hits:
         int64_t count
@@ -50,12 +49,15 @@ cdef extern from "_scan_kernels.h" nogil:
     ctypedef struct scan_scratch:
         pass
 
-    ctypedef void (*scan_fn)(const scan_job *, int64_t first, int count, const scan_scratch *)
+    ctypedef struct scan_kernel:
+        void (*search)(const scan_job *, int64_t first, int count, const scan_scratch *) noexcept nogil
+        int queries
+        int lanes
 
     int simd_supported()
     int scratch_new(scan_scratch *, const scan_job *, int lanes)
     void scratch_free(scan_scratch *)
-    int next_queries(const scan_job *, int simd, int64_t left, scan_fn *kernel)
+    scan_kernel choose_kernel(const scan_job *, int simd, int64_t left)
     void score_all(const scan_job *, int64_t q, const scan_scratch *, float *scores)
 
 cdef extern from "_assign_kernels.h" nogil:
@@ -136,11 +138,9 @@ cdef class _Scan:
     def work(self):
         """Search queries until none is left."""
         cdef scan_scratch scratch
-        cdef scan_fn kernel
+        cdef scan_kernel kernel = choose_kernel(&self.job, _simd, self.share)
         cdef int64_t first
-        cdef int count
-        count = next_queries(&self.job, _simd, min(self.nq, self.share), &kernel)
-        if scratch_new(&scratch, &self.job, 16 if count <= 16 else 32 if count <= 32 else MAX_LANES):
+        if scratch_new(&scratch, &self.job, kernel.lanes):
             raise MemoryError("no memory for the look-up tables of a search")
         try:
             while self.next < self.nq:
@@ -149,10 +149,10 @@ cdef class _Scan:
                     self.next += 1
                     self.rank_all(first, &scratch)
                 else:
-                    count = next_queries(&self.job, _simd, min(self.nq - first, self.share), &kernel)
-                    self.next += count
+                    kernel = choose_kernel(&self.job, _simd, min(self.nq - first, self.share))
+                    self.next += kernel.queries
                     with nogil:
-                        kernel(&self.job, first, count, &scratch)
+                        kernel.search(&self.job, first, kernel.queries, &scratch)
                 PyErr_CheckSignals()
         except BaseException:
             self.next = self.nq

@@ -302,32 +302,30 @@ static int column_queries(const scan_job *job) {
     return most < 1 ? 1 : most < MAX_LANES ? most : MAX_LANES;
 }
 
-/* How many of the `left` queries the next call takes, and the kernel that takes them. */
-static int next_queries(const scan_job *job, int simd, int64_t left, scan_fn *kernel) {
-    int most = 16;
-    *kernel = scan_block_portable;
-    if (left <= (simd == SIMD_PORTABLE ? 2 : 1)) {
-        *kernel = scan_one;
-        most = 1;
-    }
+typedef struct {
+    scan_fn search;
+    int queries; /* how many of those that are left the next call takes */
+    int lanes;   /* the memory it needs, never more for fewer queries left */
+} scan_kernel;
+
+static scan_kernel choose_kernel(const scan_job *job, int simd, int64_t left) {
+    scan_kernel kernel = {scan_block_portable, 16, 16};
+    if (left <= (simd == SIMD_PORTABLE ? 2 : 1)) kernel = (scan_kernel){scan_one, 1, 1};
 #ifdef DEEPQ_X86
     if (simd == SIMD_AVX2) {
-        if (left == 1 && job->bytes >= COLUMN_BYTES_MIN) *kernel = scan_columns_avx2;
-        if (left > 1) *kernel = scan_block_16;
-        if (left > 16) *kernel = scan_block_32, most = 32;
+        if (left > 16) kernel = (scan_kernel){scan_block_32, 32, 32};
+        else if (left > 1) kernel = (scan_kernel){scan_block_16, 16, 16};
+        else if (job->bytes >= COLUMN_BYTES_MIN) kernel = (scan_kernel){scan_columns_avx2, 1, 1};
     }
     if (simd == SIMD_AVX512) {
-        if (job->bytes >= COLUMN_BYTES_MIN && (left <= COLUMN_QUERIES || job->bytes > BLOCK_BYTES)) {
-            *kernel = scan_columns_avx512;
-            most = column_queries(job);
-        } else if (left > 1) {
-            *kernel = scan_block_64;
-            most = 64;
-        }
+        if (job->bytes >= COLUMN_BYTES_MIN && (left <= COLUMN_QUERIES || job->bytes > BLOCK_BYTES))
+            kernel = (scan_kernel){scan_columns_avx512, column_queries(job), 0};
+        else if (left > 1) kernel = (scan_kernel){scan_block_64, 64, 64};
     }
 #endif
-    (void)job;
-    return left < most ? (int)left : most;
+    if (left < kernel.queries) kernel.queries = (int)left;
+    if (!kernel.lanes) kernel.lanes = kernel.queries;
+    return kernel;
 }
 
 #endif
