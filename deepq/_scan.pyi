@@ -19,8 +19,22 @@ def search(
     codebooks: _Floats | None = None,
     luts: _Floats | None = None,
     inner_product: bool = False,
+    allowed: NDArray[np.uint8] | None = None,
     num_threads: int = 1,
 ) -> None: ...
+def range_search(
+    codes: NDArray[np.uint8],
+    M: int,
+    nbits: int,
+    radius: float,
+    *,
+    queries: _Floats | None = None,
+    codebooks: _Floats | None = None,
+    luts: _Floats | None = None,
+    inner_product: bool = False,
+    allowed: NDArray[np.uint8] | None = None,
+    num_threads: int = 1,
+) -> tuple[NDArray[np.uint64], _Floats, NDArray[np.int64]]: ...
 def unpack(codes: NDArray[np.uint8], M: int, nbits: int) -> NDArray[np.uint8]: ...
 def assign(
     z: _Floats, codebooks: _Floats, *, num_threads: int = 1

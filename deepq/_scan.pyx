@@ -9,8 +9,8 @@ import os
 import numpy as np
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport UINT32_MAX, int32_t, int64_t, uint8_t, uint16_t, uint64_t
+from libc.stdlib cimport calloc, free
 
 from deepq import _threads
 
@@ -58,7 +58,8 @@ cdef extern from "_scan_kernels.h" nogil:
     int scratch_new(scan_scratch *, const scan_job *, int lanes)
     void scratch_free(scan_scratch *)
     scan_kernel choose_kernel(const scan_job *, int simd, int64_t left)
-    void score_all(const scan_job *, int64_t q, const scan_scratch *, float *scores)
+    void rank_keys(const scan_job *, int64_t q, const scan_scratch *, uint64_t *keys)
+    void rank_results(const scan_job *, int64_t q, const uint64_t *keys, int64_t k)
 
 cdef extern from "_assign_kernels.h" nogil:
     enum: ASSIGN_PAD
@@ -110,11 +111,10 @@ cdef class _Scan:
     cdef int64_t nq, next, share
     cdef bint ranked
     cdef tuple owners
-    cdef object D, I
 
-    def __cinit__(self, const uint8_t[:, ::1] codes, int M, int nbits, const float[:, ::1] queries,
-                  const float[:, :, ::1] codebooks, const float[:, :, ::1] luts, bint inner_product,
-                  float[:, ::1] D, int64_t[:, ::1] I, int num_threads):
+    def __cinit__(self, const uint8_t[:, ::1] codes, int M, int nbits, *, const float[:, ::1] queries=None,
+                  const float[:, :, ::1] codebooks=None, const float[:, :, ::1] luts=None,
+                  bint inner_product=False, const uint8_t[::1] allowed=None, int num_threads=1):
         cdef scan_job *job = &self.job
         job.n, job.M, job.ksub, job.fields = codes.shape[0], M, 1 << nbits, 1
         if 8 % nbits == 0:
@@ -122,18 +122,40 @@ cdef class _Scan:
         else:
             codes = unpack(codes, M, nbits)
             job.bytes, job.width = M, job.ksub
-        self.owners = (codes, queries, codebooks, luts, D, I)
-        self.D, self.I = np.asarray(D), np.asarray(I)
-        self.nq, job.k = D.shape[0], D.shape[1]
+        self.owners = (codes, queries, codebooks, luts, allowed)
         job.inner_product = inner_product
         job.codes = &codes[0, 0] if job.n else NULL
         if luts is not None:
-            job.luts = &luts[0, 0, 0]
+            self.nq, job.luts = luts.shape[0], &luts[0, 0, 0]
         else:
-            job.queries, job.codebooks, job.dsub = &queries[0, 0], &codebooks[0, 0, 0], codebooks.shape[2]
-        job.D, job.I = &D[0, 0], &I[0, 0]
-        self.ranked = job.k > RANKED_K or job.k * RANKED_FRACTION > job.n
+            self.nq, job.queries = queries.shape[0], &queries[0, 0]
+            job.codebooks, job.dsub = &codebooks[0, 0, 0], codebooks.shape[2]
+        if allowed is not None and job.n:
+            job.allowed, job.allowed_share = &allowed[0], np.count_nonzero(allowed) / job.n
         self.share = (self.nq + num_threads - 1) // num_threads
+
+    def __dealloc__(self):
+        if self.job.hits:
+            for q in range(self.nq):
+                free(self.job.hits[q].scores)
+                free(self.job.hits[q].ids)
+            free(self.job.hits)
+
+    def nearest(self, float[:, ::1] D, int64_t[:, ::1] I):
+        """Search for the best that D and I have room for."""
+        cdef scan_job *job = &self.job
+        self.owners += (D, I)
+        job.k, job.D, job.I = D.shape[1], &D[0, 0], &I[0, 0]
+        self.ranked = (job.k > RANKED_K or job.k * RANKED_FRACTION > job.n) and job.n <= UINT32_MAX
+        return self
+
+    def within(self, float radius):
+        """Search for all that score at most `radius`."""
+        self.job.radius = radius
+        self.job.hits = <scan_hits *>calloc(self.nq, sizeof(scan_hits))
+        if not self.job.hits:
+            raise MemoryError("no memory for the results of a range search")
+        return self
 
     def work(self):
         """Search queries until none is left."""
@@ -162,70 +184,114 @@ cdef class _Scan:
 
     cdef rank_all(self, int64_t q, scan_scratch *scratch):
         """Fill row q by sorting the scores of all codes."""
-        scores = np.empty(self.job.n, np.float32)
-        cdef float[::1] view = scores
-        if self.job.n:
+        keys = np.empty(self.job.n, np.uint64)
+        cdef uint64_t[::1] view = keys
+        cdef int64_t k = min(self.job.k, self.job.n)
+        if k:
             with nogil:
-                score_all(&self.job, q, scratch, &view[0])
-        order = np.argsort(scores, kind="stable")[:self.job.k]
-        best = scores[order]
-        found = int(np.count_nonzero(best < np.finfo(np.float32).max))
-        sign = -1 if self.job.inner_product else 1
-        self.D[q, :found] = sign * best[:found]
-        self.I[q, :found] = order[:found]
-        self.D[q, found:] = sign * np.finfo(np.float32).max
-        self.I[q, found:] = -1
+                rank_keys(&self.job, q, scratch, &view[0])
+            if k < self.job.n:
+                keys.partition(k)
+            keys[:k].sort()
+        rank_results(&self.job, q, &view[0] if k else NULL, k)
+
+    def found(self):
+        """lims, D, I of a range search."""
+        cdef const scan_hits *hits = self.job.hits
+        lims = np.zeros(self.nq + 1, np.uint64)
+        for q in range(self.nq):
+            if hits[q].room < 0:
+                raise MemoryError("no memory for the results of a range search")
+            lims[q + 1] = lims[q] + <uint64_t>hits[q].count
+        scores, ids = np.empty(lims[self.nq], np.float32), np.empty(lims[self.nq], np.int64)
+        for q in range(self.nq):
+            if hits[q].count:
+                scores[lims[q]:lims[q + 1]] = <float[:hits[q].count]>hits[q].scores
+                ids[lims[q]:lims[q + 1]] = <int64_t[:hits[q].count]>hits[q].ids
+        return lims, -scores if self.job.inner_product else scores, ids
 
 
-def search(const uint8_t[:, ::1] codes, int M, int nbits, float[:, ::1] D, int64_t[:, ::1] I, *,
-           const float[:, ::1] queries=None, const float[:, :, ::1] codebooks=None,
-           const float[:, :, ::1] luts=None, bint inner_product=False, int num_threads=1):
+def search(codes, int M, int nbits, D, I, *, int num_threads=1, **tables):
     """Fill D and I with the k best codes of every query, ordered by (better score, ascending id).
 
     Parameters
     ----------
     codes : (n, code_size) uint8, packed; nbits at most 8
     D, I : (nq, k) float32 and int64, filled; -1 and +-FLT_MAX where there is no k-th code
+    num_threads : threads to share the queries or, where those are fewer, ranges of the codes
     queries, codebooks : (nq, M * dsub) and (M, ksub, dsub) float32, finite; the tables are squared
         L2 distances, or inner products
     luts : (nq, M, ksub) float32 instead of both: any additive tables
     inner_product : larger is better
-    num_threads : threads to share the queries or, where those are fewer, ranges of the codes
+    allowed : (n,) uint8, 0 for a code that must not be found
     """
-    if D.shape[0] == 0 or D.shape[1] == 0:
-        return
-    ranges = min(num_threads // D.shape[0], codes.shape[0] // (RANKED_FRACTION * D.shape[1]))
-    if ranges > 1:
-        _search_ranges(codes, M, nbits, D, I, queries, codebooks, luts, inner_product, ranges)
-        return
-    scan = _Scan(codes, M, nbits, queries, codebooks, luts, inner_product, D, I, num_threads)
-    _threads.run(scan.work, min(num_threads, D.shape[0]))
-
-
-cdef _search_ranges(codes, M, nbits, D, I, queries, codebooks, luts, inner_product, ranges):
-    """Search for a few queries: every thread takes a range of the codes, and the best are merged."""
     nq, k = D.shape
-    starts = [len(codes) * r // ranges for r in range(ranges + 1)]
-    scores = np.empty((ranges, nq, k), np.float32)
-    ids = np.empty((ranges, nq, k), np.int64)
-    scans = [
-        _Scan(codes[starts[r]:starts[r + 1]], M, nbits, queries, codebooks, luts, inner_product,
-              scores[r], ids[r], 1)
-        for r in range(ranges)
-    ]
+    if nq == 0 or k == 0:
+        return
+    ranges = _ranges(codes, nq, k, num_threads)
+    if len(ranges) == 1:
+        scan = _Scan(codes, M, nbits, num_threads=num_threads, **tables).nearest(D, I)
+        _threads.run(scan.work, min(num_threads, nq))
+        return
+    scores = np.empty((len(ranges), nq, k), np.float32)
+    ids = np.empty((len(ranges), nq, k), np.int64)
+    scans = [_part(codes, M, nbits, part, tables).nearest(*out) for part, *out in zip(ranges, scores, ids)]
+    _run_all(scans)
+    for part, own in zip(ranges, ids):
+        own[own >= 0] += part.start
+    scores, ids = (np.concatenate(list(part), axis=1) for part in (scores, ids))
+    order = np.lexsort((ids, -scores if tables.get("inner_product") else scores))[:, :k]
+    D[:] = np.take_along_axis(scores, order, 1)
+    I[:] = np.take_along_axis(ids, order, 1)
+
+
+def range_search(codes, int M, int nbits, float radius, *, int num_threads=1, **tables):
+    """All codes that score better than `radius`: lims (nq + 1,) uint64, D float32, I int64.
+
+    Arguments as in `search`; the results of a query come in ascending order of id.
+    """
+    cdef float most = np.nextafter(np.float32(-radius if tables.get("inner_product") else radius), np.float32(-np.inf))
+    nq = len(tables["queries"] if tables.get("luts") is None else tables["luts"])
+    if nq == 0:
+        return np.zeros(1, np.uint64), np.empty(0, np.float32), np.empty(0, np.int64)
+    ranges = _ranges(codes, nq, 0, num_threads)
+    if len(ranges) == 1:
+        scan = _Scan(codes, M, nbits, num_threads=num_threads, **tables).within(most)
+        _threads.run(scan.work, min(num_threads, nq))
+        return scan.found()
+    scans = [_part(codes, M, nbits, part, tables).within(most) for part in ranges]
+    _run_all(scans)
+    lims, scores, ids = zip(*(scan.found() for scan in scans))
+    rows = np.concatenate([np.repeat(np.arange(nq), np.diff(own).astype(np.int64)) for own in lims])
+    order = np.argsort(rows, kind="stable")
+    ids = np.concatenate([own + part.start for part, own in zip(ranges, ids)])[order]
+    return sum(lims), np.concatenate(scores)[order], ids
+
+
+def _ranges(codes, nq, k, num_threads):
+    """Slices of the codes for threads to share where there are fewer queries than threads."""
+    count = max(1, min(num_threads // nq, len(codes) // (RANKED_FRACTION * max(k, 64))))
+    ends = [len(codes) * r // count for r in range(count + 1)]
+    return [slice(begin, end) for begin, end in zip(ends, ends[1:])]
+
+
+def _part(codes, M, nbits, part, tables):
+    """The scan of a slice of the codes."""
+    allowed = tables.get("allowed")
+    if allowed is not None:
+        tables = {**tables, "allowed": allowed[part]}
+    return _Scan(codes[part], M, nbits, **tables)
+
+
+def _run_all(scans):
+    """Run whole scans, one a thread."""
     stock = iter(scans)
 
     def work():
         for scan in stock:
             scan.work()
 
-    _threads.run(work, ranges)
-    for r in range(ranges):
-        ids[r][ids[r] >= 0] += starts[r]
-    scores, ids = (np.concatenate(list(part), axis=1) for part in (scores, ids))
-    order = np.lexsort((ids, -scores if inner_product else scores))[:, :k]
-    np.asarray(D)[:] = np.take_along_axis(scores, order, 1)
-    np.asarray(I)[:] = np.take_along_axis(ids, order, 1)
+    _threads.run(work, len(scans))
 
 
 def unpack(const uint8_t[:, ::1] codes, int M, int nbits):

@@ -132,10 +132,35 @@ static void score_rows(const scan_job *job, const float *tables, const uint8_t *
     else score_rows_fixed(tables, job->width, job->bytes, codes, n, scores);
 }
 
-/* All n scores of query q. */
-static void score_all(const scan_job *job, int64_t q, const scan_scratch *s, float *scores) {
+/* Full rankings sort keys: the score, its bits mapped so that they ascend as integers, and the row. */
+static void rank_keys(const scan_job *job, int64_t q, const scan_scratch *s, uint64_t *keys) {
+    enum { ROWS = 256 };
+    float scores[ROWS];
     query_tables(job, q, s->fields, s->tables);
-    score_rows(job, s->tables, job->codes, job->n, scores);
+    for (int64_t i = 0; i < job->n; i += ROWS) {
+        int64_t rows = job->n - i < ROWS ? job->n - i : ROWS;
+        score_rows(job, s->tables, job->codes + i * job->bytes, rows, scores);
+        for (int64_t r = 0; r < rows; r++) {
+            uint32_t bits;
+            memcpy(&bits, scores + r, sizeof(bits));
+            bits ^= bits >> 31 ? UINT32_MAX : (uint32_t)1 << 31;
+            if (!(scores[r] <= WORST_SCORE) || (job->allowed && !job->allowed[i + r])) bits = UINT32_MAX;
+            keys[i + r] = (uint64_t)bits << 32 | (uint64_t)(i + r);
+        }
+    }
+}
+
+static void rank_results(const scan_job *job, int64_t q, const uint64_t *keys, int64_t k) {
+    float *D = job->D + q * job->k;
+    int64_t *I = job->I + q * job->k;
+    for (int64_t j = 0; j < job->k; j++) {
+        uint32_t bits = j < k ? (uint32_t)(keys[j] >> 32) : UINT32_MAX;
+        I[j] = bits == UINT32_MAX ? -1 : (int64_t)(keys[j] & UINT32_MAX);
+        bits ^= bits >> 31 ? (uint32_t)1 << 31 : UINT32_MAX;
+        memcpy(D + j, &bits, sizeof(bits));
+        if (I[j] < 0) D[j] = FLT_MAX;
+        if (job->inner_product) D[j] = -D[j];
+    }
 }
 
 /* A score that at least k codes reach. */

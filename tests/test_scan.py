@@ -24,7 +24,7 @@ def simd(request):
 
 def scan(words, nbits, k, *, num_threads=1, inner_product=False, **tables):
     """_scan.search on unpacked words, with the outputs allocated."""
-    nq = len(next(iter(tables.values())))
+    nq = len(tables["luts"] if "luts" in tables else tables["queries"])
     D, I = np.empty((nq, k), np.float32), np.empty((nq, k), np.int64)
     _scan.search(
         pack(words, nbits),
