@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from deepq.index import DeepQuantIndex
     from deepq.interop import from_faiss, to_faiss
     from deepq.io import read_index, write_index
+    from deepq.search_parameters import SearchParameters
     from deepq.trainer import TrainConfig
 
 __version__ = "0.1.0.dev0"
@@ -21,6 +22,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "DeepQuantIndex",
     "FormatError",
+    "SearchParameters",
     "TrainConfig",
     "datasets",
     "encoders",
@@ -35,6 +37,7 @@ __all__ = [
 _HOME = {
     "DeepQuantIndex": "index",
     "FormatError": "_checks",
+    "SearchParameters": "search_parameters",
     "TrainConfig": "trainer",
     "from_faiss": "interop",
     "read_index": "io",

@@ -23,7 +23,7 @@ FLOORS = [
     {"_rotation", "encoders", "networks"},
     {"objectives"},
     {"trainer", "_native"},
-    {"_store", "_surface", "state", "index", "ivf", "hashtable"},
+    {"_store", "_search", "_surface", "search_parameters", "state", "index", "ivf", "hashtable"},
     {"io", "interop", "recipes", "evaluate", "plots", "datasets", "distributed"},
     {"cli", "__main__"},
 ]

@@ -116,12 +116,6 @@ def test_default_parameters_change_nothing(index):
         oracle.assert_same_neighbours(index.search(XQ, 5, params=params), wide(index))
 
 
-def test_a_selector_in_search_is_refused(index):
-    params = faiss.SearchParameters(sel=faiss.IDSelectorRange(0, 10))
-    with pytest.raises(RuntimeError):
-        index.search(XQ, 5, params=params)
-
-
 def test_assign_is_search_without_distances(index):
     labels = index.assign(XQ, 5)
     assert labels.dtype == np.int64
