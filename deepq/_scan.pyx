@@ -66,6 +66,9 @@ cdef extern from "_assign_kernels.h" nogil:
     ctypedef void (*assign_rows_fn)(const float *, int64_t, int64_t, const float *, int, int, int32_t *)
     assign_rows_fn assign_kernel(int simd)
 
+cdef extern from *:
+    int popcount "__builtin_popcountll" (uint64_t) nogil
+
 ctypedef fused word_t:
     uint8_t
     uint16_t
@@ -131,7 +134,7 @@ cdef class _Scan:
             self.nq, job.queries = queries.shape[0], &queries[0, 0]
             job.codebooks, job.dsub = &codebooks[0, 0, 0], codebooks.shape[2]
         if allowed is not None and job.n:
-            job.allowed, job.allowed_share = &allowed[0], np.count_nonzero(allowed) / job.n
+            job.allowed, job.allowed_share = &allowed[0], count_ids(allowed, job.n) / <double>job.n
         self.share = (self.nq + num_threads - 1) // num_threads
 
     def __dealloc__(self):
@@ -223,7 +226,7 @@ def search(codes, int M, int nbits, D, I, *, int num_threads=1, **tables):
         L2 distances, or inner products
     luts : (nq, M, ksub) float32 instead of both: any additive tables
     inner_product : larger is better
-    allowed : (n,) uint8, 0 for a code that must not be found
+    allowed : (ceil(n / 8),) uint8, of little-endian bits, 0 for a code that must not be found
     """
     nq, k = D.shape
     if nq == 0 or k == 0:
@@ -269,17 +272,17 @@ def range_search(codes, int M, int nbits, float radius, *, int num_threads=1, **
 
 
 def _ranges(codes, nq, k, num_threads):
-    """Slices of the codes for threads to share where there are fewer queries than threads."""
+    """Slices of the codes, from multiples of 8 on, for threads where there are fewer queries."""
     count = max(1, min(num_threads // nq, len(codes) // (RANKED_FRACTION * max(k, 64))))
-    ends = [len(codes) * r // count for r in range(count + 1)]
-    return [slice(begin, end) for begin, end in zip(ends, ends[1:])]
+    starts = [len(codes) * r // count // 8 * 8 for r in range(count)]
+    return [slice(begin, end) for begin, end in zip(starts, [*starts[1:], len(codes)])]
 
 
 def _part(codes, M, nbits, part, tables):
     """The scan of a slice of the codes."""
     allowed = tables.get("allowed")
     if allowed is not None:
-        tables = {**tables, "allowed": allowed[part]}
+        tables = {**tables, "allowed": allowed[part.start // 8:]}
     return _Scan(codes[part], M, nbits, **tables)
 
 
@@ -292,6 +295,33 @@ def _run_all(scans):
             scan.work()
 
     _threads.run(work, len(scans))
+
+
+def mark_ids(const int64_t[::1] ids, int64_t n):
+    """Bits (ceil(n / 8),) uint8, little-endian, that are 1 for the ids from 0 to n - 1 in `ids`."""
+    bits = np.zeros((n + 7) // 8, np.uint8)
+    cdef uint8_t[::1] out = bits
+    cdef int64_t i, id
+    with nogil:
+        for i in range(ids.shape[0]):
+            id = ids[i]
+            if 0 <= id < n:
+                out[id >> 3] |= 1 << (id & 7)
+    return bits
+
+
+def count_ids(const uint8_t[::1] bits, int64_t n):
+    """How many of the first n bits are 1."""
+    words = np.zeros((n + 63) // 64, np.uint64)
+    words.view(np.uint8)[:(n + 7) // 8] = bits[:(n + 7) // 8]
+    if n % 64:
+        words[len(words) - 1] &= np.uint64((1 << (n % 64)) - 1)
+    cdef const uint64_t[::1] word = words
+    cdef int64_t i, count = 0
+    with nogil:
+        for i in range(word.shape[0]):
+            count += popcount(word[i])
+    return count
 
 
 def unpack(const uint8_t[:, ::1] codes, int M, int nbits):

@@ -230,6 +230,7 @@ static int NAME(check_found)(NAME(block) *blk, int64_t scanned) {
     for (int j = 0; j < blk->found; j++) {
         int q = (int)(blk->s->found[j] & (MAX_LANES - 1));
         int64_t i = (int64_t)(blk->s->found[j] >> LANE_BITS);
+        if (!is_allowed(job, i)) continue;
         const uint8_t *code = job->codes + i * job->bytes;
         float sum = 0;
         for (int b = 0; b < job->bytes; b++)

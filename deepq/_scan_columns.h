@@ -159,8 +159,8 @@ static int NAME(bounds_of_query)(const scan_job *job, const float *tables, float
     float base = 0, size = 0;
     int bytes = job->bytes, width = job->width;
     for (int b = 0; b < bytes; b++) {
-        NAME(eight) least = *(const NAME(eight) *)(tables + (int64_t)b * width);
-        for (int j = 8; j < width; j += 8) {
+        NAME(eight) least = (NAME(eight)){0} + INFINITY; /* which NaN, of sums that overflowed, does not replace */
+        for (int j = 0; j < width; j += 8) {
             NAME(eight) entries = *(const NAME(eight) *)(tables + (int64_t)b * width + j);
             NAME(eight_ints) less = (NAME(eight_ints))(entries < least);
             least = (NAME(eight))((less & (NAME(eight_ints))entries) | (~less & (NAME(eight_ints))least));
@@ -187,7 +187,7 @@ static int NAME(bounds_of_query)(const scan_job *job, const float *tables, float
 /* Score the codes that `hits` marks among the AT_ONCE blocks from row `begin` on, in ascending order. */
 static int64_t NAME(score_hits)(const scan_job *job, int64_t q, const float *tables, scan_limit *limit,
                                 const uint64_t *hits, int per, int64_t begin) {
-    int64_t scored = 0;
+    int64_t found = 0;
     for (int i = 0; i < AT_ONCE; i += per) {
         uint64_t any = 0;
         for (int h = 0; h < per; h++) any |= hits[i + h];
@@ -196,12 +196,13 @@ static int64_t NAME(score_hits)(const scan_job *job, int64_t q, const float *tab
             for (int h = 0; h < per; h++) {
                 int64_t row = begin + i * LANES + lane * per + h;
                 if (!(hits[i + h] >> lane & 1) || row >= job->n) continue;
+                found++;
+                if (!is_allowed(job, row)) continue;
                 query_offer(job, q, limit, code_score(tables, job->width, job->bytes, job->codes + row * job->bytes), row);
-                scored++;
             }
         }
     }
-    return scored;
+    return found;
 }
 
 /* Search for `count` queries from `first` on. */

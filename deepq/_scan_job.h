@@ -26,8 +26,8 @@ typedef struct {
     int64_t n;
     int bytes;            /* bytes of one code = number of tables */
     int width;            /* entries of one table */
-    const uint8_t *allowed; /* n flags, 0 for a code that must not be found; or NULL: all may */
-    double allowed_share; /* of all codes */
+    const uint8_t *allowed; /* n bits, 0 for a code that must not be found; or NULL: all may */
+    double allowed_share;   /* of all codes */
     const float *queries; /* nq rows of M * dsub, or NULL when luts is given */
     const float *codebooks; /* (M, ksub, dsub) */
     const float *luts;      /* nq rows of (M, ksub), or NULL */
@@ -40,6 +40,10 @@ typedef struct {
     scan_hits *hits;      /* (nq,), instead of k, D and I: all codes that score at most `radius` */
     float radius;
 } scan_job;
+
+static inline int is_allowed(const scan_job *job, int64_t id) {
+    return !job->allowed || (job->allowed[id >> 3] >> (id & 7) & 1);
+}
 
 /* ---- the k best of one query: a max-heap over (score, id) in its rows of D and I ------------- */
 
@@ -174,9 +178,9 @@ static void query_begin(const scan_job *job, int64_t q, float bound) {
     heap_fill(job->D + q * job->k, job->I + q * job->k, job->k, bound);
 }
 
-/* A code that query q may have found; ids come in ascending order. */
+/* A code that query q may have found, if it is allowed; ids come in ascending order. */
 static inline void query_offer(const scan_job *job, int64_t q, scan_limit *limit, float score, int64_t id) {
-    if (!(score <= limit->limit) || (job->allowed && !job->allowed[id])) return;
+    if (!(score <= limit->limit) || !is_allowed(job, id)) return;
     if (job->hits) {
         hits_append(job->hits + q, score, id);
         return;
@@ -195,7 +199,7 @@ static void query_end(const scan_job *job, int64_t q) {
 /* ---- a first bound, from a sample of the codes ------------------------------------------------------ */
 
 enum { GROUPS_MIN = 64, GROUPS_PER_K = 4 };
-enum { SAMPLE_MIN = 256, SAMPLE_MAX = 1024, CODES_PER_SAMPLE = 64, SAMPLE_PER_K = 80 };
+enum { SAMPLE_MIN = 256, SAMPLE_MAX = 1024, CODES_PER_SAMPLE = 64, SAMPLE_PER_K = 80, MANY_K = 16 };
 
 /* The sample is cut into disjoint groups: the k-th smallest of their best scores is a score that k
  * different codes reach. */
@@ -204,14 +208,16 @@ static int64_t group_count(const scan_job *job) {
     return groups < job->n ? groups : job->n;
 }
 
-/* How many codes to draw: a small part of all, but no less than k needs. */
+/* How many codes to draw: a small part of all, but no less than k needs; of which only the allowed
+ * ones count. */
 static int64_t sample_count(const scan_job *job) {
     int64_t groups = group_count(job), sample = job->n / CODES_PER_SAMPLE;
     if (sample > SAMPLE_MAX) sample = SAMPLE_MAX;
+    if (job->allowed) sample = 0;
     if (sample < SAMPLE_MIN) sample = SAMPLE_MIN;
-    if (job->k > 16 && sample < SAMPLE_PER_K * job->k) sample = SAMPLE_PER_K * job->k;
-    if (job->allowed) sample = (int64_t)((double)sample / job->allowed_share);
+    if (job->k > MANY_K && sample < SAMPLE_PER_K * job->k) sample = SAMPLE_PER_K * job->k;
     if (sample < groups) sample = groups;
+    if (job->allowed) sample = (int64_t)fmin((double)sample / fmax(job->allowed_share, 1e-9), 1e15);
     return sample < job->n ? sample : job->n;
 }
 
@@ -223,7 +229,7 @@ static int64_t sample_draw(const scan_job *job, uint8_t *sample) {
     for (int64_t r = 0; r < runs; r++) {
         int64_t begin = r * job->n / runs, end = begin + run < job->n ? begin + run : job->n;
         for (row = row > begin ? row : begin; row < end && drawn < wanted; row++)
-            if (!job->allowed || job->allowed[row])
+            if (is_allowed(job, row))
                 memcpy(sample + drawn++ * job->bytes, job->codes + row * job->bytes, job->bytes);
     }
     return drawn;

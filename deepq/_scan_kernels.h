@@ -144,7 +144,7 @@ static void rank_keys(const scan_job *job, int64_t q, const scan_scratch *s, uin
             uint32_t bits;
             memcpy(&bits, scores + r, sizeof(bits));
             bits ^= bits >> 31 ? UINT32_MAX : (uint32_t)1 << 31;
-            if (!(scores[r] <= WORST_SCORE) || (job->allowed && !job->allowed[i + r])) bits = UINT32_MAX;
+            if (!(scores[r] <= WORST_SCORE) || !is_allowed(job, i + r)) bits = UINT32_MAX;
             keys[i + r] = (uint64_t)bits << 32 | (uint64_t)(i + r);
         }
     }

@@ -153,7 +153,7 @@ class Search(Store):
         self, usable: NDArray[np.bool_], z: Floats, params: Any, D: Floats, I: Ids
     ) -> None:
         """Scan for the usable queries; pad the other rows, and columns beyond what is stored."""
-        part = selection(params, self.ntotal)
+        part = selection(params, self.ntotal, len(z))
         scan = self._scan_arguments(z, part, params)
         k = min(D.shape[1], len(scan["codes"]))
         scores, ids = D, I
@@ -181,7 +181,7 @@ class Search(Store):
             "queries": z,
             "codebooks": quantizer.codebooks,
             "inner_product": self.metric_type == faiss.METRIC_INNER_PRODUCT,
-            "allowed": part.flags,
+            "allowed": part.bits,
             "num_threads": num_threads,
         }
 
@@ -232,7 +232,7 @@ class Search(Store):
         with self._lock.reading():
             usable, z = self._encode_queries(x)
             if self._quantizer.nbits <= 8:
-                part = selection(params, self.ntotal)
+                part = selection(params, self.ntotal, len(z))
                 lims, D, I = _scan.range_search(
                     radius=thresh, **self._scan_arguments(z, part, params)
                 )

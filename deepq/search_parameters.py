@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
+from deepq import _scan
 from deepq._checks import Codes, DimensionError, Ids, InputError, KindError, as_integer, as_size
 
-# Up to this share of the stored codes it is cheaper to copy them than to pass over the others.
-_COPIED_SHARE = 1 / 8
+# Copying a code takes as long as scanning some hundreds for a query: codes are copied, and not
+# passed over among all, up to a share of the stored ones that grows with the number of queries.
+_COPIED_PER_QUERY, _COPIED_MOST = 1 / 500, 1 / 20
+_ASKED_AT_ONCE = 1 << 15
 
 
 class SearchParameters(faiss.SearchParametersPQ):
@@ -66,18 +68,18 @@ def _as_selector(sel: Any) -> Any:
 
 
 class Selection(NamedTuple):
-    """A part of the stored codes: `codes[rows]`, of those the ones that `flags` marks.
+    """A part of the stored codes: `codes[rows]`, of those the ones that `bits` marks.
 
     Attributes
     ----------
     rows : slice or (m,) int64
         Positions, ascending.
-    flags : (m,) uint8 or None
-        0 for a row that must not be found; None: all may be.
+    bits : (ceil(m / 8),) uint8 or None
+        Little-endian bits, 0 for a row that must not be found; None: all may be.
     """
 
     rows: slice | Ids
-    flags: Codes | None = None
+    bits: Codes | None = None
 
     def to_ids(self, found: Ids) -> None:
         """Turn positions among the rows, in place, into ids; -1 stays."""
@@ -91,21 +93,33 @@ class Selection(NamedTuple):
 ALL = Selection(slice(0, None))
 
 
-def selection(params: Any, ntotal: int) -> Selection:
-    """Return the part of `ntotal` stored vectors that the parameters of a search allow."""
+def selection(params: Any, ntotal: int, nq: int) -> Selection:
+    """Return the part of `ntotal` stored vectors that the parameters of a search allow.
+
+    For so few of them that it pays for `nq` queries, that is a list of rows, else bits.
+    """
     if params is None or params.sel is None:
         return ALL
     sel = _as_constructed(params)
+    if isinstance(sel, faiss.IDSelectorAll):
+        return ALL
     if isinstance(sel, faiss.IDSelectorRange):
         begin, end = (min(max(int(bound), 0), ntotal) for bound in (sel.imin, sel.imax))
         return Selection(slice(begin, max(begin, end)))
-    if isinstance(sel, faiss.IDSelectorArray) and sel.n < ntotal * _COPIED_SHARE / 4:
-        ids = np.unique(_ids(sel))
-        return Selection(ids[(ids >= 0) & (ids < ntotal)])
-    flags = _flags(sel, ntotal)
-    if np.count_nonzero(flags) < ntotal * _COPIED_SHARE:
-        return Selection(np.flatnonzero(flags))
-    return Selection(slice(0, ntotal), flags)
+    few = ntotal * min(nq * _COPIED_PER_QUERY, _COPIED_MOST)
+    if isinstance(sel, faiss.IDSelectorArray):
+        ids: Ids = faiss.rev_swig_ptr(sel.ids, sel.n) if sel.n else np.empty(0, np.int64)
+        if len(ids) < min(few, ntotal / 64):
+            ids = np.unique(ids)
+            return Selection(ids[(ids >= 0) & (ids < ntotal)])
+        bits = _scan.mark_ids(ids, ntotal)
+    elif isinstance(sel, faiss.IDSelectorBitmap):
+        bits = _bitmap(sel, ntotal)
+    else:
+        bits = _ask(sel, ntotal)
+    if _scan.count_ids(bits, ntotal) < few:
+        return Selection(np.flatnonzero(np.unpackbits(bits, count=ntotal, bitorder="little")))
+    return Selection(slice(0, ntotal), bits)
 
 
 def _as_constructed(params: Any) -> Any:
@@ -121,40 +135,24 @@ def _as_constructed(params: Any) -> Any:
     return params.sel
 
 
-def _ids(sel: Any) -> Ids:
-    if not sel.n:
-        return np.empty(0, np.int64)
-    ids: Ids = faiss.rev_swig_ptr(sel.ids, sel.n)
-    return ids
+def _bitmap(sel: Any, ntotal: int) -> Codes:
+    """Return the selector's own bits, as many as there are vectors."""
+    size = (ntotal + 7) // 8
+    own: Codes = faiss.rev_swig_ptr(sel.bitmap, sel.n) if sel.n else np.empty(0, np.uint8)
+    return own if len(own) >= size else np.pad(own, (0, size - len(own)))
 
 
-def _flags(sel: Any, ntotal: int) -> Codes:
-    """Return 1 for every id below `ntotal` that a selector has, else 0."""
-    flags = np.zeros(ntotal, np.uint8)
-    if isinstance(sel, faiss.IDSelectorArray):
-        ids = _ids(sel)
-        if len(ids) and not 0 <= ids.min() <= ids.max() < ntotal:
-            ids = ids[(ids >= 0) & (ids < ntotal)]
-        flags[ids] = 1
-    elif isinstance(sel, faiss.IDSelectorBitmap):
-        size = min(sel.n, (ntotal + 7) // 8)
-        if size:
-            bits = np.unpackbits(faiss.rev_swig_ptr(sel.bitmap, size), bitorder="little")
-            flags[: len(bits)] = bits[:ntotal]
-    elif isinstance(sel, faiss.IDSelectorAll):
-        flags[:] = 1
-    else:
-        flags[_members(sel, ntotal)] = 1
-    return flags
-
-
-def _members(sel: Any, ntotal: int) -> NDArray[np.bool_]:
+def _ask(sel: Any, ntotal: int) -> Codes:
     """Ask any selector, in C++, about every id below `ntotal`."""
-    ids = np.arange(ntotal, dtype=np.int64)
+    bits = [np.empty(0, np.uint8)]
     probe = faiss.IndexFlatL2(2)  # 8 bytes a row, which hold its number
-    faiss.copy_array_to_vector(ids.view(np.uint8), probe.codes)
-    probe.ntotal = ntotal
-    probe.remove_ids_c(sel)
-    members = np.ones(ntotal, np.bool_)
-    members[faiss.vector_to_array(probe.codes).view(np.int64)] = False
-    return members
+    numbers, ids = np.arange(_ASKED_AT_ONCE), faiss.Int64Vector()
+    others = faiss.IDSelectorNot(faiss.IDSelectorTranslated(ids, sel))
+    for begin in range(0, ntotal, _ASKED_AT_ONCE):
+        faiss.copy_array_to_vector(numbers + begin, ids)
+        faiss.copy_array_to_vector(numbers.view(np.uint8), probe.codes)
+        probe.ntotal = len(numbers)
+        probe.remove_ids_c(others)
+        members = faiss.vector_to_array(probe.codes).view(np.int64)
+        bits.append(_scan.mark_ids(members, len(numbers)))
+    return np.concatenate(bits)
