@@ -64,7 +64,7 @@ def range_search(
     inner_product: bool = False,
     allowed: NDArray[Any] | None = None,
 ) -> tuple[NDArray[np.uint64], Floats, NDArray[np.int64]]:
-    """lims (nq + 1,), D, I of the words out of those allowed that score better than `radius`.
+    """Find the words out of those allowed that score better than `radius`: lims (nq + 1,), D, I.
 
     Those of query q are D[lims[q] : lims[q + 1]], in ascending order of id.
     """

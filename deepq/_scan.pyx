@@ -9,6 +9,7 @@ import os
 import numpy as np
 
 from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport INFINITY, NAN, nextafterf
 from libc.stdint cimport UINT32_MAX, int32_t, int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport calloc, free
 
@@ -63,8 +64,15 @@ cdef extern from "_scan_kernels.h" nogil:
 
 cdef extern from "_assign_kernels.h" nogil:
     enum: ASSIGN_PAD
-    ctypedef void (*assign_rows_fn)(const float *, int64_t, int64_t, const float *, int, int, int32_t *)
-    assign_rows_fn assign_kernel(int simd)
+    ctypedef struct assign_codebook:
+        int dsub
+        int padded
+        const float *centre
+        const float *codewords
+        const float *half_norms
+    ctypedef void (*assign_fn)(const assign_codebook *, const float *z, int64_t n, int64_t stride,
+                               float *centred, int32_t *words) noexcept nogil
+    assign_fn assign_kernel(int simd)
 
 cdef extern from *:
     int popcount "__builtin_popcountll" (uint64_t) nogil
@@ -253,7 +261,8 @@ def range_search(codes, int M, int nbits, float radius, *, int num_threads=1, **
 
     Arguments as in `search`; the results of a query come in ascending order of id.
     """
-    cdef float most = np.nextafter(np.float32(-radius if tables.get("inner_product") else radius), np.float32(-np.inf))
+    cdef float most = -radius if tables.get("inner_product") else radius
+    most = nextafterf(most, -INFINITY) if most > -INFINITY else NAN
     nq = len(tables["queries"] if tables.get("luts") is None else tables["luts"])
     if nq == 0:
         return np.zeros(1, np.uint64), np.empty(0, np.float32), np.empty(0, np.int64)
@@ -315,7 +324,7 @@ def count_ids(const uint8_t[::1] bits, int64_t n):
     words = np.zeros((n + 63) // 64, np.uint64)
     words.view(np.uint8)[:(n + 7) // 8] = bits[:(n + 7) // 8]
     if n % 64:
-        words[len(words) - 1] &= np.uint64((1 << (n % 64)) - 1)
+        words[len(words) - 1] &= np.uint64((<uint64_t>1 << (n % 64)) - 1)
     cdef const uint64_t[::1] word = words
     cdef int64_t i, count = 0
     with nogil:
@@ -351,19 +360,24 @@ cdef class _Assignment:
     """One assignment of rows to codewords, and the stock of rows its threads take blocks from."""
 
     cdef const float[:, ::1] z
-    cdef float[:, :, ::1] transposed
+    cdef float[:, ::1] centres, half_norms
+    cdef float[:, :, ::1] codewords
     cdef object words
     cdef int64_t next
 
     def __cinit__(self, const float[:, ::1] z, codebooks, words):
         M, ksub, dsub = codebooks.shape
         padded = -(-ksub // ASSIGN_PAD) * ASSIGN_PAD
-        memory = np.empty(M * dsub * padded + 16, np.float32)
-        skip = -memory.ctypes.data % 64 // 4  # whole cache lines for the kernel
-        transposed = memory[skip:skip + M * dsub * padded].reshape(M, dsub, padded)
-        transposed[:, :, ksub:] = np.finfo(np.float32).max
-        transposed[:, :, :ksub] = codebooks.transpose(0, 2, 1)
-        self.z, self.transposed, self.words = z, transposed, words
+        centres = _centres(codebooks)
+        centred = codebooks - centres[:, None]
+        codewords = _aligned((M, dsub, padded))
+        codewords[:, :, ksub:] = 0
+        codewords[:, :, :ksub] = centred.transpose(0, 2, 1)
+        half_norms = _aligned((M, padded))
+        half_norms[:, ksub:] = np.finfo(np.float32).max
+        half_norms[:, :ksub] = np.square(centred, dtype=np.float64).sum(axis=2) / 2
+        self.z, self.words = z, words
+        self.centres, self.codewords, self.half_norms = centres, codewords, half_norms
 
     def work(self):
         """Assign rows until none is left."""
@@ -374,20 +388,40 @@ cdef class _Assignment:
 
     cdef _work(self, word_t[:, ::1] words):
         cdef int64_t n = self.z.shape[0], d = self.z.shape[1], first, count, i
-        cdef int M = self.transposed.shape[0], dsub = self.transposed.shape[1], m
-        cdef int padded = self.transposed.shape[2]
+        cdef int M = self.codewords.shape[0], m
+        cdef assign_codebook book
         cdef int32_t best[ROWS_AT_ONCE]
-        cdef assign_rows_fn kernel = assign_kernel(_simd)
+        cdef assign_fn kernel = assign_kernel(_simd)
+        book.dsub, book.padded = self.codewords.shape[1], self.codewords.shape[2]
+        cdef float[::1] centred = np.empty(ROWS_AT_ONCE * book.dsub, np.float32)
         while self.next < n:
             first = self.next
             count = min(<int64_t>ROWS_AT_ONCE, n - first)
             self.next += count
             with nogil:
                 for m in range(M):
-                    kernel(&self.z[first, m * dsub], count, d, &self.transposed[m, 0, 0], dsub, padded, best)
+                    book.centre, book.half_norms = &self.centres[m, 0], &self.half_norms[m, 0]
+                    book.codewords = &self.codewords[m, 0, 0]
+                    kernel(&book, &self.z[first, m * book.dsub], count, d, &centred[0], best)
                     for i in range(count):
                         words[first + i, m] = <word_t>best[i]
             PyErr_CheckSignals()
+
+
+def _centres(codebooks):
+    """A point (M, dsub) near the middle of each codebook, in steps so coarse that few bits are used."""
+    middle = codebooks.mean(axis=1, dtype=np.float64)
+    spread = np.abs(codebooks - middle[:, None]).max(axis=(1, 2))
+    step = np.exp2(np.floor(np.log2(np.maximum(spread, np.finfo(np.float32).tiny))))[:, None]
+    return (np.rint(middle / step) * step).astype(np.float32)
+
+
+def _aligned(shape):
+    """An array of float32 that begins with a cache line."""
+    size = int(np.prod(shape))
+    memory = np.empty(size + 16, np.float32)
+    skip = -memory.ctypes.data % 64 // 4
+    return memory[skip:skip + size].reshape(shape)
 
 
 def assign(z, codebooks, *, int num_threads=1):
@@ -410,17 +444,22 @@ def assign(z, codebooks, *, int num_threads=1):
     return words
 
 
-cdef _accumulate(const float[:, ::1] z, const word_t[:, ::1] words, double[:, :, ::1] sums, int64_t[:, ::1] counts):
+cdef double _accumulate(const float[:, ::1] z, const word_t[:, ::1] words, double[:, :, ::1] sums,
+                        int64_t[:, ::1] counts):
     cdef int64_t i
     cdef int m, t, M = sums.shape[0], dsub = sums.shape[2]
-    cdef word_t word
+    cdef double energy = 0
+    cdef double *sum
+    cdef const float *x
     with nogil:
         for i in range(z.shape[0]):
             for m in range(M):
-                word = words[i, m]
-                counts[m, word] += 1
+                sum, x = &sums[m, words[i, m], 0], &z[i, m * dsub]
+                counts[m, words[i, m]] += 1
                 for t in range(dsub):
-                    sums[m, word, t] += z[i, m * dsub + t]
+                    sum[t] += x[t]
+                    energy += <double>x[t] * x[t]
+    return energy
 
 
 def accumulate(z, words, int ksub):
@@ -435,12 +474,11 @@ def accumulate(z, words, int ksub):
     -------
     sums : (M, ksub, dsub) float64
     counts : (M, ksub) int64
+    energy : float, the sum of the squares of z
     """
     M = words.shape[1]
     sums = np.zeros((M, ksub, z.shape[1] // M))
     counts = np.zeros((M, ksub), np.int64)
     if words.dtype == np.uint8:
-        _accumulate[uint8_t](z, words, sums, counts)
-    else:
-        _accumulate[uint16_t](z, words, sums, counts)
-    return sums, counts
+        return sums, counts, _accumulate[uint8_t](z, words, sums, counts)
+    return sums, counts, _accumulate[uint16_t](z, words, sums, counts)

@@ -114,7 +114,8 @@ static void NAME(bound_scores)(const scan_job *job, const scan_scratch *s, float
     }
 }
 
-/* Which lanes have only whole numbers of units in tables from .. to. */
+/* Which lanes have only whole numbers of units in tables from .. to, in themselves and not just above
+ * the minima, where rounding may hide that they are none; entries of 256 units or more may be any. */
 static uint64_t NAME(whole_lanes)(const scan_job *job, const scan_scratch *s, const float *scale, int from, int to) {
     int32_t broken[LANES] __attribute__((aligned(64))) = {0};
     for (int b = from; b < to; b++) {
@@ -122,8 +123,7 @@ static uint64_t NAME(whole_lanes)(const scan_job *job, const scan_scratch *s, co
         for (int j = 0; j < job->width; j++) {
             const float *restrict table = s->tables + ((int64_t)b * job->width + j) * LANES;
             for (int q = 0; q < LANES; q++) {
-                float units = (table[q] - lowest[q]) * scale[q];
-                units = units < 255 ? units : 255;
+                float units = (table[q] - lowest[q]) * scale[q] < 256 ? table[q] * scale[q] : 0;
                 broken[q] |= units != (float)(int32_t)units;
             }
         }

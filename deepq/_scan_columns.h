@@ -141,11 +141,14 @@ static inline NAME(eight) NAME(units)(const float *table, float lowest, float sc
     return (NAME(eight))((less & (NAME(eight_ints))units) | (~less & (NAME(eight_ints))most));
 }
 
-/* Whether the entries of a table are whole numbers of units. */
+/* Whether the entries of a table are whole numbers of units, as in a block. */
 static int NAME(is_whole)(const float *table, int width, float lowest, float scale) {
     NAME(eight_ints) broken = {0};
     for (int j = 0; j < width; j += 8) {
-        NAME(eight) units = NAME(units)(table + j, lowest, scale);
+        NAME(eight) units;
+        memcpy(&units, table + j, sizeof(units));
+        NAME(eight_ints) less = (NAME(eight_ints))((units - lowest) * scale < 256);
+        units = (NAME(eight))(less & (NAME(eight_ints))(units * scale));
         broken |= (NAME(eight_ints))(units != __builtin_convertvector(__builtin_convertvector(units, NAME(eight_ints)), NAME(eight)));
     }
     int any = 0;

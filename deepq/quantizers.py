@@ -165,7 +165,7 @@ class ProductQuantizer:
         float
             Mean squared distance of the rows to the means of their cells.
         """
-        sums, counts = _scan.accumulate(z, words, self.ksub)
+        sums, counts, energy = _scan.accumulate(z, words, self.ksub)
         means = sums / np.maximum(counts, 1)[:, :, None]
         books = np.where(counts[:, :, None] > 0, means, self.trained()).astype(np.float32)
         for m in np.flatnonzero((counts == 0).any(axis=1)):
@@ -173,7 +173,6 @@ class ProductQuantizer:
                 books[m], counts[m], _sub_vectors(z, self.M, int(m)), words[:, m], rng
             )
         self._codebooks = books
-        energy = sum(float(np.square(b, dtype=np.float64).sum()) for b in _blocks(z))
         return max(0.0, energy - float((sums * means).sum())) / len(z)
 
     def assign(self, z: Floats) -> Words:
@@ -279,10 +278,6 @@ def unpack(codes: Codes, M: int, nbits: int) -> Words:
         pairs[:, :, :nbits] = bits.reshape(len(bits), M, nbits)
         words[i : i + _BLOCK] = np.packbits(pairs, axis=2, bitorder="little").view("<u2")[:, :, 0]
     return words
-
-
-def _blocks(z: Floats) -> list[Floats]:
-    return [z[i : i + _BLOCK] for i in range(0, len(z), _BLOCK)]
 
 
 def _sub_vectors(z: Floats, M: int, m: int) -> Floats:
