@@ -7,12 +7,11 @@
  *
  * Defined by the includer: LANES, NAME(x), BYTES (a register of LANES bytes), LOAD_ROWS(p, stride)
  * (16 bytes of LANES / 16 rows), UNPACK_LOW and UNPACK_HIGH (interleave bytes of 16-byte parts),
- * TABLE and LOAD_TABLE, LOOK_UP(table, bytes), LESS (the minima), ADD_SATURATED and
- * AT_MOST as in _scan_block.h.
+ * AT_ONCE (blocks to sum before a look at the sums), ADD_BOUNDS(sums, table, columns) (look up TOGETHER
+ * registers of bytes in 256 bounds, and add), LESS (the minima) and AT_MOST as in _scan_block.h.
  */
 
 #define BLOCKS (TILE / LANES)
-#define AT_ONCE (LANES / 8) /* blocks whose sums fit the registers beside a table */
 
 typedef uint8_t NAME(column) __attribute__((vector_size(LANES), may_alias));
 typedef float NAME(sixteen) __attribute__((vector_size(64), may_alias));
@@ -21,11 +20,13 @@ typedef int32_t NAME(eight_ints) __attribute__((vector_size(32), may_alias));
 typedef uint8_t NAME(eight_bytes) __attribute__((vector_size(8), may_alias));
 typedef uint16_t NAME(word_column) __attribute__((vector_size(2 * LANES), may_alias));
 
-/* Turn 16 bytes of 16 * (LANES / 16) rows `stride` apart into 16 registers `apart` bytes apart. */
-static inline void NAME(turn)(const uint8_t *rows, int64_t stride, uint8_t *columns, int64_t apart) {
+/* Turn LANES pieces of 16 bytes, `stride` apart. Byte b of all goes to column b % width, and there to
+ * block b / width; `width` is known at compile time. */
+static inline __attribute__((always_inline)) void NAME(turn)(
+        const uint8_t *pieces, int64_t stride, int width, uint8_t *columns) {
     BYTES x[16], y[16];
 #pragma GCC unroll 16
-    for (int i = 0; i < 16; i++) x[i] = LOAD_ROWS(rows + i * stride, 16 * stride);
+    for (int i = 0; i < 16; i++) x[i] = LOAD_ROWS(pieces + i * stride, 16 * stride);
 #define SHUFFLE(from, to)                                  \
     _Pragma("GCC unroll 8") for (int i = 0; i < 8; i++) {  \
         to[2 * i] = UNPACK_LOW(from[i], from[i + 8]);      \
@@ -37,24 +38,20 @@ static inline void NAME(turn)(const uint8_t *rows, int64_t stride, uint8_t *colu
     SHUFFLE(y, x)
 #undef SHUFFLE
 #pragma GCC unroll 16
-    for (int b = 0; b < 16; b++) *(BYTES *)(columns + b * apart) = x[b];
+    for (int b = 0; b < 16; b++) *(BYTES *)(columns + b % width * TILE + b / width * LANES) = x[b];
 }
 
-/* Turn TILE codes, and fetch those `ahead` (or NULL). Rows of 4 or 8 bytes are read 16 bytes at a time:
- * code `per` * i + h of a stretch of `per` * LANES goes to lane i of its block h. */
+/* Turn TILE codes, and fetch those `ahead` (or NULL). A piece holds `per` codes of 4 or 8 bytes, so code
+ * per * i + h of a stretch of per * LANES goes to lane i of its block h. */
 static void NAME(turn_tile)(const uint8_t *codes, int bytes, int per, const uint8_t *ahead, uint8_t *columns) {
-    for (int j = 0; j < BLOCKS; j += per, codes += (int64_t)per * LANES * bytes) {
-        if (ahead)
-            for (int at = 0; at < per * LANES * bytes; at += 64, ahead += 64) __builtin_prefetch(ahead);
-        if (per > 1) {
-            uint8_t turned[16 * LANES] __attribute__((aligned(64)));
-            NAME(turn)(codes, 16, turned, LANES);
-            for (int h = 0; h < per; h++)
-                for (int b = 0; b < bytes; b++)
-                    memcpy(columns + b * TILE + (j + h) * LANES, turned + (h * bytes + b) * LANES, LANES);
-        } else {
-            for (int b = 0; b < bytes; b += 16) NAME(turn)(codes + b, bytes, columns + b * TILE + j * LANES, TILE);
-        }
+    int stretch = per * LANES * bytes;
+    for (int j = 0; j < BLOCKS; j += per, codes += stretch, columns += per * LANES) {
+        for (int at = 0; ahead && at < stretch; at += 64) __builtin_prefetch(ahead + at);
+        if (ahead) ahead += stretch;
+        if (bytes == 4) NAME(turn)(codes, 16, 4, columns);
+        else if (bytes == 8) NAME(turn)(codes, 16, 8, columns);
+        else
+            for (int b = 0; b < bytes; b += 16) NAME(turn)(codes + b, bytes, 16, columns + b * TILE);
     }
 }
 
@@ -62,11 +59,9 @@ static void NAME(turn_tile)(const uint8_t *codes, int bytes, int per, const uint
 static inline __attribute__((always_inline)) void NAME(sum_columns)(
         const uint8_t *columns, const uint8_t *bounds, int bytes, BYTES *sums) {
     for (int i = 0; i < AT_ONCE; i++) sums[i] = (BYTES){0};
-    for (int b = 0; b < bytes; b++) {
-        TABLE table = LOAD_TABLE(bounds + b * 256);
-        for (int i = 0; i < AT_ONCE; i++)
-            sums[i] = ADD_SATURATED(sums[i], LOOK_UP(table, *(const BYTES *)(columns + b * TILE + i * LANES)));
-    }
+    for (int i = 0; i < AT_ONCE; i += TOGETHER)
+        for (int b = 0; b < bytes; b++)
+            ADD_BOUNDS(sums + i, bounds + b * 256, (const BYTES *)(columns + b * TILE) + i);
 }
 
 /* Which of the AT_ONCE * LANES codes may score at most `units`, a bit for each. */
@@ -257,11 +252,9 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
 #undef LOAD_ROWS
 #undef UNPACK_LOW
 #undef UNPACK_HIGH
-#undef TABLE
-#undef LOAD_TABLE
-#undef LOOK_UP
+#undef TOGETHER
+#undef ADD_BOUNDS
 #undef LESS
-#undef ADD_SATURATED
 #undef AT_MOST
 #undef BLOCKS
 #undef AT_ONCE

@@ -230,31 +230,39 @@ DEEPQ_BEGIN_AVX2
 #define AT_MOST(a, b) ((uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_min_epu8(a, b), a)))
 #include "_scan_block.h"
 
-typedef struct {
-    __m256i part[16];
-} table_avx2;
-
 static inline __m256i load_rows_avx2(const uint8_t *p, int64_t stride) {
     __m128i low = _mm_loadu_si128((const __m128i *)p), high = _mm_loadu_si128((const __m128i *)(p + stride));
     return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
 }
 
-static inline table_avx2 load_table_avx2(const uint8_t *p) {
-    table_avx2 t;
-    for (int r = 0; r < 16; r++) t.part[r] = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)(p + 16 * r)));
-    return t;
-}
-
-/* A byte shuffle looks up 16 entries, and gives 0 where the index has its highest bit set. */
-static inline __attribute__((always_inline)) __m256i look_up_avx2(table_avx2 t, __m256i x) {
-    __m256i top = _mm256_set1_epi8((char)0x80), bit4 = _mm256_and_si256(_mm256_slli_epi16(x, 3), top);
-    __m256i even = _mm256_or_si256(_mm256_and_si256(x, _mm256_set1_epi8(0x0f)), bit4), odd = _mm256_xor_si256(even, top);
-    __m256i v[8];
-    for (int r = 0; r < 8; r++)
-        v[r] = _mm256_or_si256(_mm256_shuffle_epi8(t.part[2 * r], even), _mm256_shuffle_epi8(t.part[2 * r + 1], odd));
-    for (int r = 0; r < 4; r++) v[r] = _mm256_blendv_epi8(v[2 * r], v[2 * r + 1], _mm256_slli_epi16(x, 2));
-    for (int r = 0; r < 2; r++) v[r] = _mm256_blendv_epi8(v[2 * r], v[2 * r + 1], _mm256_slli_epi16(x, 1));
-    return _mm256_blendv_epi8(v[0], v[1], x);
+/* A byte shuffle looks up 16 entries, and gives 0 where the index has its highest bit set. Four of
+ * them, each for indices with its own bits 4 and 5, make 64 entries; bits 6 and 7 choose among four
+ * of those. Two registers of bytes share the loads of the table. */
+static inline __attribute__((always_inline)) void add_bounds_avx2(__m256i *sums, const uint8_t *table, const __m256i *x) {
+    __m256i index[2][4], found[2], low[2], high[2];
+    for (int k = 0; k < 2; k++) {
+        __m256i lower = _mm256_and_si256(x[k], _mm256_set1_epi8(0x3f));
+        for (int r = 0; r < 4; r++)
+            index[k][r] = _mm256_adds_epu8(_mm256_xor_si256(lower, _mm256_set1_epi8((char)(r << 4))), _mm256_set1_epi8(0x70));
+    }
+#pragma GCC unroll 4
+    for (int g = 0; g < 4; g++) {
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; r++) {
+            __m256i part = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)(table + 64 * g + 16 * r)));
+            for (int k = 0; k < 2; k++) {
+                __m256i entries = _mm256_shuffle_epi8(part, index[k][r]);
+                found[k] = r ? _mm256_or_si256(found[k], entries) : entries;
+            }
+        }
+        for (int k = 0; k < 2; k++) {
+            if (g == 0) low[k] = found[k];
+            if (g == 1) low[k] = _mm256_blendv_epi8(low[k], found[k], _mm256_slli_epi16(x[k], 1));
+            if (g == 2) high[k] = found[k];
+            if (g == 3) high[k] = _mm256_blendv_epi8(high[k], found[k], _mm256_slli_epi16(x[k], 1));
+        }
+    }
+    for (int k = 0; k < 2; k++) sums[k] = _mm256_adds_epu8(sums[k], _mm256_blendv_epi8(low[k], high[k], x[k]));
 }
 
 #define LANES 32
@@ -263,11 +271,10 @@ static inline __attribute__((always_inline)) __m256i look_up_avx2(table_avx2 t, 
 #define LOAD_ROWS load_rows_avx2
 #define UNPACK_LOW _mm256_unpacklo_epi8
 #define UNPACK_HIGH _mm256_unpackhi_epi8
-#define TABLE table_avx2
-#define LOAD_TABLE load_table_avx2
-#define LOOK_UP look_up_avx2
+#define AT_ONCE 4
+#define TOGETHER 2
+#define ADD_BOUNDS add_bounds_avx2
 #define LESS _mm256_min_epu8
-#define ADD_SATURATED _mm256_adds_epu8
 #define AT_MOST(a, b) ((uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_min_epu8(a, b), a)))
 #include "_scan_columns.h"
 DEEPQ_END_TARGET
@@ -282,10 +289,6 @@ DEEPQ_BEGIN_AVX512
 #define AT_MOST(a, b) ((uint64_t)_mm512_cmple_epu8_mask(a, b))
 #include "_scan_block.h"
 
-typedef struct {
-    __m512i part[4];
-} table_avx512;
-
 static inline __m512i load_rows_avx512(const uint8_t *p, int64_t stride) {
     __m512i x = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)p));
     x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(p + stride)), 1);
@@ -293,16 +296,14 @@ static inline __m512i load_rows_avx512(const uint8_t *p, int64_t stride) {
     return _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(p + 3 * stride)), 3);
 }
 
-static inline table_avx512 load_table_avx512(const uint8_t *p) {
-    table_avx512 t;
-    for (int r = 0; r < 4; r++) t.part[r] = _mm512_load_si512((const __m512i *)(p + 64 * r));
-    return t;
-}
-
 /* A permutation of two registers looks up 128 entries by the lower seven bits. */
-static inline __attribute__((always_inline)) __m512i look_up_avx512(table_avx512 t, __m512i x) {
-    __m512i low = _mm512_permutex2var_epi8(t.part[0], x, t.part[1]), high = _mm512_permutex2var_epi8(t.part[2], x, t.part[3]);
-    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(x), low, high);
+static inline __attribute__((always_inline)) void add_bounds_avx512(__m512i *sums, const uint8_t *table, const __m512i *x) {
+    __m512i part[4];
+    for (int r = 0; r < 4; r++) part[r] = _mm512_load_si512((const __m512i *)(table + 64 * r));
+    for (int i = 0; i < 8; i++) {
+        __m512i low = _mm512_permutex2var_epi8(part[0], x[i], part[1]), high = _mm512_permutex2var_epi8(part[2], x[i], part[3]);
+        sums[i] = _mm512_adds_epu8(sums[i], _mm512_mask_blend_epi8(_mm512_movepi8_mask(x[i]), low, high));
+    }
 }
 
 #define LANES 64
@@ -311,11 +312,10 @@ static inline __attribute__((always_inline)) __m512i look_up_avx512(table_avx512
 #define LOAD_ROWS load_rows_avx512
 #define UNPACK_LOW _mm512_unpacklo_epi8
 #define UNPACK_HIGH _mm512_unpackhi_epi8
-#define TABLE table_avx512
-#define LOAD_TABLE load_table_avx512
-#define LOOK_UP look_up_avx512
+#define AT_ONCE 8
+#define TOGETHER 8
+#define ADD_BOUNDS add_bounds_avx512
 #define LESS _mm512_min_epu8
-#define ADD_SATURATED _mm512_adds_epu8
 #define AT_MOST(a, b) ((uint64_t)_mm512_cmple_epu8_mask(a, b))
 #include "_scan_columns.h"
 DEEPQ_END_TARGET
