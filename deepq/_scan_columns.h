@@ -5,8 +5,8 @@
  * Sums above the query's limit prove their codes useless; the others are scored from the float
  * tables at once. A tile is turned once for all queries of the group.
  *
- * Defined by the includer: LANES, NAME(x), BYTES (a register of LANES bytes), LOAD_ROWS(p, stride)
- * (16 bytes of LANES / 16 rows), UNPACK_LOW and UNPACK_HIGH (interleave bytes of 16-byte parts),
+ * Defined by the includer: LANES, NAME(x), BYTES (a register of LANES bytes), LOAD_PIECES(p, stride)
+ * (LANES / 16 pieces of 16 bytes), UNPACK_LOW and UNPACK_HIGH (interleave bytes of 16-byte parts),
  * AT_ONCE (blocks to sum before a look at the sums), ADD_BOUNDS(sums, table, columns) (look up TOGETHER
  * registers of bytes in 256 bounds, and add), LESS (the minima) and AT_MOST as in _scan_block.h.
  */
@@ -20,13 +20,16 @@ typedef int32_t NAME(eight_ints) __attribute__((vector_size(32), may_alias));
 typedef uint8_t NAME(eight_bytes) __attribute__((vector_size(8), may_alias));
 typedef uint16_t NAME(word_column) __attribute__((vector_size(2 * LANES), may_alias));
 
+/* The piece of 16 bytes that goes to a lane: pieces that follow on each other fill a register. */
+#define PIECE_OF(lane) ((lane) % 16 * (LANES / 16) + (lane) / 16)
+
 /* Turn LANES pieces of 16 bytes, `stride` apart. Byte b of all goes to column b % width, and there to
  * block b / width; `width` is known at compile time. */
 static inline __attribute__((always_inline)) void NAME(turn)(
         const uint8_t *pieces, int64_t stride, int width, uint8_t *columns) {
     BYTES x[16], y[16];
 #pragma GCC unroll 16
-    for (int i = 0; i < 16; i++) x[i] = LOAD_ROWS(pieces + i * stride, 16 * stride);
+    for (int i = 0; i < 16; i++) x[i] = LOAD_PIECES(pieces + i * (LANES / 16) * stride, stride);
 #define SHUFFLE(from, to)                                  \
     _Pragma("GCC unroll 8") for (int i = 0; i < 8; i++) {  \
         to[2 * i] = UNPACK_LOW(from[i], from[i + 8]);      \
@@ -41,8 +44,8 @@ static inline __attribute__((always_inline)) void NAME(turn)(
     for (int b = 0; b < 16; b++) *(BYTES *)(columns + b % width * TILE + b / width * LANES) = x[b];
 }
 
-/* Turn TILE codes, and fetch those `ahead` (or NULL). A piece holds `per` codes of 4 or 8 bytes, so code
- * per * i + h of a stretch of per * LANES goes to lane i of its block h. */
+/* Turn TILE codes, and fetch those `ahead` (or NULL). A piece holds `per` codes of 4 or 8 bytes, the
+ * first of them for the first of `per` blocks. */
 static void NAME(turn_tile)(const uint8_t *codes, int bytes, int per, const uint8_t *ahead, uint8_t *columns) {
     int stretch = per * LANES * bytes;
     for (int j = 0; j < BLOCKS; j += per, codes += stretch, columns += per * LANES) {
@@ -50,6 +53,7 @@ static void NAME(turn_tile)(const uint8_t *codes, int bytes, int per, const uint
         if (ahead) ahead += stretch;
         if (bytes == 4) NAME(turn)(codes, 16, 4, columns);
         else if (bytes == 8) NAME(turn)(codes, 16, 8, columns);
+        else if (bytes == 16) NAME(turn)(codes, 16, 16, columns);
         else
             for (int b = 0; b < bytes; b += 16) NAME(turn)(codes + b, bytes, 16, columns + b * TILE);
     }
@@ -185,21 +189,21 @@ static int NAME(bounds_of_query)(const scan_job *job, const float *tables, float
 /* Score the codes that `hits` marks among the AT_ONCE blocks from row `begin` on, in ascending order. */
 static int64_t NAME(score_hits)(const scan_job *job, int64_t q, const float *tables, scan_limit *limit,
                                 const uint64_t *hits, int per, int64_t begin) {
+    uint64_t rows[AT_ONCE * LANES / 64] = {0};
     int64_t found = 0;
-    for (int i = 0; i < AT_ONCE; i += per) {
-        uint64_t any = 0;
-        for (int h = 0; h < per; h++) any |= hits[i + h];
-        for (; any; any &= any - 1) {
-            int lane = __builtin_ctzll(any);
-            for (int h = 0; h < per; h++) {
-                int64_t row = begin + i * LANES + lane * per + h;
-                if (!(hits[i + h] >> lane & 1) || row >= job->n) continue;
-                found++;
-                if (!is_allowed(job, row)) continue;
-                query_offer(job, q, limit, code_score(tables, job->width, job->bytes, job->codes + row * job->bytes), row);
-            }
+    for (int i = 0; i < AT_ONCE; i++)
+        for (uint64_t left = hits[i]; left; left &= left - 1) {
+            int lane = __builtin_ctzll(left), row = i / per * per * LANES + PIECE_OF(lane) * per + i % per;
+            rows[row / 64] |= (uint64_t)1 << row % 64;
         }
-    }
+    for (int i = 0; i < AT_ONCE * LANES / 64; i++)
+        for (uint64_t left = rows[i]; left; left &= left - 1) {
+            int64_t row = begin + 64 * i + __builtin_ctzll(left);
+            if (row >= job->n) return found;
+            found++;
+            if (!is_allowed(job, row)) continue;
+            query_offer(job, q, limit, code_score(tables, job->width, job->bytes, job->codes + row * job->bytes), row);
+        }
     return found;
 }
 
@@ -249,7 +253,8 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
 #undef LANES
 #undef NAME
 #undef BYTES
-#undef LOAD_ROWS
+#undef LOAD_PIECES
+#undef PIECE_OF
 #undef UNPACK_LOW
 #undef UNPACK_HIGH
 #undef TOGETHER

@@ -230,7 +230,8 @@ DEEPQ_BEGIN_AVX2
 #define AT_MOST(a, b) ((uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_min_epu8(a, b), a)))
 #include "_scan_block.h"
 
-static inline __m256i load_rows_avx2(const uint8_t *p, int64_t stride) {
+static inline __attribute__((always_inline)) __m256i load_pieces_avx2(const uint8_t *p, int64_t stride) {
+    if (stride == 16) return _mm256_loadu_si256((const __m256i *)p);
     __m128i low = _mm_loadu_si128((const __m128i *)p), high = _mm_loadu_si128((const __m128i *)(p + stride));
     return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
 }
@@ -268,7 +269,7 @@ static inline __attribute__((always_inline)) void add_bounds_avx2(__m256i *sums,
 #define LANES 32
 #define NAME(x) x##_avx2
 #define BYTES __m256i
-#define LOAD_ROWS load_rows_avx2
+#define LOAD_PIECES load_pieces_avx2
 #define UNPACK_LOW _mm256_unpacklo_epi8
 #define UNPACK_HIGH _mm256_unpackhi_epi8
 #define AT_ONCE 4
@@ -289,7 +290,8 @@ DEEPQ_BEGIN_AVX512
 #define AT_MOST(a, b) ((uint64_t)_mm512_cmple_epu8_mask(a, b))
 #include "_scan_block.h"
 
-static inline __m512i load_rows_avx512(const uint8_t *p, int64_t stride) {
+static inline __attribute__((always_inline)) __m512i load_pieces_avx512(const uint8_t *p, int64_t stride) {
+    if (stride == 16) return _mm512_loadu_si512(p);
     __m512i x = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)p));
     x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(p + stride)), 1);
     x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(p + 2 * stride)), 2);
@@ -309,7 +311,7 @@ static inline __attribute__((always_inline)) void add_bounds_avx512(__m512i *sum
 #define LANES 64
 #define NAME(x) x##_avx512
 #define BYTES __m512i
-#define LOAD_ROWS load_rows_avx512
+#define LOAD_PIECES load_pieces_avx512
 #define UNPACK_LOW _mm512_unpacklo_epi8
 #define UNPACK_HIGH _mm512_unpackhi_epi8
 #define AT_ONCE 8
