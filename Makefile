@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 OLDEST := .venv-oldest
 SDIST := build/sdist-check
+SANITIZED := build/sanitized
+SANITIZE := -O1 -g -ffp-contract=off -Wall -Wextra -Werror -Wno-unused-function \
+	-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 PY := $(VENV)/bin/python
 PYTEST_ARGS ?=
 # faiss and NumPy bring a BLAS each, whose threads wait for each other on a small or busy machine.
 export OPENBLAS_NUM_THREADS ?= 1
 SOURCES := pyproject.toml setup.py MANIFEST.in $(wildcard deepq/*.pyx deepq/*.pxd deepq/*.h)
 
-.PHONY: help setup demo test lint types bench-smoke test-oldest sdist-check clean
+.PHONY: help setup demo test lint types sanitize bench-smoke test-oldest sdist-check clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -29,6 +32,14 @@ lint: $(VENV)/.stamp  ## ruff: rules and format
 
 types: $(VENV)/.stamp  ## mypy --strict
 	$(PY) -m mypy
+
+sanitize:  ## run the kernels under AddressSanitizer and UBSan, compiled by gcc and, where there is one, clang
+	mkdir -p $(SANITIZED)
+	set -e; for compiler in gcc clang; do \
+		if [ $$compiler = clang ] && ! command -v clang >/dev/null; then echo "clang: not found, skipped"; continue; fi; \
+		$$compiler $(SANITIZE) -Ideepq tests/native/scan_driver.c -o $(SANITIZED)/$$compiler -lm; \
+		$(SANITIZED)/$$compiler; \
+	done
 
 bench-smoke: $(VENV)/.stamp  ## run every benchmark on a tiny input; records nothing
 	set -e; for script in benchmarks/bench_*.py; do \
