@@ -199,7 +199,7 @@ static void query_end(const scan_job *job, int64_t q) {
 /* ---- a first bound, from a sample of the codes ------------------------------------------------------ */
 
 enum { GROUPS_MIN = 64, GROUPS_PER_K = 4 };
-enum { SAMPLE_MIN = 256, SAMPLE_MAX = 1024, CODES_PER_SAMPLE = 64, SAMPLE_PER_K = 80, MANY_K = 16 };
+enum { SAMPLE_MIN = 256, SAMPLE_MAX = 1024, CODES_PER_SAMPLE = 16, SAMPLE_PER_K = 80, MANY_K = 16 };
 
 /* The sample is cut into disjoint groups: the k-th smallest of their best scores is a score that k
  * different codes reach. */
