@@ -7,15 +7,17 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 import deepq
@@ -25,12 +27,22 @@ from deepq import _scan, datasets
 threadpool_limits(1)
 faiss.omp_set_num_threads(1)
 
+_Key = TypeVar("_Key")
+
 RESULTS = Path(__file__).parent / "results"
+# Where things lie on one machine; the name of the data is in every row.
+_NOT_RECORDED = ("data", "output", "smoke")
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """Return an argument parser with what every benchmark takes."""
-    arguments = argparse.ArgumentParser(description=description)
+def parser(description: str, cases: Iterable[str] = ()) -> argparse.ArgumentParser:
+    """Return an argument parser with what every benchmark takes, and `--case` if it has several."""
+    arguments = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    if cases:
+        arguments.add_argument(
+            "--case", nargs="+", choices=list(cases), default=list(cases), help="default: all"
+        )
     arguments.add_argument(
         "--data",
         help="npz with train, base, query[, gt], or a folder of fvecs (default: shipped set)",
@@ -94,17 +106,32 @@ def record(output: Path | None, row: dict[str, Any]) -> None:
             file.write(json.dumps({**row, "environment": environment()}) + "\n")
 
 
+def run(
+    options: argparse.Namespace,
+    benchmark: str,
+    rows: Iterable[dict[str, Any]],
+    columns: list[str],
+) -> None:
+    """Record every result with the arguments of its run as soon as it is there; print a table."""
+    arguments = {key: value for key, value in vars(options).items() if key not in _NOT_RECORDED}
+    done = []
+    for row in rows:
+        record(options.output, {"benchmark": benchmark, "arguments": arguments, **row})
+        done.append(row)
+    print(table(done, columns))
+
+
 def paired_times(
-    engines: dict[str, Callable[[], Any]],
+    engines: Mapping[_Key, Callable[[], Any]],
     repeats: int,
     clock: Callable[[], float] = time.thread_time,
-) -> dict[str, list[float]]:
+) -> dict[_Key, list[float]]:
     """Seconds of every engine in every round; they take turns, so that all see the same load."""
-    times: dict[str, list[float]] = {name: [] for name in engines}
+    times: dict[_Key, list[float]] = {name: [] for name in engines}
     for _ in range(repeats):
-        for name, run in engines.items():
+        for name, engine in engines.items():
             start = clock()
-            run()
+            engine()
             times[name].append(clock() - start)
     return times
 
@@ -114,6 +141,47 @@ def ratio(times: dict[str, list[float]], slow: str, fast: str) -> float:
     return median(a / b for a, b in zip(times[slow], times[fast], strict=True))
 
 
+def calls(
+    search: Callable[[NDArray[np.float32]], Any], queries: NDArray[Any], nq: int
+) -> Callable[[], list[Any]]:
+    """Return a function that searches for all queries, nq in a call, and returns the answers."""
+    blocks = [queries[first : first + nq] for first in range(0, len(queries), nq)]
+    return lambda: [search(block) for block in blocks]
+
+
+def versus(
+    ours: Callable[[], Any],
+    theirs: Callable[[], Any],
+    repeats: int,
+    clock: Callable[[], float] = time.thread_time,
+) -> tuple[dict[str, Any], Any, Any]:
+    """Time deepq against faiss at its default SIMD level and at the fastest level of a trial.
+
+    Returns the figures, and what the two functions return.
+    """
+    our_answer, their_answer = ours(), theirs()
+    levels = {level: partial(_at_level, level, theirs) for level in faiss_levels()}
+    default = next(iter(levels))
+    trial = paired_times(levels, 1, clock)
+    best = min(trial, key=lambda level: trial[level][0])
+    engines = {"deepq": ours} | {level: levels[level] for level in (default, best)}
+    times = paired_times(engines, repeats, clock)
+    figures = {
+        "x_default": ratio(times, default, "deepq"),
+        "x_best": ratio(times, best, "deepq"),
+        "faiss_default": default,
+        "faiss_best": best,
+        "seconds": times,
+    }
+    return figures, our_answer, their_answer
+
+
+def _at_level(level: str, run: Callable[[], Any]) -> Any:
+    with faiss_level(level):
+        return run()
+
+
+@cache
 def faiss_levels() -> list[str]:
     """Names of the SIMD levels this faiss can be switched to, its default first."""
     if not hasattr(faiss, "SIMDConfig") or not hasattr(faiss.SIMDConfig, "set_level"):
@@ -159,4 +227,6 @@ def table(rows: list[dict[str, Any]], columns: list[str]) -> str:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else str(value)
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)
