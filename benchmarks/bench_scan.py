@@ -130,8 +130,8 @@ def ranges(load: Load) -> Iterator[dict[str, Any]]:
     search = calls(lambda x: ours.range_search(x, radius), load.queries, load.nq)
     few = load.encoded[:_FAISS_RANGES]
     figures, _, found = versus(search, lambda: theirs.range_search(few, radius), load.repeats)
-    for ratio_of_calls in ("x_default", "x_best"):
-        figures[ratio_of_calls] *= len(load.queries) / len(few)
+    for name in ("x_default", "x_best"):
+        figures[name] *= len(load.queries) / len(few)
     same = _same_ranges(ours.range_search(load.queries[: len(few)], radius), found)
     yield {"radius": radius, **figures, **_of_full(load, search), "ids_equal": float(same)}
 

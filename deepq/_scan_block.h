@@ -178,7 +178,8 @@ typedef struct {
     const scan_scratch *s;
     int64_t first;      /* the query in lane 0 */
     int found;          /* survivors waiting to be scored */
-    int64_t survivors;  /* all so far */
+    int64_t survivors;  /* all since the tables were scaled, after row `scaled` */
+    int64_t scaled;
     uint64_t open;      /* lanes that codes may still enter */
     scan_limit limits[LANES];
     float scores[LANES] __attribute__((aligned(64)));      /* the limits as scores */
@@ -223,6 +224,20 @@ static inline void NAME(keep)(NAME(block) *blk, uint64_t lanes, int64_t row) {
         blk->s->found[blk->found++] = (uint64_t)row << LANE_BITS | (uint64_t)__builtin_ctzll(lanes);
 }
 
+/* Measure in finer units, now that limits are tighter; 0 where that would change little. */
+static int NAME(scale_anew)(NAME(block) *blk, int64_t scanned) {
+    int coarse = 0;
+    for (int q = 0; q < LANES; q++) coarse += blk->limits[q].units < blk->limits[q].coarse;
+    if (2 * coarse < __builtin_popcountll(blk->open) || !NAME(make_bounds)(blk->job, blk->s, blk->scores, blk->limits)) return 0;
+    for (int q = 0; q < LANES; q++) {
+        limit_set(blk->limits + q, blk->limits[q].limit);
+        NAME(follow)(blk, q);
+    }
+    blk->scaled = scanned;
+    blk->survivors = 0;
+    return 1;
+}
+
 /* Score the survivors exactly; 1 if there have been so many among `scanned` codes that pruning
  * does not pay. */
 static int NAME(check_found)(NAME(block) *blk, int64_t scanned) {
@@ -239,7 +254,9 @@ static int NAME(check_found)(NAME(block) *blk, int64_t scanned) {
     }
     blk->survivors += blk->found;
     blk->found = 0;
-    return blk->survivors > 16 * FOUND_MAX && blk->survivors * 20 > scanned * LANES;
+    int64_t few = 16 * FOUND_MAX > 4 * LANES * job->k ? 16 * FOUND_MAX : 4 * LANES * job->k;
+    if (blk->survivors < few || blk->survivors * 20 < (scanned - blk->scaled) * LANES) return 0;
+    return !NAME(scale_anew)(blk, scanned);
 }
 
 /* Sums of bounds in 8 bits, two codes at a time; the row at which pruning was given up, or n. */
@@ -296,13 +313,13 @@ static int64_t NAME(scan_long)(NAME(block) *blk) {
 
 static int64_t NAME(scan_pruned)(NAME(block) *blk) {
     const scan_job *job = blk->job;
+    if (job->bytes > SHORT_BYTES) return NAME(scan_long)(blk);
     if (job->width == 256 && job->bytes == 4) return NAME(scan_short)(blk, 4, 256);
     if (job->width == 256 && job->bytes == 8) return NAME(scan_short)(blk, 8, 256);
     if (job->width == 256 && job->bytes == 16) return NAME(scan_short)(blk, 16, 256);
     if (job->width == 256 && job->bytes == 32) return NAME(scan_short)(blk, 32, 256);
     if (job->width == 256 && job->bytes == 48) return NAME(scan_short)(blk, 48, 256);
-    if (job->bytes <= SHORT_BYTES) return NAME(scan_short)(blk, job->bytes, job->width);
-    return NAME(scan_long)(blk);
+    return NAME(scan_short)(blk, job->bytes, job->width);
 }
 
 /* Search for `count` queries from `first` on. */

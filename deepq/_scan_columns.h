@@ -8,7 +8,8 @@
  * Defined by the includer: LANES, NAME(x), BYTES (a register of LANES bytes), LOAD_PIECES(p, stride)
  * (LANES / 16 pieces of 16 bytes), UNPACK_LOW and UNPACK_HIGH (interleave bytes of 16-byte parts),
  * AT_ONCE (blocks to sum before a look at the sums), ADD_BOUNDS(sums, table, columns) (look up TOGETHER
- * registers of bytes in 256 bounds, and add), LESS (the minima) and AT_MOST as in _scan_block.h.
+ * registers of bytes in 256 bounds, and add), LESS (the minima), AT_MOST as in _scan_block.h, ADD_WORDS and
+ * SUBTRACT_WORDS (16 bits, saturating), PACK_WORDS (back to bytes; of the numbers below 2^15 only 0 becomes 0).
  */
 
 #define BLOCKS (TILE / LANES)
@@ -18,7 +19,7 @@ typedef float NAME(sixteen) __attribute__((vector_size(64), may_alias));
 typedef float NAME(eight) __attribute__((vector_size(32), may_alias));
 typedef int32_t NAME(eight_ints) __attribute__((vector_size(32), may_alias));
 typedef uint8_t NAME(eight_bytes) __attribute__((vector_size(8), may_alias));
-typedef uint16_t NAME(word_column) __attribute__((vector_size(2 * LANES), may_alias));
+typedef uint16_t NAME(words) __attribute__((vector_size(LANES), may_alias));
 
 /* The piece of 16 bytes that goes to a lane: pieces that follow on each other fill a register. */
 #define PIECE_OF(lane) ((lane) % 16 * (LANES / 16) + (lane) / 16)
@@ -81,22 +82,23 @@ static inline __attribute__((always_inline)) uint64_t NAME(bound_short)(
     return any;
 }
 
+/* The same with sums in 16 bits, over groups of bytes that are summed in 8. The unpacked halves of a
+ * register are in an order of their own, which packing undoes. */
 static uint64_t NAME(bound_long)(const uint8_t *columns, const uint8_t *bounds, int bytes, int units, uint64_t *hits) {
-    NAME(word_column) sums[AT_ONCE], limit = (NAME(word_column)){0} + (uint16_t)units;
+    BYTES low[AT_ONCE], high[AT_ONCE], zero = (BYTES){0}, limit = (BYTES)((NAME(words)){0} + (uint16_t)units);
     uint64_t any = 0;
-    memset(sums, 0, sizeof(sums));
+    for (int i = 0; i < AT_ONCE; i++) low[i] = high[i] = zero;
     for (int b = 0; b < bytes; b += GROUP_BYTES) {
         BYTES part[AT_ONCE];
-        int group = bytes - b < GROUP_BYTES ? bytes - b : GROUP_BYTES;
-        if (group == GROUP_BYTES) NAME(sum_columns)(columns + b * TILE, bounds + b * 256, GROUP_BYTES, part);
-        else NAME(sum_columns)(columns + b * TILE, bounds + b * 256, group, part);
-        for (int i = 0; i < AT_ONCE; i++)
-            sums[i] += __builtin_convertvector((NAME(column))part[i], NAME(word_column));
+        if (bytes - b >= GROUP_BYTES) NAME(sum_columns)(columns + b * TILE, bounds + b * 256, GROUP_BYTES, part);
+        else NAME(sum_columns)(columns + b * TILE, bounds + b * 256, bytes - b, part);
+        for (int i = 0; i < AT_ONCE; i++) {
+            low[i] = ADD_WORDS(low[i], UNPACK_LOW(part[i], zero));
+            high[i] = ADD_WORDS(high[i], UNPACK_HIGH(part[i], zero));
+        }
     }
-    for (int i = 0; i < AT_ONCE; i++) {
-        NAME(column) above = __builtin_convertvector((NAME(word_column))(sums[i] > limit), NAME(column));
-        any |= hits[i] = AT_MOST((BYTES)above, (BYTES){0});
-    }
+    for (int i = 0; i < AT_ONCE; i++)
+        any |= hits[i] = AT_MOST(PACK_WORDS(SUBTRACT_WORDS(low[i], limit), SUBTRACT_WORDS(high[i], limit)), zero);
     return any;
 }
 
@@ -233,7 +235,7 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
         NAME(turn_tile)(codes, job->bytes, per, ahead, s->columns);
         for (int q = 0; q < count; q++) {
             if (given_up[q] <= i) continue;
-            const uint8_t *bounds = s->bounds + (int64_t)q * job->bytes * 256;
+            uint8_t *bounds = s->bounds + (int64_t)q * job->bytes * 256;
             for (int j = 0; j < BLOCKS; j += AT_ONCE) {
                 uint64_t hits[AT_ONCE];
                 if (limits[q].units < 0) break;
@@ -241,7 +243,12 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
                 survivors[q] += NAME(score_hits)(job, first + q, s->tables + q * entries, limits + q, hits, per,
                                                  i + j * LANES);
             }
-            if (survivors[q] > SURVIVORS_MIN && survivors[q] * 8 > i) given_up[q] = i + TILE;
+            if (limits[q].units >= 0 && limits[q].units < limits[q].coarse) {
+                if (!NAME(bounds_of_query)(job, s->tables + q * entries, s->lowest, limits[q].limit, bounds, limits + q))
+                    limits[q].coarse = 0;
+                limit_set(limits + q, limits[q].limit);
+            }
+            if (survivors[q] > SURVIVORS_MIN + 8 * job->k && survivors[q] * 2 > i) given_up[q] = i + TILE;
         }
     }
     for (int q = 0; q < count; q++) {
@@ -260,6 +267,9 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
 #undef TOGETHER
 #undef ADD_BOUNDS
 #undef LESS
+#undef ADD_WORDS
+#undef SUBTRACT_WORDS
+#undef PACK_WORDS
 #undef AT_MOST
 #undef BLOCKS
 #undef AT_ONCE

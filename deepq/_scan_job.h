@@ -123,17 +123,18 @@ typedef struct {
     float base;  /* no score is below it; it stands for 0 units */
     float scale; /* units per score */
     float slack; /* units by which rounding may raise a sum of bounds; 0 where all are exact */
+    int coarse;  /* units below which finer ones pay */
 } scan_limit;
 
 /* Sums of bounds are kept in 8 bits for codes of up to SHORT_BYTES, in 16 bits for longer ones, which
  * rounding down on every byte would leave nothing of 8; groups of GROUP_BYTES then still fit 8. */
-enum { SHORT_BYTES = 64, GROUP_BYTES = 16, SHORT_UNITS = 252, LONG_UNITS = 60000 };
+enum { SHORT_BYTES = 48, GROUP_BYTES = 8, SHORT_UNITS = 252, LONG_UNITS = 60000 };
 
 /* The span from 0 units to the first limit. A group of bytes that is alone in exceeding its share by
  * a third saturates, which costs survivors, not exactness. */
 static float units_in_span(int bytes) {
     if (bytes <= SHORT_BYTES) return SHORT_UNITS;
-    float units = SHORT_UNITS * 0.75f * (float)((bytes + GROUP_BYTES - 1) / GROUP_BYTES);
+    float units = SHORT_UNITS * 0.5f * (float)((bytes + GROUP_BYTES - 1) / GROUP_BYTES);
     return units < LONG_UNITS ? units : LONG_UNITS;
 }
 
@@ -153,6 +154,7 @@ static int limit_scale(scan_limit *q, const scan_job *job, float bound, float ba
     q->base = base - margin;
     q->scale = units_in_span(job->bytes) / (span > 1e-30f ? span : 1e-30f);
     q->slack = 1e-3f * job->bytes;
+    q->coarse = (int)(units_in_span(job->bytes) / 2);
     return 1;
 }
 
@@ -170,6 +172,7 @@ static void limit_whole(scan_limit *q, float base, float scale) {
     q->base = base;
     q->scale = scale;
     q->slack = 0;
+    q->coarse = 0;
 }
 
 /* Begin to search for query q, which may find codes that score at most `bound`. */
@@ -199,7 +202,7 @@ static void query_end(const scan_job *job, int64_t q) {
 /* ---- a first bound, from a sample of the codes ------------------------------------------------------ */
 
 enum { GROUPS_MIN = 64, GROUPS_PER_K = 4 };
-enum { SAMPLE_MIN = 256, SAMPLE_MAX = 1024, CODES_PER_SAMPLE = 16, SAMPLE_PER_K = 80, MANY_K = 16 };
+enum { SAMPLE_MIN = 256, SAMPLE_MAX = 1024, CODES_PER_SAMPLE = 16, SAMPLE_PER_K = 24, MANY_K = 16 };
 
 /* The sample is cut into disjoint groups: the k-th smallest of their best scores is a score that k
  * different codes reach. */

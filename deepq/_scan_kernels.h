@@ -276,6 +276,9 @@ static inline __attribute__((always_inline)) void add_bounds_avx2(__m256i *sums,
 #define TOGETHER 2
 #define ADD_BOUNDS add_bounds_avx2
 #define LESS _mm256_min_epu8
+#define ADD_WORDS _mm256_adds_epu16
+#define SUBTRACT_WORDS _mm256_subs_epu16
+#define PACK_WORDS _mm256_packus_epi16
 #define AT_MOST(a, b) ((uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_min_epu8(a, b), a)))
 #include "_scan_columns.h"
 DEEPQ_END_TARGET
@@ -318,6 +321,9 @@ static inline __attribute__((always_inline)) void add_bounds_avx512(__m512i *sum
 #define TOGETHER 8
 #define ADD_BOUNDS add_bounds_avx512
 #define LESS _mm512_min_epu8
+#define ADD_WORDS _mm512_adds_epu16
+#define SUBTRACT_WORDS _mm512_subs_epu16
+#define PACK_WORDS _mm512_packus_epi16
 #define AT_MOST(a, b) ((uint64_t)_mm512_cmple_epu8_mask(a, b))
 #include "_scan_columns.h"
 DEEPQ_END_TARGET
