@@ -56,6 +56,7 @@ cdef extern from "_scan_kernels.h" nogil:
         int lanes
 
     int simd_supported()
+    int64_t count_bits(const uint8_t *, int64_t n)
     int scratch_new(scan_scratch *, const scan_job *, int lanes)
     void scratch_free(scan_scratch *)
     scan_kernel choose_kernel(const scan_job *, int simd, int64_t left)
@@ -73,9 +74,6 @@ cdef extern from "_assign_kernels.h" nogil:
     ctypedef void (*assign_fn)(const assign_codebook *, const float *z, int64_t n, int64_t stride,
                                float *centred, int32_t *words) noexcept nogil
     assign_fn assign_kernel(int simd)
-
-cdef extern from *:
-    int popcount "__builtin_popcountll" (uint64_t) nogil
 
 ctypedef fused word_t:
     uint8_t
@@ -171,9 +169,10 @@ cdef class _Scan:
     def work(self):
         """Search queries until none is left."""
         cdef scan_scratch scratch
-        cdef scan_kernel kernel = choose_kernel(&self.job, _simd, self.share)
+        cdef int simd = _simd
+        cdef scan_kernel kernel = choose_kernel(&self.job, simd, self.share)
         cdef int64_t first
-        if scratch_new(&scratch, &self.job, kernel.lanes):
+        if scratch_new(&scratch, &self.job, 0 if self.ranked else kernel.lanes):
             raise MemoryError("no memory for the look-up tables of a search")
         try:
             while self.next < self.nq:
@@ -182,7 +181,7 @@ cdef class _Scan:
                     self.next += 1
                     self.rank_all(first, &scratch)
                 else:
-                    kernel = choose_kernel(&self.job, _simd, min(self.nq - first, self.share))
+                    kernel = choose_kernel(&self.job, simd, min(self.nq - first, self.share))
                     self.next += kernel.queries
                     with nogil:
                         kernel.search(&self.job, first, kernel.queries, &scratch)
@@ -321,16 +320,7 @@ def mark_ids(const int64_t[::1] ids, int64_t n):
 
 def count_ids(const uint8_t[::1] bits, int64_t n):
     """How many of the first n bits are 1."""
-    words = np.zeros((n + 63) // 64, np.uint64)
-    words.view(np.uint8)[:(n + 7) // 8] = bits[:(n + 7) // 8]
-    if n % 64:
-        words[len(words) - 1] &= np.uint64((<uint64_t>1 << (n % 64)) - 1)
-    cdef const uint64_t[::1] word = words
-    cdef int64_t i, count = 0
-    with nogil:
-        for i in range(word.shape[0]):
-            count += popcount(word[i])
-    return count
+    return count_bits(&bits[0], n) if n else 0
 
 
 def unpack(const uint8_t[:, ::1] codes, int M, int nbits):

@@ -45,6 +45,26 @@ static inline int is_allowed(const scan_job *job, int64_t id) {
     return !job->allowed || (job->allowed[id >> 3] >> (id & 7) & 1);
 }
 
+static inline int64_t count_word(uint64_t word) {
+    word -= word >> 1 & 0x5555555555555555; /* sums of 2, 4 and 8 bits, then of the bytes */
+    word = (word & 0x3333333333333333) + (word >> 2 & 0x3333333333333333);
+    word = (word + (word >> 4)) & 0x0f0f0f0f0f0f0f0f;
+    return (int64_t)(word * 0x0101010101010101 >> 56);
+}
+
+/* How many of the first n bits are 1. */
+static int64_t count_bits(const uint8_t *bits, int64_t n) {
+    int64_t count = 0, i = 0;
+    uint64_t word = 0;
+    for (; i + 64 <= n; i += 64) {
+        memcpy(&word, bits + i / 8, sizeof(word));
+        count += count_word(word);
+    }
+    word = 0;
+    memcpy(&word, bits + i / 8, (size_t)(n - i + 7) / 8);
+    return count + count_word(word & (((uint64_t)1 << (n - i)) - 1));
+}
+
 /* ---- the k best of one query: a max-heap over (score, id) in its rows of D and I ------------- */
 
 static inline int ranks_before(float d1, int64_t i1, float d2, int64_t i2) {

@@ -26,9 +26,12 @@ typedef struct {
 
 enum { FOUND_MAX = 2048 };
 
+/* Memory for a kernel of so many lanes; for 0, just the tables of one query. */
 static int scratch_new(scan_scratch *s, const scan_job *job, int lanes) {
-    size_t bytes = (size_t)job->bytes, padded = (bytes + 15) / 16 * 16, groups = (size_t)group_count(job);
-    size_t sample = job->hits ? 0 : (size_t)sample_count(job);
+    int bounded = lanes && !job->hits;
+    size_t bytes = (size_t)job->bytes, padded = (bytes + 15) / 16 * 16;
+    size_t groups = bounded ? (size_t)group_count(job) : 0, sample = bounded ? (size_t)sample_count(job) : 0;
+    if (!lanes) lanes = 1;
     size_t sizes[] = {
         job->fields > 1 ? sizeof(float) * job->M * job->ksub * lanes : 0,
         sizeof(float) * bytes * job->width * lanes,
@@ -54,7 +57,7 @@ static int scratch_new(scan_scratch *s, const scan_job *job, int lanes) {
         *fields[i] = at;
         at += (sizes[i] + 63) / 64 * 64;
     }
-    s->drawn = job->hits ? 0 : sample_draw(job, s->sample);
+    s->drawn = bounded ? sample_draw(job, s->sample) : 0;
     return 0;
 }
 

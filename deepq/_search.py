@@ -27,7 +27,7 @@ from deepq.search_parameters import selection
 
 _FLT_MAX = float(np.finfo(np.float32).max)
 # Look-ups below which a second thread costs more than it brings.
-_LOOKUPS_PER_THREAD = 1 << 22
+_LOOKUPS_PER_THREAD = 1 << 24
 
 
 class Search(Store):
