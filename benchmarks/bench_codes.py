@@ -53,7 +53,7 @@ def fourbit(source: Vectors, options: argparse.Namespace) -> Iterator[dict[str, 
         exact = pairs.pair(index, pairs.codes_of(index, source, options.n), "L2")
         pair = Pair(exact.ours, faiss.IndexPQFastScan(exact.theirs, _FASTSCAN_BLOCK))
         for nq in options.nq:
-            queries = source.queries(queries_for(nq))
+            queries = source.queries(queries_for(nq, options.n, options.k))
             encoded = index.encoder.encode(queries)
             figures, ours, approximate = Load(
                 pair, queries, encoded, nq, options.k, options.repeats
@@ -109,7 +109,8 @@ class Hashes:
 
     def load(self, theirs: Any, nq: int) -> Load:
         """Return searches of ours and another index, both by queries of +-1."""
-        queries = self._signs(self._source.queries(queries_for(nq)))
+        count = queries_for(nq, self._options.n, self._options.k)
+        queries = self._signs(self._source.queries(count))
         pair = Pair(self.index, theirs)
         return Load(pair, queries, queries, nq, self._options.k, self._options.repeats)
 

@@ -206,7 +206,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     """Measure one pair of indexes with every number of queries and results of a case."""
     for nq, k in itertools.product(case.nq, case.k):
-        queries = source.queries(queries_for(nq))
+        queries = source.queries(queries_for(nq, pair.ours.ntotal, k))
         encoded = pair.ours.encoder.encode(queries)
         k = min(k, pair.ours.ntotal)
         load = Load(pair, queries, encoded, nq, k, repeats)

@@ -24,7 +24,9 @@ ENCODERS: dict[str, Any] = {
 # D and I of every call.
 Answers = list[tuple[NDArray[Any], NDArray[Any]]]
 
-_LEAST_QUERIES = 32
+# What a round takes at least: much less would time the caches that the other index has emptied.
+_LEAST_QUERIES, _MOST_QUERIES = 32, 1024
+_LEAST_SCORES, _MOST_RESULTS = 1 << 25, 1 << 20
 # Speed depends on the codebooks only through pruning, so a short training does.
 _TRAINING = deepq.TrainConfig(epochs=4, max_points=20_000)
 
@@ -68,9 +70,10 @@ class Load:
         return median(seconds) / len(self.queries) * 1e6
 
 
-def queries_for(nq: int) -> int:
+def queries_for(nq: int, n: int, k: int) -> int:
     """Return how many queries to time nq at once with: several calls if those are short."""
-    return max(nq, _LEAST_QUERIES // nq * nq)
+    least = max(_LEAST_QUERIES, min(_LEAST_SCORES // n, _MOST_RESULTS // k, _MOST_QUERIES))
+    return max(nq, least // nq * nq)
 
 
 def joined(answers: Answers) -> tuple[NDArray[Any], NDArray[Any]]:
