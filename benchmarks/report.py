@@ -70,6 +70,7 @@ def scan_table() -> str:
     ]
     if not results:
         return ""
+    results.sort(key=lambda row: (row["data"], -row["N"], row["M"], row["nq"]))
     rows = [
         {
             "data": row["data"],

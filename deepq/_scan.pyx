@@ -79,6 +79,9 @@ ctypedef fused word_t:
     uint8_t
     uint16_t
 
+cdef enum:
+    ROWS_AT_ONCE = 256  # of a block that stays in the cache
+
 _LEVELS = {"portable": SIMD_PORTABLE, "avx2": SIMD_AVX2, "avx512": SIMD_AVX512}
 cdef int _simd = simd_supported()
 
@@ -325,25 +328,25 @@ def count_ids(const uint8_t[::1] bits, int64_t n):
 
 def unpack(const uint8_t[:, ::1] codes, int M, int nbits):
     """Words (n, M) uint8 of packed codes (n, code_size) uint8 of at most 8 bits."""
-    cdef int64_t n = codes.shape[0], i
-    cdef int m, bit, value, mask = (1 << nbits) - 1
+    cdef int64_t n = codes.shape[0], first, last = 0, i
+    cdef int m, at, shift, mask = (1 << nbits) - 1
     words = np.empty((n, M), np.uint8)
     cdef uint8_t[:, ::1] out = words
     with nogil:
-        for i in range(n):
+        while last < n:
+            first, last = last, min(last + ROWS_AT_ONCE, n)
             for m in range(M):
-                bit = m * nbits
-                value = codes[i, bit >> 3] >> (bit & 7)
-                if (bit & 7) + nbits > 8:
-                    value |= codes[i, (bit >> 3) + 1] << (8 - (bit & 7))
-                out[i, m] = <uint8_t>(value & mask)
+                at, shift = m * nbits >> 3, m * nbits & 7
+                if shift + nbits <= 8:
+                    for i in range(first, last):
+                        out[i, m] = <uint8_t>(codes[i, at] >> shift & mask)
+                else:
+                    for i in range(first, last):
+                        out[i, m] = <uint8_t>((codes[i, at] | codes[i, at + 1] << 8) >> shift & mask)
     return words
 
 
 # ---- encoding and training -----------------------------------------------------------------------
-
-cdef enum:
-    ROWS_AT_ONCE = 256
 
 
 cdef class _Assignment:
