@@ -8,7 +8,8 @@
  * Defined by the includer: LANES, NAME(x), BYTES (a register of LANES bytes), LOAD_PIECES(p, stride)
  * (LANES / 16 pieces of 16 bytes), UNPACK_LOW and UNPACK_HIGH (interleave bytes of 16-byte parts),
  * AT_ONCE (blocks to sum before a look at the sums), ADD_BOUNDS(sums, table, columns) (look up TOGETHER
- * registers of bytes in 256 bounds, and add), LESS (the minima), AT_MOST as in _scan_block.h, ADD_WORDS and
+ * registers of bytes in 256 bounds, and add), ADD_HALVES where looking up each half of a byte in 16 is
+ * faster, LESS (the minima), AT_MOST as in _scan_block.h, ADD_WORDS and
  * SUBTRACT_WORDS (16 bits, saturating), PACK_WORDS (back to bytes; of the numbers below 2^15 only 0 becomes 0).
  */
 
@@ -62,8 +63,17 @@ static void NAME(turn_tile)(const uint8_t *codes, int bytes, int per, const uint
 
 /* Sums of bounds in 8 bits over `bytes` columns, for AT_ONCE blocks. */
 static inline __attribute__((always_inline)) void NAME(sum_columns)(
-        const uint8_t *columns, const uint8_t *bounds, int bytes, BYTES *sums) {
+        const uint8_t *columns, const uint8_t *bounds, int bytes, int halves, BYTES *sums) {
     for (int i = 0; i < AT_ONCE; i++) sums[i] = (BYTES){0};
+#ifdef ADD_HALVES
+    if (halves) {
+        for (int i = 0; i < AT_ONCE; i += TOGETHER)
+            for (int b = 0; b < bytes; b++)
+                ADD_HALVES(sums + i, bounds + b * 256, (const BYTES *)(columns + b * TILE) + i);
+        return;
+    }
+#endif
+    (void)halves;
     for (int i = 0; i < AT_ONCE; i += TOGETHER)
         for (int b = 0; b < bytes; b++)
             ADD_BOUNDS(sums + i, bounds + b * 256, (const BYTES *)(columns + b * TILE) + i);
@@ -71,10 +81,10 @@ static inline __attribute__((always_inline)) void NAME(sum_columns)(
 
 /* Which of the AT_ONCE * LANES codes may score at most `units`, a bit for each. */
 static inline __attribute__((always_inline)) uint64_t NAME(bound_short)(
-        const uint8_t *columns, const uint8_t *bounds, int bytes, int units, uint64_t *hits) {
+        const uint8_t *columns, const uint8_t *bounds, int bytes, int halves, int units, uint64_t *hits) {
     BYTES sums[AT_ONCE], least, limit = (BYTES)((NAME(column)){0} + (uint8_t)(units < 254 ? units : 254));
     uint64_t any = 0;
-    NAME(sum_columns)(columns, bounds, bytes, sums);
+    NAME(sum_columns)(columns, bounds, bytes, halves, sums);
     least = sums[0];
     for (int i = 1; i < AT_ONCE; i++) least = LESS(least, sums[i]);
     if (!AT_MOST(least, limit)) return 0;
@@ -84,14 +94,15 @@ static inline __attribute__((always_inline)) uint64_t NAME(bound_short)(
 
 /* The same with sums in 16 bits, over groups of bytes that are summed in 8. The unpacked halves of a
  * register are in an order of their own, which packing undoes. */
-static uint64_t NAME(bound_long)(const uint8_t *columns, const uint8_t *bounds, int bytes, int units, uint64_t *hits) {
+static uint64_t NAME(bound_long)(
+        const uint8_t *columns, const uint8_t *bounds, int bytes, int halves, int units, uint64_t *hits) {
     BYTES low[AT_ONCE], high[AT_ONCE], zero = (BYTES){0}, limit = (BYTES)((NAME(words)){0} + (uint16_t)units);
     uint64_t any = 0;
     for (int i = 0; i < AT_ONCE; i++) low[i] = high[i] = zero;
     for (int b = 0; b < bytes; b += GROUP_BYTES) {
         BYTES part[AT_ONCE];
-        if (bytes - b >= GROUP_BYTES) NAME(sum_columns)(columns + b * TILE, bounds + b * 256, GROUP_BYTES, part);
-        else NAME(sum_columns)(columns + b * TILE, bounds + b * 256, bytes - b, part);
+        if (bytes - b >= GROUP_BYTES) NAME(sum_columns)(columns + b * TILE, bounds + b * 256, GROUP_BYTES, halves, part);
+        else NAME(sum_columns)(columns + b * TILE, bounds + b * 256, bytes - b, halves, part);
         for (int i = 0; i < AT_ONCE; i++) {
             low[i] = ADD_WORDS(low[i], UNPACK_LOW(part[i], zero));
             high[i] = ADD_WORDS(high[i], UNPACK_HIGH(part[i], zero));
@@ -103,11 +114,12 @@ static uint64_t NAME(bound_long)(const uint8_t *columns, const uint8_t *bounds, 
 }
 
 static inline uint64_t NAME(bound_codes)(
-        const uint8_t *columns, const uint8_t *bounds, int bytes, int units, uint64_t *hits) {
-    if (bytes == 8) return NAME(bound_short)(columns, bounds, 8, units, hits);
-    if (bytes == 16) return NAME(bound_short)(columns, bounds, 16, units, hits);
-    if (bytes <= SHORT_BYTES) return NAME(bound_short)(columns, bounds, bytes, units, hits);
-    return NAME(bound_long)(columns, bounds, bytes, units, hits);
+        const uint8_t *columns, const uint8_t *bounds, int bytes, int halves, int units, uint64_t *hits) {
+    if (bytes > SHORT_BYTES) return NAME(bound_long)(columns, bounds, bytes, halves, units, hits);
+    if (halves) return NAME(bound_short)(columns, bounds, bytes, 1, units, hits);
+    if (bytes == 8) return NAME(bound_short)(columns, bounds, 8, 0, units, hits);
+    if (bytes == 16) return NAME(bound_short)(columns, bounds, 16, 0, units, hits);
+    return NAME(bound_short)(columns, bounds, bytes, 0, units, hits);
 }
 
 /* The tables of `count` queries from `first` on, (count, bytes, width): the same sums as in a block. */
@@ -157,6 +169,30 @@ static int NAME(is_whole)(const float *table, int width, float lowest, float sca
     return !any;
 }
 
+#ifdef ADD_HALVES
+/* Whether every entry is the sum of one for the lower and one for the upper four bits, exactly. */
+static int NAME(is_sum_of_halves)(const float *table) {
+    for (int v = 0; v < 256; v++)
+        if (table[v] - table[v & 15] != table[v & 240] - table[0]) return 0;
+    return 1;
+}
+
+/* Bounds of a table that is such a sum: 16 for the lower bits, and 16 for the upper ones. */
+static void NAME(bounds_of_halves)(const float *table, float scale, uint8_t *bounds) {
+    for (int half = 0; half < 2; half++) {
+        float entries[16], least = INFINITY;
+        for (int v = 0; v < 16; v++) {
+            entries[v] = half ? table[v << 4] - table[0] : table[v];
+            if (entries[v] < least) least = entries[v];
+        }
+        for (int v = 0; v < 16; v++) {
+            float units = (entries[v] - least) * scale;
+            bounds[16 * half + v] = (uint8_t)(int32_t)(units < 255 ? units : 255);
+        }
+    }
+}
+#endif
+
 /* Round the tables of one query down to 8 bits, (bytes, 256); 0 where they do not suit. */
 static int NAME(bounds_of_query)(const scan_job *job, const float *tables, float *lowest, float bound,
                                  uint8_t *bounds, scan_limit *limit) {
@@ -179,6 +215,15 @@ static int NAME(bounds_of_query)(const scan_job *job, const float *tables, float
     int whole = scale > 0;
     for (int b = 0; whole && b < bytes; b++) whole = NAME(is_whole)(tables + (int64_t)b * width, width, lowest[b], scale);
     if (whole) limit_whole(limit, base, scale);
+    limit->halves = 0;
+#ifdef ADD_HALVES
+    limit->halves = width == 256 && (whole || job->fields > 1);
+    for (int b = 0; limit->halves && whole && b < bytes; b++)
+        limit->halves = NAME(is_sum_of_halves)(tables + b * 256);
+    for (int b = 0; limit->halves && b < bytes; b++)
+        NAME(bounds_of_halves)(tables + b * 256, limit->scale, bounds + b * 256);
+    if (limit->halves) return 1;
+#endif
     for (int b = 0; b < bytes; b++)
         for (int j = 0; j < width; j += 8) {
             NAME(eight) units = NAME(units)(tables + (int64_t)b * width + j, lowest[b], limit->scale);
@@ -239,7 +284,8 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
             for (int j = 0; j < BLOCKS; j += AT_ONCE) {
                 uint64_t hits[AT_ONCE];
                 if (limits[q].units < 0) break;
-                if (!NAME(bound_codes)(s->columns + j * LANES, bounds, job->bytes, limits[q].units, hits)) continue;
+                if (!NAME(bound_codes)(s->columns + j * LANES, bounds, job->bytes, limits[q].halves, limits[q].units, hits))
+                    continue;
                 survivors[q] += NAME(score_hits)(job, first + q, s->tables + q * entries, limits + q, hits, per,
                                                  i + j * LANES);
             }
@@ -266,6 +312,7 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
 #undef UNPACK_HIGH
 #undef TOGETHER
 #undef ADD_BOUNDS
+#undef ADD_HALVES
 #undef LESS
 #undef ADD_WORDS
 #undef SUBTRACT_WORDS

@@ -144,6 +144,7 @@ typedef struct {
     float scale; /* units per score */
     float slack; /* units by which rounding may raise a sum of bounds; 0 where all are exact */
     int coarse;  /* units below which finer ones pay */
+    int halves;  /* the bounds of a byte are those of its halves: 16 and 16 */
 } scan_limit;
 
 /* Sums of bounds are kept in 8 bits for codes of up to SHORT_BYTES, in 16 bits for longer ones, which

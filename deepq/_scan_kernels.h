@@ -72,8 +72,18 @@ static inline __attribute__((always_inline)) void add_bounds_avx2(__m256i *sums,
     for (int k = 0; k < 2; k++) sums[k] = _mm256_adds_epu8(sums[k], _mm256_blendv_epi8(low[k], high[k], x[k]));
 }
 
+static inline __attribute__((always_inline)) void add_halves_avx2(__m256i *sums, const uint8_t *table, const __m256i *x) {
+    __m256i lower = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)table));
+    __m256i upper = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)(table + 16))), mask = _mm256_set1_epi8(0x0f);
+    for (int k = 0; k < 2; k++) {
+        sums[k] = _mm256_adds_epu8(sums[k], _mm256_shuffle_epi8(lower, _mm256_and_si256(x[k], mask)));
+        sums[k] = _mm256_adds_epu8(sums[k], _mm256_shuffle_epi8(upper, _mm256_and_si256(_mm256_srli_epi16(x[k], 4), mask)));
+    }
+}
+
 #define LANES 32
 #define NAME(x) x##_avx2
+#define ADD_HALVES add_halves_avx2
 #define BYTES __m256i
 #define LOAD_PIECES load_pieces_avx2
 #define UNPACK_LOW _mm256_unpacklo_epi8
