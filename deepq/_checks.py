@@ -101,6 +101,14 @@ def as_size(value: Any, name: str) -> int:
     return size
 
 
+def as_count(value: Any, name: str) -> int:
+    """Return an int of at least 0. Raises InputError below."""
+    count = as_integer(value, name)
+    if count < 0:
+        raise InputError(f"expected {name} of at least 0, got {count}")
+    return count
+
+
 def as_real(value: Any, name: str) -> float:
     """Return a float. Raises KindError for no number, InputError for NaN or a word."""
     try:

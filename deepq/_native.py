@@ -6,13 +6,15 @@ codebooks and codes, once. All knowledge of faiss's C++ objects and their SWIG w
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._checks import Codes, Floats, InputError, KindError, StateError
+from deepq._checks import Codes, Floats, FormatError, InputError, KindError, StateError
+from deepq._tree import from_bytes, to_bytes
 from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize, Rotation
 
 # Kept at import: a program may put DeepQuantIndex in its place.
@@ -91,6 +93,34 @@ class Native:
         faiss.copy_array_to_vector(
             np.ascontiguousarray(codebooks).ravel(), self.pq_index.pq.centroids
         )
+
+    def codebooks_crc(self) -> int:
+        """Checksum of the centroids."""
+        return zlib.crc32(self.codebooks.data)
+
+    # ---- what faiss does not know ------------------------------------------------------------
+    # A LinearTransform without a bias has a vector for one all the same. faiss writes, reads and
+    # copies it, and never looks inside.
+
+    def carry(self, value: Any) -> None:
+        """Put nested data where faiss takes it along, if the chain has a place; None for none."""
+        content = b"" if value is None else to_bytes(value)
+        numbers = np.frombuffer(content + bytes(-len(content) % 4), np.float32)
+        for transform in self._spare_biases()[:1]:
+            faiss.copy_array_to_vector(numbers, transform.b)
+
+    def carried(self) -> Any:
+        """Return what `carry` put there; None for none, or for numbers that are somebody else's."""
+        for transform in self._spare_biases()[:1]:
+            try:
+                return from_bytes(faiss.vector_to_array(transform.b).tobytes())
+            except FormatError:
+                return None
+        return None
+
+    def _spare_biases(self) -> list[Any]:
+        linear = [t for t in self.transforms if isinstance(t, faiss.LinearTransform)]
+        return [transform for transform in linear if not transform.have_bias]
 
     @property
     def codes(self) -> Codes:

@@ -16,7 +16,9 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq.quantizers import Floats, ProductQuantizer, Progress, Words
+from deepq._checks import Floats
+from deepq.decoders import Words
+from deepq.quantizers import ProductQuantizer, Progress
 
 Matrix = NDArray[np.float64]
 

@@ -475,3 +475,38 @@ def accumulate(z, words, int ksub):
     if words.dtype == np.uint8:
         return sums, counts, _accumulate[uint8_t](z, words, sums, counts)
     return sums, counts, _accumulate[uint16_t](z, words, sums, counts)
+
+
+cdef void _add_up(
+    const float[:, :, ::1] tables, const word_t[:, ::1] words, float[:, ::1] out
+) noexcept nogil:
+    cdef Py_ssize_t n = words.shape[0], M = words.shape[1], d = tables.shape[2], i, m, j
+    cdef const float *row
+    cdef float *total
+    for i in range(n):
+        total = &out[i, 0]
+        for m in range(M):
+            row = &tables[m, words[i, m], 0]
+            for j in range(d):
+                total[j] += row[j]
+
+
+def add_up(tables, words):
+    """Sum for every vector the rows that its words point to.
+
+    Parameters
+    ----------
+    tables : (M, ksub, d) float32
+    words : (n, M) uint8 or uint16, below ksub
+
+    Returns
+    -------
+    (n, d) float32
+    """
+    out = np.zeros((len(words), tables.shape[2]), np.float32)
+    words = np.ascontiguousarray(words)
+    if out.size and words.dtype == np.uint8:
+        _add_up[uint8_t](tables, words, out)
+    elif out.size:
+        _add_up[uint16_t](tables, words, out)
+    return out

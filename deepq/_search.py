@@ -21,6 +21,7 @@ from deepq._checks import (
     as_vectors,
     require_float32,
 )
+from deepq._rerank import rerank
 from deepq._store import Store
 from deepq._tensors import accepts_tensors
 from deepq.search_parameters import selection
@@ -53,9 +54,10 @@ class Search(Store):
         k : int
             Neighbours per query.
         params : deepq.SearchParameters or faiss.SearchParameters, optional
-            Of this call: a selector of the vectors that may be found, a number of threads, or, in
-            faiss.SearchParametersPQ, search_type and polysemous_ht; modes other than ST_PQ are
-            faiss's own and take no selector.
+            Of this call: how many results are re-ranked, a selector of the vectors that may be
+            found, a number of threads, or, in faiss.SearchParametersPQ, search_type and
+            polysemous_ht; modes other than ST_PQ are faiss's own, and take no selector and no
+            re-ranking.
         D, I : (n, k) arrays of float32 and int64, optional
             Where results go.
         numeric_type : int
@@ -65,8 +67,9 @@ class Search(Store):
         -------
         D : (n, k) float32
             Scores, best first: squared L2 distances to, or inner products with, the decoded
-            vectors. Where there is no k-th vector, or the query is not finite, +FLT_MAX for L2
-            and -FLT_MAX for inner product.
+            vectors, which are those of the decoder with re-ranking, else of the codewords. Where
+            there is no k-th vector, or the query is not finite, +FLT_MAX for L2 and -FLT_MAX for
+            inner product.
         I : (n, k) int64
             Ids; equal scores in ascending order of id; -1 where there is none.
 
@@ -124,11 +127,14 @@ class Search(Store):
         """Whether deepq's kernels search, and not faiss."""
         return mode == self.ST_PQ and self._quantizer.nbits <= 8
 
-    def _search(self, x: Floats, params: Any, mode: int, D: Floats, I: Ids) -> None:
+    def _search(
+        self, x: Floats, params: Any, mode: int, D: Floats, I: Ids, *, reranks: bool = True
+    ) -> None:
         """Fill D and I; the caller holds the lock."""
         usable, z = self._encode_queries(x)
         if self._scans(mode):
-            self._search_tables(usable, z, params, D, I)
+            count = self._rerank_count(params) if reranks else 0
+            self._search_tables(usable, z, params, count, D, I)
         else:
             self._search_native(x, params, D, I)
             D[~usable], I[~usable] = self._worst, -1
@@ -149,22 +155,41 @@ class Search(Store):
             z = z[finite]
         return usable, z
 
+    def _rerank_count(self, params: Any) -> int:
+        """How many results of a scan are ranked anew in a call; 0 without a decoder."""
+        if self._quantizer.decoder is None:
+            return 0
+        count = getattr(params, "rerank", None)
+        return self.rerank if count is None else count
+
     def _search_tables(
-        self, usable: NDArray[np.bool_], z: Floats, params: Any, D: Floats, I: Ids
+        self, usable: NDArray[np.bool_], z: Floats, params: Any, count: int, D: Floats, I: Ids
     ) -> None:
-        """Scan for the usable queries; pad the other rows, and columns beyond what is stored."""
+        """Scan for the usable queries; pad the other rows, and columns beyond what is stored.
+
+        The best `count`, and all k if these are more, are re-ranked, unless it is 0.
+        """
         part = selection(params, self.ntotal, len(z))
         scan = self._scan_arguments(z, part, params)
         k = min(D.shape[1], len(scan["codes"]))
+        width = min(max(k, count), len(scan["codes"])) if count else k
         scores, ids = D, I
-        if len(z) < len(D) or k < D.shape[1]:
-            scores, ids = np.empty((len(z), k), np.float32), np.empty((len(z), k), np.int64)
+        if len(z) < len(D) or width != D.shape[1]:
+            shape = len(z), width
+            scores, ids = np.empty(shape, np.float32), np.empty(shape, np.int64)
         _scan.search(D=scores, I=ids, **scan)
         part.to_ids(ids)
+        if count:
+            scores[...] = rerank(z, ids, self._decode_stored, self.metric_type)
+            scores[ids < 0] = self._worst
         if ids is not I:
             D.fill(self._worst)
             I.fill(-1)
-            D[usable, :k], I[usable, :k] = scores, ids
+            D[usable, :k], I[usable, :k] = scores[:, :k], ids[:, :k]
+
+    def _decode_stored(self, ids: Ids) -> Floats:
+        """Embeddings (n, d_out) that stored codes decode to."""
+        return self._quantizer.decode(self._native.codes[ids])
 
     def _scan_arguments(self, z: Floats, part: Any, params: Any) -> dict[str, Any]:
         """Return what a scan of a part of the codes takes."""
@@ -194,14 +219,19 @@ class Search(Store):
 
     @accepts_tensors
     def assign(self, x: Any, k: int, labels: Any = None) -> Ids:
-        """Ids (n, k) int64 of the k nearest stored vectors, as `search` finds them."""
-        return self.search(x, k, I=labels)[1]
+        """Ids (n, k) int64 of the k stored vectors that `search` finds without re-ranking."""
+        x = as_vectors(x, self.d)
+        D, I = self._outputs(x, k, None, labels)
+        mode = self._mode(None)
+        with self._lock.reading():
+            self._search(x, None, mode, D, I, reranks=False)
+        return I
 
     @accepts_tensors
     def range_search(
         self, x: Any, thresh: float, *, params: Any = None
     ) -> tuple[NDArray[np.uint64], Floats, Ids]:
-        """Find all stored vectors that score better than `thresh`.
+        """Find all stored vectors that score better than `thresh`, by their codewords.
 
         Parameters
         ----------

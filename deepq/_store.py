@@ -19,6 +19,7 @@ from deepq._checks import (
     KindError,
     StateError,
     as_codes,
+    as_count,
     as_ids,
     as_integer,
     as_metric,
@@ -29,12 +30,21 @@ from deepq._native import Native
 from deepq._surface import Surface
 from deepq._tensors import accepts_tensors
 from deepq._threads import SharedLock
+from deepq._tree import to_bytes
 from deepq.encoders import Encoder
 from deepq.quantizers import ProductQuantizer
 from deepq.trainer import TrainConfig
 
 _BLOCK = 1 << 16
-_OWN = ("this", "referenced_objects", "_native", "_encoder", "_quantizer", "_lock")
+_OWN = (
+    "this",
+    "referenced_objects",
+    "_native",
+    "_encoder",
+    "_quantizer",
+    "_lock",
+    "_codebooks_crc",
+)
 
 
 class Store(Surface):
@@ -43,6 +53,7 @@ class Store(Surface):
     # Declared here because setting an undeclared attribute raises, as in faiss.
     history: list[dict[str, Any]] = []  # noqa: RUF012 - replaced, never changed in place
     _training: TrainConfig | None = None
+    _rerank: int = 0
     _encoder: Encoder
     _quantizer: ProductQuantizer
     _lock: SharedLock
@@ -70,7 +81,7 @@ class Store(Surface):
                     f"expected codebooks for embeddings of {encoder.d_out} numbers, "
                     f"got {quantizer.M} x {quantizer.dsub}"
                 )
-            self._inject(encoder, quantizer.codebooks)
+            self._inject(encoder, quantizer)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _OWN or hasattr(type(self), name)):
@@ -97,8 +108,22 @@ class Store(Surface):
 
     @property
     def rerank(self) -> int:
-        """Reserved for re-ranking with a decoder: 0, read only."""
-        return 0
+        """How many of the best vectors of a scan are ranked anew by the decoder; 0 for none.
+
+        Above 0 when `train` is called, a decoder is learned. Without a decoder it has no effect.
+        """
+        return self._rerank
+
+    @rerank.setter
+    def rerank(self, value: int) -> None:
+        self._rerank = as_count(value, "rerank")
+        if self.is_trained:
+            self._carry(self.quantizer)
+
+    def _carry(self, quantizer: ProductQuantizer) -> None:
+        """Let the C++ object take along what faiss does not know, for `from_faiss`."""
+        refinement = quantizer.refinement
+        self._native.carry(refinement and {"refinement": refinement, "rerank": self._rerank})
 
     @property
     def encoder(self) -> Encoder:
@@ -134,21 +159,29 @@ class Store(Surface):
             self._require_empty("codebooks are set")
             encoder = copy.deepcopy(self._encoder)
             encoder.settle()
-            self._inject(encoder, given.codebooks)
+            self._inject(encoder, given)
 
-    def _inject(self, encoder: Encoder, codebooks: Floats) -> None:
-        """Make this the trained encoder and codebooks, here and in the C++ object."""
+    def _inject(self, encoder: Encoder, quantizer: ProductQuantizer) -> None:
+        """Make this the trained encoder and quantizer, here and in the C++ object."""
         with self._lock.exclusive():
             self._native.write_encoder(encoder)
-            self._native.write_codebooks(codebooks)
+            self._native.write_codebooks(quantizer.trained())
+            self._carry(quantizer)
             self._native.finish_training()
             self._encoder = encoder
+            self._quantizer.take(quantizer)
             self._quantizer.share(self._native.codebooks)
+            self._codebooks_crc = self._native.codebooks_crc()
 
     def _follow_native(self) -> None:
-        """Take over what C++ code has trained (a composite around this index)."""
-        if self.is_trained and not (self._encoder.is_fitted and self._quantizer.is_trained):
+        """Take over what C++ code has trained, or somebody has written into ``pq.centroids``."""
+        if not self.is_trained:
+            return
+        if not (self._encoder.is_fitted and self._quantizer.is_trained):
             self._encoder = self._native.read_encoder()
+            self._quantizer.share(self._native.codebooks)
+        elif self._quantizer.refinement and self._native.codebooks_crc() != self._codebooks_crc:
+            self._quantizer.codebooks = self._native.codebooks  # forgets sites and decoder
             self._quantizer.share(self._native.codebooks)
 
     # ---- encoding and decoding ---------------------------------------------------------------
@@ -284,8 +317,12 @@ class Store(Surface):
         self._require_other(otherIndex)
         if not (self.is_trained and otherIndex.is_trained):
             raise InputError("expected two trained indexes to merge, got one that is not")
-        if self._native.fingerprint() != otherIndex._native.fingerprint():
+        if self._fingerprint() != otherIndex._fingerprint():
             raise InputError("expected an index with the same encoder and codebooks, got another")
+
+    def _fingerprint(self) -> tuple[Any, ...]:
+        """Everything that gives codes their meaning; equal fingerprints, equal meaning."""
+        return (*self._native.fingerprint(), to_bytes(self.quantizer.refinement))
 
     def _require_other(self, otherIndex: Any) -> None:
         if not isinstance(otherIndex, faiss.Index):

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepq._checks import DimensionError, InputError, StateError, as_size
+from deepq._checks import DimensionError, Floats, FormatError, InputError, StateError, as_size
 from deepq._rotation import ITERATIONS, learn
-from deepq.quantizers import Floats, ProductQuantizer, Progress
+from deepq.quantizers import ProductQuantizer, Progress
 
 
 class Encoder:
@@ -277,6 +277,33 @@ class Rotation(Affine):
         joint = ITERATIONS if iterations is None else iterations
         self.A = _frozen(learn(x, quantizer, iterations=joint, seed=seed, progress=progress))
         self._fitted = True
+
+
+def encoder_state(encoder: Encoder) -> dict[str, Any]:
+    """Describe an encoder by the name of its class and its numbers."""
+    if isinstance(encoder, Chain):
+        return {"type": "Chain", "members": [encoder_state(member) for member in encoder.members]}
+    if isinstance(encoder, Rotation):
+        return {"type": "Rotation", "A": encoder.A, "is_fitted": encoder.is_fitted}
+    if isinstance(encoder, Affine):
+        return {"type": "Affine", "A": encoder.A, "b": encoder.b}
+    return {"type": type(encoder).__name__, "d": encoder.d_in}
+
+
+def make_encoder(state: dict[str, Any]) -> Encoder:
+    """Make the encoder that a state describes. Raises FormatError for an unknown one."""
+    kind = state["type"]
+    if kind == "Chain":
+        return Chain(make_encoder(member) for member in state["members"])
+    if kind == "Rotation":
+        return Rotation.of(state["A"]) if state["is_fitted"] else Rotation(len(state["A"]))
+    if kind == "Affine":
+        return Affine(state["A"], state["b"])
+    if kind == "Identity":
+        return Identity(state["d"])
+    if kind == "Normalize":
+        return Normalize(state["d"])
+    raise FormatError(f"expected an encoder of this version of deepq, got {kind!r}")
 
 
 def _frozen(numbers: Floats) -> Floats:

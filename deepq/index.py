@@ -25,7 +25,7 @@ from deepq._checks import (
 )
 from deepq._search import Search
 from deepq._tensors import accepts_tensors
-from deepq.encoders import Encoder, Identity, Rotation
+from deepq.encoders import Chain, Encoder, Identity, Normalize, Rotation
 from deepq.quantizers import ProductQuantizer
 from deepq.state import get_state, make_index
 from deepq.trainer import TrainConfig, fit
@@ -46,9 +46,10 @@ class DeepQuantIndex(Search):
     nbits : int
         Bits per sub-quantizer, 1 to 16; above 8, faiss itself searches. A vector takes
         ceil(M * nbits / 8) bytes.
-    metric : int
+    metric : int or "cosine"
         ``faiss.METRIC_L2`` (squared Euclidean distance, smaller is better) or
-        ``faiss.METRIC_INNER_PRODUCT`` (larger is better).
+        ``faiss.METRIC_INNER_PRODUCT`` (larger is better). "cosine" is the inner product of vectors
+        that the encoder scales to unit length first.
     encoder : Encoder, optional
         Map applied to every vector before it is quantized; by default a `Rotation` that is
         learned together with the codebooks (optimized product quantization, Ge et al. 2014).
@@ -60,14 +61,16 @@ class DeepQuantIndex(Search):
         Settings of `train`. By default the seed in ``pq.cp`` and, where it has been changed, the
         number of iterations there.
     rerank : int
-        Reserved for re-ranking with a decoder; 0.
+        How many of the best vectors of a scan are ranked anew, by distances to what a neural
+        decoder makes of their codes; 0 for none. Above 0 training takes longer, with torch, and so
+        does adding; a vector takes as many bytes as without. See `_decoding`.
 
     Attributes
     ----------
     training : TrainConfig or None
         As given; may be set before `train`.
     history : list of dict
-        One entry per iteration of the last training: stage, iteration, error.
+        Entries of the last training: see `deepq.trainer.Outcome`.
 
     Raises
     ------
@@ -93,7 +96,7 @@ class DeepQuantIndex(Search):
         d: int,
         M: int,
         nbits: int = 8,
-        metric: int = faiss.METRIC_L2,
+        metric: int | str = faiss.METRIC_L2,
         *,
         encoder: Encoder | None = None,
         quantizer: ProductQuantizer | None = None,
@@ -102,8 +105,8 @@ class DeepQuantIndex(Search):
         rerank: int = 0,
     ) -> None:
         d, M, nbits = as_size(d, "d"), as_size(M, "M"), as_size(nbits, "nbits")
-        if objective is not None or rerank != 0:
-            raise InputError(f"expected objective=None and rerank=0, got {objective!r}, {rerank!r}")
+        if objective is not None:
+            raise InputError(f"expected objective=None, got {objective!r}")
         encoder = Rotation(d) if encoder is None else copy.deepcopy(encoder)
         quantizer = ProductQuantizer(M, nbits) if quantizer is None else copy.copy(quantizer)
         if not isinstance(encoder, Encoder):
@@ -115,7 +118,10 @@ class DeepQuantIndex(Search):
         if (quantizer.M, quantizer.nbits) != (M, nbits):
             got = f"M = {quantizer.M}, nbits = {quantizer.nbits}"
             raise InputError(f"expected a quantizer of M = {M}, nbits = {nbits}, got {got}")
+        if isinstance(metric, str):
+            metric, encoder = _cosine(metric, encoder)
         self._assemble(metric, encoder, quantizer, training)
+        self.rerank = rerank
 
     @classmethod
     def from_codebooks(
@@ -164,12 +170,14 @@ class DeepQuantIndex(Search):
 
     @accepts_tensors
     def train(self, x: Any, y: Any = None, *, numeric_type: int = 0, xq_train: Any = None) -> None:
-        """Learn the encoder and the codebooks; the index must be empty.
+        """Learn the encoder, the codebooks and, for re-ranking, a decoder; the index must be empty.
 
         Parameters
         ----------
-        x : (n, d) array
-            Finite training vectors, at least ksub; other real dtypes are cast to float32.
+        x : (n, d) array, or callable
+            Finite training vectors, at least ksub; other real dtypes are cast to float32. An array
+            that is mapped from a file is read in parts. A callable must return a fresh iterator
+            over the same blocks, (m, d) arrays, whenever it is called; it is, several times.
         y : None
             Labels; there is no supervised objective yet.
         numeric_type : int
@@ -184,27 +192,39 @@ class DeepQuantIndex(Search):
         StateError
             If the index holds codes.
         DimensionError, KindError
-            If `x` is not an (n, d) array of real numbers. The index is unchanged by any failure.
+            If `x` is not made of (n, d) arrays of real numbers. The index is unchanged by any
+            failure.
+        KeyboardInterrupt
+            On Ctrl-C. If codebooks had been learned by then, the index is trained with the best
+            that there was; else it is unchanged.
         """
         require_float32(numeric_type)
         if y is not None:
             raise InputError("expected y=None: there is no supervised objective yet, got labels")
-        x = as_vectors(x, self.d, finite=True)
         if xq_train is not None:
             as_vectors(xq_train, self.d, "xq_train", finite=True)
+        if not callable(x) and not isinstance(x, np.memmap):
+            x = as_vectors(x, self.d, finite=True)
         with self._lock.changing():
             self._require_empty("it is trained")
-            encoder, quantizer = copy.deepcopy(self._encoder), copy.copy(self._quantizer)
+            quantizer = ProductQuantizer(self._quantizer.M, self._quantizer.nbits)
             quantizer.num_threads = faiss.omp_get_max_threads()
-            held = self._rows_for_polysemous(len(x))
-            history = fit(
-                encoder, quantizer, x[: len(x) - held], self._settings(), verbose=bool(self.verbose)
+            kept, held = self._for_polysemous(x)
+            outcome = fit(
+                copy.deepcopy(self._encoder),
+                quantizer,
+                kept,
+                self._settings(),
+                metric=self.metric_type,
+                decoder=self.rerank > 0,
+                verbose=bool(self.verbose),
             )
-            if quantizer.codebooks is not None:
-                self._inject(encoder, quantizer.codebooks)
-            if held:
-                self._native.optimize_polysemous(encoder.encode(x[len(x) - held :]))
-            self.history = history
+            self._inject(outcome.encoder, quantizer)
+            if held is not None:
+                self._native.optimize_polysemous(outcome.encoder.encode(held))
+            self.history = outcome.history
+        if outcome.interrupted:
+            raise KeyboardInterrupt
 
     def _settings(self) -> TrainConfig:
         """Return this index's own settings, or those of faiss's clustering parameters."""
@@ -214,11 +234,15 @@ class DeepQuantIndex(Search):
         epochs = None if cp.niter == _FAISS_ITERATIONS else as_size(cp.niter, "pq.cp.niter")
         return TrainConfig(seed=cp.seed, epochs=epochs)
 
-    def _rows_for_polysemous(self, n: int) -> int:
-        """How many training rows are kept back to reorder codewords, by faiss's rule."""
+    def _for_polysemous(self, x: Any) -> tuple[Any, Floats | None]:
+        """Split off the training rows that are kept back to reorder codewords, by faiss's rule."""
         if not self.do_polysemous_training:
-            return 0
-        return int(min(self.polysemous_training.ntrain_permutation, n // 4))
+            return x, None
+        if callable(x):
+            raise InputError("expected an array to train on for polysemous codes, got a callable")
+        count = min(self.polysemous_training.ntrain_permutation, len(x) // 4)
+        first = len(x) - count
+        return x[:first], as_vectors(np.asarray(x[first:]), self.d, finite=True)
 
     @accepts_tensors
     def add(self, x: Any, numeric_type: int = 0) -> None:
@@ -246,3 +270,10 @@ class DeepQuantIndex(Search):
             codes = self._encode(x, progress=bool(self.verbose))
             with self._lock.exclusive():
                 self._native.append(codes)
+
+
+def _cosine(name: str, encoder: Encoder) -> tuple[int, Encoder]:
+    """Return the metric and encoder that give the cosine of vectors."""
+    if name != "cosine":
+        raise InputError(f'expected a metric of faiss, or "cosine", got {name!r}')
+    return faiss.METRIC_INNER_PRODUCT, Chain([Normalize(encoder.d_in), encoder])

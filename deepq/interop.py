@@ -10,6 +10,7 @@ import faiss
 from deepq._checks import KindError
 from deepq._native import IndexPQ, IndexPreTransform, Native
 from deepq.index import DeepQuantIndex
+from deepq.quantizers import ProductQuantizer
 from deepq.state import SETTINGS
 
 
@@ -46,19 +47,25 @@ def from_faiss(index: Any) -> DeepQuantIndex:
             f"expected an IndexPQ or an IndexPreTransform over one, got {type(native).__name__}"
         )
     source = Native(native)
-    pq_index = source.pq_index
+    pq_index, carried = source.pq_index, source.carried()
+    quantizer = ProductQuantizer(pq_index.pq.M, pq_index.pq.nbits)
+    if native.is_trained:
+        quantizer.codebooks = source.codebooks
+    if carried is not None:
+        quantizer.refinement = carried["refinement"]
     copied = DeepQuantIndex(
         native.d,
-        pq_index.pq.M,
-        pq_index.pq.nbits,
+        quantizer.M,
+        quantizer.nbits,
         pq_index.metric_type,
         encoder=source.read_encoder(),
+        quantizer=quantizer,
+        rerank=0 if carried is None else carried["rerank"],
     )
     for name in SETTINGS:
         setattr(copied, name, getattr(pq_index, name))
     copied.pq.cp.niter, copied.pq.cp.seed = pq_index.pq.cp.niter, pq_index.pq.cp.seed
     if native.is_trained:
-        copied.codebooks = source.codebooks
         copied.add_sa_codes(source.codes)
     return copied
 

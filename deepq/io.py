@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq._checks import FormatError, KindError
+from deepq._tree import put_arrays, take_arrays
 from deepq.index import DeepQuantIndex
 from deepq.state import get_state, make_index
 
@@ -109,7 +110,7 @@ def _write_all(file: BinaryIO, piece: bytes | memoryview) -> None:
 def _pieces(state: dict[str, Any]) -> Iterator[bytes | memoryview]:
     """Yield the bytes of a file in order."""
     arrays: list[NDArray[Any]] = []
-    fields = _take_arrays(state, arrays)
+    fields = take_arrays(state, arrays)
     listing = [
         {"dtype": a.dtype.str, "shape": a.shape, "crc": zlib.crc32(_bytes(a))} for a in arrays
     ]
@@ -121,18 +122,6 @@ def _pieces(state: dict[str, Any]) -> Iterator[bytes | memoryview]:
     for piece in pieces:
         yield piece
         yield bytes(_padded(len(piece)) - len(piece))
-
-
-def _take_arrays(value: Any, arrays: list[NDArray[Any]]) -> Any:
-    """Replace every array inside `value` by its number, and collect them."""
-    if isinstance(value, np.ndarray):
-        arrays.append(np.ascontiguousarray(value))
-        return {"$array": len(arrays) - 1}
-    if isinstance(value, dict):
-        return {key: _take_arrays(item, arrays) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_take_arrays(item, arrays) for item in value]
-    return value
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:
@@ -176,7 +165,7 @@ def _parse(data: bytes, name: str) -> DeepQuantIndex:
             raise FormatError("a damaged header")
         document = json.loads(header)
         arrays = list(_arrays(data, at + _padded(length), document["arrays"]))
-        return make_index(_put_arrays(document["index"], arrays), DeepQuantIndex)
+        return make_index(put_arrays(document["index"], arrays), DeepQuantIndex)
     except (FormatError, KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
         raise FormatError(f"expected a whole deepq index in {name}, got {error}") from error
 
@@ -198,14 +187,3 @@ def _arrays(data: bytes, at: int, listing: list[dict[str, Any]]) -> Iterator[NDA
         at += _padded(size)
     if at != len(data):
         raise FormatError(f"{len(data) - at} bytes too many")
-
-
-def _put_arrays(value: Any, arrays: list[NDArray[Any]]) -> Any:
-    """Undo `_take_arrays`."""
-    if isinstance(value, dict):
-        if "$array" in value:
-            return arrays[value["$array"]]
-        return {key: _put_arrays(item, arrays) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_put_arrays(item, arrays) for item in value]
-    return value

@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 
 from deepq import _scan
-from deepq._checks import Codes, DimensionError, Ids, InputError, KindError, as_integer, as_size
+from deepq._checks import Codes, DimensionError, Ids, KindError, as_count, as_size
 
 # Copying a code takes as long as scanning some hundreds for a query: codes are copied, and not
 # passed over among all, up to a share of the stored ones that grows with the number of queries.
@@ -22,7 +22,8 @@ class SearchParameters(faiss.SearchParametersPQ):
     Parameters
     ----------
     rerank : int, optional
-        Reserved for re-ranking with a decoder; None or 0.
+        How many of the best vectors of the scan are ranked anew by the decoder, if the index has
+        one; None for as many as `index.rerank` says.
     sel : faiss.IDSelector or array, optional
         The only vectors that may be found: a selector, an array of ids, or an (ntotal,) array of
         booleans.
@@ -45,9 +46,7 @@ class SearchParameters(faiss.SearchParametersPQ):
         self, *, rerank: int | None = None, sel: Any = None, num_threads: int | None = None
     ) -> None:
         super().__init__()
-        if rerank is not None and as_integer(rerank, "rerank") != 0:
-            raise InputError(f"expected rerank of None or 0: there is no decoder yet, got {rerank}")
-        self.rerank = rerank
+        self.rerank = None if rerank is None else as_count(rerank, "rerank")
         self.num_threads = None if num_threads is None else as_size(num_threads, "num_threads")
         if sel is not None:
             self.sel = _as_selector(sel)

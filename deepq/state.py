@@ -13,7 +13,7 @@ import numpy as np
 
 from deepq._checks import FormatError
 from deepq._store import Store
-from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize, Rotation
+from deepq.encoders import encoder_state, make_encoder
 from deepq.quantizers import ProductQuantizer
 from deepq.trainer import TrainConfig
 
@@ -43,10 +43,12 @@ def get_state(index: Store) -> State:
             "metric": int(index.metric_type),
             "settings": {name: getattr(index, name) for name in SETTINGS},
             "clustering": {"niter": int(index.pq.cp.niter), "seed": int(index.pq.cp.seed)},
-            "training": None if index.training is None else dataclasses.asdict(index.training),
+            "rerank": index.rerank,
+            "training": _training_state(index.training),
             "history": list(index.history),
             "encoder": encoder_state(index.encoder),
             "codebooks": np.array(quantizer.codebooks) if trained else None,
+            "refinement": quantizer.refinement,
             "codes": np.array(index._native.codes),
         }
 
@@ -63,12 +65,14 @@ def make_index(state: State, cls: type[Index]) -> Index:
         training, clustering = state["training"], state["clustering"]
         quantizer = ProductQuantizer(state["M"], state["nbits"])
         quantizer.codebooks = state["codebooks"]
+        quantizer.refinement = state["refinement"]
         encoder = make_encoder(state["encoder"])
         if encoder.d_in != state["d"]:
             raise FormatError(f"d = {state['d']} and an encoder of {encoder.d_in} inputs")
         index = cls.__new__(cls)
         config = None if training is None else TrainConfig(**training)
         index._assemble(state["metric"], encoder, quantizer, config)
+        index.rerank = state["rerank"]
         for name in SETTINGS:
             setattr(index, name, state["settings"][name])
         index.pq.cp.niter, index.pq.cp.seed = clustering["niter"], clustering["seed"]
@@ -82,28 +86,8 @@ def make_index(state: State, cls: type[Index]) -> Index:
     return index
 
 
-def encoder_state(encoder: Encoder) -> State:
-    """Describe an encoder by the name of its class and its numbers."""
-    if isinstance(encoder, Chain):
-        return {"type": "Chain", "members": [encoder_state(member) for member in encoder.members]}
-    if isinstance(encoder, Rotation):
-        return {"type": "Rotation", "A": encoder.A, "is_fitted": encoder.is_fitted}
-    if isinstance(encoder, Affine):
-        return {"type": "Affine", "A": encoder.A, "b": encoder.b}
-    return {"type": type(encoder).__name__, "d": encoder.d_in}
-
-
-def make_encoder(state: State) -> Encoder:
-    """Make the encoder that a state describes. Raises FormatError for an unknown one."""
-    kind = state["type"]
-    if kind == "Chain":
-        return Chain(make_encoder(member) for member in state["members"])
-    if kind == "Rotation":
-        return Rotation.of(state["A"]) if state["is_fitted"] else Rotation(len(state["A"]))
-    if kind == "Affine":
-        return Affine(state["A"], state["b"])
-    if kind == "Identity":
-        return Identity(state["d"])
-    if kind == "Normalize":
-        return Normalize(state["d"])
-    raise FormatError(f"expected an encoder of this version of deepq, got {kind!r}")
+def _training_state(training: TrainConfig | None) -> State | None:
+    """Describe settings, without the place of a checkpoint on one machine."""
+    if training is None:
+        return None
+    return dataclasses.asdict(dataclasses.replace(training, checkpoint=None))

@@ -38,7 +38,7 @@ def test_settings_cannot_be_changed() -> None:
 def test_history_has_the_error_of_each_iteration() -> None:
     x = normal(600)
     encoder, quantizer = Identity(8), ProductQuantizer(2, 4)
-    history = fit(encoder, quantizer, x, TrainConfig(epochs=7))
+    history = fit(encoder, quantizer, x, TrainConfig(epochs=7)).history
     assert [entry["iteration"] for entry in history] == list(range(7))
     assert {entry["stage"] for entry in history} == {"codebooks"}
     errors = [entry["error"] for entry in history]
@@ -51,7 +51,8 @@ def test_history_has_the_error_of_each_iteration() -> None:
 def test_final_codebooks_fit_the_rotation() -> None:
     x = normal(1500) @ normal(8, seed=1)
     encoder, quantizer = Rotation(8), ProductQuantizer(2, 4)
-    history = fit(encoder, quantizer, x, TrainConfig(epochs=6))
+    config = TrainConfig(epochs=6, ranking=False)
+    history = fit(encoder, quantizer, x, config).history
     assert encoder.is_fitted
     assert history[0]["stage"] == "rotation"
     x_hat = encoder.decode(quantizer.decode(quantizer.encode(encoder.encode(x))))
@@ -64,7 +65,7 @@ def test_same_seed_same_result_and_no_memory_of_the_last_training() -> None:
     encoder, quantizer = Rotation(8), ProductQuantizer(2, 4)
     runs = []
     for seed in (5, 5, 6):
-        history = fit(encoder, quantizer, x, TrainConfig(seed=seed, epochs=4))
+        history = fit(encoder, quantizer, x, TrainConfig(seed=seed, epochs=4)).history
         runs.append((encoder.A, quantizer.codebooks, history))
     np.testing.assert_array_equal(runs[0][0], runs[1][0])
     np.testing.assert_array_equal(runs[0][1], runs[1][1])

@@ -1,0 +1,69 @@
+"""What a training has reached, in a file: safetensors with JSON as metadata, no pickles."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from deepq._checks import FormatError, InputError
+from deepq._tree import from_bytes, to_bytes
+
+
+class Checkpoint:
+    """The stages of one training that are done, or under way, by name.
+
+    Parameters
+    ----------
+    path : str, path or None
+        Where they are kept; None keeps nothing.
+    key : dict
+        Everything that the training follows from. A file is gone on from if it has the same.
+
+    Raises
+    ------
+    FormatError
+        If there is a file which is no checkpoint.
+    InputError
+        If it belongs to another training.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None, key: dict[str, Any]) -> None:
+        self.path = None if path is None else Path(path)
+        self.key = json.loads(json.dumps(key))
+        self.stages: dict[str, Any] = {}
+        if self.path is not None and self.path.exists():
+            self.stages = self._load(self.path)
+
+    def get(self, stage: str) -> Any:
+        """Return what was kept of a stage, or None."""
+        return self.stages.get(stage)
+
+    def put(self, stage: str, state: Any) -> None:
+        """Keep a stage, and replace the file whole."""
+        if self.path is None:
+            return
+        self.stages[stage] = state
+        temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}.tmp")
+        try:
+            temporary.write_bytes(to_bytes({"key": self.key, "stages": self.stages}))
+            temporary.replace(self.path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        try:
+            content = from_bytes(path.read_bytes())
+            key, stages = dict(content["key"]), dict(content["stages"])
+        except (FormatError, KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"expected a checkpoint in {path}, got {error}") from error
+        if key != self.key:
+            differ = sorted(k for k in {*key, *self.key} if key.get(k) != self.key.get(k))
+            raise InputError(
+                f"expected a checkpoint of this training in {path}, got one with another "
+                f"{', '.join(differ)}: give another path, or remove it"
+            )
+        return stages

@@ -1,0 +1,214 @@
+"""Learning a decoder, and the sites that its words start from, with torch.
+
+A batch of vectors is coded with the decoder as it is, decoded, and a step of AdamW lowers
+
+    |z - z_hat|^2 + pull * |z - c|^2,
+
+z_hat the decoder's reconstruction and c the codewords of the same words, which keeps the words good
+for look-up tables as well. In the first third of the way the words are those of the nearest sites;
+after it the decoder chooses them, for most rows of a batch: it must also read nearest codes, which
+is what C++ code adds. The tables start as the codewords, each in its own sub-space, and the network
+starts as zero, so the first reconstruction is that of the product quantizer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding, embedding_bag
+
+from deepq._checks import Floats
+from deepq._presets import Plan
+from deepq._schedule import one_cycle
+from deepq.decoders import Decoder
+
+PULL = 0.2
+WARM_UP = 1 / 3  # part of the way with nearest words only
+NEAREST = 1 / 3  # part of a batch that keeps them after it
+RATES = (1e-3, 2e-3)  # of sites and tables, of the network
+WEIGHT_DECAY = 0.01
+
+
+class Network(nn.Module):
+    """The decoder of `decoders`, as parameters to learn; for vectors of unit scale and mean 0.
+
+    T_m and U_m are sums of a part that follows the sites and a part of their own: codewords that
+    move take their neighbourhood with them.
+    """
+
+    first: Tensor
+
+    def __init__(self, sites: Tensor, hidden: int, generator: torch.Generator) -> None:
+        super().__init__()
+        M, ksub, dsub = sites.shape
+        d = M * dsub
+
+        def normal(*shape: int, scale: float) -> nn.Parameter:
+            return nn.Parameter(torch.randn(*shape, generator=generator) * scale)
+
+        self.sites = nn.Parameter(sites.clone())
+        self.tables = nn.Parameter(torch.zeros(M, ksub, d))
+        self.weights = normal(M, dsub, hidden, scale=d**-0.5)
+        self.features = nn.Parameter(torch.zeros(M, ksub, hidden))
+        self.start = nn.Parameter(torch.zeros(hidden))
+        self.inner = normal(hidden, hidden, scale=hidden**-0.5)
+        self.bias = nn.Parameter(torch.zeros(hidden))
+        self.outer = nn.Parameter(torch.zeros(hidden, hidden))
+        self.output = nn.Parameter(torch.zeros(hidden, d))
+        self.offset = nn.Parameter(torch.zeros(d))
+        self.register_buffer("first", torch.arange(M) * ksub, persistent=False)
+
+    def summands(self) -> tuple[Tensor, Tensor]:
+        """Return T (M, ksub, d) and U (M, ksub, h)."""
+        M, ksub, dsub = self.sites.shape
+        own = torch.zeros_like(self.tables)
+        blocks = own.view(M, ksub, M, dsub)
+        blocks[torch.arange(M), :, torch.arange(M)] = self.sites
+        return own + self.tables, torch.bmm(self.sites, self.weights) + self.features
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Return what the network adds to the tables for inputs of its hidden layer."""
+        hidden = hidden + torch.relu(hidden @ self.inner + self.bias) @ self.outer
+        return torch.relu(hidden) @ self.output
+
+    def add_up(self, summands: Tensor, words: Tensor) -> Tensor:
+        """Sum the rows (n, d) that words (n, M) point to."""
+        rows = summands.reshape(-1, summands.shape[2])
+        return embedding_bag(words + self.first, rows, mode="sum")
+
+    @torch.no_grad()
+    def nearest(self, z: Tensor, count: int) -> Tensor:
+        """Words (n, M, count) of the nearest sites, nearest first."""
+        M, _, dsub = self.sites.shape
+        parts = z.reshape(-1, M, dsub).transpose(0, 1)
+        halves = self.sites.square().sum(2)[:, None] / 2
+        far = halves - torch.bmm(parts, self.sites.transpose(1, 2))
+        return far.topk(count, 2, largest=False).indices.transpose(0, 1).contiguous()
+
+    @torch.no_grad()
+    def choose(self, z: Tensor, candidates: Tensor, T: Tensor, U: Tensor) -> Tensor:
+        """Words (n, M), chosen by one sweep as in `Decoder.choose`."""
+        words, rows = candidates[:, :, 0].clone(), torch.arange(len(z), device=z.device)
+        rest = z - self.offset - self.add_up(T, words)
+        hidden = self.start + self.add_up(U, words)
+        for m in range(words.shape[1]):
+            tried = candidates[:, m]
+            rests = (rest + T[m][words[:, m]])[:, None] - T[m][tried]
+            inputs = (hidden - U[m][words[:, m]])[:, None] + U[m][tried]
+            best = (rests - self.head(inputs)).square().sum(2).argmin(1)
+            words[:, m] = tried[rows, best]
+            rest, hidden = rests[rows, best], inputs[rows, best]
+        return words
+
+
+class Learner:
+    """Learns a decoder, a batch at a time.
+
+    Parameters
+    ----------
+    sites : (M, ksub, dsub) float32
+        Where the sites start.
+    z : (n, d) float32
+        Some vectors, for their mean and scale.
+    plan : Plan
+        Size of the decoder.
+    seed : int
+        Seed of the weights.
+    device : str
+        "auto", "cpu", "cuda" and the like.
+    """
+
+    def __init__(self, sites: Floats, z: Floats, plan: Plan, seed: int, device: str) -> None:
+        self.plan, self.mean = plan, z.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self.scale = float(np.sqrt(z.var(axis=0, dtype=np.float64).mean())) or 1.0
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        start = torch.from_numpy((sites - self.mean.reshape(len(sites), 1, -1)) / self.scale)
+        generator = torch.Generator().manual_seed(seed)
+        self.network = Network(start.float(), plan.hidden, generator).to(self.device)
+        slow = {"sites", "tables"}
+        named = list(self.network.named_parameters())
+        groups: list[dict[str, Any]] = [
+            {"params": [self.network.sites], "weight_decay": 0.0},
+            {"params": [self.network.tables]},
+            {"params": [p for name, p in named if name not in slow]},
+        ]
+        self.rates = (RATES[0], RATES[0], RATES[1])
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY)
+
+    def step(self, z: Floats, progress: float) -> float:
+        """Learn from the rows of `z` (n, d), at a part of the way from 0 to 1.
+
+        Returns the mean squared error of their reconstructions before the step.
+        """
+        network = self.network
+        x = torch.from_numpy((z - self.mean) / np.float32(self.scale)).to(self.device)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * one_cycle(progress)
+        T, U = network.summands()
+        words = self._words(x, progress, T.detach(), U.detach())
+        hidden = network.start + network.add_up(U, words)
+        error = x - network.offset - network.add_up(T, words) - network.head(hidden)
+        chosen = embedding(words + network.first, network.sites.flatten(0, 1)).flatten(1)
+        squared = error.square().sum(1).mean()
+        loss = squared + PULL * (x - chosen).square().sum(1).mean()
+        self.optimizer.zero_grad()
+        (loss / z.shape[1]).backward()
+        self.optimizer.step()
+        return float(squared.detach()) * self.scale**2
+
+    def _words(self, x: Tensor, progress: float, T: Tensor, U: Tensor) -> Tensor:
+        warm = progress < WARM_UP or self.plan.tried == 1
+        near = self.network.nearest(x, 1 if warm else min(self.plan.tried, T.shape[1]))
+        words = near[:, :, 0]
+        if warm:
+            return words
+        kept = round(NEAREST * len(x))
+        return torch.cat([words[:kept], self.network.choose(x[kept:], near[kept:], T, U)])
+
+    def result(self) -> tuple[Decoder, Floats]:
+        """Return the decoder and the sites (M, ksub, dsub), in the units of the vectors."""
+        network, scale = self.network, self.scale
+        with torch.no_grad():
+            T, U = network.summands()
+            T, U = T * scale, U.clone()
+            T[0] += network.offset * scale + torch.from_numpy(self.mean).to(self.device)
+            U[0] += network.start
+            numbers = {
+                "tables": T,
+                "features": U,
+                "inner": network.inner,
+                "bias": network.bias,
+                "outer": network.outer,
+                "output": network.output * scale,
+                "sites": network.sites * scale,
+            }
+            arrays = {name: tensor.cpu().numpy() for name, tensor in numbers.items()}
+        sites = arrays.pop("sites") + self.mean.reshape(len(T), 1, -1)
+        plan = self.plan
+        arrays["centre"] = self.mean
+        return Decoder(arrays, candidates=plan.candidates, sweeps=plan.sweeps), sites
+
+    def state(self) -> dict[str, Floats]:
+        """Copy everything that learning goes on from, as arrays."""
+        parameters = dict(self.network.named_parameters())
+        state = {name: p.detach().cpu().numpy().copy() for name, p in parameters.items()}
+        for name, p in parameters.items():
+            for key, value in self.optimizer.state[p].items():
+                state[f"{name}.{key}"] = value.cpu().numpy().copy()
+        return state
+
+    def load(self, state: dict[str, Floats]) -> None:
+        """Take over a state of a learner of the same settings."""
+        with torch.no_grad():
+            for name, p in self.network.named_parameters():
+                p.copy_(torch.from_numpy(state[name]))
+                kept = {key for key in state if key.startswith(f"{name}.")}
+                self.optimizer.state[p] = {
+                    key.removeprefix(f"{name}."): torch.from_numpy(state[key].copy())
+                    for key in kept
+                }

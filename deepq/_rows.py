@@ -1,0 +1,132 @@
+"""Training vectors wherever they are: in memory, in a file, or made block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from deepq._checks import Floats, Ids, InputError, as_vectors, require_usable
+
+Source = Callable[[], Iterable[Any]]
+
+_BLOCK = 16_384
+_SHUFFLED = 32  # batches of a stream that are mixed with each other
+
+
+class Rows:
+    """Vectors to train on, read in parts.
+
+    Parameters
+    ----------
+    source : (n, d) array, or callable
+        An array in memory is checked whole. One that is mapped from a file is read where it is
+        needed. A callable must return, whenever it is called, a fresh iterator over the same
+        blocks, (m, d) arrays.
+    d : int
+        Length of a vector.
+
+    Attributes
+    ----------
+    count : int
+        How many there are; of a callable it is known after `sample`.
+
+    Raises
+    ------
+    DimensionError, KindError, InputError
+        If what is there, or comes, is not made of finite (m, d) arrays of real numbers.
+    """
+
+    def __init__(self, source: Any, d: int) -> None:
+        self.d, self.count = d, 0
+        self.array: Any = None
+        self._source: Source | None = None
+        if callable(source):
+            self._source = source
+        elif isinstance(source, np.memmap):
+            as_vectors(source[:0], d)
+            self.array = source
+        else:
+            self.array = as_vectors(source, d, finite=True)
+        if self.array is not None:
+            self.count = len(self.array)
+
+    def sample(self, most: int, rng: np.random.Generator) -> tuple[Ids, Floats]:
+        """Draw at most `most` rows: their positions, ascending, and the rows (n, d) float32."""
+        if self.array is None:
+            return self._reservoir(most, rng)
+        n = len(self.array)
+        if n <= most:
+            return np.arange(n), self._take(slice(None))
+        positions = np.sort(rng.choice(n, most, replace=False))
+        return positions, self._take(positions)
+
+    def batches(self, size: int, without: Ids, seed: int) -> Iterator[Floats]:
+        """Yield rows (size, d) in random order, without some positions, again and again.
+
+        Each time around the order is another; rows left over at its end are passed over.
+        """
+        epoch = 0
+        while True:
+            rng = np.random.default_rng([seed, epoch])
+            batch = None
+            batches = self._shuffled if self.array is not None else self._streamed
+            for batch in batches(size, without, rng):
+                yield batch
+            if batch is None:
+                raise InputError(f"expected at least {size} training vectors, got fewer")
+            epoch += 1
+
+    def _shuffled(self, size: int, without: Ids, rng: np.random.Generator) -> Iterator[Floats]:
+        order = rng.permutation(np.setdiff1d(np.arange(len(self.array)), without))
+        for i in range(0, len(order) - size + 1, size):
+            yield self._take(order[i : i + size])
+
+    def _streamed(self, size: int, without: Ids, rng: np.random.Generator) -> Iterator[Floats]:
+        waiting, count = [], 0
+        for first, block in self._blocks():
+            kept = ~np.isin(np.arange(first, first + len(block)), without)
+            waiting.append(block[kept])
+            count += int(kept.sum())
+            if count >= size * _SHUFFLED:
+                pool = rng.permutation(np.concatenate(waiting))
+                whole = len(pool) - len(pool) % size
+                yield from (pool[i : i + size] for i in range(0, whole, size))
+                waiting, count = [pool[whole:]], len(pool) - whole
+        pool = (
+            rng.permutation(np.concatenate(waiting))
+            if waiting
+            else np.empty((0, self.d), np.float32)
+        )
+        yield from (pool[i : i + size] for i in range(0, len(pool) - size + 1, size))
+
+    def _reservoir(self, most: int, rng: np.random.Generator) -> tuple[Ids, Floats]:
+        """Draw rows of a stream in one pass: those with the smallest random keys."""
+        rows, keys = np.empty((0, self.d), np.float32), np.empty(0)
+        positions = np.empty(0, np.int64)
+        for first, block in self._blocks():
+            rows = np.concatenate([rows, block])
+            keys = np.concatenate([keys, rng.random(len(block))])
+            positions = np.concatenate([positions, np.arange(first, first + len(block))])
+            self.count = first + len(block)
+            if len(rows) > most:
+                kept = np.sort(np.argpartition(keys, most - 1)[:most])
+                rows, keys, positions = rows[kept], keys[kept], positions[kept]
+        return positions, rows
+
+    def _blocks(self) -> Iterator[tuple[int, Floats]]:
+        """Position of the first row, and rows, of every block of a stream."""
+        first = 0
+        for given in self._source() if self._source is not None else ():
+            for i in range(0, len(given), _BLOCK):
+                block = as_vectors(np.asarray(given[i : i + _BLOCK]), self.d, finite=True)
+                yield first, block
+                first += len(block)
+
+    def _take(self, rows: Any) -> Floats:
+        """Rows as float32, checked."""
+        x = np.ascontiguousarray(self.array[rows], dtype=np.float32)
+        if isinstance(self.array, np.memmap):
+            require_usable(x, "training vectors")
+        return x

@@ -1,0 +1,183 @@
+"""Neural decoders: from the words of a vector to a better reconstruction than its codewords.
+
+A product quantizer reconstructs every sub-vector on its own. A decoder sees all words of a vector
+and has learned what goes together:
+
+    h = sum_m U_m[w_m];   h' = h + W2 relu(W1 h + b);   z_hat = sum_m T_m[w_m] + O relu(h')
+
+The T_m (ksub, d) are tables of whole vectors, which are added up as in additive quantization
+(Babenko & Lempitsky, CVPR 2014). The rest is a network with one residual block, as decoders of
+learned codes have them (Morozov & Babenko, "Unsupervised neural quantization", ICCV 2019); U_m is
+its first layer, multiplied out for every word. `_decoding` learns the numbers, with torch; here
+they are used, with NumPy.
+
+Codes are chosen under the decoder: of the words near a vector, those that decode to nearest to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deepq import _scan
+from deepq._checks import DimensionError, Floats, InputError, as_size
+
+Words = NDArray[np.unsignedinteger[Any]]
+
+# Rows whose candidates are tried together: their hidden layers stay in the processor's cache.
+_BLOCK = 128
+_SHAPES = {
+    "tables": ("M", "ksub", "d"),
+    "features": ("M", "ksub", "h"),
+    "inner": ("h", "h"),
+    "bias": ("h",),
+    "outer": ("h", "h"),
+    "output": ("h", "d"),
+    "centre": ("d",),
+}
+
+
+class Decoder:
+    """A decoder with given numbers, which stay as they are.
+
+    Parameters
+    ----------
+    arrays : mapping of arrays
+        Of finite numbers, with the names
+
+        * "tables" (M, ksub, d): T, the offset of the vectors included;
+        * "features" (M, ksub, h): U, the offset of the hidden layer included;
+        * "inner" (h, h), "bias" (h,), "outer" (h, h): W1 transposed, b and W2 transposed;
+        * "output" (h, d): O transposed;
+        * "centre" (d,): the mean of the vectors.
+    shrink : float
+        `decode` draws reconstructions by this factor towards the centre, which ranks better: see
+        `_ranking`.
+    candidates, sweeps : int
+        How many words are tried in every sub-space, and how often around, to choose a code.
+
+    Attributes
+    ----------
+    arrays : dict of float32 arrays
+        The numbers, read-only.
+
+    Raises
+    ------
+    DimensionError
+        If the shapes do not fit each other.
+    InputError
+        If a number is NaN, infinite or out of range.
+    """
+
+    def __init__(
+        self,
+        arrays: Mapping[str, ArrayLike],
+        *,
+        shrink: float = 1.0,
+        candidates: int = 8,
+        sweeps: int = 1,
+    ) -> None:
+        self.arrays = _checked(arrays)
+        self.shrink = float(shrink)
+        if not 0 < self.shrink <= 1:
+            raise InputError(f"expected shrink above 0 and up to 1, got {shrink}")
+        self.candidates = as_size(candidates, "candidates")
+        self.sweeps = as_size(sweeps, "sweeps")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of the constructor besides the arrays."""
+        return {"shrink": self.shrink, "candidates": self.candidates, "sweeps": self.sweeps}
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """M, ksub and d: what words it reads, and what vectors it gives."""
+        M, ksub, d = self.arrays["tables"].shape
+        return M, ksub, d
+
+    def with_settings(self, **settings: Any) -> Decoder:
+        """Make a decoder of the same numbers and other settings."""
+        return Decoder(self.arrays, **{**self.settings, **settings})
+
+    def decode(self, words: Words) -> Floats:
+        """Reconstructions (n, d) float32 of words (n, M)."""
+        z = _scan.add_up(self.arrays["tables"], words)
+        z += self._head(_scan.add_up(self.arrays["features"], words))
+        if self.shrink != 1:
+            z -= self.arrays["centre"]
+            z *= np.float32(self.shrink)
+            z += self.arrays["centre"]
+        return z
+
+    def choose(self, z: Floats, candidates: Words) -> Words:
+        """Choose for every vector, of the candidates, the words that decode to nearest to it.
+
+        Coordinate descent on the squared error, before any drawing towards the centre: one
+        sub-space after the other takes its best candidate, while the words of the others stay
+        ("iterated conditional modes", Besag 1986), `sweeps` times around.
+
+        Parameters
+        ----------
+        z : (n, d) float32
+            Vectors.
+        candidates : (n, M, A) unsigned integers
+            Words to choose among; the first ones are the start.
+
+        Returns
+        -------
+        (n, M) unsigned integers
+        """
+        words = np.ascontiguousarray(candidates[:, :, 0])
+        for i in range(0, len(z), _BLOCK):
+            block = slice(i, i + _BLOCK)
+            self._improve(z[block], candidates[block], words[block])
+        return words
+
+    def _improve(self, z: Floats, candidates: Words, words: Words) -> None:
+        """Run the sweeps of `choose` for a block, in place."""
+        rest = z - _scan.add_up(self.arrays["tables"], words)
+        hidden = _scan.add_up(self.arrays["features"], words)
+        rows = np.arange(len(z))
+        for m in list(range(words.shape[1])) * self.sweeps:
+            tried, T, U = candidates[:, m], self.arrays["tables"][m], self.arrays["features"][m]
+            rests = (rest + T[words[:, m]])[:, None] - T[tried]
+            inputs = (hidden - U[words[:, m]])[:, None] + U[tried]
+            errors = rests - self._head(inputs)
+            best = np.einsum("nad,nad->na", errors, errors).argmin(axis=1)
+            words[:, m] = tried[rows, best]
+            rest, hidden = rests[rows, best], inputs[rows, best]
+
+    def _head(self, hidden: Floats) -> Floats:
+        """Return what the network gives (..., d) for inputs (..., h) of its hidden layer."""
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        h: Floats = rows @ self.arrays["inner"]
+        h += self.arrays["bias"]
+        np.maximum(h, 0, out=h)
+        h = h @ self.arrays["outer"]
+        h += rows
+        np.maximum(h, 0, out=h)
+        z: Floats = (h @ self.arrays["output"]).reshape(*hidden.shape[:-1], -1)
+        return z
+
+
+def _checked(arrays: Mapping[str, ArrayLike]) -> dict[str, Floats]:
+    """Copy the arrays of a decoder, read-only; raise unless shapes and numbers are right."""
+    if set(arrays) != set(_SHAPES):
+        raise InputError(f"expected the arrays {sorted(_SHAPES)}, got {sorted(arrays)}")
+    copies, sizes = {}, dict[str, int]()
+    for name, letters in _SHAPES.items():
+        numbers = np.array(arrays[name], dtype=np.float32, order="C")
+        if numbers.ndim != len(letters) or any(
+            sizes.setdefault(letter, size) != size
+            for letter, size in zip(letters, numbers.shape, strict=True)
+        ):
+            wanted = ", ".join(str(sizes.get(letter, letter)) for letter in letters)
+            raise DimensionError(f"expected {name} of shape ({wanted}), got {numbers.shape}")
+        if not np.isfinite(numbers).all():
+            raise InputError(f"expected finite numbers in {name}, got NaN or infinity")
+        numbers.flags.writeable = False
+        copies[name] = numbers
+    return copies

@@ -1,0 +1,277 @@
+"""How well an index finds what it should, and how well its codebooks are used."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from deepq._checks import Floats, Ids, InputError, KindError, StateError, as_vectors
+from deepq.index import DeepQuantIndex
+from deepq.interop import from_faiss
+from deepq.metrics import recall
+from deepq.quantizers import unpack
+
+MEASURES = ("1-recall@1", "1-recall@10", "1-recall@100", "10-recall@10")
+TIMES = ("us_per_query", "queries_per_second")
+
+_RECALL = re.compile(r"([1-9][0-9]*)-recall@([1-9][0-9]*)")
+_TIMED_K = 10  # how many results are asked for where only times are
+_BLOCK = 1 << 14
+
+Numbers = NDArray[np.float64]
+Counts = NDArray[np.int64]
+Result = TypeVar("Result")
+
+
+def evaluate(
+    index: Any, queries: Any, ground_truth: Any, measures: Iterable[str] = MEASURES
+) -> dict[str, float]:
+    """Search once and measure the results by name.
+
+    Parameters
+    ----------
+    index : faiss.Index
+        A DeepQuantIndex or any other index of faiss, to compare with.
+    queries : (nq, d) array
+        What is searched for.
+    ground_truth : (nq, depth) array of integers
+        True neighbours in ranked order, such as `datasets.exact_neighbours` gives.
+    measures : str or iterable of str
+        Of these:
+
+        ``"K-recall@R"``, K and R numbers
+            The part of the K true neighbours that is among the first R results (`metrics.recall`).
+        ``"us_per_query"``, ``"queries_per_second"``
+            CPU time of the search of all queries in one call, for the deepest R asked for, or for
+            10 results. Where a time is asked for, faiss and deepq use one thread for the search.
+
+    Returns
+    -------
+    dict of float
+        One entry for each name in `measures`, in that order.
+
+    Raises
+    ------
+    InputError
+        If a measure is unknown, R is larger than the number of stored vectors, or `ground_truth`
+        has fewer than K columns or another number of rows than `queries`.
+    DimensionError, KindError
+        If `queries` is not an (nq, d) array of real numbers, or `ground_truth` does not hold
+        integers.
+
+    Examples
+    --------
+    >>> import deepq
+    >>> x = np.random.default_rng(0).standard_normal((1000, 16)).astype("float32")
+    >>> index = faiss.IndexFlatL2(16)
+    >>> index.add(x)
+    >>> _, gt = deepq.datasets.exact_neighbours(x, x[:5], 10)
+    >>> evaluate(index, x[:5], gt, ["1-recall@1", "10-recall@10"])
+    {'1-recall@1': 1.0, '10-recall@10': 1.0}
+    """
+    names = (measures,) if isinstance(measures, str) else tuple(measures)
+    recalls = {name: _depths(name) for name in names if name not in TIMES}
+    queries = as_vectors(queries, index.d, "queries")
+    true = _as_ground_truth(ground_truth, len(queries))
+    for name, (k, r) in recalls.items():
+        if k > true.shape[1]:
+            raise InputError(
+                f"expected ground truth of at least {k} columns for {name}, got {true.shape[1]}"
+            )
+        if r > index.ntotal:
+            raise InputError(f"expected at least {r} stored vectors for {name}, got {index.ntotal}")
+    deepest = max((r for _, r in recalls.values()), default=_TIMED_K)
+    values = {}
+    if set(names).isdisjoint(TIMES):
+        _, I = index.search(queries, deepest)
+    else:
+        (_, I), seconds = in_one_thread(lambda: index.search(queries, deepest))
+        values["us_per_query"] = seconds / len(queries) * 1e6
+        values["queries_per_second"] = len(queries) / max(seconds, 1e-9)
+    values |= {name: recall(I, true, k, r) for name, (k, r) in recalls.items()}
+    return {name: values[name] for name in names}
+
+
+def in_one_thread(work: Callable[[], Result]) -> tuple[Result, float]:
+    """Return what `work` returns and the CPU seconds it took, with faiss and deepq on one thread.
+
+    The number of threads is one for the calling thread only, and what it was before afterwards.
+    """
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        start = time.thread_time()
+        result = work()
+        return result, time.thread_time() - start
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
+def _depths(measure: Any) -> tuple[int, int]:
+    """Return K and R of a measure "K-recall@R"."""
+    match = _RECALL.fullmatch(measure) if isinstance(measure, str) else None
+    if match is None:
+        known = " or ".join(("K-recall@R", *TIMES))
+        raise InputError(f"expected a measure {known}, got {measure!r}")
+    return int(match[1]), int(match[2])
+
+
+def _as_ground_truth(ground_truth: Any, nq: int) -> Ids:
+    true = np.asarray(ground_truth)
+    if true.ndim != 2 or len(true) != nq or not nq:
+        raise InputError(
+            f"expected a row of ground truth for each of {nq} queries, got shape {true.shape}"
+        )
+    if true.dtype.kind not in "iu":
+        raise KindError(f"expected ground truth of integers, got dtype {true.dtype}")
+    return true.astype(np.int64, copy=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """How the codebooks of an index are used, sub-space by sub-space.
+
+    Attributes
+    ----------
+    n : int
+        Vectors that were looked at.
+    ksub : int
+        Codewords in each codebook.
+    usage : (M,) float64
+        Part of the codewords that occur.
+    perplexity : (M,) float64
+        2**H with H the entropy of the words in bits: as many codewords, used equally often, would
+        tell the vectors apart as well. From 1 to ksub.
+    distortion : (M,) float64 or None
+        Mean squared distance of an encoded sub-vector to its reconstruction.
+    variance : (M,) float64 or None
+        Mean squared distance of a sub-vector to the mean of all, which is the distortion that a
+        single codeword would leave.
+    """
+
+    n: int
+    ksub: int
+    usage: Numbers
+    perplexity: Numbers
+    distortion: Numbers | None = None
+    variance: Numbers | None = None
+
+    @property
+    def dead(self) -> int:
+        """Codewords that do not occur, in all codebooks."""
+        return round(float((1 - self.usage).sum()) * self.ksub)
+
+    @property
+    def bits(self) -> float:
+        """Sum of the entropies of all words; at most M * nbits."""
+        return float(np.log2(self.perplexity).sum())
+
+    @property
+    def error(self) -> float | None:
+        """Distortion over variance, of whole vectors; None where there were no vectors."""
+        if self.distortion is None or self.variance is None:
+            return None
+        return _part(float(self.distortion.sum()), float(self.variance.sum()))
+
+    def __str__(self) -> str:
+        M = len(self.usage)
+        lines = [
+            f"{self.n:,} vectors, {M} codebooks of {self.ksub} codewords: "
+            f"{self.bits:.1f} of {M * np.log2(self.ksub):.0f} bits, {self.dead} dead codewords"
+            + ("" if self.error is None else f", relative error {self.error:.3f}"),
+            "sub-space  usage  perplexity",
+        ]
+        lines += [f"{m:9}  {self.usage[m]:5.3f}  {self.perplexity[m]:10.1f}" for m in range(M)]
+        if self.distortion is not None and self.variance is not None:
+            lines[1] += "  distortion  of variance"
+            for m, (lost, of) in enumerate(zip(self.distortion, self.variance, strict=True)):
+                lines[m + 2] += f"  {lost:10.4g}  {_part(lost, of):11.3f}"
+        return "\n".join(lines)
+
+
+def diagnose(index: Any, x: Any = None) -> Diagnosis:
+    """Return how the codebooks are used, by the stored codes or by those of `x`.
+
+    Parameters
+    ----------
+    index : DeepQuantIndex, or what `from_faiss` takes
+        A trained index.
+    x : (n, d) array, optional
+        Finite vectors, encoded for this and not added; without them the stored codes are looked
+        at, and nothing is known of the distortion.
+
+    Raises
+    ------
+    StateError
+        If the index is not trained.
+    InputError
+        If there is nothing to look at: neither stored codes nor rows of `x`; or if a row is not
+        finite.
+    DimensionError, KindError
+        If `x` is not an (n, d) array of real numbers, or `index` is another kind of index.
+    """
+    if not isinstance(index, DeepQuantIndex):
+        index = from_faiss(index)
+    if not index.is_trained:
+        raise StateError("expected a trained index, got one before train()")
+    if x is not None:
+        return _diagnose_vectors(index, as_vectors(x, index.d, finite=True))
+    quantizer, counts = index.quantizer, _no_counts(index)
+    with index._lock.reading():
+        codes = index._native.codes
+        _require_some(codes)
+        for i in range(0, len(codes), _BLOCK):
+            _count(counts, unpack(codes[i : i + _BLOCK], quantizer.M, quantizer.nbits))
+    return Diagnosis(*_use(counts))
+
+
+def _diagnose_vectors(index: DeepQuantIndex, x: Floats) -> Diagnosis:
+    _require_some(x)
+    quantizer, encoder, counts = index.quantizer, index.encoder, _no_counts(index)
+    lost, first, second = np.zeros((3, encoder.d_out))
+    offset = encoder.encode(x[:_BLOCK].mean(axis=0, keepdims=True))  # so that squares do not cancel
+    for i in range(0, len(x), _BLOCK):
+        z, codes = encoder.encode(x[i : i + _BLOCK]), index.sa_encode(x[i : i + _BLOCK])
+        _count(counts, unpack(codes, quantizer.M, quantizer.nbits))
+        lost += np.square(z - quantizer.decode(codes)).sum(axis=0, dtype=np.float64)
+        first += (z - offset).sum(axis=0, dtype=np.float64)
+        second += np.square(z - offset).sum(axis=0, dtype=np.float64)
+    distortion, variance = (
+        columns.reshape(quantizer.M, -1).sum(axis=1)
+        for columns in (lost / len(x), second / len(x) - np.square(first / len(x)))
+    )
+    return Diagnosis(*_use(counts), distortion, variance)
+
+
+def _require_some(rows: NDArray[Any]) -> None:
+    if not len(rows):
+        raise InputError("expected stored codes, or rows of x, to look at, got none")
+
+
+def _no_counts(index: DeepQuantIndex) -> Counts:
+    return np.zeros((index.quantizer.M, index.quantizer.ksub), np.int64)
+
+
+def _count(counts: Counts, words: NDArray[Any]) -> None:
+    """Add to counts (M, ksub) how often each codeword occurs in `words` (n, M)."""
+    for m, row in enumerate(counts):
+        row += np.bincount(words[:, m], minlength=len(row))
+
+
+def _use(counts: Counts) -> tuple[int, int, Numbers, Numbers]:
+    """Return n, ksub, usage and perplexity."""
+    n = int(counts[0].sum())
+    p = counts / n
+    entropy = -(p * np.log2(p, out=np.zeros_like(p), where=p > 0)).sum(axis=1)
+    return n, counts.shape[1], (counts > 0).mean(axis=1), np.exp2(entropy)
+
+
+def _part(lost: float, of: float) -> float:
+    return lost / of if of else 0.0
