@@ -6,9 +6,11 @@ A batch of vectors is coded with the decoder as it is, decoded, and a step of Ad
 
 z_hat the decoder's reconstruction and c the codewords of the same words, which keeps the words good
 for look-up tables as well. In the first third of the way the words are those of the nearest sites;
-after it the decoder chooses them, for most rows of a batch: it must also read nearest codes, which
-is what C++ code adds. The tables start as the codewords, each in its own sub-space, and the network
-starts as zero, so the first reconstruction is that of the product quantizer.
+after it the decoder chooses them, for most rows of a batch. It must also read the codes that C++
+code adds, of the nearest codewords, which training for the order draws towards the centre
+(`_ranking`); so in the other rows the sites are drawn there by a random factor. The tables start as
+the codewords, each in its own sub-space, and the network starts as zero, so the first
+reconstruction is that of the product quantizer.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import embedding, embedding_bag
 
@@ -28,6 +31,7 @@ from deepq.decoders import Decoder
 PULL = 0.2
 WARM_UP = 1 / 3  # part of the way with nearest words only
 NEAREST = 1 / 3  # part of a batch that keeps them after it
+SHRINKS = (0.5, 1.0)  # of the sites in that part
 RATES = (1e-3, 2e-3)  # of sites and tables, of the network
 WEIGHT_DECAY = 0.01
 
@@ -80,11 +84,11 @@ class Network(nn.Module):
         return embedding_bag(words + self.first, rows, mode="sum")
 
     @torch.no_grad()
-    def nearest(self, z: Tensor, count: int) -> Tensor:
-        """Words (n, M, count) of the nearest sites, nearest first."""
+    def nearest(self, z: Tensor, count: int, shrink: float = 1.0) -> Tensor:
+        """Words (n, M, count) of the nearest sites, drawn to the centre, nearest first."""
         M, _, dsub = self.sites.shape
         parts = z.reshape(-1, M, dsub).transpose(0, 1)
-        halves = self.sites.square().sum(2)[:, None] / 2
+        halves = self.sites.square().sum(2)[:, None] * (shrink / 2)
         far = halves - torch.bmm(parts, self.sites.transpose(1, 2))
         return far.topk(count, 2, largest=False).indices.transpose(0, 1).contiguous()
 
@@ -128,8 +132,8 @@ class Learner:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
         start = torch.from_numpy((sites - self.mean.reshape(len(sites), 1, -1)) / self.scale)
-        generator = torch.Generator().manual_seed(seed)
-        self.network = Network(start.float(), plan.hidden, generator).to(self.device)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.network = Network(start.float(), plan.hidden, self.generator).to(self.device)
         slow = {"sites", "tables"}
         named = list(self.network.named_parameters())
         groups: list[dict[str, Any]] = [
@@ -162,48 +166,51 @@ class Learner:
         return float(squared.detach()) * self.scale**2
 
     def _words(self, x: Tensor, progress: float, T: Tensor, U: Tensor) -> Tensor:
-        warm = progress < WARM_UP or self.plan.tried == 1
-        near = self.network.nearest(x, 1 if warm else min(self.plan.tried, T.shape[1]))
-        words = near[:, :, 0]
-        if warm:
-            return words
+        network = self.network
+        if progress < WARM_UP or self.plan.tried == 1:
+            return network.nearest(x, 1)[:, :, 0]
         kept = round(NEAREST * len(x))
-        return torch.cat([words[:kept], self.network.choose(x[kept:], near[kept:], T, U)])
+        low, high = SHRINKS
+        shrink = low + (high - low) * float(torch.rand(1, generator=self.generator))
+        plain = network.nearest(x[:kept], 1, shrink)[:, :, 0]
+        near = network.nearest(x[kept:], min(self.plan.tried, T.shape[1]))
+        return torch.cat([plain, network.choose(x[kept:], near, T, U)])
 
-    def result(self) -> tuple[Decoder, Floats]:
-        """Return the decoder and the sites (M, ksub, dsub), in the units of the vectors."""
+    def result(self) -> Decoder:
+        """Return the decoder, in the units of the vectors."""
         network, scale = self.network, self.scale
+        mean = torch.from_numpy(self.mean).to(self.device)
         with torch.no_grad():
             T, U = network.summands()
             T, U = T * scale, U.clone()
-            T[0] += network.offset * scale + torch.from_numpy(self.mean).to(self.device)
+            T[0] += network.offset * scale + mean
             U[0] += network.start
             numbers = {
+                "sites": network.sites * scale + mean.reshape(len(T), 1, -1),
                 "tables": T,
                 "features": U,
                 "inner": network.inner,
                 "bias": network.bias,
                 "outer": network.outer,
                 "output": network.output * scale,
-                "sites": network.sites * scale,
+                "centre": mean,
             }
             arrays = {name: tensor.cpu().numpy() for name, tensor in numbers.items()}
-        sites = arrays.pop("sites") + self.mean.reshape(len(T), 1, -1)
-        plan = self.plan
-        arrays["centre"] = self.mean
-        return Decoder(arrays, candidates=plan.candidates, sweeps=plan.sweeps), sites
+        return Decoder(arrays, candidates=self.plan.candidates, sweeps=self.plan.sweeps)
 
-    def state(self) -> dict[str, Floats]:
+    def state(self) -> dict[str, NDArray[Any]]:
         """Copy everything that learning goes on from, as arrays."""
         parameters = dict(self.network.named_parameters())
         state = {name: p.detach().cpu().numpy().copy() for name, p in parameters.items()}
+        state["generator"] = self.generator.get_state().numpy().copy()
         for name, p in parameters.items():
             for key, value in self.optimizer.state[p].items():
                 state[f"{name}.{key}"] = value.cpu().numpy().copy()
         return state
 
-    def load(self, state: dict[str, Floats]) -> None:
+    def load(self, state: dict[str, NDArray[Any]]) -> None:
         """Take over a state of a learner of the same settings."""
+        self.generator.set_state(torch.from_numpy(state["generator"].copy()))
         with torch.no_grad():
             for name, p in self.network.named_parameters():
                 p.copy_(torch.from_numpy(state[name]))

@@ -122,8 +122,8 @@ class Store(Surface):
 
     def _carry(self, quantizer: ProductQuantizer) -> None:
         """Let the C++ object take along what faiss does not know, for `from_faiss`."""
-        refinement = quantizer.refinement
-        self._native.carry(refinement and {"refinement": refinement, "rerank": self._rerank})
+        decoder = quantizer.decoder
+        self._native.carry(decoder and {"decoder": decoder.parts, "rerank": self._rerank})
 
     @property
     def encoder(self) -> Encoder:
@@ -180,8 +180,11 @@ class Store(Surface):
         if not (self._encoder.is_fitted and self._quantizer.is_trained):
             self._encoder = self._native.read_encoder()
             self._quantizer.share(self._native.codebooks)
-        elif self._quantizer.refinement and self._native.codebooks_crc() != self._codebooks_crc:
-            self._quantizer.codebooks = self._native.codebooks  # forgets sites and decoder
+        elif (
+            self._quantizer.decoder is not None
+            and self._native.codebooks_crc() != self._codebooks_crc
+        ):
+            self._quantizer.codebooks = self._native.codebooks  # forgets the decoder
             self._quantizer.share(self._native.codebooks)
 
     # ---- encoding and decoding ---------------------------------------------------------------
@@ -322,7 +325,8 @@ class Store(Surface):
 
     def _fingerprint(self) -> tuple[Any, ...]:
         """Everything that gives codes their meaning; equal fingerprints, equal meaning."""
-        return (*self._native.fingerprint(), to_bytes(self.quantizer.refinement))
+        decoder = self.quantizer.decoder
+        return (*self._native.fingerprint(), decoder and to_bytes(decoder.parts))
 
     def _require_other(self, otherIndex: Any) -> None:
         if not isinstance(otherIndex, faiss.Index):

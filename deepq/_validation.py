@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from deepq._checks import Floats
+from deepq._checks import Floats, Ids
 from deepq._neighbours import TOP, Neighbours, scan
 from deepq._rerank import rerank
 from deepq.decoders import Words
@@ -29,24 +31,34 @@ class Judge:
 
     def __init__(self, z: Floats, metric: int) -> None:
         self._test = Neighbours.apart(z, min(_MOST_QUERIES, len(z) // 4), metric)
-        self.base = self._test.base
+        self._chosen_by: Any = None
+        self._chosen: Words = np.empty((0, 0), np.uint8)
 
-    def by_tables(self, quantizer: ProductQuantizer, words: Words) -> Floats:
-        """10-recall@10 (nq,) of look-up tables, where the base is stored as `words`."""
-        codes = pack(words, quantizer.nbits)
-        return self._test.recall(scan(quantizer, codes, self._test.queries, TOP, self._test.metric))
+    def by_tables(self, quantizer: ProductQuantizer) -> Floats:
+        """10-recall@10 (nq,) of the look-up tables."""
+        return self._test.recall(self._scan(quantizer, TOP))
 
-    def by_nearest(self, quantizer: ProductQuantizer) -> Floats:
-        """10-recall@10 (nq,) of look-up tables, for the words of the nearest codewords."""
-        return self.by_tables(quantizer, quantizer.assign(self.base))
-
-    def reranked(self, quantizer: ProductQuantizer, words: Words) -> Floats:
+    def reranked(self, quantizer: ProductQuantizer) -> Floats:
         """10-recall@10 (nq,) after the best 100 of the tables are ranked by decoded vectors."""
-        test, decoded = self._test, quantizer.reconstruct(words)
-        codes = pack(words, quantizer.nbits)
-        found = scan(quantizer, codes, test.queries, min(_SHORT_LIST, len(codes)), test.metric)
-        rerank(test.queries, found, decoded.__getitem__, test.metric)
+        test = self._test
+        found = self._scan(quantizer, _SHORT_LIST)
+        words = self._words(quantizer)
+        rerank(test.queries, found, lambda ids: quantizer.reconstruct(words[ids]), test.metric)
         return test.recall(found)
+
+    def _scan(self, quantizer: ProductQuantizer, k: int) -> Ids:
+        """Rows (nq, k) of the base that the look-up tables put first."""
+        test, codes = self._test, pack(self._words(quantizer), quantizer.nbits)
+        return scan(quantizer, codes, test.queries, min(k, len(codes)), test.metric)
+
+    def _words(self, quantizer: ProductQuantizer) -> Words:
+        """Words of the base; a decoder chooses them once, as they do not follow the tables."""
+        decoder = quantizer.decoder
+        if decoder is None:
+            return quantizer.choose(self._test.base)
+        if self._chosen_by is not decoder.arrays:
+            self._chosen_by, self._chosen = decoder.arrays, quantizer.choose(self._test.base)
+        return self._chosen
 
 
 def pays(new: Floats, old: Floats) -> bool:

@@ -11,11 +11,13 @@ learned codes have them (Morozov & Babenko, "Unsupervised neural quantization", 
 its first layer, multiplied out for every word. `_decoding` learns the numbers, with torch; here
 they are used, with NumPy.
 
-Codes are chosen under the decoder: of the words near a vector, those that decode to nearest to it.
+Codes are chosen under the decoder: every sub-vector has some nearest *sites* (M, ksub, dsub), and
+of their words those are stored that decode to nearest to the vector.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,13 +25,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepq import _scan
-from deepq._checks import DimensionError, Floats, InputError, as_size
+from deepq._checks import DimensionError, Floats, InputError, as_real, as_size
 
 Words = NDArray[np.unsignedinteger[Any]]
 
 # Rows whose candidates are tried together: their hidden layers stay in the processor's cache.
 _BLOCK = 128
+# Rows whose distances to all sites are held at a time.
+_NEAREST_BLOCK = 512
 _SHAPES = {
+    "sites": ("M", "ksub", "dsub"),
     "tables": ("M", "ksub", "d"),
     "features": ("M", "ksub", "h"),
     "inner": ("h", "h"),
@@ -48,6 +53,7 @@ class Decoder:
     arrays : mapping of arrays
         Of finite numbers, with the names
 
+        * "sites" (M, ksub, dsub), d = M * dsub: what words are near to;
         * "tables" (M, ksub, d): T, the offset of the vectors included;
         * "features" (M, ksub, h): U, the offset of the hidden layer included;
         * "inner" (h, h), "bias" (h,), "outer" (h, h): W1 transposed, b and W2 transposed;
@@ -81,7 +87,10 @@ class Decoder:
         sweeps: int = 1,
     ) -> None:
         self.arrays = _checked(arrays)
-        self.shrink = float(shrink)
+        self._set(shrink, candidates, sweeps)
+
+    def _set(self, shrink: float, candidates: int, sweeps: int) -> None:
+        self.shrink = as_real(shrink, "shrink")
         if not 0 < self.shrink <= 1:
             raise InputError(f"expected shrink above 0 and up to 1, got {shrink}")
         self.candidates = as_size(candidates, "candidates")
@@ -98,9 +107,21 @@ class Decoder:
         M, ksub, d = self.arrays["tables"].shape
         return M, ksub, d
 
+    @property
+    def parts(self) -> dict[str, Any]:
+        """Its arrays and settings, for `from_parts`."""
+        return {"arrays": dict(self.arrays), "settings": self.settings}
+
+    @classmethod
+    def from_parts(cls, parts: dict[str, Any]) -> Decoder:
+        """Make a decoder of the `parts` of another; raises KeyError where one is missing."""
+        return cls(parts["arrays"], **parts["settings"])
+
     def with_settings(self, **settings: Any) -> Decoder:
-        """Make a decoder of the same numbers and other settings."""
-        return Decoder(self.arrays, **{**self.settings, **settings})
+        """Make a decoder of the same numbers, which are shared, and other settings."""
+        other = copy.copy(self)
+        other._set(**{**self.settings, **settings})
+        return other
 
     def decode(self, words: Words) -> Floats:
         """Reconstructions (n, d) float32 of words (n, M)."""
@@ -112,28 +133,44 @@ class Decoder:
             z += self.arrays["centre"]
         return z
 
-    def choose(self, z: Floats, candidates: Words) -> Words:
-        """Choose for every vector, of the candidates, the words that decode to nearest to it.
+    def choose(self, z: Floats) -> Words:
+        """Choose for every vector, of the words of near sites, those that decode to nearest to it.
 
-        Coordinate descent on the squared error, before any drawing towards the centre: one
-        sub-space after the other takes its best candidate, while the words of the others stay
-        ("iterated conditional modes", Besag 1986), `sweeps` times around.
+        Coordinate descent on the squared error, before any drawing towards the centre, from the
+        words of the nearest sites: one sub-space after the other takes its best candidate, while
+        the words of the others stay ("iterated conditional modes", Besag 1986), `sweeps` times
+        around.
 
         Parameters
         ----------
         z : (n, d) float32
             Vectors.
-        candidates : (n, M, A) unsigned integers
-            Words to choose among; the first ones are the start.
 
         Returns
         -------
-        (n, M) unsigned integers
+        (n, M) uint8, or uint16 for more than 256 words
         """
+        candidates = self.nearest(z)
         words = np.ascontiguousarray(candidates[:, :, 0])
-        for i in range(0, len(z), _BLOCK):
+        for i in range(0, len(z) if self.candidates > 1 else 0, _BLOCK):
             block = slice(i, i + _BLOCK)
             self._improve(z[block], candidates[block], words[block])
+        return words
+
+    def nearest(self, z: Floats) -> Words:
+        """Words (n, M, candidates) of the sites nearest to each sub-vector, nearest first."""
+        sites = self.arrays["sites"]
+        M, ksub, dsub = sites.shape
+        count = min(self.candidates, ksub)
+        parts = z.reshape(-1, M, dsub).transpose(1, 0, 2)
+        halves = np.square(sites).sum(axis=2)[:, None] / 2
+        words = np.empty((len(z), M, count), np.uint8 if ksub <= 256 else np.uint16)
+        for i in range(0, len(z), _NEAREST_BLOCK):
+            far = halves - parts[:, i : i + _NEAREST_BLOCK] @ sites.transpose(0, 2, 1)
+            few = np.argpartition(far, count - 1, axis=2)[:, :, :count]
+            order = np.argsort(np.take_along_axis(far, few, axis=2), axis=2, kind="stable")
+            near = np.take_along_axis(few, order, axis=2)
+            words[i : i + _NEAREST_BLOCK] = near.transpose(1, 0, 2)
         return words
 
     def _improve(self, z: Floats, candidates: Words, words: Words) -> None:
@@ -180,4 +217,7 @@ def _checked(arrays: Mapping[str, ArrayLike]) -> dict[str, Floats]:
             raise InputError(f"expected finite numbers in {name}, got NaN or infinity")
         numbers.flags.writeable = False
         copies[name] = numbers
+    if sizes["M"] * sizes["dsub"] != sizes["d"]:
+        wanted = f"(M, ksub, {sizes['d']} / M)"
+        raise DimensionError(f"expected sites of shape {wanted}, got {copies['sites'].shape}")
     return copies

@@ -216,7 +216,7 @@ class DeepQuantIndex(Search):
                 kept,
                 self._settings(),
                 metric=self.metric_type,
-                decoder=self.rerank > 0,
+                decoder=self.rerank > 0 and held is None,
                 verbose=bool(self.verbose),
             )
             self._inject(outcome.encoder, quantizer)

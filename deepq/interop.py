@@ -9,6 +9,7 @@ import faiss
 
 from deepq._checks import KindError
 from deepq._native import IndexPQ, IndexPreTransform, Native
+from deepq.decoders import Decoder
 from deepq.index import DeepQuantIndex
 from deepq.quantizers import ProductQuantizer
 from deepq.state import SETTINGS
@@ -52,7 +53,7 @@ def from_faiss(index: Any) -> DeepQuantIndex:
     if native.is_trained:
         quantizer.codebooks = source.codebooks
     if carried is not None:
-        quantizer.refinement = carried["refinement"]
+        quantizer.decoder = Decoder.from_parts(carried["decoder"])
     copied = DeepQuantIndex(
         native.d,
         quantizer.M,

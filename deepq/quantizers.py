@@ -5,10 +5,8 @@ sub-space has a codebook of ksub = 2**nbits codewords, and a sub-vector is store
 index of its nearest codeword: its *word*. The M words of a vector, packed into bytes in
 faiss's layout, are its *code*.
 
-After k-means the codewords are the means of their cells. Training for the order of neighbours
-(`_ranking`) moves the codewords, which make the look-up tables, and leaves the cells where they
-were: their generators, the *sites*, are then kept beside the codewords. A decoder (`decoders`)
-chooses words and reconstructs vectors better than codewords can.
+With a decoder (`decoders`) the words are others, and vectors are reconstructed from all of them
+together; the codewords then only make the look-up tables of a search.
 """
 
 from __future__ import annotations
@@ -37,7 +35,6 @@ METRIC_INNER_PRODUCT = 0
 METRIC_L2 = 1
 
 _BLOCK = 16_384
-_CANDIDATE_BLOCK = 512  # rows whose distances to all sites are held at a time
 
 
 class ProductQuantizer:
@@ -68,7 +65,6 @@ class ProductQuantizer:
             raise InputError(f"expected nbits from 1 to 16, got {nbits}")
         self.num_threads = 1
         self._codebooks: Floats | None = None
-        self._sites: Floats | None = None
         self._decoder: Decoder | None = None
 
     @property
@@ -95,31 +91,15 @@ class ProductQuantizer:
     def codebooks(self) -> Floats | None:
         """Codewords, (M, ksub, dsub) float32; None before training.
 
-        Setting copies what is given, and forgets sites and decoder; None forgets the training.
+        Setting copies what is given, and forgets the decoder; None forgets the training.
         Raises DimensionError for another shape and InputError for NaN or infinity.
         """
         return self._codebooks
 
     @codebooks.setter
     def codebooks(self, value: Floats | None) -> None:
-        self._codebooks = None if value is None else self._as_books(value, "codebooks")
-        self._sites = self._decoder = None
-
-    @property
-    def sites(self) -> Floats:
-        """Generators of the cells, (M, ksub, dsub) float32: a word is that of the nearest site.
-
-        They are the codewords, unless set to others of the same shape; None sets them back.
-        Raises as `codebooks` does, and StateError before training.
-        """
-        return self.trained() if self._sites is None else self._sites
-
-    @sites.setter
-    def sites(self, value: Floats | None) -> None:
-        sites = None if value is None else self._as_books(value, "sites")
-        if sites is not None and sites.shape != self.trained().shape:
-            raise DimensionError(f"expected sites {self.trained().shape}, got {sites.shape}")
-        self._sites = sites
+        self._codebooks = None if value is None else self._as_books(value)
+        self._decoder = None
 
     @property
     def decoder(self) -> Decoder | None:
@@ -136,52 +116,26 @@ class ProductQuantizer:
             raise DimensionError(f"expected a decoder (M, ksub, d) = {wanted}, got {value.shape}")
         self._decoder = value
 
-    @property
-    def refinement(self) -> dict[str, Any] | None:
-        """What there is besides the codewords: "sites", and "decoder" with its parts or None.
-
-        None where codes are those of the nearest codewords. Setting raises as `sites`, `decoder`
-        and `Decoder` do, and KeyError where a part is missing.
-        """
-        if self._sites is None and self._decoder is None:
-            return None
-        decoder = self._decoder
-        parts = decoder and {"arrays": dict(decoder.arrays), "settings": decoder.settings}
-        return {"sites": self.sites, "decoder": parts}
-
-    @refinement.setter
-    def refinement(self, value: dict[str, Any] | None) -> None:
-        self._sites = self._decoder = None
-        if value is not None:
-            self.sites = value["sites"]
-            parts = value["decoder"]
-            self.decoder = None if parts is None else Decoder(parts["arrays"], **parts["settings"])
-
-    def _as_books(self, value: Any, name: str) -> Floats:
+    def _as_books(self, value: Any) -> Floats:
         """Copy an array (M, ksub, dsub) of finite numbers."""
         try:
             books = np.array(value, dtype=np.float32, order="C")
         except (TypeError, ValueError) as error:
-            raise KindError(f"expected {name} of real numbers, got {error}") from error
+            raise KindError(f"expected codebooks of real numbers, got {error}") from error
         if books.ndim != 3 or books.shape[:2] != (self.M, self.ksub) or books.shape[2] < 1:
             raise DimensionError(
-                f"expected {name} of shape ({self.M}, {self.ksub}, dsub), got {books.shape}"
+                f"expected codebooks of shape ({self.M}, {self.ksub}, dsub), got {books.shape}"
             )
         if not np.isfinite(books).all():
-            raise InputError(f"expected finite {name}, got NaN or infinity")
+            raise InputError("expected finite codebooks, got NaN or infinity")
         return books
 
-    def move(self, codebooks: Floats) -> None:
-        """Replace the codewords by others of the same shape; the sites stay where they are."""
-        self._sites = self.sites
-        self._codebooks = codebooks
-
     def take(self, other: ProductQuantizer) -> None:
-        """Take over codewords, sites and decoder of a quantizer of the same M and nbits."""
-        self._codebooks, self._sites, self._decoder = other.trained(), other._sites, other._decoder
+        """Take over the codewords and the decoder of a quantizer of the same M and nbits."""
+        self._codebooks, self._decoder = other.trained(), other._decoder
 
     def share(self, codebooks: Floats) -> None:
-        """Use these codebooks without a copy: an index's, where they lie in its C++ object."""
+        """Use these codebooks without a copy; a decoder stays."""
         self._codebooks = codebooks
 
     def train(
@@ -266,30 +220,13 @@ class ProductQuantizer:
         return z.reshape(len(words), -1)
 
     def choose(self, z: Floats) -> Words:
-        """Words (n, M) that vectors (n, M * dsub) are stored as.
+        """Words (n, M) that vectors (n, M * dsub) are stored as: the decoder's choice, if any.
 
-        Those of the nearest sites; with a decoder, the ones among them that decode best.
+        Else those of the nearest codewords.
         """
-        z = self._as_rows(z)
-        if self._decoder is None or self._decoder.candidates == 1:
-            words: Words = _scan.assign(z, self.sites, num_threads=self.num_threads)
-            return words
-        return self._decoder.choose(z, self.nearest(z, self._decoder.candidates))
-
-    def nearest(self, z: Floats, count: int) -> Words:
-        """Words (n, M, min(count, ksub)) of the sites nearest to each sub-vector, nearest first."""
-        sites = self.sites
-        parts = self._as_rows(z).reshape(-1, self.M, self.dsub).transpose(1, 0, 2)
-        count = min(count, self.ksub)
-        halves = np.square(sites).sum(axis=2)[:, None] / 2
-        words = np.empty((len(z), self.M, count), np.uint8 if self.nbits <= 8 else np.uint16)
-        for i in range(0, len(z), _CANDIDATE_BLOCK):
-            far = halves - parts[:, i : i + _CANDIDATE_BLOCK] @ sites.transpose(0, 2, 1)
-            few = np.argpartition(far, count - 1, axis=2)[:, :, :count]
-            order = np.argsort(np.take_along_axis(far, few, axis=2), axis=2, kind="stable")
-            near = np.take_along_axis(few, order, axis=2)
-            words[i : i + _CANDIDATE_BLOCK] = near.transpose(1, 0, 2)
-        return words
+        if self._decoder is None:
+            return self.assign(z)
+        return self._decoder.choose(self._as_rows(z))
 
     def encode(self, z: Floats) -> Codes:
         """Packed codes (n, code_size) uint8 of the vectors (n, M * dsub): see `choose`."""

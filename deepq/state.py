@@ -13,6 +13,7 @@ import numpy as np
 
 from deepq._checks import FormatError
 from deepq._store import Store
+from deepq.decoders import Decoder
 from deepq.encoders import encoder_state, make_encoder
 from deepq.quantizers import ProductQuantizer
 from deepq.trainer import TrainConfig
@@ -48,7 +49,7 @@ def get_state(index: Store) -> State:
             "history": list(index.history),
             "encoder": encoder_state(index.encoder),
             "codebooks": np.array(quantizer.codebooks) if trained else None,
-            "refinement": quantizer.refinement,
+            "decoder": None if quantizer.decoder is None else quantizer.decoder.parts,
             "codes": np.array(index._native.codes),
         }
 
@@ -65,7 +66,8 @@ def make_index(state: State, cls: type[Index]) -> Index:
         training, clustering = state["training"], state["clustering"]
         quantizer = ProductQuantizer(state["M"], state["nbits"])
         quantizer.codebooks = state["codebooks"]
-        quantizer.refinement = state["refinement"]
+        if state["decoder"] is not None:
+            quantizer.decoder = Decoder.from_parts(state["decoder"])
         encoder = make_encoder(state["encoder"])
         if encoder.d_in != state["d"]:
             raise FormatError(f"d = {state['d']} and an encoder of {encoder.d_in} inputs")

@@ -28,7 +28,6 @@ from deepq._report import Report
 from deepq._rows import Rows
 from deepq._tree import take_arrays
 from deepq._validation import FEWEST_ROWS, Judge, pays
-from deepq.decoders import Words
 from deepq.encoders import Encoder, encoder_state, make_encoder
 from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2, ProductQuantizer
 
@@ -61,7 +60,7 @@ class TrainConfig:
         times the passes, and more tries for every vector that is added.
     epochs : int, optional
         Iterations over the training rows of each stage; None for the default of the stage
-        (60 for a rotation learned with codebooks, 25 for codebooks, 2 for their order, 10 for a
+        (60 for a rotation learned with codebooks, 25 for codebooks, 4 for their order, 10 for a
         decoder, or fewer where there are more than 200,000 rows).
     batch_size : int
         Rows in a step of learning a decoder.
@@ -266,6 +265,7 @@ class _Training:
         else:
             self._resume(done)
             self.encoder, quantizer.codebooks = make_encoder(done["encoder"]), done["codebooks"]
+        self.sites = quantizer.trained()
         self.z = self.encoder.encode(self.x)
         if len(self.held):
             self.judge = Judge(self.encoder.encode(self.held), self.metric)
@@ -280,7 +280,7 @@ class _Training:
             self._keep("order", codebooks=self.quantizer.trained())
         else:
             self._resume(done)
-            self.quantizer.move(done["codebooks"])
+            self.quantizer.codebooks = done["codebooks"]
 
     def learn_decoder(self) -> None:
         """Learn a decoder and codes for it, and keep them if their re-ranked results are better."""
@@ -289,19 +289,16 @@ class _Training:
         from deepq._decoding import Learner  # torch, which takes seconds to import
 
         config, quantizer = self.config, self.quantizer
-        learner = Learner(quantizer.sites, self.z, self._plan(), config.seed, config.device)
+        learner = Learner(self.sites, self.z, self._plan(), config.seed, config.device)
         interrupted = self._run(learner)
-        decoder, sites = learner.result()
+        decoder = learner.result()
         trial = ProductQuantizer(quantizer.M, quantizer.nbits)
         trial.num_threads = quantizer.num_threads
-        trial.codebooks, trial.decoder = sites, decoder
+        trial.codebooks, trial.decoder = decoder.arrays["sites"], decoder
         if config.ranking and not interrupted:
             self._rank(trial, self.z[:_MOST_CHOSEN])
-        words = trial.choose(self.judge.base)
-        if config.ranking:
-            self._draw(trial, words)
-        recall = self.judge.reranked(trial, words)
-        plain = self.judge.by_tables(quantizer, quantizer.choose(self.judge.base))
+            self._draw(trial)
+        recall, plain = self.judge.reranked(trial), self.judge.by_tables(quantizer)
         self.report({"stage": "decoder, judged", "iteration": 0, "recall": float(recall.mean())})
         if pays(recall, plain):
             quantizer.take(trial)
@@ -361,14 +358,14 @@ class _Training:
         if not moved:
             _log.info("codewords stay the means of their cells: nothing else ranks better")
 
-    def _draw(self, quantizer: ProductQuantizer, words: Words) -> None:
+    def _draw(self, quantizer: ProductQuantizer) -> None:
         """Let the decoder draw its vectors towards the centre as far as it ranks better."""
         if self.metric == METRIC_INNER_PRODUCT or quantizer.decoder is None:
             return
         recalls = {}
         for factor in _ranking.SHRINKS:
             quantizer.decoder = quantizer.decoder.with_settings(shrink=factor)
-            recalls[factor] = self.judge.reranked(quantizer, words).mean()
+            recalls[factor] = self.judge.reranked(quantizer).mean()
         best = max(recalls, key=recalls.__getitem__)
         quantizer.decoder = quantizer.decoder.with_settings(shrink=best)
 
