@@ -9,38 +9,51 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deepq import datasets, encoders, metrics, quantizers
+    from deepq import datasets, decoders, encoders, metrics, quantizers
     from deepq._checks import FormatError
+    from deepq.evaluation import Diagnosis, diagnose, evaluate
     from deepq.index import DeepQuantIndex
     from deepq.interop import from_faiss, to_faiss
     from deepq.io import read_index, write_index
     from deepq.search_parameters import SearchParameters
+    from deepq.suggestion import Suggestion, suggest
     from deepq.trainer import TrainConfig
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "DeepQuantIndex",
+    "Diagnosis",
     "FormatError",
     "SearchParameters",
+    "Suggestion",
     "TrainConfig",
     "datasets",
+    "decoders",
+    "diagnose",
     "encoders",
+    "evaluate",
     "from_faiss",
     "metrics",
     "quantizers",
     "read_index",
+    "suggest",
     "to_faiss",
     "write_index",
 ]
 
 _HOME = {
     "DeepQuantIndex": "index",
+    "Diagnosis": "evaluation",
     "FormatError": "_checks",
     "SearchParameters": "search_parameters",
+    "Suggestion": "suggestion",
     "TrainConfig": "trainer",
+    "diagnose": "evaluation",
+    "evaluate": "evaluation",
     "from_faiss": "interop",
     "read_index": "io",
+    "suggest": "suggestion",
     "to_faiss": "interop",
     "write_index": "io",
 }

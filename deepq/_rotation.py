@@ -6,7 +6,8 @@ quantization", PAMI 2014, non-parametric). Noise on the codewords, fading to not
 past poor local minima (stochastic relaxation: Zeger et al. 1992; Martinez et al. 2018). The
 result depends much on the start, so two race for a few iterations on a sample, and held-out
 rows decide: the identity wins where neighbouring columns belong together (SIFT), the principal
-axes where they do not (text).
+axes where they do not (text). They decide on the strength of the noise too, by recall: SIFT likes
+more of it than text, for which more noise means a larger error without better neighbours.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq._checks import Floats
+from deepq._validation import FEWEST_ROWS, Judge, hold_out
 from deepq.decoders import Words
-from deepq.quantizers import ProductQuantizer, Progress
+from deepq.quantizers import METRIC_L2, ProductQuantizer, Progress
 
 Matrix = NDArray[np.float64]
 
@@ -27,7 +29,7 @@ RACE_ITERATIONS = 8
 RACE_ROWS_PER_CODEWORD = 64
 HELD_OUT_ROWS = 4_096
 LLOYD_STEPS = 10
-NOISE = 0.7
+NOISES = (0.7, 2.5)
 
 _BLOCK = 16_384
 _log = logging.getLogger(__name__)
@@ -43,9 +45,10 @@ def learn(
 ) -> Floats:
     """Learn a rotation of the rows of `x` and leave the codebooks for it in `quantizer`.
 
-    A tenth of the rows, at most 4,096, is held out of the learning. They choose the start,
-    and they choose plain product quantization (no rotation) in the end where that is as
-    good. Where too few rows would be left for ksub codewords the answer is plain as well.
+    A tenth of the rows, at most 4,096, is held out of the learning. They choose the start and
+    the strength of the noise, and they choose plain product quantization (no rotation) in the end
+    where that is as good. Where too few rows would be left for ksub codewords the answer is plain
+    as well.
 
     Parameters
     ----------
@@ -66,26 +69,45 @@ def learn(
         Orthonormal matrix R of z = R x.
     """
     rng = np.random.default_rng(seed)
-    rows = rng.permutation(len(x))
-    n_held = min(len(x) // 10, HELD_OUT_ROWS)
-    held, kept = x[rows[:n_held]], x[rows[n_held:]]
+    rows = hold_out(len(x), min(len(x) // 10, HELD_OUT_ROWS), rng)
+    held, kept = x[rows], rng.permutation(np.delete(x, rows, axis=0))
     plain = np.eye(x.shape[1])
     quantizer.codebooks = None
-    if n_held == 0 or len(kept) < 2 * quantizer.ksub:
+    if len(held) == 0 or len(kept) < 2 * quantizer.ksub:
         quantizer.train(x, seed=seed, progress=progress)
         return plain.astype(np.float32)
     start = _race(kept, held, quantizer, rng)
-    R = _alternate(kept, start, quantizer, iterations, rng, noise=NOISE, progress=progress)
-    quantizer.train(rotate(kept, R), iterations=LLOYD_STEPS, seed=seed, progress=progress)
-    learned, error = quantizer.codebooks, held_out_error(held, R, quantizer)
+    results = []
+    for noise in NOISES:
+        R = _alternate(kept, start, quantizer, iterations, rng, noise=noise, progress=progress)
+        quantizer.train(rotate(kept, R), iterations=LLOYD_STEPS, seed=seed, progress=progress)
+        results.append((R, quantizer.trained()))
     quantizer.codebooks = None
     quantizer.train(kept, seed=seed)
-    plain_error = held_out_error(held, plain, quantizer)
-    _log.debug("held-out error: %g with the rotation, %g without", error, plain_error)
-    if plain_error <= error:
-        return plain.astype(np.float32)
-    quantizer.codebooks = learned
+    results.append((plain, quantizer.trained()))
+    R, codebooks = _best(results, held, quantizer)
+    quantizer.codebooks = codebooks
     return R.astype(np.float32)
+
+
+def _best(
+    results: list[tuple[Matrix, Floats]], held: Floats, quantizer: ProductQuantizer
+) -> tuple[Matrix, Floats]:
+    """Return the rotation and codebooks that find the held-out rows' neighbours best.
+
+    Where the rows are too few to tell, or codes too long to scan, the least error counts. Of equals
+    the last is returned.
+    """
+    judged = len(held) >= FEWEST_ROWS and quantizer.nbits <= 8
+    merits = []
+    for R, codebooks in results:
+        quantizer.codebooks = codebooks
+        if judged:
+            merits.append(float(Judge(rotate(held, R), METRIC_L2).by_tables(quantizer).mean()))
+        else:
+            merits.append(-held_out_error(held, R, quantizer))
+    _log.debug("held-out merits of the noises %s, and of no rotation: %s", NOISES, merits)
+    return max(zip(merits, range(len(merits)), results, strict=True))[2]
 
 
 def rotate(x: Floats, R: Matrix) -> Floats:

@@ -27,7 +27,7 @@ from deepq._presets import PRESETS, Plan, plan
 from deepq._report import Report
 from deepq._rows import Rows
 from deepq._tree import take_arrays
-from deepq._validation import FEWEST_ROWS, Judge, pays
+from deepq._validation import FEWEST_ROWS, Judge, hold_out, pays
 from deepq.encoders import Encoder, encoder_state, make_encoder
 from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2, ProductQuantizer
 
@@ -230,7 +230,7 @@ class _Training:
         if not later_stages or n - count < max(2 * self.quantizer.ksub, TOP + 1):
             _log.info("%d training vectors: too few to judge what else could be learned", n)
             return np.empty(0, np.int64)
-        return np.sort(rng.choice(n, count, replace=False))
+        return hold_out(n, count, rng)
 
     def _key(self, x: Floats) -> dict[str, Any]:
         """Everything that the result follows from."""

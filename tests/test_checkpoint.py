@@ -31,7 +31,7 @@ def clustered(n: int, seed: int) -> np.ndarray:
     return x.astype(np.float32)
 
 
-X = clustered(2400, 1)
+X = clustered(1200, 1)
 
 
 def assert_same(a: Any, b: Any) -> None:
@@ -225,7 +225,9 @@ def quick(monkeypatch):
 
 
 def train(path: Path | None, *, rerank: int = 5, x: Any = X, **settings: Any) -> Any:
-    config = deepq.TrainConfig(checkpoint=path, **{"epochs": 2, "batch_size": 256, **settings})
+    config = deepq.TrainConfig(
+        checkpoint=path, **{"epochs": 2, "batch_size": 128, "validation": 0.2, **settings}
+    )
     index = deepq.DeepQuantIndex(D, M, NBITS, training=config, rerank=rerank)
     index.train(x)
     return index
@@ -234,7 +236,6 @@ def train(path: Path | None, *, rerank: int = 5, x: Any = X, **settings: Any) ->
 def assert_same_training(a: Any, b: Any) -> None:
     np.testing.assert_array_equal(a.encoder.A, b.encoder.A)
     np.testing.assert_array_equal(a.codebooks, b.codebooks)
-    np.testing.assert_array_equal(a.quantizer.sites, b.quantizer.sites)
     ours, theirs = a.quantizer.decoder, b.quantizer.decoder
     assert (ours is None) == (theirs is None)
     if ours is not None:
@@ -259,7 +260,7 @@ class Interruption:
 
 
 # FAULT (critical): all of these fail by the one above.
-@pytest.mark.parametrize("at", [1, 2, 16])
+@pytest.mark.parametrize("at", [1, 2, 15])
 @pytest.mark.usefixtures("quick")
 def test_a_resumed_decoder_is_that_of_a_whole_training(at, tmp_path, monkeypatch) -> None:
     from deepq._decoding import Learner
@@ -271,7 +272,7 @@ def test_a_resumed_decoder_is_that_of_a_whole_training(at, tmp_path, monkeypatch
         train(tmp_path / "c")
     assert steps.calls == at
     resumed = train(tmp_path / "c")
-    assert steps.calls == 16 + 1  # 2 x 2160 rows in 256: no step is done twice
+    assert steps.calls == 15 + 1  # 2 x 960 rows in 128: no step is done twice
     assert_same_training(whole, resumed)
 
 
@@ -286,11 +287,11 @@ def test_a_resumed_training_reads_the_same_rows(made, tmp_path, monkeypatch) -> 
         "callable": lambda: (X[i : i + 500] for i in range(0, len(X), 500)),
         "memmap": np.memmap(tmp_path / "x", np.float32, "r", shape=X.shape),
     }[made]
-    whole = train(None, x=x, max_points=1500, validation=0.2)
+    whole = train(None, x=x, max_points=1100)
     Interruption(monkeypatch, Learner, "step", 11)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "c", x=x, max_points=1500, validation=0.2)
-    assert_same_training(whole, train(tmp_path / "c", x=x, max_points=1500, validation=0.2))
+        train(tmp_path / "c", x=x, max_points=1100)
+    assert_same_training(whole, train(tmp_path / "c", x=x, max_points=1100))
 
 
 @pytest.mark.parametrize("again", [1, 2])
@@ -342,13 +343,14 @@ def test_a_decoder_may_be_added_to_a_finished_training(tmp_path) -> None:
 def test_history_is_of_the_stages_that_were_done(tmp_path) -> None:
     train(tmp_path / "c", rerank=0)
     resumed = train(tmp_path / "c", rerank=0, max_seconds=0)
-    np.testing.assert_array_equal(resumed.codebooks, resumed.quantizer.sites)
+    plain = train(None, rerank=0, ranking=False)
+    np.testing.assert_array_equal(resumed.codebooks, plain.codebooks)
     assert {entry["stage"] for entry in resumed.history} == {"rotation", "codebooks"}
 
 
 OTHERS = {
     "settings": {"seed": 5},
-    "settings ": {"validation": 0.2},
+    "settings ": {"validation": 0.3},
     "settings  ": {"ranking": False},
     "settings   ": {"epochs": 3},
     "rows": {"x": X[:-1]},
@@ -395,7 +397,7 @@ def test_a_wrong_file_stops_a_training_before_it_begins(tmp_path) -> None:
 def test_the_file_holds_no_pickle(tmp_path, monkeypatch) -> None:
     for name in ("dump", "dumps", "load", "loads", "Pickler", "Unpickler"):
         monkeypatch.setattr(pickle, name, lambda *_, **__: pytest.fail("pickle is used"))
-    train(tmp_path / "c", x=X[:2200])
+    train(tmp_path / "c", x=X)
     content = (tmp_path / "c").read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
@@ -408,4 +410,4 @@ def test_the_file_holds_no_pickle(tmp_path, monkeypatch) -> None:
     ends = sorted(tuple(entry["data_offsets"]) for entry in header.values())
     assert [begin for begin, _ in ends] == [0, *(end for _, end in ends[:-1])]
     assert 8 + size + ends[-1][1] == len(content)
-    assert {entry["dtype"] for entry in header.values()} == {"F32"}
+    assert {entry["dtype"] for entry in header.values()} == {"F32", "U8"}

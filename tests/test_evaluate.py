@@ -69,6 +69,7 @@ class Answers:
 
     def search(self, x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         self.calls.append((k, faiss.omp_get_max_threads()))
+        time.sleep(self.seconds)  # takes no CPU time
         end = time.thread_time() + self.seconds
         while time.thread_time() < end:
             pass

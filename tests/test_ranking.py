@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -14,7 +15,8 @@ from deepq import _ranking, _rerank
 from deepq._neighbours import TOP, Neighbours
 from deepq._ranking import Ranker, learn, shrink
 from deepq._validation import Judge, pays
-from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2, ProductQuantizer
+from deepq.decoders import Decoder
+from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2, ProductQuantizer, pack
 
 METRICS = {"l2": METRIC_L2, "ip": METRIC_INNER_PRODUCT}
 both_metrics = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
@@ -125,7 +127,7 @@ def ranker_of(n: int, metric: int) -> tuple[Ranker, np.ndarray]:
     z = normal(n) + 0.3
     quantizer = trained(z)
     known = Neighbours.among(z, 30, metric, np.random.default_rng(0))
-    return Ranker(quantizer, known, quantizer.choose(z), 2), np.arange(0, 30, 2)
+    return Ranker(quantizer, known, 2), np.arange(0, 30, 2)
 
 
 @both_metrics
@@ -134,7 +136,7 @@ def test_the_loss_is_that_of_the_docstring(metric: int, n: int) -> None:
     z = normal(n) + 0.3
     quantizer = trained(z)
     known = Neighbours.among(z, 30, metric, np.random.default_rng(0))
-    ranker = Ranker(quantizer, known, quantizer.choose(z), 2)
+    ranker = Ranker(quantizer, known, 2)
     batch = np.arange(0, len(known.queries), 2)
     loss, _ = ranker._loss(batch)
     want = loss_by_loops(ranker, quantizer.trained(), batch)
@@ -162,7 +164,7 @@ def test_without_rivals_there_is_nothing_to_lose() -> None:
     z = normal(TOP + 1)
     quantizer = trained(z)
     known = Neighbours.among(z, len(z), METRIC_L2, np.random.default_rng(0))
-    loss, gradient = Ranker(quantizer, known, quantizer.choose(z), 1)._loss(np.arange(len(z)))
+    loss, gradient = Ranker(quantizer, known, 1)._loss(np.arange(len(z)))
     assert loss == 0
     assert not gradient.any()
 
@@ -171,7 +173,7 @@ def test_losses_of_rows_far_apart_stay_finite() -> None:
     z = normal(60) * np.float32(1e6)
     quantizer = trained(z)
     known = Neighbours.among(z, 30, METRIC_L2, np.random.default_rng(0))
-    ranker = Ranker(quantizer, known, quantizer.choose(z), 1)
+    ranker = Ranker(quantizer, known, 1)
     ranker.temperature *= 1e-4
     loss, gradient = ranker._loss(np.arange(30))
     assert np.isfinite(loss)
@@ -182,7 +184,7 @@ def test_identical_rows_do_no_harm() -> None:
     z = np.full((60, 6), 2, np.float32)
     quantizer = trained(z)
     known = Neighbours.among(z, 30, METRIC_L2, np.random.default_rng(0))
-    Ranker(quantizer, known, quantizer.choose(z), 1).epoch(np.random.default_rng(0))
+    Ranker(quantizer, known, 1).epoch(np.random.default_rng(0))
     assert np.isfinite(quantizer.trained()).all()
     np.testing.assert_allclose(quantizer.trained(), 2)
 
@@ -191,14 +193,31 @@ def test_identical_rows_do_no_harm() -> None:
 def test_epochs_lower_the_loss(metric: int) -> None:
     z = on_a_sphere(1500, 1)
     quantizer = trained(z, 4, 4)
-    sites = quantizer.trained().copy()
+    start = quantizer.trained()
     known = Neighbours.among(z, 1000, metric, np.random.default_rng(0))
-    ranker = Ranker(quantizer, known, quantizer.choose(z), 4)
+    ranker = Ranker(quantizer, known, 4)
     rng = np.random.default_rng(0)
     losses = [ranker.epoch(rng) for _ in range(4)]
     assert all(b < a for a, b in pairwise(losses))
-    assert not np.array_equal(quantizer.trained(), sites)
-    np.testing.assert_array_equal(quantizer.sites, sites)
+    assert not np.array_equal(quantizer.trained(), start)
+
+
+def test_words_follow_the_codewords_but_not_a_decoders(monkeypatch) -> None:
+    monkeypatch.setattr(_ranking, "_STEPS_PER_WORDS", 1)
+    z = on_a_sphere(1500, 1)
+    known = Neighbours.among(z, 1000, METRIC_L2, np.random.default_rng(0))
+    for has_decoder in (False, True):
+        quantizer = trained(z, 4, 4)
+        start = quantizer.assign(z)
+        if has_decoder:
+            quantizer.decoder = SimpleNamespace(shape=(4, 16, 16), choose=lambda _, w=start: w)
+        ranker = Ranker(quantizer, known, 4)
+        for _ in range(4):
+            ranker.epoch(np.random.default_rng(0))
+        follow = quantizer.assign(z)
+        assert (follow != start).any()
+        np.testing.assert_array_equal(ranker.words, start if has_decoder else follow)
+        np.testing.assert_array_equal(ranker.codes, pack(ranker.words, 4))
 
 
 # ---- shrinking -----------------------------------------------------------------------------------
@@ -229,14 +248,11 @@ def test_shrinking_by_nothing_changes_no_bit_that_matters() -> None:
 class Opinion:
     """A judge that says what a function of the codewords tells it to."""
 
-    def __init__(self, base: np.ndarray, chosen, nearest) -> None:
-        self.base, self._chosen, self._nearest = base, chosen, nearest
+    def __init__(self, recall: Callable[[np.ndarray], float]) -> None:
+        self._recall = recall
 
-    def by_tables(self, quantizer: ProductQuantizer, _words: np.ndarray) -> np.ndarray:
-        return np.full(20, self._chosen(quantizer.trained()), np.float32)
-
-    def by_nearest(self, quantizer: ProductQuantizer) -> np.ndarray:
-        return np.full(20, self._nearest(quantizer.trained()), np.float32)
+    def by_tables(self, quantizer: ProductQuantizer) -> np.ndarray:
+        return np.full(20, self._recall(quantizer.trained()), np.float32)
 
 
 @pytest.fixture
@@ -252,42 +268,24 @@ def scene():
         known=known,
         moved=lambda books: float(not np.array_equal(books, start)),
         size=lambda books: float(np.linalg.norm(books - start) / np.linalg.norm(start)),
-        base=on_a_sphere(50, 3),
     )
 
 
 def test_codewords_stay_where_the_judge_says_no(scene) -> None:
-    judge = Opinion(scene.base, lambda _: 0.5, lambda _: 0.5)
+    judge = Opinion(lambda _: 0.5)
     assert learn(scene.quantizer, scene.known, judge, epochs=2) is False
     assert scene.quantizer.trained() is scene.start
-    np.testing.assert_array_equal(scene.quantizer.sites, scene.start)
-
-
-# FAULT: after a refusal `_sites` is set to the same array, so `refinement` is not None though codes
-# are those of the nearest codewords: files and C++ object carry needless sites, and every search
-# pays for a checksum of the codebooks.
-def test_where_nothing_was_moved_there_is_no_refinement(scene) -> None:
-    judge = Opinion(scene.base, lambda _: 0.5, lambda _: 0.5)
-    learn(scene.quantizer, scene.known, judge, epochs=1)
-    assert scene.quantizer.refinement is None
 
 
 def test_codewords_move_where_the_judge_says_yes(scene) -> None:
-    judge = Opinion(scene.base, scene.size, scene.size)
+    judge = Opinion(scene.size)
     entries: list[dict] = []
     assert learn(scene.quantizer, scene.known, judge, epochs=3, progress=entries.append) is True
     assert scene.moved(scene.quantizer.trained())
-    np.testing.assert_array_equal(scene.quantizer.sites, scene.start)
     assert [e["iteration"] for e in entries] == [0, 1, 2]
     assert {e["stage"] for e in entries} == {"order"}
     assert all(e["loss"] > 0 for e in entries)
     assert max(e["recall"] for e in entries) == pytest.approx(scene.size(scene.quantizer.trained()))
-
-
-def test_codewords_stay_where_nearest_words_would_suffer(scene) -> None:
-    judge = Opinion(scene.base, lambda b: 0.1 * scene.moved(b), lambda b: -0.2 * scene.moved(b))
-    assert learn(scene.quantizer, scene.known, judge, epochs=2) is False
-    assert scene.quantizer.trained() is scene.start
 
 
 def test_the_best_epoch_is_kept(scene) -> None:
@@ -299,7 +297,7 @@ def test_the_best_epoch_is_kept(scene) -> None:
         return 1.0 if books is seen[-1] and len(seen) == at else 0.0
 
     at = -1
-    judge = Opinion(scene.base, second_is_best, lambda _: 0.0)
+    judge = Opinion(second_is_best)
     learn(scene.quantizer, scene.known, judge, epochs=3)
     at = len(seen) - 1  # the same again, and the epoch before the last is the best
     scene.quantizer.codebooks = scene.start
@@ -311,7 +309,7 @@ def test_the_best_epoch_is_kept(scene) -> None:
 def test_learning_starts_from_the_best_shrunk_codewords(scene, monkeypatch) -> None:
     mean = scene.known.base.mean(axis=0)
     wanted = shrink(scene.start, mean, 0.7)
-    judge = Opinion(scene.base, lambda b: -float(np.abs(b - wanted).max()), lambda _: 0.0)
+    judge = Opinion(lambda b: -float(np.abs(b - wanted).max()))
     monkeypatch.setattr(Ranker, "epoch", lambda *_: 1.0)  # which moves nothing
     assert learn(scene.quantizer, scene.known, judge, epochs=1) is True
     np.testing.assert_array_equal(scene.quantizer.trained(), wanted)
@@ -319,14 +317,14 @@ def test_learning_starts_from_the_best_shrunk_codewords(scene, monkeypatch) -> N
 
 def test_inner_products_are_not_learned_from_shrunk_codewords(scene, monkeypatch) -> None:
     known = Neighbours.among(scene.known.base, 300, METRIC_INNER_PRODUCT, np.random.default_rng(0))
-    judge = Opinion(scene.base, lambda b: -float(np.linalg.norm(b)), lambda _: 0.0)
+    judge = Opinion(lambda b: -float(np.linalg.norm(b)))
     monkeypatch.setattr(Ranker, "epoch", lambda *_: 1.0)
     assert learn(scene.quantizer, known, judge, epochs=1) is False
     assert scene.quantizer.trained() is scene.start
 
 
 def fresh_recall(quantizer: ProductQuantizer, z: np.ndarray, metric: int = METRIC_L2) -> float:
-    return float(Judge(z, metric).by_nearest(quantizer).mean())
+    return float(Judge(z, metric).by_tables(quantizer).mean())
 
 
 def unevenly_explained(n: int, seed: int) -> np.ndarray:
@@ -342,21 +340,54 @@ def unevenly_explained(n: int, seed: int) -> np.ndarray:
     return unit(x).astype(np.float32)
 
 
+def decoder_of(quantizer: ProductQuantizer) -> Decoder:
+    """A decoder that keeps to the nearest words of the codebooks as they are now."""
+    books = quantizer.trained()
+    M, ksub, dsub = books.shape
+    tables = np.zeros((M, ksub, M, dsub))
+    tables[np.arange(M), :, np.arange(M)] = books
+    arrays = {"sites": books, "tables": tables.reshape(M, ksub, -1), "centre": np.zeros(M * dsub)}
+    arrays |= {"features": np.zeros((M, ksub, 1)), "inner": np.zeros((1, 1)), "bias": np.zeros(1)}
+    arrays |= {"outer": np.zeros((1, 1)), "output": np.zeros((1, M * dsub))}
+    return Decoder(arrays, candidates=1)
+
+
 @both_metrics
-def test_structure_is_learned_and_holds_on_rows_never_seen(metric: int) -> None:
-    z, held = unevenly_explained(3000, 1), unevenly_explained(1000, 2)
-    judge = Judge(unevenly_explained(4000, 3), metric)
+@pytest.mark.parametrize("held", [1000, 4000])
+def test_tables_are_learned_for_words_that_stay(metric: int, held: int) -> None:
+    z, judge = unevenly_explained(3000, 1), Judge(unevenly_explained(held, 2), metric)
+    fresh = Judge(unevenly_explained(4000, 3), metric)
     quantizer = trained(z, 4, 8)
-    sites = quantizer.trained()
-    before = judge.by_tables(quantizer, quantizer.choose(judge.base)).mean()
+    quantizer.decoder = decoder_of(quantizer)
+    before = fresh.by_tables(quantizer).mean()
     known = Neighbours.among(z, 2000, metric, np.random.default_rng(0))
-    moved = learn(quantizer, known, Judge(held, metric), epochs=2)
-    after = judge.by_tables(quantizer, quantizer.choose(judge.base)).mean()
+    moved = learn(quantizer, known, judge, epochs=2)
+    after = fresh.by_tables(quantizer).mean()
     assert moved or after == before
-    if metric == METRIC_L2:
-        assert after > before + 0.02
-    assert after > before - 0.01
-    np.testing.assert_array_equal(quantizer.sites, sites)
+    assert after >= before + (0.02 if metric == METRIC_L2 else 0)
+
+
+def test_tables_are_learned_for_nearest_words(glosses) -> None:
+    z, judge = glosses.train[:3000], Judge(glosses.train[3000:5000], METRIC_L2)
+    fresh = Judge(glosses.base[:4000], METRIC_L2)
+    quantizer = trained(z, 8, 8)
+    before = fresh.by_tables(quantizer).mean()
+    known = Neighbours.among(z, 2000, METRIC_L2, np.random.default_rng(0))
+    assert learn(quantizer, known, judge, epochs=2)
+    assert fresh.by_tables(quantizer).mean() > before + 0.005
+
+
+# FAULT (of design): the judge searches among the held-out rows alone, here 750, where ten
+# neighbours are a coarse neighbourhood. What pays there may do harm among more vectors: of 3,000
+# rows, 0.464 falls to 0.436 here, and the same with the seeds of other rows.
+def test_what_pays_among_few_rows_does_no_harm_among_more() -> None:
+    z, judge = unevenly_explained(3000, 1), Judge(unevenly_explained(1000, 2), METRIC_L2)
+    fresh = Judge(unevenly_explained(4000, 3), METRIC_L2)
+    quantizer = trained(z, 4, 8)
+    before = fresh.by_tables(quantizer).mean()
+    known = Neighbours.among(z, 2000, METRIC_L2, np.random.default_rng(0))
+    learn(quantizer, known, judge, epochs=4)
+    assert fresh.by_tables(quantizer).mean() > before - 0.01
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -377,7 +408,7 @@ def test_learning_repeats() -> None:
     for seed in (3, 3, 4):
         quantizer = trained(z, 4, 4)
         known = Neighbours.among(z, 400, METRIC_L2, np.random.default_rng(0))
-        ranker = Ranker(quantizer, known, quantizer.choose(z), 1)
+        ranker = Ranker(quantizer, known, 1)
         ranker.epoch(np.random.default_rng(seed))
         books.append(quantizer.trained())
     assert len(held) == 300
@@ -406,7 +437,7 @@ def test_an_interrupt_leaves_the_best_until_then(scene, monkeypatch, at: str) ->
             Ranker, "_step", lambda self, g: interrupt() if next(steps) else real(self, g)
         )
     with pytest.raises(KeyboardInterrupt):
-        learn(scene.quantizer, scene.known, Opinion(scene.base, chosen, lambda _: 0.5), epochs=1)
+        learn(scene.quantizer, scene.known, Opinion(chosen), epochs=1)
     np.testing.assert_array_equal(scene.quantizer.trained(), scene.start)
 
 
@@ -430,20 +461,22 @@ def test_a_judge_measures_recall_of_tables_and_of_decoded_vectors(metric: int) -
     quantizer = trained(z, 4, 3)
     judge = Judge(z, metric)
     queries, base = z[:100], z[100:]
-    np.testing.assert_array_equal(judge.base, base)
     true = np.argsort(scores(queries, base, metric), axis=1)[:, :TOP]
     words = quantizer.assign(base)
     by_codewords = scores(queries, quantizer.gather(words), metric)
     found = np.argsort(by_codewords, axis=1, kind="stable")[:, :TOP]
     hits = [len(set(a) & set(b)) / TOP for a, b in zip(found, true, strict=True)]
-    got = judge.by_tables(quantizer, words)
+    got = judge.by_tables(quantizer)
     assert got.mean() == pytest.approx(np.mean(hits), abs=0.02)  # equal codes tie
-    np.testing.assert_array_equal(judge.by_nearest(quantizer), got)
-    assert judge.reranked(quantizer, words).mean() == pytest.approx(got.mean(), abs=0.02)
-    quantizer.reconstruct = lambda _: base  # a decoder that knows it all
+    assert judge.reranked(quantizer).mean() == pytest.approx(got.mean(), abs=0.02)
+    means = {row.tobytes(): base[(words == row).all(axis=1)].mean(axis=0) for row in words}
+    quantizer.reconstruct = lambda some: np.array([means[row.tobytes()] for row in some])
+    decoded = quantizer.reconstruct(words)
     short = np.argsort(by_codewords, axis=1, kind="stable")[:, :100]
-    hits = [len(set(a) & set(b)) / TOP for a, b in zip(short, true, strict=True)]
-    assert judge.reranked(quantizer, words).mean() == pytest.approx(np.mean(hits), abs=0.02)
+    again = np.take_along_axis(scores(queries, decoded, metric), short, axis=1)
+    best = np.take_along_axis(short, np.argsort(again, axis=1, kind="stable")[:, :TOP], axis=1)
+    hits = [len(set(a) & set(b)) / TOP for a, b in zip(best, true, strict=True)]
+    assert judge.reranked(quantizer).mean() == pytest.approx(np.mean(hits), abs=0.02)
 
 
 # ---- ranking anew --------------------------------------------------------------------------------

@@ -1,0 +1,545 @@
+"""The stages of a training: what each may change, when it is left out, and what interrupts it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+
+import deepq
+from deepq import _ranking, trainer
+from deepq._presets import PRESETS, plan
+from deepq._report import Report
+from deepq._validation import Judge
+from deepq.quantizers import ProductQuantizer
+
+D, M, NBITS = 16, 4, 4
+
+
+def clustered(n: int, seed: int) -> np.ndarray:
+    centres = np.random.default_rng(0).standard_normal((40, D))
+    mix = np.random.default_rng(7).standard_normal((D, D)) / 4
+    rng = np.random.default_rng(seed)
+    x = centres[rng.integers(40, size=n)] + rng.standard_normal((n, D)) @ mix
+    x = x.astype(np.float32)
+    x.flags.writeable = False
+    return x
+
+
+def normal(n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, D), dtype=np.float32)
+
+
+N, HELD = 1200, 240
+X, XB, XQ = clustered(N, 1), clustered(4000, 2), clustered(100, 3)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Decoders with a small hidden layer, kept whatever they are worth."""
+    pytest.importorskip("torch")
+    real = trainer.plan
+    monkeypatch.setattr(trainer, "plan", lambda *args: real(*args)._replace(hidden=8))
+    monkeypatch.setattr(trainer, "pays", lambda *_: True)
+
+
+def untrained(*, rerank: int = 0, nbits: int = NBITS, metric: Any = 1, **settings: Any) -> Any:
+    config = deepq.TrainConfig(**{"epochs": 2, "batch_size": 128, "validation": 0.2, **settings})
+    return deepq.DeepQuantIndex(D, M, nbits, metric, training=config, rerank=rerank)
+
+
+def train(x: Any = X, **settings: Any) -> Any:
+    index = untrained(**settings)
+    index.train(x)
+    return index
+
+
+@cache
+def plain() -> Any:
+    """Trained on X in the first stages alone, but without the rows that are held out."""
+    return train(ranking=False)
+
+
+def stages(index: Any) -> list[str]:
+    """The stages of a history in order, each once."""
+    return list(dict.fromkeys(entry["stage"] for entry in index.history))
+
+
+def assert_same_training(a: Any, b: Any) -> None:
+    np.testing.assert_array_equal(a.encoder.A, b.encoder.A)
+    np.testing.assert_array_equal(a.codebooks, b.codebooks)
+    ours, theirs = a.quantizer.decoder, b.quantizer.decoder
+    assert (ours is None) == (theirs is None)
+    if ours is not None:
+        assert ours.settings == theirs.settings
+        for name, array in ours.arrays.items():
+            np.testing.assert_array_equal(array, theirs.arrays[name])
+
+
+def recall(index: Any, base: np.ndarray = XB, queries: np.ndarray = XQ) -> float:
+    index = deepq.from_faiss(index)
+    index.reset()
+    index.add(base)
+    true = faiss.knn(queries, base, 10)[1]
+    return float(deepq.metrics.recall(index.search(queries, 10)[1], true, k=10, r=10))
+
+
+# ---- never worse ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rerank", [0, 20])
+@pytest.mark.parametrize("n", [20, 500, 999])
+def test_few_rows_are_trained_on_plainly(n, rerank, caplog) -> None:
+    caplog.set_level(logging.INFO, "deepq")
+    index = train(X[:n], rerank=rerank)
+    assert "too few to judge" in caplog.text
+    assert set(stages(index)) <= {"rotation", "codebooks"}
+    assert_same_training(index, train(X[:n], validation=0))
+
+
+def test_rows_are_held_out_from_the_first_stage() -> None:
+    few, many = train(X, validation=0), train(X, ranking=False)
+    assert not np.array_equal(few.codebooks, many.codebooks)
+
+
+@pytest.mark.parametrize("rerank", [0, 20])
+def test_with_no_part_held_out_training_is_plain(rerank) -> None:
+    index = train(X, validation=0, rerank=rerank)
+    assert stages(index) == ["rotation", "codebooks"]
+    assert index.quantizer.decoder is None
+
+
+def test_vectors_without_structure_are_trained_on_plainly_or_better(caplog) -> None:
+    caplog.set_level(logging.INFO, "deepq")
+    x, base, queries = normal(3000, 1), normal(4000, 2), normal(300, 3)
+    before = train(x, ranking=False)
+    index = train(x)
+    assert stages(index) == ["rotation", "codebooks", "order"]
+    if "nothing else ranks better" in caplog.text:
+        assert_same_training(index, before)
+    assert recall(index, base, queries) > recall(before, base, queries) - 0.01
+
+
+@pytest.mark.usefixtures("small")
+def test_a_decoder_that_does_not_pay_leaves_what_there_was(caplog, monkeypatch) -> None:
+    caplog.set_level(logging.INFO, "deepq")
+    monkeypatch.setattr(trainer, "pays", lambda *_: False)
+    index = train(rerank=20)
+    assert "re-ranking does not pay" in caplog.text
+    assert stages(index)[-1] == "decoder, judged"
+    assert_same_training(index, train())
+    index.add(XB)
+    np.testing.assert_array_equal(
+        index.search(XQ, 5), [*index.search(XQ, 5, params=deepq.SearchParameters(rerank=0))]
+    )
+
+
+def test_an_order_that_does_not_pay_leaves_the_means(caplog, monkeypatch) -> None:
+    caplog.set_level(logging.INFO, "deepq")
+    monkeypatch.setattr(_ranking, "pays", lambda *_: False)
+    index = train()
+    assert "codewords stay the means of their cells" in caplog.text
+    assert_same_training(index, plain())
+
+
+@pytest.mark.usefixtures("small")
+def test_nothing_is_learned_from_what_is_held_out(monkeypatch) -> None:
+    from deepq._decoding import Learner
+
+    held, learned = [], []
+    init, step = Judge.__init__, Learner.step
+
+    def judge(self: Judge, z: np.ndarray, metric: int) -> None:
+        held.append(z)
+        init(self, z, metric)
+
+    def learn(self: Learner, z: np.ndarray, progress: float) -> float:
+        learned.append(z)
+        return step(self, z, progress)
+
+    monkeypatch.setattr(Judge, "__init__", judge)
+    monkeypatch.setattr(Learner, "step", learn)
+    index = train(rerank=20, max_points=1050)
+    assert [len(z) for z in held] == [210]
+    rows = np.concatenate(learned)
+    assert len(rows) == 2 * (N - 210) // 128 * 128  # all rows, not the 1,050 drawn
+    near = np.concatenate([held[0], rows])
+    exact = faiss.knn(held[0], near, 2)[0]
+    assert (exact[:, 1] > 1e-4).all()
+    inside = faiss.knn(held[0], index.encoder.encode(X), 1)[0]
+    assert (inside < 1e-4).all()
+
+
+# ---- repeatable ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rerank", [0, 20])
+@pytest.mark.parametrize("metric", [1, "cosine"])
+@pytest.mark.usefixtures("small")
+def test_a_seed_decides_to_the_bit(rerank, metric) -> None:
+    def summary(seed: int) -> list[Any]:
+        index = train(rerank=rerank, metric=metric, seed=seed)
+        assert (index.quantizer.decoder is not None) == (rerank > 0)
+        return [faiss.serialize_index(index).tobytes(), json.dumps(index.history)]
+
+    first = summary(5)
+    assert first == summary(5)
+    assert first[0] != summary(6)[0]
+
+
+@pytest.mark.usefixtures("small")
+def test_ranking_off_keeps_the_means_of_cells() -> None:
+    index = train(ranking=False)
+    assert stages(index) == ["rotation", "codebooks"]
+    ranked = train()
+    np.testing.assert_array_equal(ranked.encoder.A, index.encoder.A)
+    reranked = train(ranking=False, rerank=20)
+    assert stages(reranked) == ["rotation", "codebooks", "decoder", "decoder, judged"]
+    decoder = reranked.quantizer.decoder
+    assert decoder.shrink == 1
+    np.testing.assert_array_equal(reranked.codebooks, decoder.arrays["sites"])
+
+
+@pytest.mark.usefixtures("small")
+def test_the_global_generators_are_left_alone() -> None:
+    import torch
+
+    before = np.random.get_state()[1].copy(), torch.random.get_rng_state()  # noqa: NPY002
+    train(rerank=20)
+    after = np.random.get_state()[1], torch.random.get_rng_state()  # noqa: NPY002
+    np.testing.assert_array_equal(before[0], after[0])
+    assert torch.equal(before[1], after[1])
+
+
+# ---- Ctrl-C and time -----------------------------------------------------------------------------
+
+
+def interrupt(*_: Any, **__: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+class After:
+    """Interrupts a method from its n-th call on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, n: int) -> None:
+        self.left, self.real = n, getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args, **kw: self(*args, **kw))
+
+    def __call__(self, *args: Any, **kw: Any) -> Any:
+        self.left -= 1
+        return self.real(*args, **kw) if self.left >= 0 else interrupt()
+
+
+@pytest.mark.parametrize("calls", [0, 3, 70])
+def test_an_interrupt_before_there_is_anything_changes_nothing(calls, monkeypatch) -> None:
+    fresh, filled = untrained(rerank=20), train()
+    before, history = faiss.serialize_index(filled), filled.history
+    After(monkeypatch, deepq.quantizers._scan, "accumulate", calls)
+    for index in (fresh, filled):
+        index.training = deepq.TrainConfig(epochs=60)
+        with pytest.raises(KeyboardInterrupt):
+            index.train(XB)
+    assert not fresh.is_trained
+    assert fresh.history == []
+    np.testing.assert_array_equal(faiss.serialize_index(filled), before)
+    assert filled.history is history
+
+
+# FAULT: see test_ranking; codewords are left where a trial had put them.
+@pytest.mark.parametrize(
+    ("owner", "name", "calls"),
+    [(_ranking.Ranker, "_step", 0), (_ranking.Ranker, "_step", 2), (Judge, "by_tables", 5)],
+    ids=["at once", "in an epoch", "while shrinking"],
+)
+def test_an_interrupt_of_the_order_leaves_the_best_so_far(owner, name, calls, monkeypatch) -> None:
+    index, want = untrained(rerank=20), plain()
+    After(monkeypatch, owner, name, calls)
+    with pytest.raises(KeyboardInterrupt):
+        index.train(X)
+    assert index.is_trained
+    assert_same_training(index, want)
+    index.add(XB[:50])
+    assert (index.search(XQ, 3)[1] >= 0).all()
+
+
+@pytest.mark.parametrize("steps", [0, 1, 9])
+@pytest.mark.parametrize("worth", [False, True], ids=["kept out", "kept"])
+@pytest.mark.usefixtures("small")
+def test_an_interrupt_of_the_decoder_leaves_the_best_so_far(steps, worth, monkeypatch) -> None:
+    from deepq._decoding import Learner
+
+    monkeypatch.setattr(trainer, "pays", lambda *_: worth)
+    index, want = untrained(rerank=20), train()
+    After(monkeypatch, Learner, "step", steps)
+    with pytest.raises(KeyboardInterrupt):
+        index.train(X)
+    assert index.is_trained
+    if worth:
+        assert index.quantizer.decoder is not None
+    else:
+        assert_same_training(index, want)
+    assert stages(index)[:3] == ["rotation", "codebooks", "order"]
+    index.add(XB[:50])
+    assert (index.search(XQ, 3)[1] >= 0).all()
+
+
+@pytest.mark.usefixtures("small")
+def test_an_interrupt_after_the_decoder_leaves_the_tables(monkeypatch) -> None:
+    index, want = untrained(rerank=20), train()
+    After(monkeypatch, Judge, "reranked", 3)
+    with pytest.raises(KeyboardInterrupt):
+        index.train(X)
+    assert_same_training(index, want)
+
+
+@pytest.mark.parametrize("rerank", [0, 20])
+def test_without_time_later_stages_are_left_out(rerank, caplog) -> None:
+    caplog.set_level(logging.INFO, "deepq")
+    index = train(max_seconds=0, rerank=rerank)
+    assert stages(index) == ["rotation", "codebooks"]
+    assert "no time left for the stage 'order'" in caplog.text
+    assert_same_training(index, plain())
+
+
+@pytest.mark.usefixtures("small")
+def test_time_that_runs_out_ends_the_learning_of_a_decoder(monkeypatch) -> None:
+    from deepq._decoding import Learner
+
+    seen: list[float] = []
+    real = Learner.step
+
+    def step(self: Learner, z: np.ndarray, progress: float) -> float:
+        seen.append(progress)
+        return real(self, z, progress)
+
+    monkeypatch.setattr(Learner, "step", step)
+    monkeypatch.setattr(Report, "elapsed", property(lambda _: len(seen) / 4))
+    index = train(rerank=20, max_seconds=1)
+    assert seen[-1] == 1
+    assert len(seen) == 5  # of 15
+    assert seen == sorted(seen)
+    assert index.quantizer.decoder is not None
+
+
+@pytest.mark.usefixtures("small")
+def test_time_enough_changes_nothing() -> None:
+    assert_same_training(train(rerank=20, max_seconds=1e6), train(rerank=20))
+
+
+# ---- presets -------------------------------------------------------------------------------------
+
+
+def test_presets_spend_more_and_more() -> None:
+    fast, default, best = (
+        plan(preset, 128, 8, 50_000, None) for preset in ("fast", "default", "best")
+    )
+    assert fast.hidden == default.hidden < best.hidden
+    assert (fast.tried, fast.candidates, fast.sweeps) == (1, 1, 1)
+    assert 1 < default.tried < best.tried
+    assert 1 < default.candidates < best.candidates
+    assert fast.visits == default.visits < best.visits
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("M", [1, 8, 48, 200])
+@pytest.mark.parametrize("rows", [300, 100_000, 10_000_000])
+def test_plans_are_within_reason(preset, M, rows) -> None:
+    made = plan(preset, 384, M, rows, None)
+    assert min(made) >= 1
+    assert rows <= made.visits <= max(3 * rows, 3 * 2_000_000)
+    assert plan(preset, 384, M, rows, 4).visits == 4 * rows
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.usefixtures("small")
+def test_presets_train_and_store(preset) -> None:
+    index = train(preset=preset, rerank=20, epochs=1)
+    made, settings = plan(preset, D, M, N - HELD, 1), index.quantizer.decoder.settings
+    assert (settings["candidates"], settings["sweeps"]) == (made.candidates, made.sweeps)
+    index.add(XB[:200])
+    if preset == "fast":
+        z = index.encoder.encode(XB[:200])
+        near = ProductQuantizer(M, NBITS)
+        near.codebooks = index.quantizer.decoder.arrays["sites"]
+        np.testing.assert_array_equal(index.sa_encode(XB[:200]), near.encode(z))
+
+
+# FAULT (small): a batch size of None is taken, and fails in the last stage with a TypeError.
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("preset", "slow"),
+        ("batch_size", 0),
+        ("batch_size", None),
+        ("validation", -0.1),
+        ("validation", 0.6),
+        ("validation", float("nan")),
+        ("max_seconds", -1),
+        ("max_seconds", float("nan")),
+        ("device", 0),
+    ],
+)
+def test_settings_out_of_range_are_refused(field, value) -> None:
+    with pytest.raises((ValueError, TypeError), match=rf"expected .*{field}.*got"):
+        deepq.TrainConfig(**{field: value})
+
+
+# ---- where the rows are --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rerank", [0, 20])
+@pytest.mark.usefixtures("small")
+def test_a_callable_trains_as_an_array_does(rerank) -> None:
+    def blocks() -> Iterator[np.ndarray]:
+        return (X[i : i + 333] for i in range(0, len(X), 333))
+
+    ours, want = train(blocks, rerank=rerank), train(rerank=rerank)
+    assert_same_training(ours, train(blocks, rerank=rerank))
+    assert stages(ours) == stages(want)
+    assert ours.codebooks.shape == want.codebooks.shape
+    assert (ours.quantizer.decoder is None) == (want.quantizer.decoder is None)
+    assert recall(ours) == pytest.approx(recall(want), abs=0.05)
+
+
+@pytest.mark.parametrize("rerank", [0, 20])
+@pytest.mark.parametrize("max_points", [None, 1050])
+@pytest.mark.usefixtures("small")
+def test_a_mapped_file_trains_as_the_array_does(rerank, max_points, tmp_path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert isinstance(mapped, np.memmap)
+    ours = train(mapped, rerank=rerank, max_points=max_points)
+    assert_same_training(ours, train(rerank=rerank, max_points=max_points))
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f2"])
+def test_a_mapped_file_of_another_dtype_trains_as_the_array_does(dtype, tmp_path) -> None:
+    np.save(tmp_path / "x.npy", X.astype(dtype))
+    ours = train(np.load(tmp_path / "x.npy", mmap_mode="r"))
+    assert_same_training(ours, train(X.astype(dtype)))
+
+
+@pytest.mark.usefixtures("small")
+def test_bad_numbers_found_late_leave_the_index_unchanged() -> None:
+    passes: list[int] = []
+
+    def blocks() -> Iterator[np.ndarray]:
+        passes.append(1)
+        x = X.copy()
+        if len(passes) > 1:
+            x[1000] = np.nan
+        return iter([x])
+
+    index = untrained(rerank=20)
+    with pytest.raises(ValueError, match=r"expected finite .*got NaN"):
+        index.train(blocks)
+    assert not index.is_trained
+    assert index.history == []
+
+
+def test_too_few_rows_are_refused() -> None:
+    for x in (X[:15], lambda: [X[:8], X[:7]], list):
+        with pytest.raises(ValueError, match=r"expected at least 16 training vectors, got"):
+            train(x)
+
+
+@pytest.mark.usefixtures("small")
+def test_training_leaves_its_rows_alone() -> None:
+    x = X.copy()
+    train(x, rerank=20)
+    np.testing.assert_array_equal(x, X)
+
+
+# ---- other kinds of index ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rerank", [0, 20])
+def test_long_words_are_trained_plainly(rerank) -> None:
+    index = train(normal(6000, 1), nbits=12, rerank=rerank, epochs=1)
+    assert set(stages(index)) <= {"rotation", "codebooks"}
+    assert index.quantizer.decoder is None
+    index.add(XB[:100])
+    assert (index.search(XQ, 3)[1] >= 0).all()
+
+
+@pytest.mark.parametrize("metric", [0, "cosine"])
+@pytest.mark.usefixtures("small")
+def test_inner_products_are_not_drawn_towards_the_centre(metric) -> None:
+    assert train(rerank=20, metric=metric).quantizer.decoder.shrink == 1
+
+
+@pytest.mark.parametrize("rerank", [0, 20])
+def test_polysemous_training_keeps_codes_right(rerank) -> None:
+    index = untrained(rerank=rerank, nbits=4)
+    index.do_polysemous_training = True
+    index.train(X)
+    index.add(XB)
+    got = np.square(XB - index.reconstruct_n()).sum(axis=1).mean()
+    z = index.encoder.encode(XB)
+    near = index.quantizer.gather(index.quantizer.assign(z))
+    assert got <= np.square(z - near).sum(axis=1).mean() * 1.001
+    assert recall(index) > recall(plain()) - 0.05
+
+
+def on_a_surface(n: int, seed: int) -> np.ndarray:
+    """Vectors of three degrees of freedom: what sub-vectors have in common can be learned."""
+    rng = np.random.default_rng(seed)
+    mix = np.random.default_rng(0).standard_normal((3, D))
+    x = np.sin(rng.uniform(-1.5, 1.5, (n, 3)) @ mix)
+    return (x + 0.03 * rng.standard_normal((n, D))).astype(np.float32)
+
+
+def test_a_trained_decoder_ranks_better_than_the_tables(monkeypatch) -> None:
+    pytest.importorskip("torch")
+    real = trainer.plan
+    monkeypatch.setattr(trainer, "plan", lambda *args: real(*args)._replace(hidden=32))
+    x, base, queries = on_a_surface(3000, 1), on_a_surface(3000, 2), on_a_surface(300, 3)
+    index, tables = (train(x, rerank=rerank, epochs=10) for rerank in (50, 0))
+    assert index.quantizer.decoder is not None
+    assert recall(index, base, queries) > recall(tables, base, queries) + 0.02
+
+
+# ---- history -------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small")
+def test_history_tells_of_every_stage() -> None:
+    index = train(rerank=20, epochs=3)
+    measures = {
+        "rotation": {"error"},
+        "codebooks": {"error"},
+        "order": {"loss", "recall"},
+        "decoder": {"error"},
+        "decoder, judged": {"recall"},
+    }
+    assert stages(index) == list(measures)
+    for entry in index.history:
+        assert set(entry) == {"stage", "iteration"} | measures[entry["stage"]]
+        assert type(entry["iteration"]) is int
+        for name in measures[entry["stage"]]:
+            assert type(entry[name]) is float
+            assert np.isfinite(entry[name])
+            assert name != "recall" or 0 <= entry[name] <= 1
+    assert json.loads(json.dumps(index.history)) == index.history
+    orders = [entry["iteration"] for entry in index.history if entry["stage"] == "order"]
+    assert orders == [0, 1, 2, 0, 1, 2]  # for the tables alone, then for codes of the decoder
+    last = [entry["iteration"] for entry in index.history if entry["stage"] == "decoder"][-1]
+    assert last == 3 * (N - HELD) // 128 - 1
+
+
+@pytest.mark.usefixtures("small")
+def test_bars_are_shown_only_when_verbose(capfd) -> None:
+    train(rerank=20, epochs=1)
+    assert capfd.readouterr() == ("", "")
+    index = untrained(rerank=20, epochs=1)
+    index.verbose = True
+    index.train(X)
+    out, err = capfd.readouterr()
+    assert not out
+    assert all(f"{stage}:" in err for stage in ("rotation", "codebooks", "order", "decoder"))
