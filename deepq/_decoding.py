@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import embedding, embedding_bag
 
-from deepq._checks import Floats
+from deepq._checks import Floats, InputError
 from deepq._presets import Plan
 from deepq._schedule import one_cycle
 from deepq.decoders import Decoder
@@ -34,6 +34,16 @@ NEAREST = 1 / 3  # part of a batch that keeps them after it
 SHRINKS = (0.5, 1.0)  # of the sites in that part
 RATES = (1e-3, 2e-3)  # of sites and tables, of the network
 WEIGHT_DECAY = 0.01
+
+
+def as_device(name: str) -> torch.device:
+    """Return a device by its name; "auto" is a GPU if there is one. Raises InputError."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f'expected device "auto", "cpu" or "cuda", got {name!r}') from error
 
 
 class Network(nn.Module):
@@ -128,9 +138,7 @@ class Learner:
     def __init__(self, sites: Floats, z: Floats, plan: Plan, seed: int, device: str) -> None:
         self.plan, self.mean = plan, z.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.scale = float(np.sqrt(z.var(axis=0, dtype=np.float64).mean())) or 1.0
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.device = as_device(device)
         start = torch.from_numpy((sites - self.mean.reshape(len(sites), 1, -1)) / self.scale)
         self.generator = torch.Generator().manual_seed(seed)
         self.network = Network(start.float(), plan.hidden, self.generator).to(self.device)
@@ -216,6 +224,11 @@ class Learner:
                 p.copy_(torch.from_numpy(state[name]))
                 kept = {key for key in state if key.startswith(f"{name}.")}
                 self.optimizer.state[p] = {
-                    key.removeprefix(f"{name}."): torch.from_numpy(state[key].copy())
-                    for key in kept
+                    key.removeprefix(f"{name}."): _tensor(state[key], p) for key in kept
                 }
+
+
+def _tensor(numbers: NDArray[Any], like: Tensor) -> Tensor:
+    """Return a tensor on the device of its parameter; a count of steps stays on the CPU."""
+    tensor = torch.from_numpy(numbers.copy())
+    return tensor.to(like.device) if tensor.ndim else tensor

@@ -110,11 +110,15 @@ class Native:
             faiss.copy_array_to_vector(numbers, transform.b)
 
     def carried(self) -> Any:
-        """Return what `carry` put there; None for none, or for numbers that are somebody else's."""
+        """Return what `carry` put there; None for none, or for numbers that are somebody else's.
+
+        The "crc" in it must be that of the codebooks: others may stand beside the transform now.
+        """
         for transform in self._spare_biases()[:1]:
             try:
-                return from_bytes(faiss.vector_to_array(transform.b).tobytes())
-            except FormatError:
+                value = from_bytes(faiss.vector_to_array(transform.b).tobytes())
+                return value if value["crc"] == self.codebooks_crc() else None
+            except (FormatError, StateError, KeyError, TypeError):
                 return None
         return None
 

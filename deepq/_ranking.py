@@ -81,17 +81,20 @@ def learn(
     """
     best = start = quantizer.trained()
     plain = judge.by_tables(quantizer)
-    _shrink(quantizer, known, judge)
-    ranker, rng, most = Ranker(quantizer, known, epochs), np.random.default_rng(seed), plain.mean()
-    for epoch in range(epochs):
-        loss = ranker.epoch(rng)
-        recall = judge.by_tables(quantizer)
-        if progress is not None:
-            entry = {"iteration": epoch, "loss": loss, "recall": float(recall.mean())}
-            progress({"stage": "order", **entry})
-        if pays(recall, plain) and recall.mean() > most:
-            best, most = quantizer.trained(), recall.mean()
-    quantizer.share(best)
+    try:
+        _shrink(quantizer, known, judge)
+        ranker, rng = Ranker(quantizer, known, epochs), np.random.default_rng(seed)
+        most = plain.mean()
+        for epoch in range(epochs):
+            loss = ranker.epoch(rng)
+            recall = judge.by_tables(quantizer)
+            if progress is not None:
+                entry = {"iteration": epoch, "loss": loss, "recall": float(recall.mean())}
+                progress({"stage": "order", **entry})
+            if pays(recall, plain) and recall.mean() > most:
+                best, most = quantizer.trained(), recall.mean()
+    finally:  # also where Ctrl-C ends it
+        quantizer.share(best)
     return best is not start
 
 

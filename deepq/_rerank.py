@@ -53,7 +53,7 @@ def _costs(queries: Floats, vectors: Floats, places: Ids, metric: int) -> Floats
     for i, row in enumerate(places):
         near = vectors[row]
         if metric == METRIC_INNER_PRODUCT:
-            np.negative(near @ queries[i], out=costs[i])
+            np.negative(np.einsum("kd,d->k", near, queries[i]), out=costs[i])
         else:
             near -= queries[i]
             np.einsum("kd,kd->k", near, near, out=costs[i])

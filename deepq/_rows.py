@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deepq._checks import Floats, Ids, InputError, as_vectors, require_usable
+from deepq._checks import Floats, Ids, InputError, KindError, as_vectors, require_usable
 
 Source = Callable[[], Iterable[Any]]
 
@@ -103,22 +103,39 @@ class Rows:
 
     def _reservoir(self, most: int, rng: np.random.Generator) -> tuple[Ids, Floats]:
         """Draw rows of a stream in one pass: those with the smallest random keys."""
-        rows, keys = np.empty((0, self.d), np.float32), np.empty(0)
-        positions = np.empty(0, np.int64)
-        for first, block in self._blocks():
-            rows = np.concatenate([rows, block])
-            keys = np.concatenate([keys, rng.random(len(block))])
-            positions = np.concatenate([positions, np.arange(first, first + len(block))])
-            self.count = first + len(block)
+        blocks, keys = [np.empty((0, self.d), np.float32)], [np.empty(0)]
+        positions = [np.empty(0, np.int64)]
+
+        def cut() -> tuple[Ids, Floats]:
+            """Keep the rows with the smallest keys."""
+            all_keys, rows = np.concatenate(keys), np.concatenate(blocks)
+            places = np.concatenate(positions)
+            kept = np.arange(len(rows))
             if len(rows) > most:
-                kept = np.sort(np.argpartition(keys, most - 1)[:most])
-                rows, keys, positions = rows[kept], keys[kept], positions[kept]
-        return positions, rows
+                kept = np.sort(np.argpartition(all_keys, most - 1)[:most])
+            blocks[:], keys[:], positions[:] = [rows[kept]], [all_keys[kept]], [places[kept]]
+            return positions[0], blocks[0]
+
+        waiting = 0
+        for first, block in self._blocks():
+            blocks.append(block)
+            keys.append(rng.random(len(block)))
+            positions.append(np.arange(first, first + len(block)))
+            self.count, waiting = first + len(block), waiting + len(block)
+            if waiting > most:
+                cut()
+                waiting = 0
+        return cut()
 
     def _blocks(self) -> Iterator[tuple[int, Floats]]:
         """Position of the first row, and rows, of every block of a stream."""
         first = 0
-        for given in self._source() if self._source is not None else ():
+        blocks = self._source() if self._source is not None else ()
+        if not isinstance(blocks, Iterable):
+            raise KindError(f"expected an iterator over arrays, got {type(blocks).__name__}")
+        for given in blocks:
+            if not hasattr(given, "__len__"):
+                raise KindError(f"expected blocks (m, {self.d}), got {type(given).__name__}")
             for i in range(0, len(given), _BLOCK):
                 block = as_vectors(np.asarray(given[i : i + _BLOCK]), self.d, finite=True)
                 yield first, block
@@ -126,7 +143,8 @@ class Rows:
 
     def _take(self, rows: Any) -> Floats:
         """Rows as float32, checked."""
-        x = np.ascontiguousarray(self.array[rows], dtype=np.float32)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, which is what is checked
+            x = np.ascontiguousarray(self.array[rows], dtype=np.float32)
         if isinstance(self.array, np.memmap):
             require_usable(x, "training vectors")
         return x

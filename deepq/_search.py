@@ -157,10 +157,9 @@ class Search(Store):
 
     def _rerank_count(self, params: Any) -> int:
         """How many results of a scan are ranked anew in a call; 0 without a decoder."""
-        if self._quantizer.decoder is None:
-            return 0
         count = getattr(params, "rerank", None)
-        return self.rerank if count is None else count
+        count = self.rerank if count is None else count
+        return int(count) if count and self.quantizer.decoder is not None else 0
 
     def _search_tables(
         self, usable: NDArray[np.bool_], z: Floats, params: Any, count: int, D: Floats, I: Ids

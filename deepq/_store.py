@@ -122,8 +122,11 @@ class Store(Surface):
 
     def _carry(self, quantizer: ProductQuantizer) -> None:
         """Let the C++ object take along what faiss does not know, for `from_faiss`."""
-        decoder = quantizer.decoder
-        self._native.carry(decoder and {"decoder": decoder.parts, "rerank": self._rerank})
+        decoder, value = quantizer.decoder, None
+        if decoder is not None:
+            crc = self._native.codebooks_crc()
+            value = {"decoder": decoder.parts, "rerank": self._rerank, "crc": crc}
+        self._native.carry(value)
 
     @property
     def encoder(self) -> Encoder:
@@ -135,6 +138,7 @@ class Store(Surface):
     def quantizer(self) -> ProductQuantizer:
         """The quantizer, its codebooks a view of those in the C++ object; read only."""
         self._follow_native()
+        self._forget_foreign_decoder()
         return self._quantizer
 
     @property
@@ -174,18 +178,16 @@ class Store(Surface):
             self._codebooks_crc = self._native.codebooks_crc()
 
     def _follow_native(self) -> None:
-        """Take over what C++ code has trained, or somebody has written into ``pq.centroids``."""
-        if not self.is_trained:
-            return
-        if not (self._encoder.is_fitted and self._quantizer.is_trained):
+        """Take over what C++ code has trained (a composite around this index)."""
+        if self.is_trained and not (self._encoder.is_fitted and self._quantizer.is_trained):
             self._encoder = self._native.read_encoder()
             self._quantizer.share(self._native.codebooks)
-        elif (
-            self._quantizer.decoder is not None
-            and self._native.codebooks_crc() != self._codebooks_crc
-        ):
-            self._quantizer.codebooks = self._native.codebooks  # forgets the decoder
-            self._quantizer.share(self._native.codebooks)
+
+    def _forget_foreign_decoder(self) -> None:
+        """Drop the decoder if somebody has written other codewords into ``pq.centroids``."""
+        if self._quantizer.decoder and self._native.codebooks_crc() != self._codebooks_crc:
+            self._quantizer.decoder = None
+            self._carry(self._quantizer)
 
     # ---- encoding and decoding ---------------------------------------------------------------
 

@@ -18,7 +18,7 @@ _NAME = "deepq"
 def take_arrays(value: Any, arrays: list[NDArray[Any]]) -> Any:
     """Replace every array inside `value` by its number, and collect them."""
     if isinstance(value, np.ndarray):
-        arrays.append(np.ascontiguousarray(value))
+        arrays.append(np.array(value, order="C"))
         return {"$array": len(arrays) - 1}
     if isinstance(value, dict):
         return {key: take_arrays(item, arrays) for key, item in value.items()}

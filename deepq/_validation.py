@@ -22,8 +22,9 @@ _SHORT_LIST = 100
 def hold_out(n: int, count: int, rng: np.random.Generator) -> Ids:
     """Draw about `count` of `n` rows, in random order, as some stretches of neighbouring rows.
 
-    Rows that follow each other often have one source (a photograph, a document) and are alike. Drawn
-    one by one, they would lie on both sides, and what was learned by heart would pass for learned.
+    Rows that follow each other often have one source (a photograph, a document) and are alike.
+    Drawn one by one, they would lie on both sides, and what was learned by heart would pass for
+    learned.
     """
     length, segment = count // _STRETCHES, n / _STRETCHES
     starts = [int(i * segment + rng.random() * (segment - length)) for i in range(_STRETCHES)]
@@ -40,10 +41,14 @@ class Judge:
         Embeddings of held-out rows, at least `FEWEST_ROWS`.
     metric : int
         METRIC_L2 or METRIC_INNER_PRODUCT.
+    others : (m, d_out) float32, optional
+        Rows to search among as well, even if something was learned from them: among many vectors
+        neighbours are nearer, and other things pay.
     """
 
-    def __init__(self, z: Floats, metric: int) -> None:
-        self._test = Neighbours.apart(z, min(_MOST_QUERIES, len(z) // 4), metric)
+    def __init__(self, z: Floats, metric: int, others: Floats | None = None) -> None:
+        rows = z if others is None else np.concatenate([z, others])
+        self._test = Neighbours.apart(rows, min(_MOST_QUERIES, len(z) // 4), metric)
         self._chosen_by: Any = None
         self._chosen: Words = np.empty((0, 0), np.uint8)
 

@@ -162,7 +162,9 @@ class Decoder:
         sites = self.arrays["sites"]
         M, ksub, dsub = sites.shape
         count = min(self.candidates, ksub)
-        parts = z.reshape(-1, M, dsub).transpose(1, 0, 2)
+        middle = sites.mean(axis=1, keepdims=True)  # far from the origin, distances would cancel
+        sites = sites - middle
+        parts = z.reshape(-1, M, dsub).transpose(1, 0, 2) - middle
         halves = np.square(sites).sum(axis=2)[:, None] / 2
         words = np.empty((len(z), M, count), np.uint8 if ksub <= 256 else np.uint16)
         for i in range(0, len(z), _NEAREST_BLOCK):
@@ -196,8 +198,8 @@ class Decoder:
         h = h @ self.arrays["outer"]
         h += rows
         np.maximum(h, 0, out=h)
-        z: Floats = (h @ self.arrays["output"]).reshape(*hidden.shape[:-1], -1)
-        return z
+        z: Floats = h @ self.arrays["output"]
+        return z.reshape(*hidden.shape[:-1], z.shape[1])
 
 
 def _checked(arrays: Mapping[str, ArrayLike]) -> dict[str, Floats]:
@@ -207,9 +209,13 @@ def _checked(arrays: Mapping[str, ArrayLike]) -> dict[str, Floats]:
     copies, sizes = {}, dict[str, int]()
     for name, letters in _SHAPES.items():
         numbers = np.array(arrays[name], dtype=np.float32, order="C")
-        if numbers.ndim != len(letters) or any(
-            sizes.setdefault(letter, size) != size
-            for letter, size in zip(letters, numbers.shape, strict=True)
+        if (
+            numbers.ndim != len(letters)
+            or 0 in numbers.shape
+            or any(
+                sizes.setdefault(letter, size) != size
+                for letter, size in zip(letters, numbers.shape, strict=True)
+            )
         ):
             wanted = ", ".join(str(sizes.get(letter, letter)) for letter in letters)
             raise DimensionError(f"expected {name} of shape ({wanted}), got {numbers.shape}")

@@ -10,6 +10,7 @@ A training has stages, and each later one must show, on rows held out of all lea
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -100,7 +101,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "max_points", "batch_size"):
-            if getattr(self, name) is not None:
+            if getattr(self, name) is not None or name == "batch_size":
                 object.__setattr__(self, name, as_size(getattr(self, name), name))
         object.__setattr__(self, "seed", as_integer(self.seed, "seed"))
         if self.seed < 0:
@@ -177,6 +178,10 @@ def fit(
     KeyboardInterrupt
         If Ctrl-C came in the first stage, before there was anything to keep.
     """
+    if decoder:
+        from deepq._decoding import as_device
+
+        as_device(config.device)
     with Report(verbose, config.max_seconds) as report:
         training = _Training(encoder, quantizer, Rows(x, encoder.d_in), config, metric, report)
         training.learn_codebooks()
@@ -226,8 +231,9 @@ class _Training:
     def _held(self, n: int, rng: np.random.Generator) -> Ids:
         """Draw the rows that nothing is learned from: none where they would be too few to judge."""
         count = min(int(n * self.config.validation), _MOST_HELD)
-        later_stages = self.quantizer.nbits <= 8 and count >= FEWEST_ROWS
-        if not later_stages or n - count < max(2 * self.quantizer.ksub, TOP + 1):
+        if not count or self.quantizer.nbits > 8:
+            return np.empty(0, np.int64)
+        if count < FEWEST_ROWS or n - count < max(2 * self.quantizer.ksub, TOP + 1):
             _log.info("%d training vectors: too few to judge what else could be learned", n)
             return np.empty(0, np.int64)
         return hold_out(n, count, rng)
@@ -268,7 +274,7 @@ class _Training:
         self.sites = quantizer.trained()
         self.z = self.encoder.encode(self.x)
         if len(self.held):
-            self.judge = Judge(self.encoder.encode(self.held), self.metric)
+            self.held_z = self.encoder.encode(self.held)
 
     def learn_order(self) -> None:
         """Move the codewords so that they rank better."""
@@ -276,7 +282,7 @@ class _Training:
             return
         done = self.checkpoint.get("order")
         if done is None:
-            self._rank(self.quantizer, self.z)
+            self._rank(self.quantizer, self.z, Judge(self.held_z, self.metric, self.z))
             self._keep("order", codebooks=self.quantizer.trained())
         else:
             self._resume(done)
@@ -295,10 +301,11 @@ class _Training:
         trial = ProductQuantizer(quantizer.M, quantizer.nbits)
         trial.num_threads = quantizer.num_threads
         trial.codebooks, trial.decoder = decoder.arrays["sites"], decoder
+        judge = Judge(self.held_z, self.metric)  # rows learned from decode better than others
         if config.ranking and not interrupted:
-            self._rank(trial, self.z[:_MOST_CHOSEN])
-            self._draw(trial)
-        recall, plain = self.judge.reranked(trial), self.judge.by_tables(quantizer)
+            self._rank(trial, self.z[:_MOST_CHOSEN], judge)
+            self._draw(trial, judge)
+        recall, plain = judge.reranked(trial), judge.by_tables(quantizer)
         self.report({"stage": "decoder, judged", "iteration": 0, "recall": float(recall.mean())})
         if pays(recall, plain):
             quantizer.take(trial)
@@ -346,26 +353,26 @@ class _Training:
             return True
         return False
 
-    def _rank(self, quantizer: ProductQuantizer, z: Floats) -> None:
+    def _rank(self, quantizer: ProductQuantizer, z: Floats, judge: Judge) -> None:
         """Learn codewords that rank better, where rows `z` are the base."""
         config = self.config
         rng = np.random.default_rng(config.seed)
         known = Neighbours.among(z, _MOST_QUERIES, self.metric, rng)
         epochs = _ranking.EPOCHS if config.epochs is None else config.epochs
         moved = _ranking.learn(
-            quantizer, known, self.judge, epochs=epochs, seed=config.seed, progress=self.report
+            quantizer, known, judge, epochs=epochs, seed=config.seed, progress=self.report
         )
         if not moved:
             _log.info("codewords stay the means of their cells: nothing else ranks better")
 
-    def _draw(self, quantizer: ProductQuantizer) -> None:
+    def _draw(self, quantizer: ProductQuantizer, judge: Judge) -> None:
         """Let the decoder draw its vectors towards the centre as far as it ranks better."""
         if self.metric == METRIC_INNER_PRODUCT or quantizer.decoder is None:
             return
         recalls = {}
         for factor in _ranking.SHRINKS:
             quantizer.decoder = quantizer.decoder.with_settings(shrink=factor)
-            recalls[factor] = self.judge.reranked(quantizer).mean()
+            recalls[factor] = judge.reranked(quantizer).mean()
         best = max(recalls, key=recalls.__getitem__)
         quantizer.decoder = quantizer.decoder.with_settings(shrink=best)
 
@@ -378,7 +385,7 @@ class _Training:
         return len(self.held) > 0 and self.report.elapsed < 1
 
     def _keep(self, stage: str, **state: Any) -> None:
-        self.checkpoint.put(stage, {**state, "history": self.report.history})
+        self.checkpoint.put(stage, {**state, "history": list(self.report.history)})
 
     def _resume(self, done: dict[str, Any]) -> None:
         _log.info("going on from the checkpoint %s", self.config.checkpoint)
@@ -389,4 +396,4 @@ def _digest(state: dict[str, Any]) -> list[Any]:
     """Describe an encoder's class and numbers briefly."""
     arrays: list[Any] = []
     fields = take_arrays(state, arrays)
-    return [fields, *(zlib.crc32(array.tobytes()) for array in arrays)]
+    return [json.dumps(fields), *(zlib.crc32(array.tobytes()) for array in arrays)]
