@@ -81,8 +81,6 @@ def test_arrays_go_round_in_any_layout() -> None:
         np.testing.assert_array_equal(from_bytes(to_bytes([array]))[0], array)
 
 
-# FAULT (small): `np.ascontiguousarray` makes (1,) of (). A learner's state has such arrays: the
-# numbers of steps of AdamW.
 def test_arrays_of_no_dimensions_go_round() -> None:
     assert_same({"step": np.array(3.0)}, from_bytes(to_bytes({"step": np.array(3.0)})))
 
@@ -152,9 +150,6 @@ def test_without_a_path_nothing_is_kept() -> None:
     assert kept.get("one") is None
 
 
-# FAULT (critical): arrays' numbers {"$array": 0} inside the key, as `_digest` makes them for an
-# encoder with a matrix, are taken for arrays of the file. The key read back holds arrays, and
-# comparing it raises "truth value ... is ambiguous": no training of a `Rotation` can be resumed.
 def test_a_key_may_describe_an_encoder(tmp_path) -> None:
     key = {"encoder": trainer._digest(encoders.encoder_state(encoders.Rotation(D)))}
     Checkpoint(tmp_path / "c", key).put("one", {"x": X[:5]})
@@ -259,7 +254,6 @@ class Interruption:
         monkeypatch.setattr(owner, name, call)
 
 
-# FAULT (critical): all of these fail by the one above.
 @pytest.mark.parametrize("at", [1, 2, 15])
 @pytest.mark.usefixtures("quick")
 def test_a_resumed_decoder_is_that_of_a_whole_training(at, tmp_path, monkeypatch) -> None:
@@ -338,8 +332,6 @@ def test_a_decoder_may_be_added_to_a_finished_training(tmp_path) -> None:
     assert_same_training(train(tmp_path / "c"), train(None))
 
 
-# FAULT (small): every kept stage shares the one growing list of entries, so the file's "codebooks"
-# have the history of the stages after them.
 def test_history_is_of_the_stages_that_were_done(tmp_path) -> None:
     train(tmp_path / "c", rerank=0)
     resumed = train(tmp_path / "c", rerank=0, max_seconds=0)

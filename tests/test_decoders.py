@@ -97,8 +97,6 @@ def test_more_than_256_words() -> None:
     assert chosen.max() > 255
 
 
-# FAULT: |s|^2 / 2 - z s cancels in float32 where the vectors are far from the origin (`assign`
-# does not): three of four "nearest" words are wrong here, and the candidates near noise.
 def test_nearest_words_do_not_cancel_far_from_the_origin() -> None:
     rng = np.random.default_rng(0)
     arrays = numbers(4, 16, 4, 3, rng)
@@ -168,8 +166,6 @@ def test_blocks_do_not_show_in_what_is_chosen(n: int) -> None:
     np.testing.assert_array_equal(decoder.choose(z), alone)
 
 
-# FAULT: `_head` reshapes an empty array to (0, -1), which NumPy refuses. A re-ranked search of an
-# empty index, or with a selector of no vectors, raises ValueError by it.
 def test_no_words_decode_to_no_vectors() -> None:
     decoder = Decoder(numbers(3, 8, 2, 4, np.random.default_rng(0)), shrink=0.9)
     assert decoder.choose(np.empty((0, 6), np.float32)).shape == (0, 3)

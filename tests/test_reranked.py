@@ -209,7 +209,6 @@ def test_beyond_what_is_stored_there_is_padding(metric, rerank) -> None:
         check(index, (D, I), np.broadcast_to(np.arange(9), (15, 9)))
 
 
-# FAULT (critical): ValueError "cannot reshape array of size 0"; see test_decoders.
 def test_an_empty_index_finds_nothing(metric) -> None:
     D, I = empty(metric).search(XQ, 3)
     assert (I == -1).all()
@@ -242,7 +241,6 @@ def test_only_selected_vectors_are_found_and_ranked(metric, make, n) -> None:
     check(index, one, short[:1], XQ[:1])
 
 
-# FAULT (critical): as for an empty index, but for the selectors that keep bits.
 @pytest.mark.parametrize(
     "sel",
     [np.empty(0, np.int64), np.zeros(len(XB), bool), faiss.IDSelectorRange(7, 7), np.array([-5])],
@@ -308,9 +306,6 @@ def test_the_number_of_threads_does_not_show(index) -> None:
     np.testing.assert_array_equal(one, two)
 
 
-# FAULT: the scores of equal codes differ in the last bit, by their place in the matrix products of
-# `_costs` (inner product) and of `Decoder._head`, and so "equal ones in ascending order of id" is
-# broken. Decoding each code once, and `np.einsum("kd,d->k")` for inner products, would do.
 @pytest.mark.parametrize("copies", [2, 3, 5, 17, 129])
 def test_equal_codes_come_in_the_order_of_their_ids(metric, copies) -> None:
     index = empty(metric)
@@ -498,8 +493,6 @@ def test_writing_other_centroids_forgets_the_decoder() -> None:
     np.testing.assert_allclose(exact(index, XQ).min(axis=1), want[:, 0], rtol=1e-4, atol=1e-4)
 
 
-# FAULT: the C++ object goes on carrying what has been forgotten, and `from_faiss` attaches it to
-# codebooks that it does not belong to. A checksum of the codebooks beside it would tell.
 @pytest.mark.parametrize("where", ["ours", "plain faiss"])
 def test_a_forgotten_decoder_does_not_come_back(where) -> None:
     index = empty()
@@ -518,8 +511,6 @@ def test_a_forgotten_decoder_does_not_come_back(where) -> None:
     np.testing.assert_allclose(back.search(XQ, 5)[0], plain.search(XQ, 5)[0], rtol=1e-4, atol=1e-4)
 
 
-# FAULT, the same: a rotation taken out of an index, as for another quantizer behind it, brings the
-# decoder along: wrong answers for one of the same shape, DimensionError or StateError for others.
 @pytest.mark.parametrize("nbits", [4, 3])
 @pytest.mark.parametrize("is_trained", [True, False], ids=["trained", "untrained"])
 def test_a_rotation_may_be_used_with_another_quantizer(nbits, is_trained) -> None:

@@ -218,8 +218,6 @@ def test_no_array_at_all_is_refused() -> None:
             Rows(source, D)
 
 
-# FAULT (small): `len(given)` of a block that is no array, or iterating over what is no iterable,
-# raises Python's own TypeError, without "expected ..., got ...".
 @pytest.mark.parametrize("made", [5, [5], [None]], ids=str)
 def test_a_callable_that_makes_no_arrays_is_refused(made) -> None:
     with pytest.raises(KindError, match="expected"):
@@ -256,8 +254,6 @@ def test_bad_numbers_that_come_later_in_a_stream_are_found() -> None:
         list(islice(rows.batches(100, NONE, 0), 10))
 
 
-# FAULT: `_take` casts without `np.errstate`, so a number that float32 cannot hold gives NumPy's
-# RuntimeWarning first, which is an error here; an array in memory gives InputError alone.
 def test_numbers_beyond_float32_are_refused_without_a_warning(tmp_path) -> None:
     x = X.astype("f8")
     x[777, 2] = 1e300
