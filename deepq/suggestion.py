@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,20 +22,19 @@ from deepq._checks import (
     as_real,
     as_size,
 )
-from deepq._structure import LEAST_ROWS, has_structure, sample
+from deepq._structure import LEAST_ROWS, sample
 from deepq.datasets import exact_neighbours
 from deepq.evaluation import evaluate, in_one_thread
 from deepq.index import DeepQuantIndex
 from deepq.trainer import TrainConfig
 
 NBITS = (4, 6, 8)
-RERANKS: tuple[int, ...] = ()  # tried with the best code, besides 0
+RERANKS = (100,)  # tried with the best code, besides 0
 
 _MOST_ROWS = 20_000  # in each part: to train on, to search among
 _MOST_QUERIES = 500
 _EPOCHS = 3  # of a quick training
 _MEASURE = "10-recall@10"
-_log = logging.getLogger(__name__)
 
 Setting = tuple[int, int, int]  # M, nbits, rerank
 
@@ -133,7 +133,7 @@ def suggest(
         raise InputError(f"expected recall from 0 to 1, got {recall}")
     training = TrainConfig(seed=seed, epochs=_EPOCHS)
     trial = _Trial.draw(x, queries, as_metric(metric), training)
-    with tqdm(desc="suggest", unit="setting", disable=not verbose) as bar:
+    with tqdm(desc="suggest", unit="setting", disable=not verbose) as bar, _each_warning_once():
         sweep = _Sweep(trial, bar)
         if budget is not None:
             return sorted(sweep.within(budget), key=lambda s: (-s.recall, s.bytes_per_vector))
@@ -158,11 +158,6 @@ class _Trial:
         rows = sample(x, 2 * _MOST_ROWS + _MOST_QUERIES, rng)
         if len(rows) < LEAST_ROWS:
             raise InputError(f"expected at least {LEAST_ROWS} vectors, got {len(rows)}")
-        if not has_structure(rows, seed=training.seed):
-            _log.warning(
-                "the vectors have no structure to learn: quantization loses as much of them as of "
-                "independent normal numbers, and only more bytes help"
-            )
         if queries is None:
             nq = min(_MOST_QUERIES, len(rows) // 10)
             queries, rows = rows[:nq], rows[nq:]
@@ -236,6 +231,24 @@ class _Sweep:
             self._measured[setting] = self._trial.measure(*setting)
             self._bar.update()
         return self._measured[setting]
+
+
+@contextmanager
+def _each_warning_once() -> Iterator[None]:
+    """Let trainings of the same vectors say the same thing only once."""
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        new = record.msg not in said
+        said.add(record.msg)
+        return new
+
+    logger = logging.getLogger("deepq.trainer")
+    logger.addFilter(is_new)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_new)
 
 
 def _divisors(d: int) -> list[int]:

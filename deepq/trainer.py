@@ -27,6 +27,7 @@ from deepq._neighbours import TOP, Neighbours
 from deepq._presets import PRESETS, Plan, plan
 from deepq._report import Report
 from deepq._rows import Rows
+from deepq._structure import LEAST_ROWS, has_structure
 from deepq._tree import take_arrays
 from deepq._validation import FEWEST_ROWS, Judge, hold_out, pays
 from deepq.encoders import Encoder, encoder_state, make_encoder
@@ -222,6 +223,11 @@ class _Training:
                 len(x),
                 ksub,
                 POINTS_PER_CODEWORD * ksub,
+            )
+        if len(x) >= LEAST_ROWS and not has_structure(x, seed=config.seed):
+            _log.warning(
+                "the vectors have no structure to learn: quantization loses as much of them as of "
+                "independent normal numbers, and only more bytes help"
             )
         held = self._held(len(x), rng)
         self.held_positions, self.held = positions[held], x[held]
