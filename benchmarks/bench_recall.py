@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -63,11 +62,7 @@ def measured(options: argparse.Namespace, data: Dataset) -> Iterator[dict[str, A
         method = METHODS[name]
         part = replace(data, train=data.train[: method.rows], train_labels=None)
         for size in method.sizes_of(data.d, options.bytes):
-            try:
-                index = method.make(data.d, size, options.seed)
-            except (TypeError, ValueError) as error:  # this deepq does not have it
-                print(f"{name}, {size} bytes: left out: {error}", file=sys.stderr)
-                continue
+            index = method.make(data.d, size, options.seed)
             if index is None:
                 continue
             row = {

@@ -39,7 +39,6 @@ class Style(NamedTuple):
 STYLES = {
     "deepq": Style("#e6550d", "o"),
     "deepq, re-ranked": Style("#a63603", "D"),
-    "deepq, fast": Style("#fd8d3c", "o", "--"),
     "deepq, fast, re-ranked": Style("#d94801", "D", "--"),
     "faiss PQ": Style("#7f7f7f", "o"),
     "faiss OPQ": Style("#3182bd", "s", "--"),

@@ -356,7 +356,6 @@ METHODS: dict[str, Method] = {
     "turbovec": Method(turbovec, sizes=bits(2, 3, 4, more=4)),
     "ScaNN": Method(scann),
     "faiss OPQ + FastScan": Method(partial(fastscan, rotated=True)),
-    "deepq, fast": Method(partial(deepquant, preset="fast")),
     "deepq, fast, re-ranked": Method(partial(deepquant, rerank=_RERANKED, preset="fast")),
     "deepq": Method(deepquant),
     "deepq, re-ranked": Method(partial(deepquant, rerank=_RERANKED)),

@@ -1,9 +1,9 @@
-"""Put the newest committed results into the tables of README.md and docs/kernel.md.
+"""Put the newest committed results into the tables of README.md and the pages of docs/.
 
     python benchmarks/report.py
 
 Each table stands between two marks, `<!-- figures: NAME -->` and `<!-- /figures -->` in README.md,
-`<!-- NAME-table -->` and `<!-- /NAME-table -->` in docs/kernel.md.
+`<!-- NAME-table -->` and `<!-- /NAME-table -->` in docs/.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from harness import RESULTS, table
 
 ROOT = Path(__file__).parent.parent
 README_QUERIES = (1, 16, 256)
+RECALL_BYTES = (8, 16, 32)
+PLAIN = ("faiss PQ", "faiss OPQ", "faiss OPQ, identity")
+OURS = ("deepq", "deepq, re-ranked")
 
 
 def newest(name: str, *key: str) -> list[dict[str, Any]]:
@@ -41,21 +44,81 @@ def origin(rows: list[dict[str, Any]]) -> str:
 
 def recall_table() -> str:
     """Lay out 10-recall@10 of every method, a column for each data set and size."""
-    results = newest("recall", "data", "bytes", "method")
-    cases = list(dict.fromkeys((row["data"], row["bytes"]) for row in results))
+    results = [
+        row for row in newest("recall", "data", "bytes", "method") if row["bytes"] in RECALL_BYTES
+    ]
+    cases = sorted({(row["data"], row["bytes"]) for row in results})
+    found = {(row["method"], row["data"], row["bytes"]): row for row in results}
     rows = []
     for method in dict.fromkeys(row["method"] for row in results):
-        mine = {(row["data"], row["bytes"]): row for row in results if row["method"] == method}
         cells = {
-            f"{data}, {size} bytes": f"{mine[data, size]['10@10']:.3f}" for data, size in cases
+            f"{data}, {size} bytes": f"{found[method, data, size]['10@10']:.3f}"
+            if (method, data, size) in found
+            else ""
+            for data, size in cases
         }
-        rows.append({"10-recall@10": method, **cells})
-    sizes = {row["data"]: f"{row['train_rows']:,} / {row['base_rows']:,}" for row in results}
-    rows.append(
-        {"10-recall@10": "training / stored vectors"}
-        | {f"{data}, {size} bytes": sizes[data] for data, size in cases}
-    )
+        if sum(cell != "" for cell in cells.values()) > 1:
+            rows.append({"10-recall@10": method, **cells})
     return table(rows, list(rows[0])) + origin(results)
+
+
+def learning_table() -> str:
+    """Lay out what training gains over the best of PQ and OPQ, and over re-ranked RQ."""
+    results = newest("recall", "data", "bytes", "method")
+    found = {(row["data"], row["bytes"], row["method"]): row for row in results}
+    rows = []
+    for data, size in sorted({(row["data"], row["bytes"]) for row in results}):
+        plain = [found[data, size, name] for name in PLAIN if (data, size, name) in found]
+        ours = [found.get((data, size, name)) for name in OURS]
+        if not plain or not all(ours):
+            continue
+        best = {measure: max(row[measure] for row in plain) for measure in ("10@10", "R@1")}
+        rq = found.get((data, size, "RQ, re-ranked"))
+        row = {"data": data, "bytes": size, "best of PQ and OPQ": _recalls(best)}
+        row["RQ, re-ranked"] = _recalls(rq) if rq else ""
+        for name, mine in zip(OURS, ours, strict=True):
+            row[name] = f"{_recalls(mine)} {mine['10@10'] / best['10@10']:.2f}x"
+        row["training, CPU s"] = " / ".join(f"{mine['train_cpu_s']:.0f}" for mine in ours)
+        row["adding, us"] = " / ".join(f"{mine['add_us']:.0f}" for mine in ours)
+        rows.append(row)
+    return table(rows, list(rows[0])) + origin(results) if rows else ""
+
+
+def _recalls(row: dict[str, Any]) -> str:
+    return f"{row['10@10']:.3f} ({row['R@1']:.3f})"
+
+
+def metrics_table() -> str:
+    """Lay out 10-recall@10 under each metric."""
+    results = newest("metrics", "data", "metric", "bytes", "method")
+    cases = list(dict.fromkeys((row["data"], row["metric"], row["bytes"]) for row in results))
+    rows = []
+    for data, metric, size in cases:
+        mine = {
+            row["method"]: f"{row['10@10']:.3f} ({row['R@1']:.3f})"
+            for row in results
+            if (row["data"], row["metric"], row["bytes"]) == (data, metric, size)
+        }
+        rows.append({"data": data, "metric": metric, "bytes": size, **mine})
+    return table(rows, list(rows[0])) + origin(results) if rows else ""
+
+
+def rerank_table() -> str:
+    """Lay out the speed of re-ranked search by the number of vectors."""
+    results = newest("rerank", "data", "M", "N", "nq")
+    rows = [
+        {
+            "data": row["data"],
+            "vectors": f"{row['N']:,}",
+            "bytes": row["M"],
+            "queries at once": row["nq"],
+            "us a query": f"{row['us_per_query']:.0f}",
+            "faster than faiss's default": f"{row['x_default']:.2g}x",
+            "than its best SIMD level": f"{row['x_best']:.2g}x",
+        }
+        for row in results
+    ]
+    return table(rows, list(rows[0])) + origin(results) if rows else ""
 
 
 def scan_table() -> str:
@@ -135,6 +198,11 @@ README: Tables = {
     ("figures: scan", "figures"): scan_table,
     ("figures: train", "figures"): train_table,
 }
+LEARNING: Tables = {
+    ("learning-table", "learning-table"): learning_table,
+    ("metrics-table", "metrics-table"): metrics_table,
+    ("rerank-table", "rerank-table"): rerank_table,
+}
 KERNEL: Tables = {
     ("scan-table", "scan-table"): goals_table,
     ("alternatives-table", "alternatives-table"): alternatives_table,
@@ -155,6 +223,7 @@ def fill(path: Path, tables: Tables) -> None:
 def main() -> None:
     """Rewrite the tables of all pages."""
     fill(ROOT / "README.md", README)
+    fill(ROOT / "docs" / "learning.md", LEARNING)
     fill(ROOT / "docs" / "kernel.md", KERNEL)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from deepq import _scan
 from deepq._checks import Floats, Ids
 from deepq.quantizers import METRIC_INNER_PRODUCT
 
-_ROWS = 1 << 15  # decoded vectors that are held at a time
+_NUMBERS = 1 << 24  # of decoded vectors that are held at a time
 
 
 def rerank(queries: Floats, found: Ids, decode: Callable[[Ids], Floats], metric: int) -> Floats:
@@ -33,28 +34,28 @@ def rerank(queries: Floats, found: Ids, decode: Callable[[Ids], Floats], metric:
         Squared distances, ascending, or inner products, descending; equal ones in ascending
         order of id. Beside -1 infinity, or minus infinity.
     """
+    inner_product = metric == METRIC_INNER_PRODUCT
     scores = np.empty(found.shape, np.float32)
-    step = max(1, _ROWS // max(1, found.shape[1]))
+    step = max(1, _NUMBERS // max(1, found.shape[1] * queries.shape[1]))
     for first in range(0, len(queries), step):
         block = slice(first, first + step)
         ids = np.sort(found[block], axis=1)
-        distinct, places = np.unique(np.maximum(ids, 0), return_inverse=True)
-        costs = _costs(queries[block], decode(distinct), places.reshape(ids.shape), metric)
+        distinct, places = _distinct(np.maximum(ids, 0))
+        vectors = np.ascontiguousarray(decode(distinct))
+        costs = _scan.costs(np.ascontiguousarray(queries[block]), vectors, places, inner_product)
         costs[ids < 0] = np.inf
         order = np.argsort(costs, axis=1, kind="stable")
         found[block] = np.take_along_axis(ids, order, axis=1)
         scores[block] = np.take_along_axis(costs, order, axis=1)
-    return np.negative(scores, out=scores) if metric == METRIC_INNER_PRODUCT else scores
+    return np.negative(scores, out=scores) if inner_product else scores
 
 
-def _costs(queries: Floats, vectors: Floats, places: Ids, metric: int) -> Floats:
-    """Squared distances, or negative inner products, (nq, k) of queries to some vectors each."""
-    costs = np.empty(places.shape, np.float32)
-    for i, row in enumerate(places):
-        near = vectors[row]
-        if metric == METRIC_INNER_PRODUCT:
-            np.negative(np.einsum("kd,d->k", near, queries[i]), out=costs[i])
-        else:
-            near -= queries[i]
-            np.einsum("kd,kd->k", near, near, out=costs[i])
-    return costs
+def _distinct(ids: Ids) -> tuple[Ids, Ids]:
+    """Return the distinct ids, ascending, and where among them each of `ids` is."""
+    most = int(ids.max(initial=-1)) + 1
+    if most > 4 * ids.size:
+        distinct, places = np.unique(ids, return_inverse=True)
+        return distinct, places.reshape(ids.shape)
+    seen = np.zeros(most, np.bool_)
+    seen[ids] = True
+    return np.flatnonzero(seen), (np.cumsum(seen) - 1)[ids]

@@ -483,7 +483,7 @@ def test_a_judge_measures_recall_of_tables_and_of_decoded_vectors(metric: int) -
 @both_metrics
 @pytest.mark.parametrize("rows", [1, 7, 1 << 15])
 def test_rerank_sorts_by_decoded_vectors(metric: int, rows: int, monkeypatch) -> None:
-    monkeypatch.setattr(_rerank, "_ROWS", rows)
+    monkeypatch.setattr(_rerank, "_NUMBERS", rows)
     rng = np.random.default_rng(0)
     vectors, queries = rng.integers(-2, 3, (40, 4)).astype("f4"), normal(9, 4)
     queries[::2] = np.round(queries[::2])  # scores that tie
