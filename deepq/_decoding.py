@@ -4,13 +4,12 @@ A batch of vectors is coded with the decoder as it is, decoded, and a step of Ad
 
     |z - z_hat|^2 + pull * |z - c|^2,
 
-z_hat the decoder's reconstruction and c the codewords of the same words, which keeps the words good
+z_hat the decoder's reconstruction and c the sites of the same words, which keeps the words good
 for look-up tables as well. In the first third of the way the words are those of the nearest sites;
-after it the decoder chooses them, for most rows of a batch. It must also read the codes that C++
-code adds, of the nearest codewords, which training for the order draws towards the centre
-(`_ranking`); so in the other rows the sites are drawn there by a random factor. The tables start as
-the codewords, each in its own sub-space, and the network starts as zero, so the first
-reconstruction is that of the product quantizer.
+after it the decoder chooses them. It must also read the codes that C++ code adds, of the nearest
+codewords, which have been trained for the order of neighbours (`_ranking`): half of a batch has
+those. The decoder's tables start as the sites, each in its own sub-space, and the network starts as
+zero, so the first reconstruction is that of the product quantizer.
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ from deepq.decoders import Decoder
 
 PULL = 0.2
 WARM_UP = 1 / 3  # part of the way with nearest words only
-NEAREST = 1 / 3  # part of a batch that keeps them after it
-SHRINKS = (0.5, 1.0)  # of the sites in that part
+NEAREST = 1 / 2  # part of a batch with the words of the nearest codewords
 RATES = (1e-3, 2e-3)  # of sites and tables, of the network
 WEIGHT_DECAY = 0.01
 
@@ -94,12 +92,13 @@ class Network(nn.Module):
         return embedding_bag(words + self.first, rows, mode="sum")
 
     @torch.no_grad()
-    def nearest(self, z: Tensor, count: int, shrink: float = 1.0) -> Tensor:
-        """Words (n, M, count) of the nearest sites, drawn to the centre, nearest first."""
-        M, _, dsub = self.sites.shape
+    def nearest(self, z: Tensor, count: int, books: Tensor | None = None) -> Tensor:
+        """Words (n, M, count) of the nearest sites, or entries of `books`, nearest first."""
+        books = self.sites if books is None else books
+        M, _, dsub = books.shape
         parts = z.reshape(-1, M, dsub).transpose(0, 1)
-        halves = self.sites.square().sum(2)[:, None] * (shrink / 2)
-        far = halves - torch.bmm(parts, self.sites.transpose(1, 2))
+        halves = books.square().sum(2)[:, None] / 2
+        far = halves - torch.bmm(parts, books.transpose(1, 2))
         return far.topk(count, 2, largest=False).indices.transpose(0, 1).contiguous()
 
     @torch.no_grad()
@@ -123,8 +122,8 @@ class Learner:
 
     Parameters
     ----------
-    sites : (M, ksub, dsub) float32
-        Where the sites start.
+    sites, codebooks : (M, ksub, dsub) float32
+        Where the sites start; what C++ code will find nearest codewords among.
     z : (n, d) float32
         Some vectors, for their mean and scale.
     plan : Plan
@@ -135,13 +134,21 @@ class Learner:
         "auto", "cpu", "cuda" and the like.
     """
 
-    def __init__(self, sites: Floats, z: Floats, plan: Plan, seed: int, device: str) -> None:
+    def __init__(
+        self, sites: Floats, codebooks: Floats, z: Floats, plan: Plan, seed: int, device: str
+    ) -> None:
         self.plan, self.mean = plan, z.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.scale = float(np.sqrt(z.var(axis=0, dtype=np.float64).mean())) or 1.0
         self.device = as_device(device)
-        start = torch.from_numpy((sites - self.mean.reshape(len(sites), 1, -1)) / self.scale)
-        self.generator = torch.Generator().manual_seed(seed)
-        self.network = Network(start.float(), plan.hidden, self.generator).to(self.device)
+        middle = self.mean.reshape(len(sites), 1, -1)
+        start, fixed = (
+            torch.from_numpy((books - middle) / np.float32(self.scale))
+            for books in (sites, codebooks)
+        )
+        self.codebooks = fixed.to(self.device)
+        self.network = Network(start, plan.hidden, torch.Generator().manual_seed(seed)).to(
+            self.device
+        )
         slow = {"sites", "tables"}
         named = list(self.network.named_parameters())
         groups: list[dict[str, Any]] = [
@@ -175,14 +182,14 @@ class Learner:
 
     def _words(self, x: Tensor, progress: float, T: Tensor, U: Tensor) -> Tensor:
         network = self.network
-        if progress < WARM_UP or self.plan.tried == 1:
-            return network.nearest(x, 1)[:, :, 0]
         kept = round(NEAREST * len(x))
-        low, high = SHRINKS
-        shrink = low + (high - low) * float(torch.rand(1, generator=self.generator))
-        plain = network.nearest(x[:kept], 1, shrink)[:, :, 0]
-        near = network.nearest(x[kept:], min(self.plan.tried, T.shape[1]))
-        return torch.cat([plain, network.choose(x[kept:], near, T, U)])
+        nearest = network.nearest(x[:kept], 1, self.codebooks)[:, :, 0]
+        if progress < WARM_UP or self.plan.tried == 1:
+            words = network.nearest(x[kept:], 1)[:, :, 0]
+        else:
+            near = network.nearest(x[kept:], min(self.plan.tried, T.shape[1]))
+            words = network.choose(x[kept:], near, T, U)
+        return torch.cat([nearest, words])
 
     def result(self) -> Decoder:
         """Return the decoder, in the units of the vectors."""
@@ -210,7 +217,6 @@ class Learner:
         """Copy everything that learning goes on from, as arrays."""
         parameters = dict(self.network.named_parameters())
         state = {name: p.detach().cpu().numpy().copy() for name, p in parameters.items()}
-        state["generator"] = self.generator.get_state().numpy().copy()
         for name, p in parameters.items():
             for key, value in self.optimizer.state[p].items():
                 state[f"{name}.{key}"] = value.cpu().numpy().copy()
@@ -218,7 +224,6 @@ class Learner:
 
     def load(self, state: dict[str, NDArray[Any]]) -> None:
         """Take over a state of a learner of the same settings."""
-        self.generator.set_state(torch.from_numpy(state["generator"].copy()))
         with torch.no_grad():
             for name, p in self.network.named_parameters():
                 p.copy_(torch.from_numpy(state[name]))

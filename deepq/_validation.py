@@ -54,19 +54,30 @@ class Judge:
 
     def by_tables(self, quantizer: ProductQuantizer) -> Floats:
         """10-recall@10 (nq,) of the look-up tables."""
-        return self._test.recall(self._scan(quantizer, TOP))
+        return self._test.recall(self._scan(quantizer, self._words(quantizer), TOP))
 
     def reranked(self, quantizer: ProductQuantizer) -> Floats:
         """10-recall@10 (nq,) after the best 100 of the tables are ranked by decoded vectors."""
+        return self._reranked(quantizer, self._words(quantizer))
+
+    def nearest_suffer(self, quantizer: ProductQuantizer) -> bool:
+        """Whether re-ranking does harm where words are those of the nearest codewords.
+
+        C++ code adds such words.
+        """
+        words = quantizer.assign(self._test.base)
+        plain = self._test.recall(self._scan(quantizer, words, TOP))
+        return pays(plain, self._reranked(quantizer, words))
+
+    def _reranked(self, quantizer: ProductQuantizer, words: Words) -> Floats:
         test = self._test
-        found = self._scan(quantizer, _SHORT_LIST)
-        words = self._words(quantizer)
+        found = self._scan(quantizer, words, _SHORT_LIST)
         rerank(test.queries, found, lambda ids: quantizer.reconstruct(words[ids]), test.metric)
         return test.recall(found)
 
-    def _scan(self, quantizer: ProductQuantizer, k: int) -> Ids:
+    def _scan(self, quantizer: ProductQuantizer, words: Words, k: int) -> Ids:
         """Rows (nq, k) of the base that the look-up tables put first."""
-        test, codes = self._test, pack(self._words(quantizer), quantizer.nbits)
+        test, codes = self._test, pack(words, quantizer.nbits)
         return scan(quantizer, codes, test.queries, min(k, len(codes)), test.metric)
 
     def _words(self, quantizer: ProductQuantizer) -> Words:

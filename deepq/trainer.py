@@ -301,26 +301,39 @@ class _Training:
         from deepq._decoding import Learner  # torch, which takes seconds to import
 
         config, quantizer = self.config, self.quantizer
-        learner = Learner(self.sites, self.z, self._plan(), config.seed, config.device)
+        learner = Learner(
+            self.sites, quantizer.trained(), self.z, self._plan(), config.seed, config.device
+        )
         interrupted = self._run(learner)
         decoder = learner.result()
         trial = ProductQuantizer(quantizer.M, quantizer.nbits)
         trial.num_threads = quantizer.num_threads
-        trial.codebooks, trial.decoder = decoder.arrays["sites"], decoder
-        judge = Judge(self.held_z, self.metric)  # rows learned from decode better than others
+        trial.codebooks, trial.decoder = quantizer.trained(), decoder
+        known = self.z[:_MOST_CHOSEN]
+        among = Judge(self.held_z, self.metric, known)
         if config.ranking and not interrupted:
-            self._rank(trial, self.z[:_MOST_CHOSEN], judge)
-            self._draw(trial, judge)
-        recall, plain = judge.reranked(trial), judge.by_tables(quantizer)
-        self.report({"stage": "decoder, judged", "iteration": 0, "recall": float(recall.mean())})
-        if pays(recall, plain):
+            self._rank(trial, known, among)
+            self._draw(trial, among)
+        if self._decoder_pays(trial, among):
             quantizer.take(trial)
-        else:
-            _log.info(
-                "re-ranking does not pay: 10-recall@10 %.3f, %.3f", recall.mean(), plain.mean()
-            )
         if interrupted:
             raise KeyboardInterrupt
+
+    def _decoder_pays(self, trial: ProductQuantizer, among: Judge) -> bool:
+        """Whether re-ranking finds more than look-up tables do without a decoder.
+
+        Among rows that it has learned from a decoder looks too good; among the held-out ones alone
+        neighbours are far apart, and other things count. So it must pay in both.
+        """
+        verdict = True
+        for judge in (Judge(self.held_z, self.metric), among):
+            recall, plain = judge.reranked(trial), judge.by_tables(self.quantizer)
+            entry = {"iteration": 0, "recall": float(recall.mean()), "plain": float(plain.mean())}
+            self.report({"stage": "decoder, judged", **entry})
+            verdict = verdict and pays(recall, plain)
+        if not verdict:
+            _log.info("no decoder: it does not find more neighbours of held-out rows")
+        return verdict
 
     def _plan(self) -> Plan:
         count = self.rows.count - len(self.held)
@@ -372,15 +385,19 @@ class _Training:
             _log.info("codewords stay the means of their cells: nothing else ranks better")
 
     def _draw(self, quantizer: ProductQuantizer, judge: Judge) -> None:
-        """Let the decoder draw its vectors towards the centre as far as it ranks better."""
+        """Let the decoder draw its vectors towards the centre as far as it ranks better.
+
+        Factors with which it would do harm to codes of the nearest codewords are passed over, if
+        there are others.
+        """
         if self.metric == METRIC_INNER_PRODUCT or quantizer.decoder is None:
             return
-        recalls = {}
+        merits = []
         for factor in _ranking.SHRINKS:
             quantizer.decoder = quantizer.decoder.with_settings(shrink=factor)
-            recalls[factor] = judge.reranked(quantizer).mean()
-        best = max(recalls, key=recalls.__getitem__)
-        quantizer.decoder = quantizer.decoder.with_settings(shrink=best)
+            recall = float(judge.reranked(quantizer).mean())
+            merits.append((not judge.nearest_suffer(quantizer), recall, factor))
+        quantizer.decoder = quantizer.decoder.with_settings(shrink=max(merits)[2])
 
     # ---- going on ----------------------------------------------------------------------------
 
