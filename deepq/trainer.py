@@ -392,11 +392,11 @@ class _Training:
         """
         if self.metric == METRIC_INNER_PRODUCT or quantizer.decoder is None:
             return
-        merits = []
+        merits, apart = [], Judge(self.held_z, self.metric)
         for factor in _ranking.SHRINKS:
             quantizer.decoder = quantizer.decoder.with_settings(shrink=factor)
             recall = float(judge.reranked(quantizer).mean())
-            merits.append((not judge.nearest_suffer(quantizer), recall, factor))
+            merits.append((not apart.nearest_suffer(quantizer), recall, factor))
         quantizer.decoder = quantizer.decoder.with_settings(shrink=max(merits)[2])
 
     # ---- going on ----------------------------------------------------------------------------

@@ -402,4 +402,4 @@ def test_the_file_holds_no_pickle(tmp_path, monkeypatch) -> None:
     ends = sorted(tuple(entry["data_offsets"]) for entry in header.values())
     assert [begin for begin, _ in ends] == [0, *(end for _, end in ends[:-1])]
     assert 8 + size + ends[-1][1] == len(content)
-    assert {entry["dtype"] for entry in header.values()} == {"F32", "U8"}
+    assert {entry["dtype"] for entry in header.values()} == {"F32"}

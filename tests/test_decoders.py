@@ -356,7 +356,9 @@ def learner():
     from deepq._presets import Plan
 
     quantizer, z = trained()
-    made = Learner(quantizer.trained(), z + 3, Plan(8, 4, 4, 1, 1000), 5, "cpu")
+    made = Learner(
+        quantizer.trained(), quantizer.trained(), z + 3, Plan(8, 4, 4, 1, 1000), 5, "cpu"
+    )
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in made.network.parameters():
@@ -408,7 +410,9 @@ def test_the_first_reconstruction_is_that_of_the_codewords(offset: float) -> Non
     quantizer, z = trained()
     z = z + np.float32(offset)
     quantizer.codebooks = quantizer.trained() + np.float32(offset)
-    decoder = Learner(quantizer.trained(), z, Plan(8, 4, 5, 3, 1000), 5, "cpu").result()
+    decoder = Learner(
+        quantizer.trained(), quantizer.trained(), z, Plan(8, 4, 5, 3, 1000), 5, "cpu"
+    ).result()
     assert (decoder.candidates, decoder.sweeps, decoder.shrink) == (5, 3, 1.0)
     np.testing.assert_allclose(decoder.arrays["sites"], quantizer.trained(), atol=1e-4)
     words = quantizer.assign(z)
@@ -421,7 +425,7 @@ def test_steps_lower_the_error_and_start_from_that_of_the_quantizer() -> None:
     from deepq._presets import Plan
 
     quantizer, z = trained()
-    learner = Learner(quantizer.trained(), z, Plan(8, 4, 4, 1, 1000), 5, "cpu")
+    learner = Learner(quantizer.trained(), quantizer.trained(), z, Plan(8, 4, 4, 1, 1000), 5, "cpu")
     errors = [learner.step(z, (i + 1) / 40) for i in range(40)]
     plain = np.square(z - quantizer.gather(quantizer.assign(z))).sum(axis=1).mean()
     assert errors[0] == pytest.approx(plain, rel=1e-3)
@@ -436,7 +440,7 @@ def test_vectors_that_are_all_the_same_are_learned() -> None:
     from deepq._presets import Plan
 
     z = np.full((100, 4), 7, np.float32)
-    learner = Learner(np.full((2, 4, 2), 7, np.float32), z, Plan(8, 2, 2, 1, 100), 5, "cpu")
+    learner = Learner(*[np.full((2, 4, 2), 7, np.float32)] * 2, z, Plan(8, 2, 2, 1, 100), 5, "cpu")
     learner.step(z, 0.5)
     decoder = learner.result()
     np.testing.assert_allclose(decoder.decode(np.zeros((1, 2), np.uint8)), z[:1], atol=1e-2)
@@ -450,13 +454,13 @@ def test_a_learner_goes_on_from_its_state() -> None:
 
     quantizer, z = trained()
     plan = Plan(8, 4, 4, 1, 1000)
-    whole = Learner(quantizer.trained(), z, plan, 5, "cpu")
-    halves = Learner(quantizer.trained(), z, plan, 5, "cpu")
+    whole = Learner(quantizer.trained(), quantizer.trained(), z, plan, 5, "cpu")
+    halves = Learner(quantizer.trained(), quantizer.trained(), z, plan, 5, "cpu")
     for i in range(8):
         whole.step(z[i::8], (i + 1) / 8)
         if i == 4:
             kept = from_bytes(to_bytes(halves.state()))
-            halves = Learner(quantizer.trained(), z, plan, 5, "cpu")
+            halves = Learner(quantizer.trained(), quantizer.trained(), z, plan, 5, "cpu")
             halves.load(kept)
         halves.step(z[i::8], (i + 1) / 8)
     for name, array in whole.state().items():

@@ -166,7 +166,7 @@ def test_nothing_is_learned_from_what_is_held_out(monkeypatch) -> None:
     monkeypatch.setattr(Judge, "__init__", judge)
     monkeypatch.setattr(Learner, "step", learn)
     index = train(rerank=20, max_points=1050)
-    assert [len(z) for z in held] == [208, 208]  # 16 stretches of 13 rows, for both judges
+    assert [len(z) for z in held] == [208, 208, 208]  # 16 stretches of 13 rows, for each judge
     rows = np.concatenate(learned)
     assert len(rows) == 2 * (N - 210) // 128 * 128  # all rows, not the 1,050 drawn
     near = np.concatenate([held[0], rows])
@@ -203,7 +203,7 @@ def test_ranking_off_keeps_the_means_of_cells() -> None:
     assert stages(reranked) == ["rotation", "codebooks", "decoder", "decoder, judged"]
     decoder = reranked.quantizer.decoder
     assert decoder.shrink == 1
-    np.testing.assert_array_equal(reranked.codebooks, decoder.arrays["sites"])
+    np.testing.assert_array_equal(reranked.codebooks, index.codebooks)
 
 
 @pytest.mark.usefixtures("small")
@@ -514,7 +514,7 @@ def test_history_tells_of_every_stage() -> None:
         "codebooks": {"error"},
         "order": {"loss", "recall"},
         "decoder": {"error"},
-        "decoder, judged": {"recall"},
+        "decoder, judged": {"recall", "plain"},
     }
     assert stages(index) == list(measures)
     for entry in index.history:
