@@ -26,6 +26,7 @@ class Report:
         self._start, self._seconds = time.monotonic(), max_seconds
         self._bar: Any = None
         self._stage: str | None = None
+        self._done = 0
 
     def __enter__(self) -> Report:
         return self
@@ -45,13 +46,15 @@ class Report:
         self.history.append(entry)
         measures = {name: f"{v:.4g}" for name, v in entry.items() if isinstance(v, float)}
         self._bar.set_postfix(measures, refresh=False)
-        self._bar.update(entry["iteration"] + 1 - self._bar.n)
+        done = entry["iteration"] + 1
+        self._bar.update(done - self._done if done > self._done else done)  # or a second start
+        self._done = done
 
     def begin(self, stage: str | None, total: int | None = None) -> None:
         """End the bar of the stage before; open one for `stage`, of `total` iterations."""
         if self._bar is not None:
             self._bar.close()
-        self._bar, self._stage = None, stage
+        self._bar, self._stage, self._done = None, stage, 0
         if stage is not None:
             self._bar = tqdm(desc=stage, total=total, unit="it", disable=not self._verbose)
 

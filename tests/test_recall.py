@@ -37,6 +37,17 @@ def test_no_worse_than_the_best_of_pq_and_opq_at_8_bytes(big_data, name):
     assert ten_recall(deepq.DeepQuantIndex(d, 8), data) > best - NOISE
 
 
+@pytest.mark.data
+@pytest.mark.slow
+def test_a_decoder_finds_more_in_the_same_bytes(big_data):
+    data = deepq.datasets.load(big_data / "sift_bsds.npz")
+    index = deepq.DeepQuantIndex(data.d, 8, rerank=100)
+    reranked = ten_recall(index, data)
+    by_tables = index.search(data.query, 10, params=deepq.SearchParameters(rerank=0))[1]
+    assert reranked > 1.05 * recall(by_tables, data.neighbours(10), 10, 10)
+    assert reranked > 1.05 * ten_recall(opq(data.d, 8, identity=True), data)
+
+
 def test_better_than_pq_on_the_shipped_glosses(glosses):
     d = glosses.train.shape[1]
     assert ten_recall(deepq.DeepQuantIndex(d, 8), glosses) > ten_recall(

@@ -141,7 +141,7 @@ def test_modes_of_faiss_take_no_selector(index):
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"rerank": 10}, ValueError, "rerank"),
+        ({"rerank": -1}, ValueError, "rerank"),
         ({"rerank": 1.5}, TypeError, "rerank"),
         ({"num_threads": 0}, ValueError, "num_threads"),
         ({"num_threads": "two"}, TypeError, "num_threads"),

@@ -92,7 +92,7 @@ def test_an_interrupt_while_waiting_for_readers_opens_the_lock_again(monkeypatch
 LATE = """
 import threading, time
 import numpy as np, deepq
-x = np.random.default_rng(0).standard_normal((20000, 8)).astype("float32")
+x = np.random.default_rng(0).standard_normal((20000, 8)).astype("float32") * range(1, 9)
 index = deepq.DeepQuantIndex(8, 4, 4)
 index.train(x); index.add(x); index.search(x, 3)
 

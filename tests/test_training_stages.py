@@ -166,7 +166,7 @@ def test_nothing_is_learned_from_what_is_held_out(monkeypatch) -> None:
     monkeypatch.setattr(Judge, "__init__", judge)
     monkeypatch.setattr(Learner, "step", learn)
     index = train(rerank=20, max_points=1050)
-    assert [len(z) for z in held] == [208, 208, 208]  # 16 stretches of 13 rows, for each judge
+    assert {len(z) for z in held} == {208}  # 16 stretches of 13 rows, for every judge
     rows = np.concatenate(learned)
     assert len(rows) == 2 * (N - 210) // 128 * 128  # all rows, not the 1,050 drawn
     near = np.concatenate([held[0], rows])
