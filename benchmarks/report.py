@@ -101,8 +101,8 @@ def metrics_table() -> str:
         }
         rows.append({"data": data, "metric": metric, "bytes": size, **mine})
     lead = (
-        "Each index is trained for what it ranks by. 10-recall@10 and 1-recall@1; for the cosine faiss"
-        " gets vectors of unit length.\n\n"
+        "Each index is trained for what it ranks by. 10-recall@10 and 1-recall@1; for the cosine"
+        " faiss gets vectors of unit length.\n\n"
     )
     return lead + table(rows, list(rows[0])) + origin(results) if rows else ""
 
