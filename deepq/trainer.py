@@ -310,23 +310,23 @@ class _Training:
         trial.num_threads = quantizer.num_threads
         trial.codebooks, trial.decoder = quantizer.trained(), decoder
         known = self.z[:_MOST_CHOSEN]
-        among = Judge(self.held_z, self.metric, known)
+        among, apart = Judge(self.held_z, self.metric, known), Judge(self.held_z, self.metric)
         if config.ranking and not interrupted:
             self._rank(trial, known, among)
-            self._draw(trial, among)
-        if self._decoder_pays(trial, among):
+            self._draw(trial, among, apart)
+        if self._decoder_pays(trial, among, apart):
             quantizer.take(trial)
         if interrupted:
             raise KeyboardInterrupt
 
-    def _decoder_pays(self, trial: ProductQuantizer, among: Judge) -> bool:
+    def _decoder_pays(self, trial: ProductQuantizer, among: Judge, apart: Judge) -> bool:
         """Whether re-ranking finds more than look-up tables do without a decoder.
 
         Among rows that it has learned from a decoder looks too good; among the held-out ones alone
         neighbours are far apart, and other things count. So it must pay in both.
         """
         verdict = True
-        for judge in (Judge(self.held_z, self.metric), among):
+        for judge in (apart, among):
             recall, plain = judge.reranked(trial), judge.by_tables(self.quantizer)
             entry = {"iteration": 0, "recall": float(recall.mean()), "plain": float(plain.mean())}
             self.report({"stage": "decoder, judged", **entry})
@@ -384,7 +384,7 @@ class _Training:
         if not moved:
             _log.info("codewords stay the means of their cells: nothing else ranks better")
 
-    def _draw(self, quantizer: ProductQuantizer, judge: Judge) -> None:
+    def _draw(self, quantizer: ProductQuantizer, among: Judge, apart: Judge) -> None:
         """Let the decoder draw its vectors towards the centre as far as it ranks better.
 
         Factors with which it would do harm to codes of the nearest codewords are passed over, if
@@ -392,10 +392,10 @@ class _Training:
         """
         if self.metric == METRIC_INNER_PRODUCT or quantizer.decoder is None:
             return
-        merits, apart = [], Judge(self.held_z, self.metric)
+        merits = []
         for factor in _ranking.SHRINKS:
             quantizer.decoder = quantizer.decoder.with_settings(shrink=factor)
-            recall = float(judge.reranked(quantizer).mean())
+            recall = float(among.reranked(quantizer).mean())
             merits.append((not apart.nearest_suffer(quantizer), recall, factor))
         quantizer.decoder = quantizer.decoder.with_settings(shrink=max(merits)[2])
 
