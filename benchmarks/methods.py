@@ -359,6 +359,7 @@ METHODS: dict[str, Method] = {
     "deepq, fast, re-ranked": Method(partial(deepquant, rerank=_RERANKED, preset="fast")),
     "deepq": Method(deepquant),
     "deepq, re-ranked": Method(partial(deepquant, rerank=_RERANKED)),
+    "deepq, best, re-ranked": Method(partial(deepquant, rerank=_RERANKED, preset="best")),
     "RQ, re-ranked": Method(RerankedRQ),
     "faiss RQ +1": Method(one_more(rq), rows=_ADDITIVE_ROWS, largest=32),
     "faiss RQ": Method(rq, rows=_ADDITIVE_ROWS, largest=32),
