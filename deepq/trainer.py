@@ -10,40 +10,20 @@ A training has stages, and each later one must show, on rows held out of all lea
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import time
-import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from deepq import _ranking
-from deepq._checkpoint import Checkpoint
-from deepq._checks import Floats, Ids, InputError, KindError, as_integer, as_real, as_size
-from deepq._neighbours import TOP, Neighbours
-from deepq._presets import PRESETS, Plan, plan
+from deepq._checks import InputError, KindError, as_integer, as_real, as_size
+from deepq._presets import PRESETS
 from deepq._report import Report
 from deepq._rows import Rows
-from deepq._structure import LEAST_ROWS, has_structure
-from deepq._tree import take_arrays
-from deepq._validation import FEWEST_ROWS, Judge, hold_out, pays
-from deepq.encoders import Encoder, encoder_state, make_encoder
-from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2, ProductQuantizer
-
-DEFAULT_EPOCHS = 25
-DEFAULT_MAX_POINTS = 100_000
-POINTS_PER_CODEWORD = 39  # as faiss demands before it stops warning
-_MOST_PER_CODEWORD = 64
+from deepq._stages import Stages
+from deepq.encoders import Encoder
+from deepq.quantizers import METRIC_L2, ProductQuantizer
 
 _BATCH = 512
-_MOST_HELD = 10_000
-_MOST_QUERIES = 20_000
-_MOST_CHOSEN = 40_000  # rows whose codes are chosen by a decoder to learn the order of tables
-_STEPS_PER_ENTRY = 50
-_SECONDS_PER_CHECKPOINT = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -184,239 +164,14 @@ def fit(
 
         as_device(config.device)
     with Report(verbose, config.max_seconds) as report:
-        training = _Training(encoder, quantizer, Rows(x, encoder.d_in), config, metric, report)
-        training.learn_codebooks()
+        stages = Stages(encoder, quantizer, Rows(x, encoder.d_in), config, metric, report)
+        stages.learn_codebooks()
         interrupted = False
         try:
-            training.learn_order()
+            stages.learn_order()
             if decoder:
-                training.learn_decoder()
+                stages.learn_decoder()
         except KeyboardInterrupt:
             _log.warning("interrupted: the training keeps the best so far")
             interrupted = True
-    return Outcome(training.encoder, report.history, interrupted)
-
-
-class _Training:
-    """The stages of `fit`; each leaves encoder and quantizer usable, or raises before it begins."""
-
-    def __init__(
-        self,
-        encoder: Encoder,
-        quantizer: ProductQuantizer,
-        rows: Rows,
-        config: TrainConfig,
-        metric: int,
-        report: Report,
-    ) -> None:
-        self.encoder, self.quantizer, self.rows = encoder, quantizer, rows
-        self.config, self.metric, self.report = config, metric, report
-        rng = np.random.default_rng(config.seed)
-        ksub = quantizer.ksub
-        most = config.max_points or max(DEFAULT_MAX_POINTS, _MOST_PER_CODEWORD * ksub)
-        positions, x = rows.sample(most, rng)
-        if len(x) < ksub:
-            raise InputError(f"expected at least {ksub} training vectors, got {len(x)}")
-        if len(x) < POINTS_PER_CODEWORD * ksub:
-            _log.warning(
-                "%d training vectors for %d codewords: at least %d are better",
-                len(x),
-                ksub,
-                POINTS_PER_CODEWORD * ksub,
-            )
-        if len(x) >= LEAST_ROWS and not has_structure(x, seed=config.seed):
-            _log.warning(
-                "the vectors have no structure to learn: quantization loses as much of them as of "
-                "independent normal numbers, and only more bytes help"
-            )
-        held = self._held(len(x), rng)
-        self.held_positions, self.held = positions[held], x[held]
-        self.x = np.delete(x, held, axis=0)
-        self.checkpoint = Checkpoint(config.checkpoint, self._key(x))
-
-    def _held(self, n: int, rng: np.random.Generator) -> Ids:
-        """Draw the rows that nothing is learned from: none where they would be too few to judge."""
-        count = min(int(n * self.config.validation), _MOST_HELD)
-        if not count or self.quantizer.nbits > 8:
-            return np.empty(0, np.int64)
-        if count < FEWEST_ROWS or n - count < max(2 * self.quantizer.ksub, TOP + 1):
-            _log.info("%d training vectors: too few to judge what else could be learned", n)
-            return np.empty(0, np.int64)
-        return hold_out(n, count, rng)
-
-    def _key(self, x: Floats) -> dict[str, Any]:
-        """Everything that the result follows from."""
-        settings = asdict(self.config)
-        for name in ("checkpoint", "max_seconds", "device"):  # do not matter, or not by intent
-            del settings[name]
-        return {
-            "quantizer": [self.quantizer.M, self.quantizer.nbits],
-            "metric": self.metric,
-            "encoder": _digest(encoder_state(self.encoder)),
-            "settings": settings,
-            "rows": [*x.shape, zlib.crc32(x[:: max(1, len(x) // 1000)].tobytes())],
-        }
-
-    # ---- stages ------------------------------------------------------------------------------
-
-    def learn_codebooks(self) -> None:
-        """Fit the encoder and the codebooks, for the least squared error."""
-        config, quantizer = self.config, self.quantizer
-        done = self.checkpoint.get("codebooks")
-        if done is None:
-            quantizer.codebooks = None
-            self.encoder.fit(
-                self.x, quantizer, iterations=config.epochs, seed=config.seed, progress=self.report
-            )
-            epochs = DEFAULT_EPOCHS if config.epochs is None else config.epochs
-            z = self.encoder.encode(self.x)
-            quantizer.train(z, iterations=epochs, seed=config.seed, progress=self.report)
-            self._keep(
-                "codebooks", encoder=encoder_state(self.encoder), codebooks=quantizer.trained()
-            )
-        else:
-            self._resume(done)
-            self.encoder, quantizer.codebooks = make_encoder(done["encoder"]), done["codebooks"]
-        self.sites = quantizer.trained()
-        self.z = self.encoder.encode(self.x)
-        if len(self.held):
-            self.held_z = self.encoder.encode(self.held)
-
-    def learn_order(self) -> None:
-        """Move the codewords so that they rank better."""
-        if not (self.config.ranking and self._goes_on("order")):
-            return
-        done = self.checkpoint.get("order")
-        if done is None:
-            self._rank(self.quantizer, self.z, Judge(self.held_z, self.metric, self.z))
-            self._keep("order", codebooks=self.quantizer.trained())
-        else:
-            self._resume(done)
-            self.quantizer.codebooks = done["codebooks"]
-
-    def learn_decoder(self) -> None:
-        """Learn a decoder and codes for it, and keep them if their re-ranked results are better."""
-        if not self._goes_on("decoder"):
-            return
-        from deepq._decoding import Learner  # torch, which takes seconds to import
-
-        config, quantizer = self.config, self.quantizer
-        learner = Learner(
-            self.sites, quantizer.trained(), self.z, self._plan(), config.seed, config.device
-        )
-        interrupted = self._run(learner)
-        decoder = learner.result()
-        trial = ProductQuantizer(quantizer.M, quantizer.nbits)
-        trial.num_threads = quantizer.num_threads
-        trial.codebooks, trial.decoder = quantizer.trained(), decoder
-        known = self.z[:_MOST_CHOSEN]
-        among, apart = Judge(self.held_z, self.metric, known), Judge(self.held_z, self.metric)
-        if config.ranking and not interrupted:
-            self._rank(trial, known, among)
-            self._draw(trial, among, apart)
-        if self._decoder_pays(trial, among, apart):
-            quantizer.take(trial)
-        if interrupted:
-            raise KeyboardInterrupt
-
-    def _decoder_pays(self, trial: ProductQuantizer, among: Judge, apart: Judge) -> bool:
-        """Whether re-ranking finds more than look-up tables do without a decoder.
-
-        Among rows that it has learned from a decoder looks too good; among the held-out ones alone
-        neighbours are far apart, and other things count. So it must pay in both.
-        """
-        verdict = True
-        for judge in (apart, among):
-            recall, plain = judge.reranked(trial), judge.by_tables(self.quantizer)
-            entry = {"iteration": 0, "recall": float(recall.mean()), "plain": float(plain.mean())}
-            self.report({"stage": "decoder, judged", **entry})
-            verdict = verdict and pays(recall, plain)
-        if not verdict:
-            _log.info("no decoder: it does not find more neighbours of held-out rows")
-        return verdict
-
-    def _plan(self) -> Plan:
-        count = self.rows.count - len(self.held)
-        return plan(
-            self.config.preset, self.z.shape[1], self.quantizer.M, count, self.config.epochs
-        )
-
-    def _run(self, learner: Any) -> bool:
-        """Go through the batches; return whether Ctrl-C ended it."""
-        size = min(self.config.batch_size, self.rows.count - len(self.held))
-        steps = max(1, learner.plan.visits // size)
-        done = self.checkpoint.get("learner")
-        if done is not None:
-            self._resume(done)
-            learner.load(done["state"])
-        first = 0 if done is None else done["step"]
-        batches = self.rows.batches(size, self.held_positions, self.config.seed)
-        self.report.begin("decoder", steps)
-        kept, errors = time.monotonic(), []
-        try:
-            for step, x in zip(range(steps), batches, strict=False):
-                if step < first:
-                    continue
-                progress = max((step + 1) / steps, self.report.elapsed)
-                errors.append(learner.step(self.encoder.encode(x), min(1.0, progress)))
-                if len(errors) == _STEPS_PER_ENTRY or step + 1 == steps:
-                    entry = {"stage": "decoder", "iteration": step, "error": float(np.mean(errors))}
-                    self.report(entry)
-                    errors.clear()
-                if progress >= 1:
-                    break
-                if time.monotonic() - kept > _SECONDS_PER_CHECKPOINT:
-                    self._keep("learner", step=step + 1, state=learner.state())
-                    kept = time.monotonic()
-        except KeyboardInterrupt:
-            return True
-        return False
-
-    def _rank(self, quantizer: ProductQuantizer, z: Floats, judge: Judge) -> None:
-        """Learn codewords that rank better, where rows `z` are the base."""
-        config = self.config
-        rng = np.random.default_rng(config.seed)
-        known = Neighbours.among(z, _MOST_QUERIES, self.metric, rng)
-        epochs = _ranking.EPOCHS if config.epochs is None else config.epochs
-        moved = _ranking.learn(
-            quantizer, known, judge, epochs=epochs, seed=config.seed, progress=self.report
-        )
-        if not moved:
-            _log.info("codewords stay the means of their cells: nothing else ranks better")
-
-    def _draw(self, quantizer: ProductQuantizer, among: Judge, apart: Judge) -> None:
-        """Let the decoder draw its vectors towards the centre as far as it ranks better.
-
-        Factors with which it would do harm to codes of the nearest codewords are passed over, if
-        there are others.
-        """
-        if self.metric == METRIC_INNER_PRODUCT or quantizer.decoder is None:
-            return
-        merits = []
-        for factor in _ranking.SHRINKS:
-            quantizer.decoder = quantizer.decoder.with_settings(shrink=factor)
-            recall = float(among.reranked(quantizer).mean())
-            merits.append((not apart.nearest_suffer(quantizer), recall, factor))
-        quantizer.decoder = quantizer.decoder.with_settings(shrink=max(merits)[2])
-
-    # ---- going on ----------------------------------------------------------------------------
-
-    def _goes_on(self, stage: str) -> bool:
-        """Whether there are rows to judge a stage by, and time for it."""
-        if self.report.elapsed >= 1:
-            _log.info("no time left for the stage %r", stage)
-        return len(self.held) > 0 and self.report.elapsed < 1
-
-    def _keep(self, stage: str, **state: Any) -> None:
-        self.checkpoint.put(stage, {**state, "history": list(self.report.history)})
-
-    def _resume(self, done: dict[str, Any]) -> None:
-        _log.info("going on from the checkpoint %s", self.config.checkpoint)
-        self.report.history[:] = done["history"]
-
-
-def _digest(state: dict[str, Any]) -> list[Any]:
-    """Describe an encoder's class and numbers briefly."""
-    arrays: list[Any] = []
-    fields = take_arrays(state, arrays)
-    return [json.dumps(fields), *(zlib.crc32(array.tobytes()) for array in arrays)]
+    return Outcome(stages.encoder, report.history, interrupted)

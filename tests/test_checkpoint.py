@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import deepq
-from deepq import _ranking, encoders, trainer
+from deepq import _ranking, _stages, encoders
 from deepq._checkpoint import Checkpoint
 from deepq._checks import FormatError, InputError
 from deepq._tree import from_bytes, to_bytes
@@ -151,7 +151,7 @@ def test_without_a_path_nothing_is_kept() -> None:
 
 
 def test_a_key_may_describe_an_encoder(tmp_path) -> None:
-    key = {"encoder": trainer._digest(encoders.encoder_state(encoders.Rotation(D)))}
+    key = {"encoder": _stages._digest(encoders.encoder_state(encoders.Rotation(D)))}
     Checkpoint(tmp_path / "c", key).put("one", {"x": X[:5]})
     np.testing.assert_array_equal(Checkpoint(tmp_path / "c", key).get("one")["x"], X[:5])
 
@@ -213,10 +213,10 @@ def test_a_failed_write_leaves_the_old_file(error, at, tmp_path, monkeypatch) ->
 def quick(monkeypatch):
     """Small decoders, which are kept whatever they are worth, and a checkpoint after every step."""
     pytest.importorskip("torch")
-    real = trainer.plan
-    monkeypatch.setattr(trainer, "plan", lambda *args: real(*args)._replace(hidden=8))
-    monkeypatch.setattr(trainer, "pays", lambda *_: True)
-    monkeypatch.setattr(trainer, "_SECONDS_PER_CHECKPOINT", 0.0)
+    real = _stages.plan
+    monkeypatch.setattr(_stages, "plan", lambda *args: real(*args)._replace(hidden=8))
+    monkeypatch.setattr(_stages, "pays", lambda *_: True)
+    monkeypatch.setattr(_stages, "_SECONDS_PER_CHECKPOINT", 0.0)
 
 
 def train(path: Path | None, *, rerank: int = 5, x: Any = X, **settings: Any) -> Any:

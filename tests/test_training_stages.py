@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import deepq
-from deepq import _ranking, trainer
+from deepq import _ranking, _stages
 from deepq._presets import PRESETS, plan
 from deepq._report import Report
 from deepq._validation import Judge
@@ -44,9 +44,9 @@ X, XB, XQ = clustered(N, 1), clustered(4000, 2), clustered(100, 3)
 def small(monkeypatch):
     """Decoders with a small hidden layer, kept whatever they are worth."""
     pytest.importorskip("torch")
-    real = trainer.plan
-    monkeypatch.setattr(trainer, "plan", lambda *args: real(*args)._replace(hidden=8))
-    monkeypatch.setattr(trainer, "pays", lambda *_: True)
+    real = _stages.plan
+    monkeypatch.setattr(_stages, "plan", lambda *args: real(*args)._replace(hidden=8))
+    monkeypatch.setattr(_stages, "pays", lambda *_: True)
 
 
 def untrained(*, rerank: int = 0, nbits: int = NBITS, metric: Any = 1, **settings: Any) -> Any:
@@ -129,7 +129,7 @@ def test_vectors_without_structure_are_trained_on_plainly_or_better(caplog) -> N
 @pytest.mark.usefixtures("small")
 def test_a_decoder_that_does_not_pay_leaves_what_there_was(caplog, monkeypatch) -> None:
     caplog.set_level(logging.INFO, "deepq")
-    monkeypatch.setattr(trainer, "pays", lambda *_: False)
+    monkeypatch.setattr(_stages, "pays", lambda *_: False)
     index = train(rerank=20)
     assert "no decoder" in caplog.text
     assert stages(index)[-1] == "decoder, judged"
@@ -273,7 +273,7 @@ def test_an_interrupt_of_the_order_leaves_the_best_so_far(owner, name, calls, mo
 def test_an_interrupt_of_the_decoder_leaves_the_best_so_far(steps, worth, monkeypatch) -> None:
     from deepq._decoding import Learner
 
-    monkeypatch.setattr(trainer, "pays", lambda *_: worth)
+    monkeypatch.setattr(_stages, "pays", lambda *_: worth)
     index, want = untrained(rerank=20), train()
     After(monkeypatch, Learner, "step", steps)
     with pytest.raises(KeyboardInterrupt):
@@ -495,8 +495,8 @@ def on_a_surface(n: int, seed: int) -> np.ndarray:
 
 def test_a_trained_decoder_ranks_better_than_the_tables(monkeypatch) -> None:
     pytest.importorskip("torch")
-    real = trainer.plan
-    monkeypatch.setattr(trainer, "plan", lambda *args: real(*args)._replace(hidden=32))
+    real = _stages.plan
+    monkeypatch.setattr(_stages, "plan", lambda *args: real(*args)._replace(hidden=32))
     x, base, queries = on_a_surface(3000, 1), on_a_surface(3000, 2), on_a_surface(300, 3)
     index, tables = (train(x, rerank=rerank, epochs=10) for rerank in (50, 0))
     assert index.quantizer.decoder is not None
