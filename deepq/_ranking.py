@@ -33,7 +33,7 @@ from deepq.decoders import Words
 from deepq.quantizers import METRIC_INNER_PRODUCT, ProductQuantizer, Progress, pack
 
 EPOCHS = 4
-SHRINKS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
+SHRINKS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 
 _RIVALS = 100  # best codes of a query, against which its neighbours must win
 _BATCH = 256

@@ -38,6 +38,7 @@ _MOST_PER_CODEWORD = 64
 _MOST_HELD = 10_000
 _MOST_QUERIES = 20_000
 _MOST_CHOSEN = 40_000  # rows whose codes are chosen by a decoder to learn the order of tables
+_WEIGHTS = (1.0, 0.8, 0.6, 0.4)  # of a decoder beside the codewords, the first that does no harm
 _STEPS_PER_ENTRY = 50
 _SECONDS_PER_CHECKPOINT = 60.0
 
@@ -232,19 +233,24 @@ class Stages:
             _log.info("codewords stay the means of their cells: nothing else ranks better")
 
     def _draw(self, quantizer: ProductQuantizer, among: Judge, apart: Judge) -> None:
-        """Let the decoder draw its vectors towards the centre as far as it ranks better.
+        """Set how the decoder's vectors are drawn, to the centre and to the codewords.
 
-        Factors with which it would do harm to codes of the nearest codewords are passed over, if
-        there are others.
+        To the centre as far as they rank better; to the codewords until re-ranking does no harm to
+        codes of the nearest codewords, which C++ code adds.
         """
-        if self.metric == METRIC_INNER_PRODUCT or quantizer.decoder is None:
+        decoder = quantizer.decoder
+        if decoder is None:
             return
-        merits = []
-        for factor in _ranking.SHRINKS:
-            quantizer.decoder = quantizer.decoder.with_settings(shrink=factor)
-            recall = float(among.reranked(quantizer).mean())
-            merits.append((not apart.nearest_suffer(quantizer), recall, factor))
-        quantizer.decoder = quantizer.decoder.with_settings(shrink=max(merits)[2])
+        if self.metric != METRIC_INNER_PRODUCT:  # where a common factor does not change the order
+            recalls = {}
+            for factor in _ranking.SHRINKS:
+                quantizer.decoder = decoder.with_settings(shrink=factor)
+                recalls[factor] = among.reranked(quantizer).mean()
+            decoder = decoder.with_settings(shrink=max(recalls, key=recalls.__getitem__))
+        for weight in _WEIGHTS:
+            quantizer.decoder = decoder.with_settings(weight=weight)
+            if not any(judge.nearest_suffer(quantizer) for judge in (among, apart)):
+                break
 
     # ---- going on ----------------------------------------------------------------------------
 

@@ -62,6 +62,9 @@ class Decoder:
     shrink : float
         `decode` draws reconstructions by this factor towards the centre, which ranks better: see
         `_ranking`.
+    weight : float
+        Part of a reconstruction that is the decoder's, above 0 and up to 1; the rest are the
+        codewords' (`ProductQuantizer.reconstruct`).
     candidates, sweeps : int
         How many words are tried in every sub-space, and how often around, to choose a code.
 
@@ -83,23 +86,23 @@ class Decoder:
         arrays: Mapping[str, ArrayLike],
         *,
         shrink: float = 1.0,
+        weight: float = 1.0,
         candidates: int = 8,
         sweeps: int = 1,
     ) -> None:
         self.arrays = _checked(arrays)
-        self._set(shrink, candidates, sweeps)
+        self._set(shrink, weight, candidates, sweeps)
 
-    def _set(self, shrink: float, candidates: int, sweeps: int) -> None:
-        self.shrink = as_real(shrink, "shrink")
-        if not 0 < self.shrink <= 1:
-            raise InputError(f"expected shrink above 0 and up to 1, got {shrink}")
+    def _set(self, shrink: float, weight: float, candidates: int, sweeps: int) -> None:
+        self.shrink, self.weight = _as_part(shrink, "shrink"), _as_part(weight, "weight")
         self.candidates = as_size(candidates, "candidates")
         self.sweeps = as_size(sweeps, "sweeps")
 
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments of the constructor besides the arrays."""
-        return {"shrink": self.shrink, "candidates": self.candidates, "sweeps": self.sweeps}
+        names = ("shrink", "weight", "candidates", "sweeps")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -200,6 +203,13 @@ class Decoder:
         np.maximum(h, 0, out=h)
         z: Floats = h @ self.arrays["output"]
         return z.reshape(*hidden.shape[:-1], z.shape[1])
+
+
+def _as_part(value: Any, name: str) -> float:
+    part = as_real(value, name)
+    if not 0 < part <= 1:
+        raise InputError(f"expected {name} above 0 and up to 1, got {value}")
+    return part
 
 
 def _checked(arrays: Mapping[str, ArrayLike]) -> dict[str, Floats]:

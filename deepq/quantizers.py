@@ -237,8 +237,17 @@ class ProductQuantizer:
         return self.reconstruct(unpack(codes, self.M, self.nbits))
 
     def reconstruct(self, words: Words) -> Floats:
-        """Reconstructions (n, M * dsub) float32 of words (n, M): by the decoder, if any."""
-        return self.gather(words) if self._decoder is None else self._decoder.decode(words)
+        """Reconstructions (n, M * dsub) float32 of words (n, M): by the decoder, if any.
+
+        Its `weight` mixes them with the codewords.
+        """
+        decoder = self._decoder
+        if decoder is None:
+            return self.gather(words)
+        z = decoder.decode(words)
+        if decoder.weight == 1:
+            return z
+        return decoder.weight * z + (1 - decoder.weight) * self.gather(words)
 
     def lookup_tables(self, zq: Floats, metric: int = METRIC_L2) -> Floats:
         """Tables whose sum over the words of a code is its distance to the query.

@@ -194,12 +194,29 @@ def test_other_settings_leave_the_decoder_alone() -> None:
     decoder = Decoder(numbers(2, 4, 3, 3, np.random.default_rng(0)), candidates=3, sweeps=2)
     other = decoder.with_settings(shrink=0.5)
     assert all(other.arrays[name] is decoder.arrays[name] for name in decoder.arrays)
-    assert decoder.settings == {"shrink": 1.0, "candidates": 3, "sweeps": 2}
-    assert other.settings == {"shrink": 0.5, "candidates": 3, "sweeps": 2}
+    assert decoder.settings == {"shrink": 1.0, "weight": 1.0, "candidates": 3, "sweeps": 2}
+    assert other.settings == {"shrink": 0.5, "weight": 1.0, "candidates": 3, "sweeps": 2}
     words = np.array([[0, 0], [1, 2]], np.uint8)
     centre = decoder.arrays["centre"]
     half_way = (decoder.decode(words) + centre) / 2
     np.testing.assert_allclose(other.decode(words), half_way, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.75, 0.25])
+def test_weight_mixes_the_decoder_with_the_codewords(weight) -> None:
+    rng = np.random.default_rng(3)
+    arrays = numbers(3, 4, 2, 5, rng)
+    quantizer = ProductQuantizer(3, 2)
+    quantizer.codebooks = books = rng.standard_normal((3, 4, 2))
+    quantizer.decoder = Decoder(arrays, shrink=0.9, weight=weight, candidates=2)
+    words = rng.integers(4, size=(20, 3)).astype(np.uint8)
+    own = np.stack([books[np.arange(3), row].ravel() for row in words])
+    decoded = np.stack([decode_one(arrays, row, 0.9) for row in words])
+    want = weight * decoded + (1 - weight) * own
+    np.testing.assert_allclose(quantizer.reconstruct(words), want, rtol=1e-5, atol=1e-5)
+    z = rng.standard_normal((50, 6)).astype(np.float32)  # the choice of words stays the decoder's
+    alone = quantizer.decoder.with_settings(weight=1.0)
+    np.testing.assert_array_equal(quantizer.choose(z), alone.choose(z))
 
 
 @pytest.mark.parametrize(
@@ -208,6 +225,8 @@ def test_other_settings_leave_the_decoder_alone() -> None:
         ("shrink", 0, InputError),
         ("shrink", 1.5, InputError),
         ("shrink", np.nan, InputError),
+        ("weight", 0, InputError),
+        ("weight", 1.5, InputError),
         ("candidates", 0, InputError),
         ("sweeps", -1, InputError),
         ("sweeps", 1.5, KindError),

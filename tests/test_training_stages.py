@@ -472,6 +472,17 @@ def test_inner_products_are_not_drawn_towards_the_centre(metric) -> None:
     assert train(rerank=20, metric=metric).quantizer.decoder.shrink == 1
 
 
+@pytest.mark.parametrize("metric", [0, 1])
+@pytest.mark.parametrize(("harmless", "weight"), [(1.0, 1.0), (0.7, 0.6), (0.0, 0.4)])
+@pytest.mark.usefixtures("small")
+def test_a_decoder_weighs_less_where_it_harms_nearest_codes(
+    monkeypatch, metric, harmless, weight
+) -> None:
+    harm = lambda _, quantizer: quantizer.decoder.weight > harmless  # noqa: E731
+    monkeypatch.setattr(Judge, "nearest_suffer", harm)
+    assert train(rerank=20, metric=metric).quantizer.decoder.weight == weight
+
+
 @pytest.mark.parametrize("rerank", [0, 20])
 def test_polysemous_training_keeps_codes_right(rerank) -> None:
     index = untrained(rerank=rerank, nbits=4)
