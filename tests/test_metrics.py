@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from deepq import metrics
+from deepq import _relevance
 from deepq.metrics import mean_average_precision, recall
 
 
@@ -154,7 +154,7 @@ class TestMeanAveragePrecision:
         b, q = rng.integers(0, 4, 50), rng.integers(0, 4, 9)
         I = np.argsort(rng.random((9, 50)), axis=1)
         whole = mean_average_precision(I, q, b)
-        monkeypatch.setattr(metrics, "_BLOCK", 100)
+        monkeypatch.setattr(_relevance, "_BLOCK", 100)
         assert mean_average_precision(I, q, b) == pytest.approx(whole, abs=1e-15)
 
     @pytest.mark.parametrize(
