@@ -60,8 +60,8 @@ def evaluate(
             CPU time of the search of all queries in one call, for the deepest R asked for, or for
             10 results. Where a time is asked for, faiss and deepq use one thread for the search.
     labels : pair of arrays, optional
-        Classes of the queries and of the stored vectors, by id, as `metrics` takes them; for mAP and
-        precision.
+        Classes of the queries and of the stored vectors, by id, as `metrics` takes them; for mAP
+        and precision.
 
     Returns
     -------
@@ -154,7 +154,7 @@ class _Measure:
             return recall(I, true, self.k, self.r)
         if self.kind == "mAP":
             return mean_average_precision(I, *labels, top=self.r)
-        return float(precision_at(I, *labels, self.r))
+        return float(precision_at(I, labels[0], labels[1], self.r))
 
 
 def _parse(name: Any, ntotal: int) -> _Measure:
