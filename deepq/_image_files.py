@@ -265,7 +265,7 @@ class _Dtype:
         self.code = code
 
     def __setstate__(self, state: object) -> None:
-        """Byte order and alignment do not matter for single bytes."""
+        """Pass over byte order and alignment, which single bytes do not have."""
 
 
 class _Array:
@@ -274,7 +274,7 @@ class _Array:
     rows: Pixels
 
     def __init__(self, *_: object) -> None:
-        """What an empty array is made of does not matter; all is in the state."""
+        """Make an empty one, whatever of; all is in the state."""
 
     def __setstate__(self, state: tuple[int, tuple[int, ...], _Dtype, bool, bytes]) -> None:
         _, shape, dtype, fortran, content = state

@@ -65,7 +65,7 @@ def image_list(path: str | Path, root: str | Path = "") -> ImageList:
     for number, line in enumerate(_lines(path), start=1):
         image, *classes = line.split()
         width = width or len(classes)
-        valid = set(classes) <= {"0", "1"} if width > 1 else "".join(classes).isdecimal()
+        valid = set(classes) <= {"0", "1"} if width > 1 else _is_number("".join(classes))
         if not classes or len(classes) != width or not valid:
             form = f"{width} classes, each 0 or 1" if width > 1 else "a class"
             raise ValueError(f"{path}, line {number}: expected a path and {form}, got {line!r:.80}")
@@ -186,7 +186,7 @@ def mirflickr25k(
     labels = np.zeros((_MIRFLICKR_IMAGES, len(names)), dtype=bool)
     for column, name in zip(labels.T, names, strict=True):
         for line in _lines(files[name]):
-            if not line.strip().isdecimal() or not 1 <= int(line) <= _MIRFLICKR_IMAGES:
+            if not _is_number(line.strip()) or not 1 <= int(line) <= _MIRFLICKR_IMAGES:
                 raise ValueError(
                     f"{files[name]}: expected numbers from 1 to {_MIRFLICKR_IMAGES}, got {line!r}"
                 )
@@ -196,10 +196,15 @@ def mirflickr25k(
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the lines that are not blank."""
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    """Return the lines, without blank ones at the end."""
+    return path.read_text(encoding="utf-8").rstrip().splitlines()
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
 
 
 def _bits(digits: Iterable[str]) -> npt.NDArray[np.bool_]:
     """Return strings of the digits 0 and 1 as one row of bools."""
-    return np.frombuffer("".join(digits).encode(), np.uint8) == ord("1")
+    bits: npt.NDArray[np.bool_] = np.frombuffer("".join(digits).encode(), np.uint8) == ord("1")
+    return bits

@@ -21,6 +21,7 @@ FLOORS = [
     {
         *("_scan", "_bridge", "_reference", "_checks", "_tensors", "_threads", "_tree"),
         *("_rows", "_report", "_schedule", "_presets", "_relevance", "metrics"),
+        *("_vector_files", "_image_files", "_image_lists"),
     },
     {"decoders", "quantizers"},
     {"_rotation", "encoders", "networks", "_neighbours", "_rerank", "_validation", "_structure"},
