@@ -63,13 +63,13 @@ def image_list(path: str | Path, root: str | Path = "") -> ImageList:
     rows: list[str] = []
     width = 0
     for number, line in enumerate(_lines(path), start=1):
-        image, *classes = line.split()
+        classes = line.split()[1:]
         width = width or len(classes)
         valid = set(classes) <= {"0", "1"} if width > 1 else _is_number("".join(classes))
         if not classes or len(classes) != width or not valid:
             form = f"{width} classes, each 0 or 1" if width > 1 else "a class"
             raise ValueError(f"{path}, line {number}: expected a path and {form}, got {line!r:.80}")
-        paths.append(root / image)
+        paths.append(root / line.split()[0])
         rows.append("".join(classes))
     if not paths:
         raise ValueError(f"{path}: expected at least one line, got an empty file")
