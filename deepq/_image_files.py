@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -204,11 +205,10 @@ def _contents(path: Path, names: set[str]) -> dict[str, bytes]:
     if path.is_dir():
         return {name: (path / name).read_bytes() for name in names if (path / name).is_file()}
     try:
-        with tarfile.open(path, "r:*") as archive:
-            members = {Path(m.name).name: m for m in archive if m.isfile()}
-            opened = {name: archive.extractfile(members[name]) for name in names & members.keys()}
-            return {name: file.read() for name, file in opened.items() if file is not None}
-    except tarfile.TarError as error:
+        with tarfile.open(path, "r:*") as archive:  # in the order of the file: it cannot seek
+            opened = ((Path(m.name).name, archive.extractfile(m)) for m in archive)
+            return {name: file.read() for name, file in opened if file and name in names}
+    except (tarfile.TarError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: expected a folder or a .tar.gz, got: {error}") from error
 
 
@@ -230,7 +230,7 @@ def _from_pickle(name: str, content: bytes, key: str) -> tuple[Pixels, Ints]:
         raise ValueError(f"{name}: expected data of shape (n, {_PIXELS}), got {rows.shape}")
     if not all(isinstance(label, int) for label in labels):
         raise ValueError(f"{name}: expected integers in {key}")
-    return rows.reshape(-1, *_SHAPE), np.array(labels, np.int64)
+    return np.array(rows).reshape(-1, *_SHAPE), np.array(labels, np.int64)
 
 
 def _entry(name: str, content: bytes, key: str, kind: type[Kind]) -> Kind:

@@ -126,6 +126,8 @@ class TestCifar10:
         assert found.test_labels.tolist() == labels[10:]
         assert (found.train.dtype, found.train_labels.dtype) == (np.uint8, np.int64)
         assert found.label_names == tuple(NAMES)
+        assert found.train.flags.writeable
+        assert found.test.flags.writeable
 
     def test_names_may_be_missing(self, tmp_path, ten):
         files = python_files(*ten)
@@ -193,9 +195,13 @@ class TestCifar10:
             cifar10(write(tmp_path, files))
         with pytest.raises(FileNotFoundError):
             cifar10(tmp_path / "nothing.tar.gz")
-        (tmp_path / "some.tar.gz").write_bytes(b"no archive")
-        with pytest.raises(ValueError, match=r"a folder or a \.tar\.gz"):
-            cifar10(tmp_path / "some.tar.gz")
+
+    def test_damaged_archives(self, tmp_path, ten):
+        whole = archive(tmp_path / "whole.tar.gz", binary_files(*ten)).read_bytes()
+        for content in (b"no archive", whole[:-2000]):
+            (tmp_path / "some.tar.gz").write_bytes(content)
+            with pytest.raises(ValueError, match=r"a folder or a \.tar\.gz"):
+                cifar10(tmp_path / "some.tar.gz")
 
 
 @pytest.mark.parametrize(("coarse", "kind"), [(False, "fine"), (True, "coarse")])
