@@ -218,7 +218,7 @@ def _from_binary(name: str, content: bytes, its: _Cifar) -> tuple[Pixels, Ints]:
         raise ValueError(f"{name}: expected images of {width} bytes, got {len(content)} bytes")
     rows = np.frombuffer(content, np.uint8).reshape(-1, width)
     return (
-        rows[:, its.label_bytes :].reshape(-1, *_SHAPE),
+        rows[:, its.label_bytes :].copy().reshape(-1, *_SHAPE),
         rows[:, its.label_at].astype(np.int64),
     )
 
