@@ -1,4 +1,10 @@
-"""Data sets in the formats that the field uses, and a small one that ships with the package."""
+"""Data sets in the formats that the field uses, and a small one that ships with the package.
+
+Vectors come as a `Dataset`: `load`, `wordnet_glosses`. Labelled images come as an `ImageSet`
+(`cifar10`, `cifar100`, `svhn`), which `retrieval_protocol` splits into a `Dataset` as papers do.
+Lists of image files and their classes come as an `ImageList` (`image_list`, `nus_wide`,
+`mirflickr25k`). Nothing is downloaded.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +18,31 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Dataset", "exact_neighbours", "load", "read_vectors", "wordnet_glosses"]
+from deepq._image_files import ImageSet, cifar10, cifar100, svhn
+from deepq._image_lists import ImageList, image_list, mirflickr25k, nus_wide
+from deepq._vector_files import read_vectors
 
+__all__ = [
+    "Dataset",
+    "ImageList",
+    "ImageSet",
+    "cifar10",
+    "cifar100",
+    "exact_neighbours",
+    "image_list",
+    "load",
+    "mirflickr25k",
+    "nus_wide",
+    "read_vectors",
+    "retrieval_protocol",
+    "svhn",
+    "wordnet_glosses",
+]
+
+Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-_VECS: dict[str, np.dtype[Any]] = {
-    ".fvecs": np.dtype("<f4"),
-    ".ivecs": np.dtype("<i4"),
-    ".bvecs": np.dtype("u1"),
-}
 _PARTS = ("train", "base", "query")
 _QUERIES = 1000  # rows that become queries when a file has none of its own
 _BASE_BLOCK, _QUERY_BLOCK = 1 << 18, 256
@@ -36,12 +57,12 @@ class Dataset:
     ----------
     name : str
         For tables and pictures.
-    train, base, query : (n, d) float32
+    train, base, query : (n, d) float32, or uint8 for images
         The three parts. They may be memory-mapped.
     gt : (nq, depth) int64 or None
         Ids in `base` of each query's nearest neighbours in L2, in ranked order.
-    train_labels, base_labels, query_labels : (n,) int64 or None
-        One class for each vector.
+    train_labels, base_labels, query_labels : (n,) int64, (n, c) bool or None
+        One class for each vector, or a multi-hot row.
     label_names : tuple of str
         The name of each class, where known.
     base_texts, query_texts : tuple of str
@@ -54,13 +75,13 @@ class Dataset:
     """
 
     name: str
-    train: Floats
-    base: Floats
-    query: Floats
+    train: Array
+    base: Array
+    query: Array
     gt: Ints | None = None
-    train_labels: Ints | None = None
-    base_labels: Ints | None = None
-    query_labels: Ints | None = None
+    train_labels: Array | None = None
+    base_labels: Array | None = None
+    query_labels: Array | None = None
     label_names: tuple[str, ...] = ()
     base_texts: tuple[str, ...] = ()
     query_texts: tuple[str, ...] = ()
@@ -76,7 +97,7 @@ class Dataset:
                 raise ValueError(
                     f"{self.name}: expected {part} of shape (n, {self.d}) like base, got {x.shape}"
                 )
-            if labels is not None and labels.shape != (len(x),):
+            if labels is not None and (labels.ndim > 2 or labels.shape[:1] != (len(x),)):
                 raise ValueError(
                     f"{self.name}: expected {len(x)} labels for {part}, got shape {labels.shape}"
                 )
@@ -166,29 +187,76 @@ def load(path: str | Path) -> Dataset:
     return _split(path.stem, read_vectors(path))
 
 
-def read_vectors(path: str | Path) -> npt.NDArray[Any]:
-    """Return the one array (n, d) of a ``.npy``, ``.fvecs``, ``.ivecs`` or ``.bvecs`` file.
+def retrieval_protocol(
+    images: ImageSet,
+    queries: int | None = 100,
+    training: int | None = 500,
+    *,
+    training_in_base: bool = True,
+) -> Dataset:
+    """Split labelled images into training rows, base and queries, as papers on retrieval do.
 
-    It is mapped from the file, read-only, in the file's own dtype. In the ``vecs`` formats every
-    row is its length as a little-endian int32 and then its numbers.
+    Queries are the first images of each class in the test part, training rows the first of each
+    class in the training part. The base is all of the training part and what is left of the test
+    part. Of CIFAR-10:
+
+    ==========================  ========  =======  ======
+    arguments                   training  base     query
+    ==========================  ========  =======  ======
+    none                        5,000     59,000   1,000
+    ``training_in_base=False``  5,000     54,000   1,000
+    ``None, None``              50,000    50,000   10,000
+    ==========================  ========  =======  ======
+
+    Parameters
+    ----------
+    images : ImageSet
+        Such as `cifar10` returns.
+    queries, training : int, optional
+        How many of each class; None for the whole part.
+    training_in_base : bool
+        Whether training rows may be found.
+
+    Returns
+    -------
+    Dataset
+        uint8 rows (n, channels * height * width), with labels.
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
     ValueError
-        If the suffix is not one of the four or the content is damaged.
+        If a class has too few images, or nothing is left for the base.
     """
-    path = Path(path)
-    if path.suffix == ".npy":
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        if array.ndim != 2:
-            raise ValueError(f"{path}: expected an array of shape (n, d), got {array.shape}")
-        return array
-    if path.suffix not in _VECS:
-        known = ", ".join([".npy", *_VECS])
-        raise ValueError(f"{path}: expected a file that ends in one of {known}")
-    return _read_vecs(path, _VECS[path.suffix])
+    drawn = _first_of_each_class(images.test_labels, queries, f"{images.name}: test")
+    learnt = _first_of_each_class(images.train_labels, training, f"{images.name}: training")
+    kept = np.full(len(learnt), fill_value=True) if training_in_base else ~learnt
+    if not kept.any() and drawn.all():
+        raise ValueError(f"{images.name}: expected images that are left for the base, got none")
+    train, test = (x.reshape(len(x), -1) for x in (images.train, images.test))
+    return Dataset(
+        name=images.name,
+        train=train[learnt],
+        base=np.concatenate([train[kept], test[~drawn]]),
+        query=test[drawn],
+        train_labels=images.train_labels[learnt],
+        base_labels=np.concatenate([images.train_labels[kept], images.test_labels[~drawn]]),
+        query_labels=images.test_labels[drawn],
+        label_names=images.label_names,
+    )
+
+
+def _first_of_each_class(labels: Ints, count: int | None, part: str) -> npt.NDArray[np.bool_]:
+    chosen = np.full(len(labels), fill_value=count is None)
+    if count is None:
+        return chosen
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        if not 1 <= count <= len(rows):
+            raise ValueError(
+                f"{part}: expected from 1 to {len(rows)} images of class {label}, got {count}"
+            )
+        chosen[rows[:count]] = True
+    return chosen
 
 
 def exact_neighbours(
@@ -345,22 +413,3 @@ def _split(name: str, x: npt.NDArray[Any]) -> Dataset:
     drawn[np.random.default_rng(1234).permutation(len(x))[:nq]] = True
     base, query = x[~drawn].astype(np.float32), x[drawn].astype(np.float32)
     return Dataset(name=name, train=base, base=base, query=query)
-
-
-def _read_vecs(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    size = path.stat().st_size
-    if size < 4:
-        raise ValueError(f"{path}: expected at least one vector, got {size} bytes")
-    raw = np.memmap(path, dtype=np.uint8, mode="r")
-    d = int(raw[:4].view("<i4")[0])
-    row = 4 + d * dtype.itemsize
-    if d <= 0 or size % row:
-        raise ValueError(
-            f"{path}: expected rows of one length, got a first row of {d} numbers in {size} bytes"
-        )
-    rows = raw.reshape(-1, row)
-    widths = rows[:, :4].copy().view("<i4")
-    if (widths != d).any():
-        bad = int(np.flatnonzero(widths[:, 0] != d)[0])
-        raise ValueError(f"{path}: expected {d} numbers in row {bad}, got {widths[bad, 0]}")
-    return rows[:, 4:].view(dtype)

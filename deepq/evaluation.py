@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from deepq._checks import Floats, Ids, InputError, KindError, StateError, as_vectors
 from deepq.index import DeepQuantIndex
 from deepq.interop import from_faiss
-from deepq.metrics import recall
+from deepq.metrics import mean_average_precision, precision_at, recall
 from deepq.quantizers import unpack
 
 MEASURES = ("1-recall@1", "1-recall@10", "1-recall@100", "10-recall@10")
 TIMES = ("us_per_query", "queries_per_second")
 
-_RECALL = re.compile(r"([1-9][0-9]*)-recall@([1-9][0-9]*)")
+_MEASURE = re.compile(r"(?:([1-9][0-9]*)-recall|(mAP|precision))@([1-9][0-9]*)")
 _TIMED_K = 10  # how many results are asked for where only times are
 _BLOCK = 1 << 14
 
@@ -31,7 +31,12 @@ Result = TypeVar("Result")
 
 
 def evaluate(
-    index: Any, queries: Any, ground_truth: Any, measures: Iterable[str] = MEASURES
+    index: Any,
+    queries: Any,
+    ground_truth: Any = None,
+    measures: Iterable[str] = MEASURES,
+    *,
+    labels: tuple[Any, Any] | None = None,
 ) -> dict[str, float]:
     """Search once and measure the results by name.
 
@@ -41,16 +46,22 @@ def evaluate(
         A DeepQuantIndex or any other index of faiss, to compare with.
     queries : (nq, d) array
         What is searched for.
-    ground_truth : (nq, depth) array of integers
-        True neighbours in ranked order, such as `datasets.exact_neighbours` gives.
+    ground_truth : (nq, depth) array of integers, optional
+        True neighbours in ranked order, such as `datasets.exact_neighbours` gives; for recall.
     measures : str or iterable of str
         Of these:
 
         ``"K-recall@R"``, K and R numbers
             The part of the K true neighbours that is among the first R results (`metrics.recall`).
+        ``"mAP"``, ``"mAP@R"``, ``"precision@R"``
+            How many results share a class with the query (`metrics.mean_average_precision`,
+            `metrics.precision_at`), among all stored vectors or the first R.
         ``"us_per_query"``, ``"queries_per_second"``
             CPU time of the search of all queries in one call, for the deepest R asked for, or for
             10 results. Where a time is asked for, faiss and deepq use one thread for the search.
+    labels : pair of arrays, optional
+        Classes of the queries and of the stored vectors, by id, as `metrics` takes them; for mAP
+        and precision.
 
     Returns
     -------
@@ -60,8 +71,9 @@ def evaluate(
     Raises
     ------
     InputError
-        If a measure is unknown, R is larger than the number of stored vectors, or `ground_truth`
-        has fewer than K columns or another number of rows than `queries`.
+        If a measure is unknown, or lacks `ground_truth` or `labels`; if R is larger than the number
+        of stored vectors; or if `ground_truth` has fewer than K columns, or it or `labels` another
+        number of rows than there are vectors.
     DimensionError, KindError
         If `queries` is not an (nq, d) array of real numbers, or `ground_truth` does not hold
         integers.
@@ -77,17 +89,14 @@ def evaluate(
     {'1-recall@1': 1.0, '10-recall@10': 1.0}
     """
     names = (measures,) if isinstance(measures, str) else tuple(measures)
-    recalls = {name: _depths(name) for name in names if name not in TIMES}
+    wanted = {name: _parse(name, index.ntotal) for name in names if name not in TIMES}
     queries = as_vectors(queries, index.d, "queries")
-    true = _as_ground_truth(ground_truth, len(queries))
-    for name, (k, r) in recalls.items():
-        if k > true.shape[1]:
-            raise InputError(
-                f"expected ground truth of at least {k} columns for {name}, got {true.shape[1]}"
-            )
-        if r > index.ntotal:
-            raise InputError(f"expected at least {r} stored vectors for {name}, got {index.ntotal}")
-    deepest = max((r for _, r in recalls.values()), default=_TIMED_K)
+    true = None if ground_truth is None else _as_ground_truth(ground_truth, len(queries))
+    if labels is not None:
+        _check_labels(labels, len(queries), index.ntotal)
+    for name, measure in wanted.items():
+        measure.check(name, true, labels, index.ntotal)
+    deepest = max((measure.r for measure in wanted.values()), default=_TIMED_K)
     values = {}
     if set(names).isdisjoint(TIMES):
         _, I = index.search(queries, deepest)
@@ -95,7 +104,7 @@ def evaluate(
         (_, I), seconds = in_one_thread(lambda: index.search(queries, deepest))
         values["us_per_query"] = seconds / len(queries) * 1e6
         values["queries_per_second"] = len(queries) / max(seconds, 1e-9)
-    values |= {name: recall(I, true, k, r) for name, (k, r) in recalls.items()}
+    values |= {name: measure.of(I, true, labels) for name, measure in wanted.items()}
     return {name: values[name] for name in names}
 
 
@@ -114,13 +123,58 @@ def in_one_thread(work: Callable[[], Result]) -> tuple[Result, float]:
         faiss.omp_set_num_threads(threads)
 
 
-def _depths(measure: Any) -> tuple[int, int]:
-    """Return K and R of a measure "K-recall@R"."""
-    match = _RECALL.fullmatch(measure) if isinstance(measure, str) else None
+@dataclass(frozen=True)
+class _Measure:
+    """A measure of the first `r` results; `k` is the number of true neighbours, for recall."""
+
+    kind: str
+    r: int
+    k: int = 0
+
+    def check(self, name: str, true: Ids | None, labels: Any, ntotal: int) -> None:
+        """Refuse what cannot be measured with this."""
+        if self.kind == "recall":
+            if true is None:
+                raise InputError(f"expected ground_truth for {name}, got None")
+            if self.k > true.shape[1]:
+                raise InputError(
+                    f"expected ground truth of at least {self.k} columns for {name}, "
+                    f"got {true.shape[1]}"
+                )
+        elif labels is None:
+            raise InputError(f"expected labels for {name}, got None")
+        if not 1 <= self.r <= ntotal:
+            raise InputError(
+                f"expected at least {max(self.r, 1)} stored vectors for {name}, got {ntotal}"
+            )
+
+    def of(self, I: Ids, true: Any, labels: Any) -> float:
+        """Return the value for results I (nq, >= r)."""
+        if self.kind == "recall":
+            return recall(I, true, self.k, self.r)
+        if self.kind == "mAP":
+            return mean_average_precision(I, *labels, top=self.r)
+        return float(precision_at(I, labels[0], labels[1], self.r))
+
+
+def _parse(name: Any, ntotal: int) -> _Measure:
+    if name == "mAP":
+        return _Measure("mAP", ntotal)
+    match = _MEASURE.fullmatch(name) if isinstance(name, str) else None
     if match is None:
-        known = " or ".join(("K-recall@R", *TIMES))
-        raise InputError(f"expected a measure {known}, got {measure!r}")
-    return int(match[1]), int(match[2])
+        known = " or ".join(("K-recall@R", "mAP", "mAP@R", "precision@R", *TIMES))
+        raise InputError(f"expected a measure {known}, got {name!r}")
+    k, kind, r = match.groups()
+    return _Measure(kind or "recall", int(r), int(k or 0))
+
+
+def _check_labels(labels: tuple[Any, Any], nq: int, ntotal: int) -> None:
+    found = tuple(len(rows) for rows in labels)
+    if found != (nq, ntotal):
+        raise InputError(
+            f"expected labels of {nq} queries and of {ntotal} stored vectors, "
+            f"got {' and '.join(map(str, found))}"
+        )
 
 
 def _as_ground_truth(ground_truth: Any, nq: int) -> Ids:

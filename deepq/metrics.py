@@ -2,18 +2,31 @@
 
 Every function takes ``I``, (nq, depth) integer ids in ranked order, best first, as ``search``
 returns them. The id -1 stands for "nothing found" and never counts. Ids within a row are distinct.
+
+``recall`` compares with true neighbours. The others compare classes: a base vector is relevant to a
+query when the two share at least one. Published code differs in what it divides by and in the
+queries it leaves out; ``docs/evaluation.md`` says which does what, and which argument it is here.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["mean_average_precision", "recall"]
+from deepq._relevance import Array, Numbers, expected_gain, gain, hits, interpolated_precision
 
-_BLOCK = 1 << 22  # entries of a temporary (queries, base) matrix
+__all__ = [
+    "average_precision",
+    "mean_average_precision",
+    "precision_at",
+    "precision_recall_curve",
+    "recall",
+]
+
+Denominator = Literal["possible", "relevant", "found"]
 
 
 def recall(I: npt.ArrayLike, gt: npt.ArrayLike, k: int = 1, r: int | None = None) -> float:
@@ -60,30 +73,30 @@ def recall(I: npt.ArrayLike, gt: npt.ArrayLike, k: int = 1, r: int | None = None
     if not 1 <= r <= ids.shape[1]:
         raise ValueError(f"expected r from 1 to {ids.shape[1]}, the width of I, got {r}")
 
-    both = np.concatenate([ids[:, :r], true[:, :k]], axis=1)
+    both = np.concatenate([ids[:, :r], true[:, :k]], axis=1, dtype=np.int64, casting="unsafe")
     values, dense = np.unique(both, return_inverse=True)
     keys = dense.reshape(both.shape) + len(values) * np.arange(len(both))[:, None]
     found = np.isin(keys[:, r:], keys[:, :r]) & (true[:, :k] >= 0)
     return float(found.sum() / found.size)
 
 
-def mean_average_precision(
+def average_precision(
     I: npt.ArrayLike,
     query_labels: npt.ArrayLike,
     base_labels: npt.ArrayLike,
     *,
     top: int | None = None,
-) -> float:
-    """Return the mean over queries of the average precision of the first `top` results.
+    denominator: Denominator = "possible",
+    D: npt.ArrayLike | None = None,
+) -> Numbers:
+    """Return each query's average precision of the first `top` results.
 
-    A base vector is relevant to a query when they share at least one class. With ``rel_i`` = 1 if
-    the i-th result is relevant, ``prec_i`` the part of relevant ones among the first i, and R the
-    number of relevant vectors in the whole base::
+    With ``rel_i`` = 1 if the i-th result is relevant and ``prec_i`` the part of relevant ones among
+    the first i::
 
-        AP = sum(rel_i * prec_i for i in 1..top) / min(top, R)
+        AP = sum(rel_i * prec_i for i in 1..top) / denominator
 
-    A query to which nothing is relevant counts as 0. Some published code divides by the number of
-    relevant vectors *among the first top* instead; its figures are never lower.
+    and 0 for a query without a hit.
 
     Parameters
     ----------
@@ -96,83 +109,267 @@ def mean_average_precision(
     top : int, optional
         How many results are looked at, all of `I` by default. It may exceed the depth of `I` only
         where `I` is as deep as the base.
+    denominator : {"possible", "relevant", "found"}
+        With R the number of relevant vectors in the whole base: "possible" is min(`top`, R), the
+        most that can be found; "relevant" is R; "found" is the number of relevant ones among the
+        first `top`, which rewards a query for finding few.
+    D : (nq, depth) float or int, optional
+        The distances or similarities beside `I`, in the same order. Equal ones in a row are ties,
+        and AP is its exact expectation over all orders of the ties [1]_. Without `D` ties count in
+        the order of `I`.
+
+    Returns
+    -------
+    (nq,) float64
 
     Raises
     ------
     TypeError
-        If `I` does not hold integers or the labels are neither integers nor bools.
+        If `I` does not hold integers, `D` no real numbers, or the labels are neither integers nor
+        bools.
     ValueError
-        If shapes, ids or `top` do not fit.
+        If shapes, ids, `top` or `denominator` do not fit; if a row of `D` is not in ranked order;
+        if the ties at rank `top` may go on past the depth of `I`; or if `top` cuts ties and the
+        denominator is "found", which then depends on the order.
+
+    References
+    ----------
+    .. [1] F. McSherry and M. Najork, "Computing information retrieval performance measures
+       efficiently in the presence of tied scores", ECIR 2008.
 
     Examples
     --------
-    Two of three relevant vectors are found, at ranks 1 and 3: (1/1 + 2/3) / 3.
+    Two of three relevant vectors are found, at ranks 1 and 3: (1/1 + 2/3) / 3, or / 2.
 
-    >>> round(mean_average_precision([[2, 0, 3]], [7], [5, 7, 7, 7]), 4)
-    0.5556
+    >>> float(average_precision([[2, 0, 3]], [7], [5, 7, 7, 7])[0])
+    0.5555555555555555
+    >>> float(average_precision([[2, 0, 3]], [7], [5, 7, 7, 7], denominator="found")[0])
+    0.8333333333333333
+
+    The first two are tied, so that AP is 1 in one order and 1/2 in the other.
+
+    >>> float(average_precision([[0, 1]], [7], [7, 5], D=[[3, 3]])[0])
+    0.75
     """
-    ids = _as_ids(I, "I")
-    labels_q, labels_b = (
-        _as_labels(query_labels, "query_labels"),
-        _as_labels(base_labels, "base_labels"),
-    )
+    ids, labels_q, labels_b = _as_ranking(I, query_labels, base_labels)
+    depth, nb = ids.shape[1], len(labels_b)
+    top = depth if top is None else top
+    if top < 1 or (top > depth and depth < nb):
+        raise ValueError(f"expected top from 1 to {depth}, the width of I, got {top}")
+    if denominator not in ("possible", "relevant", "found"):
+        raise ValueError(
+            f"expected denominator 'possible', 'relevant' or 'found', got {denominator!r}"
+        )
+    scores = None if D is None else _as_scores(D, ids.shape)
+    result = np.empty(len(ids))
+    for rows, hit, relevant in hits(ids, labels_q, labels_b):
+        retrieved = ids[rows] >= 0
+        bounds = np.concatenate([[0], retrieved.sum(axis=1).cumsum()])
+        if scores is None:
+            gained, found = gain(hit[retrieved], bounds, top)
+        else:
+            _check_ties(scores[rows], retrieved, top, whole=depth >= nb)
+            gained, found = expected_gain(hit[retrieved], bounds, top, scores[rows][retrieved])
+            if denominator == "found" and np.isnan(found).any():
+                raise ValueError(
+                    "expected denominator 'possible' or 'relevant' where top cuts ties, got 'found'"
+                )
+        divisor = {
+            "possible": np.minimum(top, relevant),
+            "relevant": relevant,
+            "found": found,
+        }[denominator]
+        result[rows] = gained / np.maximum(divisor, 1)
+    return result
+
+
+def mean_average_precision(
+    I: npt.ArrayLike,
+    query_labels: npt.ArrayLike,
+    base_labels: npt.ArrayLike,
+    *,
+    top: int | None = None,
+    denominator: Denominator = "possible",
+    drop_zero_hits: bool = False,
+    D: npt.ArrayLike | None = None,
+) -> float:
+    """Return the mean over queries of `average_precision`, which see for the other arguments.
+
+    Parameters
+    ----------
+    drop_zero_hits : bool
+        Leave out queries without a relevant vector among the first `top`, as some published code
+        does; otherwise they count as 0. With `D`, those that have none in any order of the ties.
+        The mean of no query at all is 0.
+
+    Examples
+    --------
+    >>> mean_average_precision([[0, 1], [0, 1]], [7, 8], [7, 5])
+    0.5
+    >>> mean_average_precision([[0, 1], [0, 1]], [7, 8], [7, 5], drop_zero_hits=True)
+    1.0
+    """
+    scores = average_precision(I, query_labels, base_labels, top=top, denominator=denominator, D=D)
+    if drop_zero_hits:
+        scores = scores[scores > 0]
+    return float(scores.mean()) if len(scores) else 0.0
+
+
+def precision_at(
+    I: npt.ArrayLike,
+    query_labels: npt.ArrayLike,
+    base_labels: npt.ArrayLike,
+    top: int | Sequence[int] | npt.NDArray[np.integer[Any]],
+) -> float | Numbers:
+    """Return the mean over queries of the part of relevant vectors among the first `top` results.
+
+    What papers call P@R; for several `top`, the curve of precision over the number of results.
+
+    Parameters
+    ----------
+    I, query_labels, base_labels
+        As for `average_precision`, but that -1 takes a rank, as a result that is not relevant.
+    top : int or (n,) int
+        How many results are looked at, from 1 to the depth of `I`.
+
+    Returns
+    -------
+    float or (n,) float64
+        As `top` is one number or several.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `average_precision` does.
+
+    Examples
+    --------
+    >>> precision_at([[2, 0, 3, -1]], [7], [5, 7, 7, 7], 4)
+    0.5
+    >>> precision_at([[2, 0, 3, -1]], [7], [5, 7, 7, 7], [1, 2]).tolist()
+    [1.0, 0.5]
+    """
+    ids, labels_q, labels_b = _as_ranking(I, query_labels, base_labels)
+    wanted = np.asarray(top)
+    if wanted.dtype.kind not in "iu":
+        raise TypeError(f"expected integers for top, got dtype {wanted.dtype}")
+    if wanted.ndim > 1 or not wanted.size or wanted.min() < 1 or wanted.max() > ids.shape[1]:
+        raise ValueError(f"expected top from 1 to {ids.shape[1]}, the width of I, got {top}")
+    at_rank = np.zeros(wanted.max(), np.int64)
+    for _, hit, _ in hits(ids[:, : wanted.max()], labels_q, labels_b):
+        at_rank += hit.sum(axis=0)
+    precision: Numbers = at_rank.cumsum()[wanted - 1] / (wanted * len(ids))
+    return precision if wanted.ndim else float(precision)
+
+
+def precision_recall_curve(
+    I: npt.ArrayLike,
+    query_labels: npt.ArrayLike,
+    base_labels: npt.ArrayLike,
+    *,
+    levels: npt.ArrayLike | None = None,
+) -> tuple[Numbers, Numbers]:
+    """Return precision and recall, averaged over queries, at each rank or at levels of recall.
+
+    Parameters
+    ----------
+    I, query_labels, base_labels
+        As for `average_precision`, but that -1 takes a rank, as a result that is not relevant.
+    levels : (n,) float, optional
+        Levels of recall from 0 to 1. At each the precision of a query is interpolated as TREC does:
+        the highest at any rank whose recall is at least the level, 0 if there is none.
+
+    Returns
+    -------
+    precision, recall : (depth,) float64
+        At the ranks 1 to depth, the mean over queries of the part of relevant vectors among the
+        first results, and of the part of all relevant vectors that is there. A query to which
+        nothing is relevant counts as 0 in both. With `levels`, (n,): the interpolated precision,
+        and `levels`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `average_precision` does, or if a level is not from 0 to 1.
+
+    Examples
+    --------
+    >>> precision, recall = precision_recall_curve([[2, 0, 3]], [7], [5, 7, 7, 9])
+    >>> precision.tolist(), recall.tolist()
+    ([1.0, 0.5, 0.3333333333333333], [0.5, 0.5, 0.5])
+    """
+    ids, labels_q, labels_b = _as_ranking(I, query_labels, base_labels)
     nq, depth = ids.shape
-    nb = len(labels_b)
-    if len(labels_q) != nq:
-        raise ValueError(f"expected {nq} query_labels, one for each row of I, got {len(labels_q)}")
+    if levels is not None:
+        wanted = np.asarray(levels, dtype=np.float64)
+        if wanted.ndim != 1 or not ((wanted >= 0) & (wanted <= 1)).all():
+            raise ValueError(f"expected levels of shape (n,) from 0 to 1, got {levels}")
+        total = np.zeros(len(wanted))
+        for _, hit, relevant in hits(ids, labels_q, labels_b):
+            for row, R in zip(hit, relevant, strict=True):
+                total += interpolated_precision(row, R, wanted)
+        return total / nq, wanted
+    at_rank, parts = np.zeros(depth), np.zeros(depth)
+    for _, hit, relevant in hits(ids, labels_q, labels_b):
+        at_rank += hit.sum(axis=0)
+        parts += (1 / np.maximum(relevant, 1)) @ hit
+    return at_rank.cumsum() / (np.arange(1, depth + 1) * nq), parts.cumsum() / nq
+
+
+def _as_ranking(
+    I: npt.ArrayLike, query_labels: npt.ArrayLike, base_labels: npt.ArrayLike
+) -> tuple[Array, Array, Array]:
+    ids = _as_ids(I, "I")
+    labels_q = _as_labels(query_labels, "query_labels")
+    labels_b = _as_labels(base_labels, "base_labels")
+    if len(labels_q) != len(ids):
+        raise ValueError(
+            f"expected {len(ids)} query_labels, one for each row of I, got {len(labels_q)}"
+        )
     if labels_q.shape[1:] != labels_b.shape[1:]:
         raise ValueError(
             "expected query_labels and base_labels of the same form, got shapes "
             f"{labels_q.shape} and {labels_b.shape}"
         )
-    if ids.min() < -1 or ids.max() >= nb:
-        raise ValueError(f"expected ids from -1 to {nb - 1}, got {ids.min()} to {ids.max()}")
-    top = depth if top is None else top
-    if top < 1 or (top > depth and depth < nb):
-        raise ValueError(f"expected top from 1 to {depth}, the width of I, got {top}")
-
-    step = max(1, _BLOCK // max(nb, depth))
-    total = 0.0
-    for start in range(0, nq, step):
-        rows = slice(start, start + step)
-        relevant = _share_a_class(labels_q[rows], labels_b)
-        total += float(_average_precision(ids[rows], relevant, top).sum())
-    return float(total / nq)
+    if ids.min() < -1 or ids.max() >= len(labels_b):
+        raise ValueError(
+            f"expected ids from -1 to {len(labels_b) - 1}, got {ids.min()} to {ids.max()}"
+        )
+    return ids, labels_q, labels_b
 
 
-def _average_precision(
-    ids: npt.NDArray[np.int64], relevant: npt.NDArray[np.bool_], top: int
-) -> npt.NDArray[np.float64]:
-    """Return AP of each row of ids (n, depth); relevant is (n, nb)."""
-    retrieved = ids >= 0
-    rank = np.cumsum(retrieved, axis=1)
-    hit = np.take_along_axis(relevant, np.maximum(ids, 0), axis=1) & retrieved & (rank <= top)
-    precision = np.cumsum(hit, axis=1) / np.maximum(rank, 1)
-    possible = np.minimum(top, relevant.sum(axis=1))
-    gain: npt.NDArray[np.float64] = np.where(hit, precision, 0.0).sum(axis=1)
-    scores: npt.NDArray[np.float64] = gain / np.maximum(possible, 1)
+def _as_scores(D: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
+    scores = np.asarray(D)
+    if scores.dtype.kind not in "iuf":
+        raise TypeError(f"expected real numbers in D, got dtype {scores.dtype}")
+    if scores.shape != shape:
+        raise ValueError(f"expected D of the shape {shape} of I, got {scores.shape}")
     return scores
 
 
-def _share_a_class(q: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Return the (nq, nb) matrix that is True where a query and a base vector share a class."""
-    if q.ndim == 1:
-        same: npt.NDArray[np.bool_] = q[:, None] == b[None, :]
-        return same
-    common: npt.NDArray[np.bool_] = q.astype(np.float32) @ b.T.astype(np.float32) > 0.5
-    return common
+def _check_ties(D: Array, retrieved: Array, top: int, *, whole: bool) -> None:
+    """Refuse rows that are not in order, or whose ties at rank `top` may go on past the last."""
+    rising, falling = (D[:, 1:] >= D[:, :-1]).all(axis=1), (D[:, 1:] <= D[:, :-1]).all(axis=1)
+    if not (rising | falling).all():
+        raise ValueError("expected rows of D that rise or fall, as search returns them")
+    before_last = ((D[:, -1:] != D) & retrieved).sum(axis=1)
+    if not whole and (retrieved[:, -1] & (before_last < top)).any():
+        raise ValueError(
+            f"expected I and D deep enough to show where the ties at rank {top} end, "
+            f"got ties up to the depth {D.shape[1]}"
+        )
 
 
-def _as_ids(ids: npt.ArrayLike, name: str) -> npt.NDArray[np.int64]:
+def _as_ids(ids: npt.ArrayLike, name: str) -> Array:
     a = np.asarray(ids)
     if a.dtype.kind not in "iu":
         raise TypeError(f"expected integer ids in {name}, got dtype {a.dtype}")
     if a.ndim != 2 or a.size == 0:
         raise ValueError(f"expected {name} of shape (nq, depth), not empty, got {a.shape}")
-    return a.astype(np.int64, copy=False)
+    return a
 
 
-def _as_labels(labels: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
+def _as_labels(labels: npt.ArrayLike, name: str) -> Array:
     a = np.asarray(labels)
     if a.ndim not in (1, 2) or a.size == 0:
         raise ValueError(f"expected {name} of shape (n,) or (n, c), not empty, got {a.shape}")

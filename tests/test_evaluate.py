@@ -20,7 +20,7 @@ from deepq._rotation import eigenvalue_allocation
 from deepq._structure import has_structure, structure
 from deepq.datasets import exact_neighbours
 from deepq.evaluation import MEASURES, diagnose, evaluate
-from deepq.metrics import recall
+from deepq.metrics import mean_average_precision, precision_at, recall
 from deepq.quantizers import ProductQuantizer
 from deepq.suggestion import Suggestion, suggest
 
@@ -167,7 +167,10 @@ def test_threads_are_as_before_after_a_failure():
 
 @pytest.mark.parametrize(
     "name",
-    ["recall", "recall@10", "0-recall@1", "1-recall@0", "1-recall@1 ", "mAP", "01-recall@1", 7],
+    [
+        *("recall", "recall@10", "0-recall@1", "1-recall@0", "1-recall@1 ", "01-recall@1", 7),
+        *("map", "mAP@", "mAP@0", "precision", "3-precision@1", "3-mAP@2"),
+    ],
 )
 def test_an_unknown_measure(name):
     index = Answers(np.zeros((2, 5), int))
@@ -191,6 +194,47 @@ def test_ground_truth_that_does_not_fit(true, name, error, words):
     with pytest.raises(error, match=words):
         evaluate(index, normal(2, 3), true, name)
     assert not index.calls
+
+
+def test_measures_by_class():
+    x, queries = correlated(300, 12), correlated(20, 12, 1)
+    labels = np.arange(20) % 3, np.arange(300) % 3
+    index = faiss.IndexFlatL2(12)
+    index.add(x)
+    _, I = index.search(queries, 300)
+    found = evaluate(
+        index, queries, I, ["mAP", "precision@7", "mAP@50", "1-recall@1"], labels=labels
+    )
+    assert found == {
+        "mAP": mean_average_precision(I, *labels),
+        "precision@7": precision_at(I, *labels, 7),
+        "mAP@50": mean_average_precision(I, *labels, top=50),
+        "1-recall@1": 1.0,
+    }
+    several = tuple(np.eye(3, dtype=bool)[part] for part in labels)
+    assert evaluate(index, queries, measures="mAP", labels=several) == {"mAP": found["mAP"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("mAP", {}, "labels for mAP, got None"),
+        ("1-recall@1", {}, "ground_truth for 1-recall@1, got None"),
+        ("mAP", {"labels": ([0], [0] * 1000)}, "2 queries and of 1000 stored .*, got 1 and 1000"),
+        ("mAP", {"labels": ([0, 0], [0] * 9)}, "2 queries and of 1000 stored .*, got 2 and 9"),
+        ("precision@1001", {"labels": ([0, 0], [0] * 1000)}, "at least 1001 stored .*, got 1000"),
+    ],
+)
+def test_what_a_measure_lacks(name, given, words):
+    index = Answers(np.zeros((2, 5), int))
+    with pytest.raises(InputError, match=words):
+        evaluate(index, normal(2, 3), measures=name, **given)
+    assert not index.calls
+
+
+def test_an_empty_index_has_no_map():
+    with pytest.raises(InputError, match="at least 1 stored vectors for mAP, got 0"):
+        evaluate(faiss.IndexFlatL2(3), normal(2, 3), measures="mAP", labels=([0, 0], []))
 
 
 def test_queries_that_do_not_fit():

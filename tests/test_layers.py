@@ -20,7 +20,8 @@ PACKAGE = Path(deepq.__file__).parent
 FLOORS = [
     {
         *("_scan", "_bridge", "_reference", "_checks", "_tensors", "_threads", "_tree"),
-        *("_rows", "_report", "_schedule", "_presets", "metrics"),
+        *("_rows", "_report", "_schedule", "_presets", "_relevance", "metrics"),
+        *("_vector_files", "_image_files", "_image_lists"),
     },
     {"decoders", "quantizers"},
     {"_rotation", "encoders", "networks", "_neighbours", "_rerank", "_validation", "_structure"},
