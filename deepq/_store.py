@@ -163,6 +163,8 @@ class Store(Surface):
             self._require_empty("codebooks are set")
             encoder = copy.deepcopy(self._encoder)
             encoder.settle()
+            if not encoder.is_fitted:
+                raise StateError("expected a fitted encoder when codebooks are set, got another")
             self._inject(encoder, given)
 
     def _inject(self, encoder: Encoder, quantizer: ProductQuantizer) -> None:

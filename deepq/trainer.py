@@ -245,7 +245,9 @@ class _Training:
         return hold_out(n, count, rng)
 
     def _key(self, x: Floats) -> dict[str, Any]:
-        """Everything that the result follows from."""
+        """Everything that the result follows from, if that is to be kept."""
+        if self.config.checkpoint is None:
+            return {}
         settings = asdict(self.config)
         for name in ("checkpoint", "max_seconds", "device"):  # do not matter, or not by intent
             del settings[name]
@@ -271,9 +273,10 @@ class _Training:
             epochs = DEFAULT_EPOCHS if config.epochs is None else config.epochs
             z = self.encoder.encode(self.x)
             quantizer.train(z, iterations=epochs, seed=config.seed, progress=self.report)
-            self._keep(
-                "codebooks", encoder=encoder_state(self.encoder), codebooks=quantizer.trained()
-            )
+            if config.checkpoint is not None:  # without one, the encoder needs no state
+                self._keep(
+                    "codebooks", encoder=encoder_state(self.encoder), codebooks=quantizer.trained()
+                )
         else:
             self._resume(done)
             self.encoder, quantizer.codebooks = make_encoder(done["encoder"]), done["codebooks"]
