@@ -175,17 +175,17 @@ class Native:
     # ---- faiss's own ways --------------------------------------------------------------------
     # By the raw methods: faiss.contrib.torch_utils replaces the wrappers that take arrays.
 
-    def search(self, x: Floats, k: int, params: Any, D: Floats, I: NDArray[np.int64]) -> None:
-        """Search with faiss, in whatever mode is set or asked for."""
-        self.chain.search_c(
-            len(x), faiss.swig_ptr(x), k, faiss.swig_ptr(D), faiss.swig_ptr(I), params
+    def search(self, z: Floats, k: int, params: Any, D: Floats, I: NDArray[np.int64]) -> None:
+        """Search for embeddings with faiss, in whatever mode is set or asked for."""
+        self.pq_index.search_c(
+            len(z), faiss.swig_ptr(z), k, faiss.swig_ptr(D), faiss.swig_ptr(I), params
         )
 
-    def range_search(self, x: Floats, thresh: float, params: Any) -> tuple[Any, Any, Any]:
-        """Return lims, D, I of faiss's range search."""
-        result = faiss.RangeSearchResult(len(x))
-        self.chain.range_search_c(len(x), faiss.swig_ptr(x), thresh, result, params)
-        lims = faiss.rev_swig_ptr(result.lims, len(x) + 1).copy()
+    def range_search(self, z: Floats, thresh: float, params: Any) -> tuple[Any, Any, Any]:
+        """Return lims, D, I of faiss's range search for embeddings."""
+        result = faiss.RangeSearchResult(len(z))
+        self.pq_index.range_search_c(len(z), faiss.swig_ptr(z), thresh, result, params)
+        lims = faiss.rev_swig_ptr(result.lims, len(z) + 1).copy()
         found = int(lims[-1])
         D, I = (
             faiss.rev_swig_ptr(part, found).copy() for part in (result.distances, result.labels)

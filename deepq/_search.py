@@ -136,8 +136,7 @@ class Search(Store):
             count = self._rerank_count(params) if reranks else 0
             self._search_tables(usable, z, params, count, D, I)
         else:
-            self._search_native(x, params, D, I)
-            D[~usable], I[~usable] = self._worst, -1
+            self._search_native(usable, z, params, D, I)
 
     @property
     def _worst(self) -> float:
@@ -209,12 +208,19 @@ class Search(Store):
             "num_threads": num_threads,
         }
 
-    def _search_native(self, x: Floats, params: Any, D: Floats, I: Ids) -> None:
+    def _search_native(
+        self, usable: NDArray[np.bool_], z: Floats, params: Any, D: Floats, I: Ids
+    ) -> None:
         """Search as IndexPQ does: symmetric and polysemous modes, codes of more than 8 bits."""
+        shape = len(z), D.shape[1]
+        scores, ids = np.empty(shape, np.float32), np.empty(shape, np.int64)
         try:
-            self._native.search(x, D.shape[1], params, D, I)
+            self._native.search(z, shape[1], params, scores, ids)
         except RuntimeError as error:
             raise InputError(f"expected a mode that suits this index, got {error}") from error
+        D.fill(self._worst)
+        I.fill(-1)
+        D[usable], I[usable] = scores, ids
 
     @accepts_tensors
     def assign(self, x: Any, k: int, labels: Any = None) -> Ids:
@@ -267,7 +273,7 @@ class Search(Store):
                 )
                 part.to_ids(I)
             else:
-                lims, D, I = self._native.range_search(x[usable], thresh, params)
+                lims, D, I = self._native.range_search(z, thresh, params)
         counts = np.zeros(len(x), np.uint64)
         counts[usable] = np.diff(lims)
         return np.concatenate([np.zeros(1, np.uint64), np.cumsum(counts, dtype=np.uint64)]), D, I

@@ -819,6 +819,10 @@ def test_without_the_bridge_the_index_works_and_c_plus_plus_refuses(tmp_path, ca
             use()
     with pytest.raises(RuntimeError):
         native(index).reconstruct(0)
+    long = deepq.DeepQuantIndex.from_codebooks(normal(4096, 2).reshape(M, 1024, 2), waved())
+    long.add(XB)  # faiss's own search, for queries that are encoded before
+    assert long.search(XQ, 5)[1].min() >= 0
+    assert long.range_search(XQ, 1e9)[0][-1] == len(XQ) * len(XB)
     mapped = faiss.IndexIDMap(trained(waved()))
     with pytest.raises(RuntimeError):
         mapped.add_with_ids(XB, np.arange(300))
