@@ -19,6 +19,7 @@ bridge = Extension(
     sources=["deepq/_bridge.pyx"],
     depends=HEADERS,
     language="c++",
+    libraries=["dl"],
     # Hidden: what it declares in faiss's namespace must not stand in for faiss's own.
     extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
 )

@@ -113,11 +113,10 @@ def get_encoder(size_t address):
 
 
 def set_encoder(size_t address, encoder):
-    """Let a transform that `place` made call another encoder."""
+    """Let a transform that `place` made call another encoder; one of faiss's stays as it is."""
     bridge = _as_bridge(<VectorTransform *>address)
-    if bridge is NULL:
-        raise TypeError("expected a transform that calls an encoder, got one of faiss's")
-    old = <object>bridge.encoder  # freed last, as that may run any code
-    Py_INCREF(encoder)
-    bridge.encoder = <PyObject *>encoder
-    Py_DECREF(old)
+    if bridge is not NULL:
+        old = <object>bridge.encoder  # freed last, as that may run any code
+        Py_INCREF(encoder)
+        bridge.encoder = <PyObject *>encoder
+        Py_DECREF(old)

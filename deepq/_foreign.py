@@ -39,30 +39,23 @@ _HEAD = struct.Struct("<8sQQ")  # magic, length of the state, its checksum
 _MAGIC = b"deepq\r\nE"
 
 
-def make(encoder: Encoder) -> Any:
-    """Make a transform that holds an encoder's state and refuses to work."""
-    transform = faiss.LinearTransform(encoder.d_in, encoder.d_out)
-    write(transform, encoder)
-    return transform
+def place(chain: Any, encoder: Encoder) -> bool:
+    """Make the first transform of a chain, an empty LinearTransform, into that of an encoder.
 
-
-def take_place(chain: Any, encoder: Encoder) -> bool:
-    """Put a transform that works in the place of the first of a chain, which `make` made.
-
-    False if there is none for this faiss. The first one is the chain's no more if it is replaced.
+    True if another object stands there now, which is the chain's: the given one is not any more.
     """
-    if not is_available():
-        return False
-    _bridge.place(int(chain.chain.data()), encoder, encoder.d_in, encoder.d_out)
+    replaces = is_available()
+    if replaces:
+        _bridge.place(int(chain.chain.data()), encoder, encoder.d_in, encoder.d_out)
     write(_first(chain), encoder)
-    return True
+    return replaces
 
 
 def write(transform: Any, encoder: Encoder) -> None:
     """Let a transform hold this encoder, and call it if it can."""
     faiss.copy_array_to_vector(_numbers(encoder), transform.A)
     transform.is_trained = encoder.is_fitted
-    if is_available() and _bridge.get_encoder(int(transform.this)) is not None:
+    if is_available():
         _bridge.set_encoder(int(transform.this), encoder)
 
 
@@ -83,9 +76,9 @@ def read(transform: Any) -> Encoder | None:
     magic, length, crc = _HEAD.unpack_from(content)
     if magic != _MAGIC:
         return None
-    living = _bridge.get_encoder(int(transform.this)) if is_available() else None
+    living: Encoder | None = _bridge.get_encoder(int(transform.this)) if is_available() else None
     if living is not None:
-        return living  # type: ignore[no-any-return]
+        return living
     if not length:
         raise KindError("expected an encoder that was written, got one without a state()")
     state = content[_HEAD.size : _HEAD.size + length]
@@ -162,11 +155,8 @@ class _Trial(Encoder):
 def _works() -> bool:
     """Send known vectors through an encoder and back, write it, and delete it, by C++ alone."""
     encoder = _Trial(2, 3)
-    x, numbers, alive = (
-        np.array([[1, 2], [3, 5]], np.float32),
-        _numbers(encoder),
-        weakref.ref(encoder),
-    )
+    alive, numbers = weakref.ref(encoder), _numbers(encoder)
+    x = np.array([[1, 2], [3, 5]], np.float32)
     z = encoder.encode(x)
     flat = faiss.IndexFlatL2(3)
     chain = faiss.IndexPreTransform(flat)

@@ -54,7 +54,7 @@ class Native:
         for member in reversed(members):
             transform = _transform(member, M)
             chain.prepend_transform(transform)
-            if not (_is_foreign(member) and _foreign.take_place(chain, member)):
+            if not (_is_foreign(member) and _foreign.place(chain, member)):
                 transform.this.disown()
         chain.own_fields = True
         chain.is_trained = False
@@ -232,7 +232,7 @@ def _is_foreign(encoder: Encoder) -> bool:
 def _transform(encoder: Encoder, M: int) -> Any:
     """Make the faiss transform for one encoder."""
     if _is_foreign(encoder):
-        return _foreign.make(encoder)
+        return faiss.LinearTransform(encoder.d_in, encoder.d_out)  # `_foreign` fills it
     if type(encoder) is Rotation:
         # Where C++ code trains (a composite's train), faiss's own OPQ runs, from the identity.
         opq = faiss.OPQMatrix(encoder.d_in, M)

@@ -24,6 +24,7 @@ from deepq._checks import (
 from deepq._rerank import rerank
 from deepq._store import Store
 from deepq._tensors import accepts_tensors
+from deepq.encoders import embed
 from deepq.search_parameters import selection
 
 _FLT_MAX = float(np.finfo(np.float32).max)
@@ -147,7 +148,7 @@ class Search(Store):
         """Which queries are finite, before and after encoding, and their embeddings."""
         usable = np.asarray(np.isfinite(x).all(axis=1))
         with np.errstate(over="ignore", invalid="ignore"):
-            z = self.encoder.encode(x if usable.all() else x[usable])
+            z = embed(self.encoder, x if usable.all() else x[usable])
         finite = np.isfinite(z).all(axis=1)
         if not finite.all():
             usable[usable] = finite

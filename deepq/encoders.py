@@ -344,6 +344,20 @@ class Rotation(Affine):
         return cls.of(state["A"]) if state["is_fitted"] else cls(len(state["A"]))
 
 
+def embed(encoder: Encoder, x: Floats) -> Floats:
+    """Embeddings (n, d_out) of the rows of `x`, float32 and C-contiguous whatever `encode` returns.
+
+    Raises DimensionError if that has another shape, TypeError if it is not of real numbers.
+    """
+    z = np.asarray(encoder.encode(x))
+    if z.shape != (len(x), encoder.d_out):
+        raise DimensionError(
+            f"expected embeddings of shape ({len(x)}, {encoder.d_out}) from "
+            f"{type(encoder).__name__}, got {z.shape}"
+        )
+    return z.astype(np.float32, order="C", casting="same_kind", copy=False)
+
+
 def encoder_state(encoder: Encoder) -> dict[str, Any]:
     """Describe an encoder by its name in `TYPES` and its state.
 

@@ -30,7 +30,7 @@ from deepq._rows import Rows
 from deepq._structure import LEAST_ROWS, has_structure
 from deepq._tree import take_arrays
 from deepq._validation import FEWEST_ROWS, Judge, hold_out, pays
-from deepq.encoders import Encoder, encoder_state, make_encoder
+from deepq.encoders import Encoder, embed, encoder_state, make_encoder
 from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2, ProductQuantizer
 
 DEFAULT_EPOCHS = 25
@@ -271,7 +271,7 @@ class _Training:
                 self.x, quantizer, iterations=config.epochs, seed=config.seed, progress=self.report
             )
             epochs = DEFAULT_EPOCHS if config.epochs is None else config.epochs
-            z = self.encoder.encode(self.x)
+            z = embed(self.encoder, self.x)
             quantizer.train(z, iterations=epochs, seed=config.seed, progress=self.report)
             if config.checkpoint is not None:  # without one, the encoder needs no state
                 self._keep(
@@ -281,9 +281,9 @@ class _Training:
             self._resume(done)
             self.encoder, quantizer.codebooks = make_encoder(done["encoder"]), done["codebooks"]
         self.sites = quantizer.trained()
-        self.z = self.encoder.encode(self.x)
+        self.z = embed(self.encoder, self.x)
         if len(self.held):
-            self.held_z = self.encoder.encode(self.held)
+            self.held_z = embed(self.encoder, self.held)
 
     def learn_order(self) -> None:
         """Move the codewords so that they rank better."""
@@ -361,7 +361,7 @@ class _Training:
                 if step < first:
                     continue
                 progress = max((step + 1) / steps, self.report.elapsed)
-                errors.append(learner.step(self.encoder.encode(x), min(1.0, progress)))
+                errors.append(learner.step(embed(self.encoder, x), min(1.0, progress)))
                 if len(errors) == _STEPS_PER_ENTRY or step + 1 == steps:
                     entry = {"stage": "decoder", "iteration": step, "error": float(np.mean(errors))}
                     self.report(entry)

@@ -280,6 +280,28 @@ def test_what_an_encoder_is_given_is_its_own():
     assert (kept[-1] == 7).all()
 
 
+def test_an_encoder_may_answer_in_another_layout_but_not_in_another_shape():
+    class Loose(Encoder):
+        answer = staticmethod(lambda x: np.asfortranarray(x.astype(np.float64)))
+
+        def encode(self, x):
+            return Loose.answer(x)
+
+    index = filled(Loose(D_OUT, D_OUT))
+    right = filled(encoders.Identity(D_OUT)).search(XQ[:, :D_OUT], 3)
+    np.testing.assert_array_equal(index.search(XQ[:, :D_OUT], 3), right)
+    for wrong in (lambda x: x[:1], lambda x: x[:, 1:], lambda x: np.hstack([x, x])):
+        Loose.answer = wrong
+        for use in (index.add, lambda x: index.search(x, 3), copy_of(index).add):
+            with pytest.raises(ValueError, match=r"embeddings of shape \(9, 8\) from Loose, got"):
+                use(XQ[:, :D_OUT])
+        with pytest.raises(ValueError, match="from Loose"):
+            trained(Loose(D_OUT, D_OUT))
+    Loose.answer = lambda x: x.astype(complex)
+    with pytest.raises(TypeError, match="complex"):
+        index.add(XQ[:, :D_OUT])
+
+
 # ---- training ------------------------------------------------------------------------------------
 
 
@@ -435,7 +457,8 @@ def test_faiss_without_deepq_opens_the_file_and_refuses(index, tmp_path):
 @pytest.mark.parametrize("size", [(2, 200), (200, 2), (1, 8)])
 def test_no_state_passes_for_a_matrix(size):
     """However long the state is beside the matrix."""
-    transform = _foreign.make(Waved(np.ones(size)))
+    transform = faiss.LinearTransform(size[1], size[0])
+    _foreign.write(transform, Waved(np.ones(size)))
     A = faiss.vector_to_array(transform.A)
     count = size[0] * size[1]
     assert len(A) > count
