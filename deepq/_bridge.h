@@ -89,7 +89,8 @@ struct Bridge final : faiss::LinearTransform {
 
     void check_identical(const faiss::VectorTransform &other) const override {
         auto same = [](const std::vector<float> &u, const std::vector<float> &v) {
-            return u.size() == v.size() && !std::memcmp(u.data(), v.data(), u.size() * sizeof(float));
+            return u.size() == v.size() &&  // bit for bit: NaN is NaN
+                   (u.empty() || !std::memcmp(u.data(), v.data(), u.size() * sizeof(float)));
         };
         auto twin = dynamic_cast<const Bridge *>(&other);
         if (!twin || d_in != twin->d_in || d_out != twin->d_out || !same(A, twin->A) ||

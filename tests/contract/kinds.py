@@ -65,7 +65,7 @@ def _two_layers(d=DIM, *args):
 
 
 class Bent(encoders.Encoder):
-    """Not linear, so nothing that faiss knows: the inverse sines of turned rows."""
+    """Not linear, so nothing that faiss knows: inverse hyperbolic sines of turned rows."""
 
     def __init__(self, d):
         super().__init__(d, d)
