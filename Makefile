@@ -1,4 +1,4 @@
-# Every target sets up what it needs. Only Python (3.10+), pip, make and gcc are presumed.
+# Every target sets up what it needs. Only Python (3.10+), pip, make, gcc and g++ are presumed.
 PYTHON ?= python3
 VENV := .venv
 OLDEST := .venv-oldest
@@ -59,7 +59,7 @@ sdist-check: $(VENV)/.stamp  ## build an sdist, install it in a fresh environmen
 
 clean:  ## remove everything that was built, environments included
 	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f deepq/*.so deepq/*.c
+	rm -f deepq/*.so deepq/*.c deepq/*.cpp
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.stamp: constraints-dev.txt $(SOURCES)

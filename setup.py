@@ -3,15 +3,27 @@ from pathlib import Path
 import numpy as np
 from setuptools import Extension, setup
 
+HEADERS = sorted(map(str, Path("deepq").glob("*.h")))
+
 scan = Extension(
     "deepq._scan",
     sources=["deepq/_scan.pyx"],
-    depends=sorted(map(str, Path("deepq").glob("*.h"))),
+    depends=HEADERS,
     include_dirs=[np.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
     # No -march and no -ffast-math: one binary for every machine, one answer on all of them.
     extra_compile_args=["-O3", "-ffp-contract=off"],
 )
-scan.cython_directives = {"language_level": 3}
+bridge = Extension(
+    "deepq._bridge",
+    sources=["deepq/_bridge.pyx"],
+    depends=HEADERS,
+    language="c++",
+    libraries=["dl"],
+    # Hidden: what it declares in faiss's namespace must not stand in for faiss's own.
+    extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
+)
+for extension in (scan, bridge):
+    extension.cython_directives = {"language_level": 3}
 
-setup(ext_modules=[scan])
+setup(ext_modules=[scan, bridge])

@@ -1,7 +1,8 @@
 """The faiss object under an index: builds it, reads it and writes it.
 
 It is an ``IndexPreTransform(chain, IndexPQ)``: the chain holds the encoder, the IndexPQ holds the
-codebooks and codes, once. All knowledge of faiss's C++ objects and their SWIG wrappers is here.
+codebooks and codes, once. All knowledge of faiss's C++ objects and their SWIG wrappers is here and,
+for encoders that faiss has no transforms for, in `_foreign`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from deepq import _foreign
 from deepq._checks import Codes, Floats, FormatError, InputError, KindError, StateError
 from deepq._tree import from_bytes, to_bytes
 from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize, Rotation
@@ -40,18 +42,20 @@ class Native:
     @classmethod
     def build(cls, encoder: Encoder, M: int, nbits: int, metric: int) -> Native:
         """Make an empty, untrained object for an encoder. Raises InputError where faiss refuses."""
-        transforms = [_transform(member, M) for member in _members(encoder)]
-        if not transforms:  # without one, training a composite would train the codebooks again
-            transforms = [faiss.RemapDimensionsTransform(encoder.d_in, encoder.d_out, True)]
+        members = _members(encoder)
+        if not members:  # without one, training a composite would train the codebooks again
+            members = [encoder]
         try:
             pq_index = IndexPQ(encoder.d_out, M, nbits, metric)
         except RuntimeError as error:
             raise InputError(str(error)) from error
         chain = IndexPreTransform(pq_index)
         pq_index.this.disown()
-        for transform in reversed(transforms):
+        for member in reversed(members):
+            transform = _transform(member, M)
             chain.prepend_transform(transform)
-            transform.this.disown()
+            if not (_is_foreign(member) and _foreign.place(chain, member)):
+                transform.this.disown()
         chain.own_fields = True
         chain.is_trained = False
         return cls(chain)
@@ -67,7 +71,9 @@ class Native:
     def write_encoder(self, encoder: Encoder) -> None:
         """Copy a fitted encoder's numbers into the chain that was built for it."""
         for transform, member in zip(self.transforms, _members(encoder), strict=False):
-            if isinstance(member, Affine):
+            if _is_foreign(member):
+                _foreign.write(transform, member)
+            elif isinstance(member, Affine):
                 _write_affine(transform, member)
 
     def read_encoder(self) -> Encoder:
@@ -169,17 +175,17 @@ class Native:
     # ---- faiss's own ways --------------------------------------------------------------------
     # By the raw methods: faiss.contrib.torch_utils replaces the wrappers that take arrays.
 
-    def search(self, x: Floats, k: int, params: Any, D: Floats, I: NDArray[np.int64]) -> None:
-        """Search with faiss, in whatever mode is set or asked for."""
-        self.chain.search_c(
-            len(x), faiss.swig_ptr(x), k, faiss.swig_ptr(D), faiss.swig_ptr(I), params
+    def search(self, z: Floats, k: int, params: Any, D: Floats, I: NDArray[np.int64]) -> None:
+        """Search for embeddings with faiss, in whatever mode is set or asked for."""
+        self.pq_index.search_c(
+            len(z), faiss.swig_ptr(z), k, faiss.swig_ptr(D), faiss.swig_ptr(I), params
         )
 
-    def range_search(self, x: Floats, thresh: float, params: Any) -> tuple[Any, Any, Any]:
-        """Return lims, D, I of faiss's range search."""
-        result = faiss.RangeSearchResult(len(x))
-        self.chain.range_search_c(len(x), faiss.swig_ptr(x), thresh, result, params)
-        lims = faiss.rev_swig_ptr(result.lims, len(x) + 1).copy()
+    def range_search(self, z: Floats, thresh: float, params: Any) -> tuple[Any, Any, Any]:
+        """Return lims, D, I of faiss's range search for embeddings."""
+        result = faiss.RangeSearchResult(len(z))
+        self.pq_index.range_search_c(len(z), faiss.swig_ptr(z), thresh, result, params)
+        lims = faiss.rev_swig_ptr(result.lims, len(z) + 1).copy()
         found = int(lims[-1])
         D, I = (
             faiss.rev_swig_ptr(part, found).copy() for part in (result.distances, result.labels)
@@ -218,8 +224,15 @@ def _members(encoder: Encoder) -> list[Encoder]:
     return [] if type(encoder) is Identity else [encoder]
 
 
+def _is_foreign(encoder: Encoder) -> bool:
+    """Whether faiss has no transform for an encoder, as it has none for subclasses of ours."""
+    return type(encoder) not in (Identity, Affine, Rotation, Normalize)
+
+
 def _transform(encoder: Encoder, M: int) -> Any:
     """Make the faiss transform for one encoder."""
+    if _is_foreign(encoder):
+        return faiss.LinearTransform(encoder.d_in, encoder.d_out)  # `_foreign` fills it
     if type(encoder) is Rotation:
         # Where C++ code trains (a composite's train), faiss's own OPQ runs, from the identity.
         opq = faiss.OPQMatrix(encoder.d_in, M)
@@ -231,10 +244,7 @@ def _transform(encoder: Encoder, M: int) -> Any:
         return linear
     if type(encoder) is Normalize:
         return faiss.NormalizationTransform(encoder.d_in, 2.0)
-    raise KindError(
-        "expected an encoder made of Identity, Affine, Rotation, Normalize and Chain, "
-        f"got {type(encoder).__name__}"
-    )
+    return faiss.RemapDimensionsTransform(encoder.d_in, encoder.d_out, True)
 
 
 def _write_affine(transform: Any, encoder: Affine) -> None:
@@ -264,6 +274,8 @@ def _remapping(transform: Any) -> Encoder:
 
 
 def _numbers(encoder: Encoder) -> tuple[Any, ...]:
+    if _is_foreign(encoder):
+        return (_foreign.fingerprint(encoder),)
     if not isinstance(encoder, Affine):
         return (type(encoder).__name__,)
     return (
@@ -275,6 +287,10 @@ def _numbers(encoder: Encoder) -> tuple[Any, ...]:
 
 def _encoder(transform: Any) -> Encoder:
     """Make the encoder that does what one faiss transform does."""
+    if isinstance(transform, faiss.LinearTransform):
+        foreign = _foreign.read(transform)
+        if foreign is not None:
+            return foreign
     if isinstance(transform, faiss.OPQMatrix) and transform.d_in == transform.d_out:
         return _rotation(transform)
     if not transform.is_trained:

@@ -24,6 +24,7 @@ from deepq._checks import (
 from deepq._rerank import rerank
 from deepq._store import Store
 from deepq._tensors import accepts_tensors
+from deepq.encoders import embed
 from deepq.search_parameters import selection
 
 _FLT_MAX = float(np.finfo(np.float32).max)
@@ -136,8 +137,7 @@ class Search(Store):
             count = self._rerank_count(params) if reranks else 0
             self._search_tables(usable, z, params, count, D, I)
         else:
-            self._search_native(x, params, D, I)
-            D[~usable], I[~usable] = self._worst, -1
+            self._search_native(usable, z, params, D, I)
 
     @property
     def _worst(self) -> float:
@@ -148,7 +148,7 @@ class Search(Store):
         """Which queries are finite, before and after encoding, and their embeddings."""
         usable = np.asarray(np.isfinite(x).all(axis=1))
         with np.errstate(over="ignore", invalid="ignore"):
-            z = self.encoder.encode(x if usable.all() else x[usable])
+            z = embed(self.encoder, x if usable.all() else x[usable])
         finite = np.isfinite(z).all(axis=1)
         if not finite.all():
             usable[usable] = finite
@@ -209,12 +209,19 @@ class Search(Store):
             "num_threads": num_threads,
         }
 
-    def _search_native(self, x: Floats, params: Any, D: Floats, I: Ids) -> None:
+    def _search_native(
+        self, usable: NDArray[np.bool_], z: Floats, params: Any, D: Floats, I: Ids
+    ) -> None:
         """Search as IndexPQ does: symmetric and polysemous modes, codes of more than 8 bits."""
+        shape = len(z), D.shape[1]
+        scores, ids = np.empty(shape, np.float32), np.empty(shape, np.int64)
         try:
-            self._native.search(x, D.shape[1], params, D, I)
+            self._native.search(z, shape[1], params, scores, ids)
         except RuntimeError as error:
             raise InputError(f"expected a mode that suits this index, got {error}") from error
+        D.fill(self._worst)
+        I.fill(-1)
+        D[usable], I[usable] = scores, ids
 
     @accepts_tensors
     def assign(self, x: Any, k: int, labels: Any = None) -> Ids:
@@ -267,7 +274,7 @@ class Search(Store):
                 )
                 part.to_ids(I)
             else:
-                lims, D, I = self._native.range_search(x[usable], thresh, params)
+                lims, D, I = self._native.range_search(z, thresh, params)
         counts = np.zeros(len(x), np.uint64)
         counts[usable] = np.diff(lims)
         return np.concatenate([np.zeros(1, np.uint64), np.cumsum(counts, dtype=np.uint64)]), D, I

@@ -24,7 +24,7 @@ from deepq._rows import Rows
 from deepq._structure import LEAST_ROWS, has_structure
 from deepq._tree import take_arrays
 from deepq._validation import FEWEST_ROWS, Judge, hold_out, pays
-from deepq.encoders import Encoder, encoder_state, make_encoder
+from deepq.encoders import Encoder, embed, encoder_state, make_encoder
 from deepq.quantizers import METRIC_INNER_PRODUCT, ProductQuantizer
 
 if TYPE_CHECKING:
@@ -93,7 +93,9 @@ class Stages:
         return hold_out(n, count, rng)
 
     def _key(self, x: Floats) -> dict[str, Any]:
-        """Everything that the result follows from."""
+        """Everything that the result follows from, if that is to be kept."""
+        if self.config.checkpoint is None:
+            return {}
         settings = asdict(self.config)
         for name in ("checkpoint", "max_seconds", "device"):  # do not matter, or not by intent
             del settings[name]
@@ -117,18 +119,19 @@ class Stages:
                 self.x, quantizer, iterations=config.epochs, seed=config.seed, progress=self.report
             )
             epochs = DEFAULT_EPOCHS if config.epochs is None else config.epochs
-            z = self.encoder.encode(self.x)
+            z = embed(self.encoder, self.x)
             quantizer.train(z, iterations=epochs, seed=config.seed, progress=self.report)
-            self._keep(
-                "codebooks", encoder=encoder_state(self.encoder), codebooks=quantizer.trained()
-            )
+            if config.checkpoint is not None:  # without one, the encoder needs no state
+                self._keep(
+                    "codebooks", encoder=encoder_state(self.encoder), codebooks=quantizer.trained()
+                )
         else:
             self._resume(done)
             self.encoder, quantizer.codebooks = make_encoder(done["encoder"]), done["codebooks"]
         self.sites = quantizer.trained()
-        self.z = self.encoder.encode(self.x)
+        self.z = embed(self.encoder, self.x)
         if len(self.held):
-            self.held_z = self.encoder.encode(self.held)
+            self.held_z = embed(self.encoder, self.held)
 
     def learn_order(self) -> None:
         """Move the codewords so that they rank better."""
@@ -206,7 +209,7 @@ class Stages:
                 if step < first:
                     continue
                 progress = max((step + 1) / steps, self.report.elapsed)
-                errors.append(learner.step(self.encoder.encode(x), min(1.0, progress)))
+                errors.append(learner.step(embed(self.encoder, x), min(1.0, progress)))
                 if len(errors) == _STEPS_PER_ENTRY or step + 1 == steps:
                     entry = {"stage": "decoder", "iteration": step, "error": float(np.mean(errors))}
                     self.report(entry)

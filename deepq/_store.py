@@ -31,7 +31,7 @@ from deepq._surface import Surface
 from deepq._tensors import accepts_tensors
 from deepq._threads import SharedLock
 from deepq._tree import to_bytes
-from deepq.encoders import Encoder
+from deepq.encoders import Encoder, embed
 from deepq.quantizers import ProductQuantizer
 from deepq.trainer import TrainConfig
 
@@ -163,6 +163,8 @@ class Store(Surface):
             self._require_empty("codebooks are set")
             encoder = copy.deepcopy(self._encoder)
             encoder.settle()
+            if not encoder.is_fitted:
+                raise StateError("expected a fitted encoder when codebooks are set, got another")
             self._inject(encoder, given)
 
     def _inject(self, encoder: Encoder, quantizer: ProductQuantizer) -> None:
@@ -197,7 +199,7 @@ class Store(Surface):
         quantizer.num_threads = faiss.omp_get_max_threads()
         codes = np.empty((len(x), quantizer.code_size), np.uint8)
         for i in tqdm(range(0, len(x), _BLOCK), desc="encode", unit="block", disable=not progress):
-            codes[i : i + _BLOCK] = quantizer.encode(encoder.encode(x[i : i + _BLOCK]))
+            codes[i : i + _BLOCK] = quantizer.encode(embed(encoder, x[i : i + _BLOCK]))
         return codes
 
     def _decode(self, codes: Codes, out: Floats) -> Floats:

@@ -2,24 +2,47 @@
 
 All of these are NumPy only and can be expressed as faiss transforms. `Rotation` is the
 default: an orthonormal matrix learned together with the quantizer's codebooks.
+
+An encoder of your own derives from `Encoder`. With a `state` and a line in `TYPES` it can be
+written to files as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepq._checks import DimensionError, Floats, FormatError, InputError, StateError, as_size
+from deepq._checks import (
+    DimensionError,
+    Floats,
+    FormatError,
+    InputError,
+    KindError,
+    StateError,
+    as_size,
+)
 from deepq._rotation import ITERATIONS, learn
 from deepq.quantizers import ProductQuantizer, Progress
+
+# Encoders that files may hold: the name of the class, and where it is imported from when needed.
+TYPES = {
+    "Identity": "deepq.encoders:Identity",
+    "Normalize": "deepq.encoders:Normalize",
+    "Affine": "deepq.encoders:Affine",
+    "Chain": "deepq.encoders:Chain",
+    "Rotation": "deepq.encoders:Rotation",
+}
 
 
 class Encoder:
     """An encoder with nothing to learn; the base of the others.
+
+    Its numbers must not change once it is part of an index, except by `fit`.
 
     Attributes
     ----------
@@ -63,12 +86,28 @@ class Encoder:
         """Input vectors (n, d_in) float32 of the embeddings `z` (n, d_out)."""
         return _as_rows(z, self.d_out)
 
+    def state(self) -> dict[str, Any]:
+        """Everything that `from_state` needs: JSON values, and arrays of float32 or uint8.
+
+        Raises KindError here: without it an encoder works, but cannot be written or copied.
+        """
+        raise KindError(f"expected an encoder with a state(), got {type(self).__name__}")
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Encoder:
+        """Make the encoder that has this `state`; here by passing it to the constructor."""
+        return cls(**state)
+
 
 class Identity(Encoder):
     """z = x."""
 
     def __init__(self, d: int) -> None:
         super().__init__(d, d)
+
+    def state(self) -> dict[str, Any]:
+        """Length of the vectors."""
+        return {"d": self.d_in}
 
 
 class Normalize(Encoder):
@@ -82,6 +121,10 @@ class Normalize(Encoder):
         x = _as_rows(x, self.d_in)
         norms = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
         return x / np.where(norms > 0, norms, 1).astype(np.float32)[:, None]
+
+    def state(self) -> dict[str, Any]:
+        """Length of the vectors."""
+        return {"d": self.d_in}
 
 
 class Affine(Encoder):
@@ -140,6 +183,10 @@ class Affine(Encoder):
         if self.b is not None:
             z = z - self.b
         return z @ (self.A if self.is_orthonormal else self._inverse)
+
+    def state(self) -> dict[str, Any]:
+        """Matrix and offset."""
+        return {"A": self.A, "b": self.b}
 
     @cached_property
     def _inverse(self) -> Floats:
@@ -215,6 +262,15 @@ class Chain(Encoder):
             z = member.decode(z)
         return z
 
+    def state(self) -> dict[str, Any]:
+        """Types and states of the members."""
+        return {"members": [encoder_state(member) for member in self.members]}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Chain:
+        """Make the members, and a chain of them."""
+        return cls(make_encoder(member) for member in state["members"])
+
 
 class Rotation(Affine):
     """z = R x, R orthonormal and learned together with the codebooks.
@@ -278,32 +334,57 @@ class Rotation(Affine):
         self.A = _frozen(learn(x, quantizer, iterations=joint, seed=seed, progress=progress))
         self._fitted = True
 
+    def state(self) -> dict[str, Any]:
+        """Matrix, and whether it has been learned."""
+        return {"A": self.A, "is_fitted": self._fitted}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Rotation:
+        """Make a rotation, learned or not."""
+        return cls.of(state["A"]) if state["is_fitted"] else cls(len(state["A"]))
+
+
+def embed(encoder: Encoder, x: Floats) -> Floats:
+    """Embeddings (n, d_out) of the rows of `x`, float32 and C-contiguous whatever `encode` returns.
+
+    Raises DimensionError if that has another shape, TypeError if it is not of real numbers.
+    """
+    z = np.asarray(encoder.encode(x))
+    if z.shape != (len(x), encoder.d_out):
+        raise DimensionError(
+            f"expected embeddings of shape ({len(x)}, {encoder.d_out}) from "
+            f"{type(encoder).__name__}, got {z.shape}"
+        )
+    return z.astype(np.float32, order="C", casting="same_kind", copy=False)
+
 
 def encoder_state(encoder: Encoder) -> dict[str, Any]:
-    """Describe an encoder by the name of its class and its numbers."""
-    if isinstance(encoder, Chain):
-        return {"type": "Chain", "members": [encoder_state(member) for member in encoder.members]}
-    if isinstance(encoder, Rotation):
-        return {"type": "Rotation", "A": encoder.A, "is_fitted": encoder.is_fitted}
-    if isinstance(encoder, Affine):
-        return {"type": "Affine", "A": encoder.A, "b": encoder.b}
-    return {"type": type(encoder).__name__, "d": encoder.d_in}
+    """Describe an encoder by its name in `TYPES` and its state.
+
+    Raises KindError if its class is not there, or has no `state`.
+    """
+    name = type(encoder).__name__
+    if name not in TYPES or _class(name) is not type(encoder):
+        raise KindError(f"expected an encoder of a class in deepq.encoders.TYPES, got {name}")
+    return {"type": name, **encoder.state()}
 
 
 def make_encoder(state: dict[str, Any]) -> Encoder:
-    """Make the encoder that a state describes. Raises FormatError for an unknown one."""
-    kind = state["type"]
-    if kind == "Chain":
-        return Chain(make_encoder(member) for member in state["members"])
-    if kind == "Rotation":
-        return Rotation.of(state["A"]) if state["is_fitted"] else Rotation(len(state["A"]))
-    if kind == "Affine":
-        return Affine(state["A"], state["b"])
-    if kind == "Identity":
-        return Identity(state["d"])
-    if kind == "Normalize":
-        return Normalize(state["d"])
-    raise FormatError(f"expected an encoder of this version of deepq, got {kind!r}")
+    """Make the encoder that a state describes. Raises FormatError for an unknown or faulty one."""
+    try:
+        rest = dict(state)
+        name = rest.pop("type")
+        if name not in TYPES:
+            raise FormatError(f"one of the type {name!r}, which deepq.encoders.TYPES does not have")
+        return _class(name).from_state(rest)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise FormatError(f"expected the state of an encoder, got {error}") from error
+
+
+def _class(name: str) -> type[Encoder]:
+    module, _, attribute = TYPES[name].partition(":")
+    found: type[Encoder] = getattr(import_module(module), attribute)
+    return found
 
 
 def _frozen(numbers: Floats) -> Floats:

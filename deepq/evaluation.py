@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq._checks import Floats, Ids, InputError, KindError, StateError, as_vectors
+from deepq.encoders import embed
 from deepq.index import DeepQuantIndex
 from deepq.interop import from_faiss
 from deepq.metrics import mean_average_precision, precision_at, recall
@@ -290,9 +291,9 @@ def _diagnose_vectors(index: DeepQuantIndex, x: Floats) -> Diagnosis:
     _require_some(x)
     quantizer, encoder, counts = index.quantizer, index.encoder, _no_counts(index)
     lost, first, second = np.zeros((3, encoder.d_out))
-    offset = encoder.encode(x[:_BLOCK].mean(axis=0, keepdims=True))  # so that squares do not cancel
+    offset = embed(encoder, x[:_BLOCK].mean(axis=0, keepdims=True))  # so that squares do not cancel
     for i in range(0, len(x), _BLOCK):
-        z, codes = encoder.encode(x[i : i + _BLOCK]), index.sa_encode(x[i : i + _BLOCK])
+        z, codes = embed(encoder, x[i : i + _BLOCK]), index.sa_encode(x[i : i + _BLOCK])
         _count(counts, unpack(codes, quantizer.M, quantizer.nbits))
         lost += np.square(z - quantizer.decode(codes)).sum(axis=0, dtype=np.float64)
         first += (z - offset).sum(axis=0, dtype=np.float64)

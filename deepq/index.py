@@ -25,7 +25,7 @@ from deepq._checks import (
 )
 from deepq._search import Search
 from deepq._tensors import accepts_tensors
-from deepq.encoders import Chain, Encoder, Identity, Normalize, Rotation
+from deepq.encoders import Chain, Encoder, Identity, Normalize, Rotation, embed
 from deepq.quantizers import ProductQuantizer
 from deepq.state import get_state, make_index
 from deepq.trainer import TrainConfig, fit
@@ -221,7 +221,7 @@ class DeepQuantIndex(Search):
             )
             self._inject(outcome.encoder, quantizer)
             if held is not None:
-                self._native.optimize_polysemous(outcome.encoder.encode(held))
+                self._native.optimize_polysemous(embed(outcome.encoder, held))
             self.history = outcome.history
         if outcome.interrupted:
             raise KeyboardInterrupt

@@ -22,7 +22,8 @@ def from_faiss(index: Any) -> DeepQuantIndex:
     ----------
     index : faiss.IndexPQ or faiss.IndexPreTransform
         Also what ``faiss.read_index`` and ``faiss.downcast_index`` give back. Transforms may be
-        linear (OPQ, PCA, random rotations), centring, or normalising to unit L2 norm.
+        linear (OPQ, PCA, random rotations), centring, or normalising to unit L2 norm, or what faiss
+        has read of an encoder of deepq's, of a class in `deepq.encoders.TYPES`.
 
     Returns
     -------
@@ -33,6 +34,8 @@ def from_faiss(index: Any) -> DeepQuantIndex:
     ------
     KindError
         If it is another kind of index, or has another kind of transform.
+    FormatError
+        If the state of an encoder is damaged, or of a class that is not in `TYPES`.
     """
     if isinstance(index, DeepQuantIndex):
         return copy.deepcopy(index)

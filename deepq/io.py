@@ -18,15 +18,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from deepq._checks import FormatError, KindError
 from deepq._tree import put_arrays, take_arrays
 from deepq.index import DeepQuantIndex
+from deepq.interop import from_faiss
 from deepq.state import get_state, make_index
 
 MAGIC = b"deepq\r\n\x1a"
+_FAISS = (b"IxPT", b"IxPq")  # an IndexPreTransform, an IndexPQ
 VERSION = 1
 _HEAD = struct.Struct("<8sIIQQ")  # magic, version, CRC of the header, its length, the file's
 _ALIGN = 64
@@ -78,7 +81,9 @@ def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
 
 
 def read_index(path_or_file: PathOrFile) -> DeepQuantIndex:
-    """Load an index that `write_index` saved.
+    """Load an index that `write_index` saved, or `faiss.write_index`.
+
+    From a file of faiss's it is what `from_faiss` makes of its content.
 
     Parameters
     ----------
@@ -111,6 +116,9 @@ def _pieces(state: dict[str, Any]) -> Iterator[bytes | memoryview]:
     """Yield the bytes of a file in order."""
     arrays: list[NDArray[Any]] = []
     fields = take_arrays(state, arrays)
+    for array in arrays:
+        if array.dtype.str not in _DTYPES:
+            raise KindError(f"expected arrays of float32 or uint8, got {array.dtype}")
     listing = [
         {"dtype": a.dtype.str, "shape": a.shape, "crc": zlib.crc32(_bytes(a))} for a in arrays
     ]
@@ -151,6 +159,8 @@ def _sync_folder(folder: Path) -> None:
 
 def _parse(data: bytes, name: str) -> DeepQuantIndex:
     """Check every length and checksum, then make the index."""
+    if data.startswith(_FAISS):
+        return _parse_faiss(data, name)
     try:
         if len(data) < _HEAD.size or not data.startswith(MAGIC):
             raise FormatError("no deepq index")
@@ -168,6 +178,16 @@ def _parse(data: bytes, name: str) -> DeepQuantIndex:
         return make_index(put_arrays(document["index"], arrays), DeepQuantIndex)
     except (FormatError, KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
         raise FormatError(f"expected a whole deepq index in {name}, got {error}") from error
+
+
+def _parse_faiss(data: bytes, name: str) -> DeepQuantIndex:
+    try:
+        return from_faiss(faiss.deserialize_index(np.frombuffer(data, np.uint8)))
+    except (TypeError, ValueError, RuntimeError, MemoryError) as error:
+        raise FormatError(
+            f"expected an IndexPQ or what faiss.write_index made of a DeepQuantIndex in {name}, "
+            f"got {error}"
+        ) from error
 
 
 def _arrays(data: bytes, at: int, listing: list[dict[str, Any]]) -> Iterator[NDArray[Any]]:

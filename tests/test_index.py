@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import pickle
 import subprocess
 import sys
 
@@ -74,13 +75,20 @@ def test_symmetric_tables_follow_a_new_training(index):
     np.testing.assert_array_equal(found, index.search(Q, 5))
 
 
-def test_an_encoder_that_faiss_cannot_express_is_refused():
+def test_a_subclass_of_an_encoder_is_not_taken_for_its_parent():
     class Rooted(encoders.Affine):
         def encode(self, x):
             return super().encode(np.sign(x) * np.sqrt(np.abs(x)))
 
+    index = deepq.DeepQuantIndex(16, 4, 4, encoder=Rooted(np.eye(16)))
+    index.train(X)
+    index.add(X[:500])
+    oracle = deepq.DeepQuantIndex.from_codebooks(index.codebooks)
+    oracle.add(np.sign(X[:500]) * np.sqrt(np.abs(X[:500])))
+    rooted = np.sign(Q) * np.sqrt(np.abs(Q))
+    np.testing.assert_array_equal(index.search(Q, 5), oracle.search(rooted, 5))
     with pytest.raises(TypeError, match="Rooted"):
-        deepq.DeepQuantIndex(16, 4, encoder=Rooted(np.eye(16)))
+        pickle.dumps(index)
 
 
 def test_the_numbers_of_a_used_encoder_cannot_be_changed(index):

@@ -26,7 +26,7 @@ FLOORS = [
     {"decoders", "quantizers"},
     {"_rotation", "encoders", "networks", "_neighbours", "_rerank", "_validation", "_structure"},
     {"objectives", "_ranking", "_decoding"},
-    {"trainer", "_stages", "_checkpoint", "_native"},
+    {"trainer", "_stages", "_checkpoint", "_native", "_foreign"},
     {"_store", "_search", "_surface", "search_parameters", "state", "index", "ivf", "hashtable"},
     {"io", "interop", "recipes", "evaluation", "suggestion", "plots", "datasets", "distributed"},
     {"cli", "__main__"},

@@ -129,6 +129,7 @@ def test_a_parameter_space_sets_the_hamming_threshold(index):
     assert index.search_type == index.ST_PQ
 
 
+@kinds.expressible_only
 def test_a_composite_is_stored_by_plain_faiss(trained, index, tmp_path):
     mapped = faiss.IndexIDMap2(trained)
     mapped.add_with_ids(XB, IDS)

@@ -108,6 +108,7 @@ pickle.dump((type(index).__name__, index.search(x, 5)), sys.stdout.buffer)
 """
 
 
+@kinds.expressible_only  # another process does not know the class
 def test_another_process_gives_the_same_answers(kind):
     index = kinds.filled(kind)
     child = subprocess.run(
@@ -154,6 +155,7 @@ def through_clone(index, _):
 FAISS_ROUTES = [through_file, through_bytes, through_callbacks, through_clone]
 
 
+@kinds.expressible_only
 @pytest.mark.parametrize("route", FAISS_ROUTES)
 def test_plain_faiss_stores_it_and_gives_the_same_answers(kind, index, route, tmp_path):
     if route is through_clone and kind.name == "deepq-normalized":
