@@ -1,0 +1,81 @@
+"""The optimizer that networks are trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic that drives singular values to 1
+_ITERATIONS = 5
+
+
+def orthogonalized(matrix: Tensor) -> Tensor:
+    """Return a matrix (m, n) with about the same singular vectors and all singular values near 1.
+
+    Newton-Schulz iteration with the coefficients of Jordan et al., "Muon: an optimizer for hidden
+    layers in neural networks", 2024.
+    """
+    a, b, c = _COEFFICIENTS
+    X = matrix / (matrix.norm() + 1e-7)
+    if tall := len(X) > X.shape[1]:
+        X = X.T
+    for _ in range(_ITERATIONS):
+        gram = X @ X.T
+        X = a * X + (b * gram + c * gram @ gram) @ X
+    return X.T if tall else X
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, made orthogonal for matrices; AdamW for everything else.
+
+    Parameters
+    ----------
+    groups : iterable of dict
+        Parameter groups; "muon" says which of the two a group is for. Filters (o, i, h, w) count
+        as matrices (o, i * h * w). An orthogonal step is scaled to a root mean square of 0.2, which
+        is about that of AdamW (Liu et al., "Muon is scalable for LLM training", 2025), so that both
+        take the same rates.
+    weight_decay : float
+        Decoupled, times the rate.
+    """
+
+    def __init__(
+        self, groups: Iterable[dict[str, Any]], *, lr: float = 1e-3, weight_decay: float = 0.0
+    ) -> None:
+        defaults = {"lr": lr, "weight_decay": weight_decay, "muon": False}
+        super().__init__(groups, {**defaults, "momentum": 0.9, "second": 0.99})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        """Move the parameters that have a gradient."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    move = self._muon(p, group) if group["muon"] else self._adam(p, group)
+                    p.add_(move, alpha=-group["lr"])
+
+    def _muon(self, p: nn.Parameter, group: dict[str, Any]) -> Tensor:
+        momentum = self._moment(p, "mean")
+        momentum.lerp_(p.grad, 1 - group["momentum"])
+        ahead = p.grad.lerp(momentum, group["momentum"]).flatten(1)
+        scale = 0.2 * max(ahead.shape) ** 0.5
+        return (scale * orthogonalized(ahead)).view(p.shape)
+
+    def _adam(self, p: nn.Parameter, group: dict[str, Any]) -> Tensor:
+        mean, square = self._moment(p, "mean"), self._moment(p, "square")
+        steps = self.state[p]["steps"] = self.state[p].get("steps", 0) + 1
+        first, second = group["momentum"], group["second"]
+        mean.lerp_(p.grad, 1 - first)
+        square.lerp_(p.grad.square(), 1 - second)
+        scale = (square / (1 - second**steps)).sqrt_().add_(1e-8)
+        return mean / (1 - first**steps) / scale
+
+    def _moment(self, p: nn.Parameter, name: str) -> Tensor:
+        if name not in self.state[p]:
+            self.state[p][name] = torch.zeros_like(p)
+        moment: Tensor = self.state[p][name]
+        return moment

@@ -1,0 +1,234 @@
+"""Who is similar to whom: what training with labels learns from, in NumPy.
+
+Four kinds of supervision have one face. Of any rows they tell which pairs are similar, and about
+which pairs something is known (`similar`), and draw the batches that a training goes through
+(`batches`). Similarity has one definition: two rows with labels are similar if they share a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deepq._checks import DimensionError, Floats, Ids, InputError, KindError, as_ids
+
+Matrix = NDArray[np.bool_]
+
+
+class Supervision:
+    """What is known of n rows; the base of the others."""
+
+    n: int
+    #: Classes of the rows as a target for a classifier (n, c) float32, rows sum to 1; None for none.
+    targets: Floats | None = None
+
+    def similar(self, rows: Ids) -> tuple[Matrix, Matrix]:
+        """Of some rows (m,): which pairs (m, m) are similar, and of which that is known."""
+        raise NotImplementedError
+
+    def batches(self, size: int, rng: np.random.Generator) -> Iterator[Ids]:
+        """Yield the rows (m,) of the batches of one pass; all are of about `size`."""
+        order = rng.permutation(self.n)
+        count = max(1, self.n // size)
+        yield from np.array_split(order, count)
+
+    def part(self, rows: Ids) -> Supervision:
+        """What is known of some rows (m,) among each other."""
+        raise NotImplementedError
+
+
+class Classes(Supervision):
+    """One class for each row; batches have about the same number of rows of each class.
+
+    Parameters
+    ----------
+    y : (n,) int
+    """
+
+    def __init__(self, y: NDArray[Any]) -> None:
+        self.y, self.n = y, len(y)
+        self.names, self._class = np.unique(y, return_inverse=True)
+        self.targets = np.eye(len(self.names), dtype=np.float32)[self._class]
+
+    def similar(self, rows: Ids) -> tuple[Matrix, Matrix]:
+        """Rows of one class are similar; all is known."""
+        y = self.y[rows]
+        same: Matrix = y[:, None] == y
+        return same, np.ones_like(same)
+
+    def batches(self, size: int, rng: np.random.Generator) -> Iterator[Ids]:
+        """Every row once; each batch has its share of every class, as far as that goes."""
+        order = rng.permutation(self.n)
+        # The r-th row of a class of m rows stands at (r + u) / m of the way, u drawn for the class.
+        labels = self._class[order]
+        counts = np.bincount(labels)
+        nth = np.empty(self.n)
+        for c in np.flatnonzero(counts):
+            nth[labels == c] = (np.arange(counts[c]) + rng.random()) / counts[c]
+        spread = order[np.argsort(nth, kind="stable")]
+        yield from np.array_split(spread, max(1, self.n // size))
+
+    def part(self, rows: Ids) -> Classes:
+        """Classes of some rows; the targets keep their columns."""
+        part = Classes(self.y[rows])
+        part.targets = None if self.targets is None else self.targets[rows]
+        return part
+
+
+class Tags(Supervision):
+    """Some classes for each row.
+
+    Parameters
+    ----------
+    y : (n, c) bool
+    """
+
+    def __init__(self, y: Matrix) -> None:
+        self.y, self.n = y, len(y)
+        counts = np.maximum(y.sum(axis=1, keepdims=True), 1)
+        self.targets = (y / counts).astype(np.float32)
+
+    def similar(self, rows: Ids) -> tuple[Matrix, Matrix]:
+        """Rows with a tag in common are similar; all is known."""
+        y = self.y[rows].astype(np.float32)
+        shared: Matrix = y @ y.T > 0.5
+        return shared, np.ones_like(shared)
+
+    def part(self, rows: Ids) -> Tags:
+        """Tags of some rows."""
+        return Tags(self.y[rows])
+
+
+class Pairs(Supervision):
+    """Pairs of rows of which it is known whether they are similar.
+
+    Parameters
+    ----------
+    i, j : (p,) int
+        Rows of the training vectors.
+    s : (p,) bool, or numbers of which those above 0 mean similar; optional
+        None: all are similar.
+
+    Raises
+    ------
+    DimensionError, InputError, KindError
+        If the arrays are not of one length, are empty, or are not rows.
+
+    Examples
+    --------
+    >>> pairs = Pairs([0, 0, 2], [1, 2, 3], [1, 0, 1])
+    >>> similar, known = pairs.similar(np.array([0, 1, 2]))
+    >>> bool(similar[0, 1]), bool(similar[0, 2]), bool(known[1, 2])
+    (True, False, False)
+    """
+
+    def __init__(self, i: ArrayLike, j: ArrayLike, s: ArrayLike | None = None) -> None:
+        most = np.iinfo(np.int64).max
+        self.i, self.j = as_ids(i, most, "i"), as_ids(j, most, "j")
+        similar = np.ones(len(self.i), np.bool_) if s is None else np.asarray(s)
+        if not len(self.i) == len(self.j) == len(similar) or similar.ndim != 1 or not len(self.i):
+            shapes = f"{self.i.shape}, {self.j.shape} and {similar.shape}"
+            raise DimensionError(f"expected i, j and s of one length (p,), not empty, got {shapes}")
+        self.s = np.asarray(similar > 0)
+        self.n = int(max(self.i.max(), self.j.max())) + 1
+
+    def similar(self, rows: Ids) -> tuple[Matrix, Matrix]:
+        """What the pairs say; a row is similar to itself."""
+        place = np.full(self.n, -1)
+        place[rows[rows < self.n]] = np.flatnonzero(rows < self.n)
+        a, b = place[self.i], place[self.j]
+        inside = (a >= 0) & (b >= 0)
+        a, b, s = a[inside], b[inside], self.s[inside]
+        similar = np.eye(len(rows), dtype=np.bool_)
+        known = similar.copy()
+        for first, second in ((a, b), (b, a)):
+            similar[first, second] |= s
+            known[first, second] = True
+        return similar, known
+
+    def batches(self, size: int, rng: np.random.Generator) -> Iterator[Ids]:
+        """Every pair once, as many similar as dissimilar ones in a batch as far as that goes."""
+        order = rng.permutation(len(self.i))
+        s = self.s[order]
+        nth = np.empty(len(order))
+        for kind in (False, True):
+            nth[s == kind] = (np.arange((s == kind).sum()) + 0.5) / max((s == kind).sum(), 1)
+        spread = order[np.argsort(nth, kind="stable")]
+        for part in np.array_split(spread, max(1, 2 * len(order) // size)):
+            yield np.unique(np.concatenate([self.i[part], self.j[part]]))
+
+    def part(self, rows: Ids) -> Pairs:
+        """Pairs with both rows among some."""
+        place = np.full(max(self.n, int(rows.max(initial=0)) + 1), -1)
+        place[rows] = np.arange(len(rows))
+        a, b = place[self.i], place[self.j]
+        inside = (a >= 0) & (b >= 0)
+        return Pairs(a[inside], b[inside], self.s[inside])
+
+
+class Positives(Supervision):
+    """Queries and what was right for them: a search log.
+
+    In a batch, what is right for another query counts as wrong for this one.
+
+    Parameters
+    ----------
+    queries : (p, d) array
+        Vectors of queries, of which each may come several times.
+    rows : (p,) int
+        For each the row of the training vectors that was right.
+    """
+
+    def __init__(self, queries: ArrayLike, rows: ArrayLike) -> None:
+        self.queries = np.asarray(queries)
+        self.rows = as_ids(rows, np.iinfo(np.int64).max, "rows")
+        if self.queries.ndim < 2 or len(self.queries) != len(self.rows) or not len(self.rows):
+            shapes = f"{self.queries.shape} and {self.rows.shape}"
+            raise DimensionError(f"expected queries (p, d) and rows (p,), not empty, got {shapes}")
+        self.n = 0
+
+
+def as_supervision(y: Any, n: int) -> Supervision:
+    """Take labels for what they are: see `DeepQuantIndex.train`.
+
+    Parameters
+    ----------
+    y : (n,) int, (n, c) bool, Pairs or Supervision
+        Classes, tags, or a supervision as it is.
+    n : int
+        Number of training vectors.
+
+    Raises
+    ------
+    KindError
+        If it is none of them.
+    DimensionError
+        If there are not as many labels as vectors.
+    InputError
+        If there is nothing to learn: one class only, no row with tags, or a pair of a row that is
+        not there.
+    """
+    if isinstance(y, Supervision):
+        if y.n > n:
+            raise InputError(f"expected rows from 0 to {n - 1} in {type(y).__name__}, got {y.n - 1}")
+        return y
+    labels = np.asarray(y)
+    if labels.dtype.kind not in "iub" or labels.ndim not in (1, 2):
+        raise KindError(
+            "expected labels (n,) of integers, (n, c) of bools, or Pairs or Positives, got "
+            f"{labels.dtype} of shape {labels.shape}"
+        )
+    if len(labels) != n:
+        raise DimensionError(f"expected {n} labels, one for each vector, got {len(labels)}")
+    if labels.ndim == 2 and labels.dtype.kind != "b":
+        raise KindError(f"expected labels (n, c) of bools, got {labels.dtype}")
+    if labels.ndim == 2:
+        if not labels.any():
+            raise InputError("expected rows with tags, got none")
+        return Tags(labels)
+    if len(np.unique(labels)) < 2:
+        raise InputError("expected labels of at least 2 classes, got one")
+    return Classes(labels)
