@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import embedding, embedding_bag
 
-from deepq._checks import Floats, InputError
+from deepq._checks import Floats
+from deepq._device import as_device
 from deepq._presets import Plan
 from deepq._schedule import one_cycle
 from deepq.decoders import Decoder
@@ -34,16 +35,6 @@ RATES = (1e-3, 1e-3, 2e-3, 2e-3)  # of sites, tables, features, the network
 # In the same order. What a single word adds is learned from few rows where words are many: without
 # a strong pull to zero, rows that were not learned from are decoded worse.
 WEIGHT_DECAYS = (0.0, 5.0, 5.0, 0.01)
-
-
-def as_device(name: str) -> torch.device:
-    """Return a device by its name; "auto" is a GPU if there is one. Raises InputError."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f'expected device "auto", "cpu" or "cuda", got {name!r}') from error
 
 
 class Network(nn.Module):

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepq import _ranking
 from deepq._checkpoint import Checkpoint
@@ -56,6 +57,7 @@ class Stages:
         config: TrainConfig,
         metric: int,
         report: Report,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.encoder, self.quantizer, self.rows = encoder, quantizer, rows
         self.config, self.metric, self.report = config, metric, report
@@ -80,7 +82,10 @@ class Stages:
         held = self._held(len(x), rng)
         self.held_positions, self.held = positions[held], x[held]
         self.x = np.delete(x, held, axis=0)
-        self.checkpoint = Checkpoint(config.checkpoint, self._key(x))
+        if checkpoint is None:
+            key = training_key(encoder, quantizer, x, config, metric)
+            checkpoint = Checkpoint(config.checkpoint, key)
+        self.checkpoint = checkpoint
 
     def _held(self, n: int, rng: np.random.Generator) -> Ids:
         """Draw the rows that nothing is learned from: none where they would be too few to judge."""
@@ -92,29 +97,24 @@ class Stages:
             return np.empty(0, np.int64)
         return hold_out(n, count, rng)
 
-    def _key(self, x: Floats) -> dict[str, Any]:
-        """Everything that the result follows from, if that is to be kept."""
-        if self.config.checkpoint is None:
-            return {}
-        settings = asdict(self.config)
-        for name in ("checkpoint", "max_seconds", "device"):  # do not matter, or not by intent
-            del settings[name]
-        return {
-            "quantizer": [self.quantizer.M, self.quantizer.nbits],
-            "metric": self.metric,
-            "encoder": _digest(encoder_state(self.encoder)),
-            "settings": settings,
-            "rows": [*x.shape, zlib.crc32(x[:: max(1, len(x) // 1000)].tobytes())],
-        }
-
     # ---- stages ------------------------------------------------------------------------------
+
+    def run(self, *, decoder: bool) -> bool:
+        """Go through the stages; return whether Ctrl-C ended them after the first."""
+        self.learn_codebooks()
+        try:
+            self.learn_order()
+            if decoder:
+                self.learn_decoder()
+        except KeyboardInterrupt:
+            return True
+        return False
 
     def learn_codebooks(self) -> None:
         """Fit the encoder and the codebooks, for the least squared error."""
         config, quantizer = self.config, self.quantizer
         done = self.checkpoint.get("codebooks")
         if done is None:
-            quantizer.codebooks = None
             self.encoder.fit(
                 self.x, quantizer, iterations=config.epochs, seed=config.seed, progress=self.report
             )
@@ -269,6 +269,24 @@ class Stages:
     def _resume(self, done: dict[str, Any]) -> None:
         _log.info("going on from the checkpoint %s", self.config.checkpoint)
         self.report.history[:] = done["history"]
+
+
+def training_key(
+    encoder: Encoder, quantizer: ProductQuantizer, x: NDArray[Any], config: TrainConfig, metric: int
+) -> dict[str, Any]:
+    """Everything that a training on rows `x` follows from, if that is to be kept."""
+    if config.checkpoint is None:
+        return {}
+    settings = asdict(config)
+    for name in ("checkpoint", "max_seconds", "device"):  # do not matter, or not by intent
+        del settings[name]
+    return {
+        "quantizer": [quantizer.M, quantizer.nbits],
+        "metric": metric,
+        "encoder": _digest(encoder_state(encoder)),
+        "settings": settings,
+        "rows": [*x.shape, zlib.crc32(x[:: max(1, len(x) // 1000)].tobytes())],
+    }
 
 
 def _digest(state: dict[str, Any]) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
@@ -35,6 +35,9 @@ from deepq.encoders import Encoder, embed
 from deepq.quantizers import ProductQuantizer
 from deepq.trainer import TrainConfig
 
+if TYPE_CHECKING:
+    from deepq.objectives import Objective
+
 _BLOCK = 1 << 16
 _OWN = (
     "this",
@@ -54,6 +57,7 @@ class Store(Surface):
     history: list[dict[str, Any]] = []  # noqa: RUF012 - replaced, never changed in place
     _training: TrainConfig | None = None
     _rerank: int = 0
+    _objective: Objective | None = None
     _encoder: Encoder
     _quantizer: ProductQuantizer
     _lock: SharedLock
@@ -102,9 +106,15 @@ class Store(Surface):
         self._training = value
 
     @property
-    def objective(self) -> None:
-        """Reserved for supervised training: None, read only."""
-        return
+    def objective(self) -> Objective | None:
+        """What the network in the encoder minimises when it is trained with labels, if anything."""
+        return self._objective
+
+    @objective.setter
+    def objective(self, value: Objective | None) -> None:
+        if value is not None and not hasattr(value, "quantization_weight"):
+            raise KindError(f"expected an Objective, got {type(value).__name__}")
+        self._objective = value
 
     @property
     def rerank(self) -> int:

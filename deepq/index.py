@@ -9,7 +9,7 @@ composites and C++ code work on the same codebooks and codes as the methods here
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
@@ -29,6 +29,9 @@ from deepq.encoders import Chain, Encoder, Identity, Normalize, Rotation, embed
 from deepq.quantizers import ProductQuantizer
 from deepq.state import get_state, make_index
 from deepq.trainer import TrainConfig, fit
+
+if TYPE_CHECKING:
+    from deepq.objectives import Objective
 
 # The default of pq.cp.niter, which stands for deepq's own default.
 _FAISS_ITERATIONS = 25
@@ -55,8 +58,8 @@ class DeepQuantIndex(Search):
         learned together with the codebooks (optimized product quantization, Ge et al. 2014).
     quantizer : ProductQuantizer, optional
         Of M and nbits; one with codebooks makes a trained index, if the encoder is fitted.
-    objective : None
-        Reserved for supervised training.
+    objective : deepq.objectives.Objective, optional
+        What the network in the encoder minimises when it is trained with labels: see `recipes`.
     training : TrainConfig, optional
         Settings of `train`. By default the seed in ``pq.cp`` and, where it has been changed, the
         number of iterations there.
@@ -100,13 +103,11 @@ class DeepQuantIndex(Search):
         *,
         encoder: Encoder | None = None,
         quantizer: ProductQuantizer | None = None,
-        objective: None = None,
+        objective: Objective | None = None,
         training: TrainConfig | None = None,
         rerank: int = 0,
     ) -> None:
         d, M, nbits = as_size(d, "d"), as_size(M, "M"), as_size(nbits, "nbits")
-        if objective is not None:
-            raise InputError(f"expected objective=None, got {objective!r}")
         encoder = Rotation(d) if encoder is None else copy.deepcopy(encoder)
         quantizer = ProductQuantizer(M, nbits) if quantizer is None else copy.copy(quantizer)
         if not isinstance(encoder, Encoder):
@@ -121,7 +122,7 @@ class DeepQuantIndex(Search):
         if isinstance(metric, str):
             metric, encoder = _cosine(metric, encoder)
         self._assemble(metric, encoder, quantizer, training)
-        self.rerank = rerank
+        self.rerank, self.objective = rerank, objective
 
     @classmethod
     def from_codebooks(
@@ -178,8 +179,9 @@ class DeepQuantIndex(Search):
             Finite training vectors, at least ksub; other real dtypes are cast to float32. An array
             that is mapped from a file is read in parts. A callable must return a fresh iterator
             over the same blocks, (m, d) arrays, whenever it is called; it is, several times.
-        y : None
-            Labels; there is no supervised objective yet.
+        y : optional
+            Labels, to train the network in the encoder by: classes (n,) int, tags (n, c) bool,
+            `deepq.Pairs` or `deepq.Positives`. `x` must be an array then.
         numeric_type : int
             faiss.Float32.
         xq_train : (nq, d) array, optional
@@ -188,19 +190,20 @@ class DeepQuantIndex(Search):
         Raises
         ------
         InputError
-            If there are too few rows, NaN or infinity, labels, or another numeric type.
+            If there are too few rows, NaN or infinity, nothing to learn from labels or no network
+            to learn it, or another numeric type.
         StateError
             If the index holds codes.
         DimensionError, KindError
-            If `x` is not made of (n, d) arrays of real numbers. The index is unchanged by any
-            failure.
+            If `x` is not made of (n, d) arrays of real numbers, or `y` is not one of the above.
+            The index is unchanged by any failure.
         KeyboardInterrupt
             On Ctrl-C. If codebooks had been learned by then, the index is trained with the best
             that there was; else it is unchanged.
         """
         require_float32(numeric_type)
-        if y is not None:
-            raise InputError("expected y=None: there is no supervised objective yet, got labels")
+        if y is not None and callable(x):
+            raise KindError("expected an array to train on with labels, got a callable")
         if xq_train is not None:
             as_vectors(xq_train, self.d, "xq_train", finite=True)
         if not callable(x) and not isinstance(x, np.memmap):
@@ -215,6 +218,8 @@ class DeepQuantIndex(Search):
                 quantizer,
                 kept,
                 self._settings(),
+                y=y,
+                objective=self.objective,
                 metric=self.metric_type,
                 decoder=self.rerank > 0 and held is None,
                 verbose=bool(self.verbose),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, unfold
+from torch.nn.functional import unfold
 
 Shape = tuple[int, ...]
 
@@ -132,3 +132,46 @@ class ConvNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.standardize(x).contiguous(memory_format=torch.channels_last)
         return self.stages(self.whiten(x))
+
+
+def as_shape(s):
+    return tuple(s) if not isinstance(s, int) else (s,)
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, d_in, d_out, tanh=True, unit=False):
+        super().__init__()
+        self.linear = nn.Linear(d_in, d_out)
+        self.tanh, self.unit = tanh, unit
+
+    def forward(self, x):
+        z = self.linear(x)
+        if self.tanh:
+            z = torch.tanh(z)
+        if self.unit:
+            z = nn.functional.normalize(z, dim=1)
+        return z
+
+
+class Probabilities(nn.Module):
+    def __init__(self, d_in, classes, d_out=None, temperature=1.0):
+        super().__init__()
+        self.linear = nn.Linear(d_in, classes)
+        self.d_out = d_out or classes
+        self.register_buffer("temperature", torch.tensor(float(temperature)))
+
+    def forward(self, x):
+        p = torch.softmax(self.linear(x).float() / self.temperature, 1)
+        return nn.functional.pad(p, (0, self.d_out - p.shape[1]))
+
+
+class Embedding(nn.Module):
+    def __init__(self, backbone, head):
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+    def forward(self, x):
+        return self.head(self.backbone(x))
+
+    def prepare(self, x):
+        self.backbone.prepare(x)

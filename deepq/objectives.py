@@ -6,11 +6,15 @@ see `supervision`. The pairs of a row with itself never count. All return a scal
 
 from __future__ import annotations
 
+import inspect
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, normalize, relu, softplus
+
+from deepq._checks import FormatError, InputError, as_real
 
 # ---- functions -----------------------------------------------------------------------------------
 
@@ -117,11 +121,26 @@ class Objective(nn.Module):
     ----------
     quantization_weight : float
         lambda. 0 leaves the quantization loss out: codebooks are learned after the network.
+    warm_up : float
+        Part of the epochs in which a classifier is trained in its place, where there are classes.
+
+    Attributes
+    ----------
+    mixes : bool
+        Whether a batch may have images that are parts of two, with mixed targets.
     """
 
-    def __init__(self, quantization_weight: float = 0.0) -> None:
+    mixes = False
+
+    def __init__(self, quantization_weight: float = 0.0, warm_up: float = 0.6) -> None:
         super().__init__()
-        self.quantization_weight = quantization_weight
+        self.quantization_weight = as_part(quantization_weight, "quantization_weight", math.inf)
+        self.warm_up = as_part(warm_up, "warm_up", 1.0)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def prepare(self, d: int, classes: int) -> None:
         """Get ready for embeddings of d numbers and so many classes, 0 where there are none."""
@@ -148,8 +167,13 @@ class InnerProduct(Objective):
 class Contrastive(Objective):
     """`contrastive` with a margin; None for twice the length of an embedding."""
 
-    def __init__(self, margin: float | None = None, quantization_weight: float = 0.0) -> None:
-        super().__init__(quantization_weight)
+    def __init__(
+        self,
+        margin: float | None = None,
+        quantization_weight: float = 0.0,
+        warm_up: float = 0.6,
+    ) -> None:
+        super().__init__(quantization_weight, warm_up)
         self.margin = margin
 
     def forward(self, z: Tensor, batch: Any) -> Tensor:
@@ -160,8 +184,10 @@ class Contrastive(Objective):
 class TripletRanking(Objective):
     """`triplet` with a margin."""
 
-    def __init__(self, margin: float = 1.0, quantization_weight: float = 0.0) -> None:
-        super().__init__(quantization_weight)
+    def __init__(
+        self, margin: float = 1.0, quantization_weight: float = 0.0, warm_up: float = 0.6
+    ) -> None:
+        super().__init__(quantization_weight, warm_up)
         self.margin = margin
 
     def forward(self, z: Tensor, batch: Any) -> Tensor:
@@ -169,11 +195,89 @@ class TripletRanking(Objective):
 
 
 class Classification(Objective):
-    """`cross_entropy` of a linear classifier of embeddings; binary for rows of several tags."""
+    """`cross_entropy` of a linear classifier of embeddings; binary for rows of several tags.
+
+    Parameters
+    ----------
+    smoothing : float
+        Part of a target that is spread evenly over all classes (Szegedy et al., CVPR 2016).
+    """
+
+    mixes = True
+
+    def __init__(self, quantization_weight: float = 0.0, smoothing: float = 0.1) -> None:
+        super().__init__(quantization_weight, warm_up=0.0)
+        self.smoothing = smoothing
 
     def prepare(self, d: int, classes: int) -> None:
         self.classifier = nn.Linear(d, classes)
 
     def forward(self, z: Tensor, batch: Any) -> Tensor:
-        loss = binary_cross_entropy if batch.several else cross_entropy
-        return loss(self.classifier(z), batch.targets)
+        return _classify(self.classifier(z), batch, self.smoothing)
+
+
+class Likelihood(Objective):
+    """`cross_entropy` of embeddings that are class probabilities: see `networks.Probabilities`.
+
+    Ranked by inner product, the probability that two vectors are of one class if the network is
+    right about each; by the probability ranking principle (Robertson, 1977) no order is better.
+
+    Parameters
+    ----------
+    smoothing : float
+        As of `Classification`.
+    """
+
+    mixes = True
+
+    def __init__(self, quantization_weight: float = 0.0, smoothing: float = 0.1) -> None:
+        super().__init__(quantization_weight, warm_up=0.0)
+        self.smoothing = smoothing
+
+    def forward(self, z: Tensor, batch: Any) -> Tensor:
+        logits = z[:, : batch.targets.shape[1]].clamp_min(1e-20).log()
+        return _classify(logits, batch, self.smoothing)
+
+
+def _classify(logits: Tensor, batch: Any, smoothing: float) -> Tensor:
+    if batch.several:
+        return binary_cross_entropy(logits, batch.targets)
+    targets = batch.targets * (1 - smoothing) + smoothing / logits.shape[1]
+    return cross_entropy(logits, targets)
+
+
+def as_part(value: Any, name: str, most: float) -> float:
+    """Return a float from 0 to `most`, else raise InputError."""
+    part = as_real(value, name)
+    if not 0 <= part <= most:
+        raise InputError(f"expected {name} from 0 to {most:g}, got {value}")
+    return part
+
+
+def objective_state(objective: Objective) -> dict[str, Any] | None:
+    """Describe an objective of this module by its class and arguments; None for any other."""
+    if OBJECTIVES.get(type(objective).__name__) is not type(objective):
+        return None
+    return {"type": type(objective).__name__, **objective.arguments}
+
+
+def make_objective(state: dict[str, Any]) -> Objective:
+    """Make the objective that a state describes. Raises FormatError for anything else."""
+    rest = dict(state)
+    try:
+        return OBJECTIVES[rest.pop("type")](**rest)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"expected the state of an objective, got {error}") from error
+
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    cls.__name__: cls
+    for cls in (
+        PairwiseCosine,
+        InnerProduct,
+        Contrastive,
+        TripletRanking,
+        Classification,
+        Likelihood,
+    )
+}

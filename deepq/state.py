@@ -7,7 +7,8 @@ A state is a dict of JSON values and arrays, nested where encoders are. Nothing 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, TypeVar
+import logging
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,11 @@ from deepq.decoders import Decoder
 from deepq.encoders import encoder_state, make_encoder
 from deepq.quantizers import ProductQuantizer
 from deepq.trainer import TrainConfig
+
+if TYPE_CHECKING:
+    from deepq.objectives import Objective
+
+_log = logging.getLogger(__name__)
 
 Index = TypeVar("Index", bound=Store)
 State = dict[str, Any]
@@ -46,6 +52,7 @@ def get_state(index: Store) -> State:
             "clustering": {"niter": int(index.pq.cp.niter), "seed": int(index.pq.cp.seed)},
             "rerank": index.rerank,
             "training": _training_state(index.training),
+            "objective": _objective_state(index.objective),
             "history": list(index.history),
             "encoder": encoder_state(index.encoder),
             "codebooks": np.array(quantizer.codebooks) if trained else None,
@@ -75,6 +82,10 @@ def make_index(state: State, cls: type[Index]) -> Index:
         config = None if training is None else TrainConfig(**training)
         index._assemble(state["metric"], encoder, quantizer, config)
         index.rerank = state["rerank"]
+        if state["objective"] is not None:
+            from deepq.objectives import make_objective  # torch, only where there is a network
+
+            index.objective = make_objective(state["objective"])
         for name in SETTINGS:
             setattr(index, name, state["settings"][name])
         index.pq.cp.niter, index.pq.cp.seed = clustering["niter"], clustering["seed"]
@@ -86,6 +97,18 @@ def make_index(state: State, cls: type[Index]) -> Index:
             f"expected the state of an index, got one with a fault: {error}"
         ) from error
     return index
+
+
+def _objective_state(objective: Objective | None) -> State | None:
+    """Describe an objective; one of a class of the user's own is left out."""
+    if objective is None:
+        return None
+    from deepq.objectives import objective_state
+
+    state = objective_state(objective)
+    if state is None:
+        _log.warning("the objective %s is of a foreign class: left out", type(objective).__name__)
+    return state
 
 
 def _training_state(training: TrainConfig | None) -> State | None:

@@ -7,6 +7,8 @@ which pairs something is known (`similar`), and draw the batches that a training
 
 from __future__ import annotations
 
+import copy
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,11 +21,24 @@ Matrix = NDArray[np.bool_]
 
 
 class Supervision:
-    """What is known of n rows; the base of the others."""
+    """What is known of n rows; the base of the others.
+
+    Attributes
+    ----------
+    n : int
+        Number of rows.
+    targets : (n, c) float32 or None
+        Classes of the rows, as what a classifier should say; rows sum to 1. None: no classes.
+    several : bool
+        Whether rows may have several classes.
+    y : (n,) int or (n, c) bool
+        The labels, where there are `targets`.
+    """
 
     n: int
-    #: Classes of the rows as a target for a classifier (n, c) float32, rows sum to 1; None for none.
+    y: NDArray[Any]
     targets: Floats | None = None
+    several = False
 
     def similar(self, rows: Ids) -> tuple[Matrix, Matrix]:
         """Of some rows (m,): which pairs (m, m) are similar, and of which that is known."""
@@ -35,8 +50,13 @@ class Supervision:
         count = max(1, self.n // size)
         yield from np.array_split(order, count)
 
+    def digest(self) -> list[int]:
+        """Checksums of all that is known."""
+        arrays = [value for value in vars(self).values() if isinstance(value, np.ndarray)]
+        return [zlib.crc32(np.ascontiguousarray(array).tobytes()) for array in arrays]
+
     def part(self, rows: Ids) -> Supervision:
-        """What is known of some rows (m,) among each other."""
+        """Keep what is known of some rows (m,) among each other."""
         raise NotImplementedError
 
 
@@ -85,6 +105,8 @@ class Tags(Supervision):
     ----------
     y : (n, c) bool
     """
+
+    several = True
 
     def __init__(self, y: Matrix) -> None:
         self.y, self.n = y, len(y)
@@ -136,7 +158,7 @@ class Pairs(Supervision):
         self.n = int(max(self.i.max(), self.j.max())) + 1
 
     def similar(self, rows: Ids) -> tuple[Matrix, Matrix]:
-        """What the pairs say; a row is similar to itself."""
+        """Look up the pairs; a row is similar to itself."""
         place = np.full(self.n, -1)
         place[rows[rows < self.n]] = np.flatnonzero(rows < self.n)
         a, b = place[self.i], place[self.j]
@@ -172,14 +194,20 @@ class Pairs(Supervision):
 class Positives(Supervision):
     """Queries and what was right for them: a search log.
 
-    In a batch, what is right for another query counts as wrong for this one.
+    In a batch, what is right for another query counts as wrong for this one (Henderson et al.,
+    "Efficient natural language response suggestion for Smart Reply", 2017).
 
     Parameters
     ----------
     queries : (p, d) array
-        Vectors of queries, of which each may come several times.
+        Vectors of queries; they are trained on beside the training vectors.
     rows : (p,) int
         For each the row of the training vectors that was right.
+
+    Raises
+    ------
+    DimensionError, InputError, KindError
+        If there are not as many queries as rows, or none, or rows are below 0.
     """
 
     def __init__(self, queries: ArrayLike, rows: ArrayLike) -> None:
@@ -188,7 +216,28 @@ class Positives(Supervision):
         if self.queries.ndim < 2 or len(self.queries) != len(self.rows) or not len(self.rows):
             shapes = f"{self.queries.shape} and {self.rows.shape}"
             raise DimensionError(f"expected queries (p, d) and rows (p,), not empty, got {shapes}")
-        self.n = 0
+        self.n = int(self.rows.max()) + 1
+
+    def after(self, n: int) -> Positives:
+        """Make the same for n training vectors with the queries behind them, as rows too."""
+        other = copy.copy(self)
+        other.n = n + len(self.rows)
+        return other
+
+    def similar(self, rows: Ids) -> tuple[Matrix, Matrix]:
+        """Compare queries with training vectors; nothing else is known."""
+        first = self.n - len(self.rows)
+        is_query = rows >= first
+        right = np.where(is_query, self.rows[np.maximum(rows - first, 0)], rows)
+        known: Matrix = is_query[:, None] != is_query
+        similar: Matrix = (right[:, None] == right) & known
+        return similar, known
+
+    def batches(self, size: int, rng: np.random.Generator) -> Iterator[Ids]:
+        """Every query once, with what is right for it."""
+        p, first = len(self.rows), self.n - len(self.rows)
+        for part in np.array_split(rng.permutation(p), max(1, 2 * p // size)):
+            yield np.concatenate([np.unique(self.rows[part]), first + part])
 
 
 def as_supervision(y: Any, n: int) -> Supervision:
@@ -213,8 +262,10 @@ def as_supervision(y: Any, n: int) -> Supervision:
     """
     if isinstance(y, Supervision):
         if y.n > n:
-            raise InputError(f"expected rows from 0 to {n - 1} in {type(y).__name__}, got {y.n - 1}")
-        return y
+            raise InputError(
+                f"expected rows from 0 to {n - 1} in {type(y).__name__}, got {y.n - 1}"
+            )
+        return y.after(n) if isinstance(y, Positives) else y
     labels = np.asarray(y)
     if labels.dtype.kind not in "iub" or labels.ndim not in (1, 2):
         raise KindError(

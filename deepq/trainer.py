@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from deepq._checks import InputError, KindError, as_integer, as_real, as_size
 from deepq._presets import PRESETS
@@ -23,6 +23,10 @@ from deepq._stages import Stages
 from deepq.encoders import Encoder
 from deepq.quantizers import METRIC_L2, ProductQuantizer
 
+if TYPE_CHECKING:
+    from deepq.objectives import Objective
+
+PRECISIONS = ("float32", "bfloat16")
 _BATCH = 512
 
 _log = logging.getLogger(__name__)
@@ -59,6 +63,15 @@ class TrainConfig:
         the means of their cells, which reconstruct with the least squared error.
     device : str
         Where a decoder is learned: "auto" takes a GPU if there is one; or "cpu", "cuda".
+    learning_rate : float, optional
+        Highest rate of the steps of a network; None for its default.
+    augment : bool
+        Whether networks see images mirrored, moved and with squares cut out while they are trained.
+    precision : str
+        Of the numbers inside a network while it is trained: "float32", or "bfloat16", which takes
+        half the time where the processor has it.
+    patience : int, optional
+        Epochs without a better validation mAP after which the training of a network ends.
     checkpoint : str or path, optional
         File (safetensors) that holds what has been reached, after every stage and every minute. A
         training with the same settings and rows goes on from it.
@@ -78,10 +91,14 @@ class TrainConfig:
     validation: float = 0.1
     ranking: bool = True
     device: str = "auto"
+    learning_rate: float | None = None
+    augment: bool = True
+    precision: str = "float32"
+    patience: int | None = None
     checkpoint: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "max_points", "batch_size"):
+        for name in ("epochs", "max_points", "batch_size", "patience"):
             if getattr(self, name) is not None or name == "batch_size":
                 object.__setattr__(self, name, as_size(getattr(self, name), name))
         object.__setattr__(self, "seed", as_integer(self.seed, "seed"))
@@ -92,10 +109,14 @@ class TrainConfig:
         object.__setattr__(self, "validation", as_real(self.validation, "validation"))
         if not 0 <= self.validation <= 0.5:
             raise InputError(f"expected validation from 0 to 0.5, got {self.validation}")
-        if self.max_seconds is not None:
-            object.__setattr__(self, "max_seconds", as_real(self.max_seconds, "max_seconds"))
-            if self.max_seconds < 0:
-                raise InputError(f"expected max_seconds of at least 0, got {self.max_seconds}")
+        for name in ("max_seconds", "learning_rate"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, as_real(getattr(self, name), name))
+                if getattr(self, name) < 0:
+                    raise InputError(f"expected {name} of at least 0, got {getattr(self, name)}")
+        if self.precision not in PRECISIONS:
+            known = " or ".join(PRECISIONS)
+            raise InputError(f"expected a precision of {known}, got {self.precision!r}")
         if not isinstance(self.device, str):
             raise KindError(f"expected device to be a str, got {type(self.device).__name__}")
         if self.checkpoint is not None:
@@ -128,6 +149,8 @@ def fit(
     x: Any,
     config: TrainConfig,
     *,
+    y: Any = None,
+    objective: Objective | None = None,
     metric: int = METRIC_L2,
     decoder: bool = False,
     verbose: bool = False,
@@ -144,6 +167,10 @@ def fit(
         Training vectors, at least ksub: see `Rows`.
     config : TrainConfig
         Settings.
+    y : (n,) int, (n, c) bool, Pairs or Positives, optional
+        Labels, to train the network in the encoder by.
+    objective : Objective, optional
+        What the network minimises.
     metric : int
         METRIC_L2 or METRIC_INNER_PRODUCT: what neighbours are ranked by.
     decoder : bool
@@ -160,18 +187,21 @@ def fit(
         If Ctrl-C came in the first stage, before there was anything to keep.
     """
     if decoder:
-        from deepq._decoding import as_device
+        from deepq._device import as_device
 
         as_device(config.device)
+    quantizer.codebooks = None
     with Report(verbose, config.max_seconds) as report:
-        stages = Stages(encoder, quantizer, Rows(x, encoder.d_in), config, metric, report)
-        stages.learn_codebooks()
-        interrupted = False
-        try:
-            stages.learn_order()
-            if decoder:
-                stages.learn_decoder()
-        except KeyboardInterrupt:
+        if y is None:
+            stages = Stages(encoder, quantizer, Rows(x, encoder.d_in), config, metric, report)
+            interrupted = stages.run(decoder=decoder)
+            encoder = stages.encoder
+        else:
+            from deepq import _supervised  # torch, which takes seconds to import
+
+            encoder, interrupted = _supervised.learn(
+                encoder, quantizer, x, y, objective, config, metric, report, decoder=decoder
+            )
+        if interrupted:
             _log.warning("interrupted: the training keeps the best so far")
-            interrupted = True
-    return Outcome(stages.encoder, report.history, interrupted)
+    return Outcome(encoder, report.history, interrupted)

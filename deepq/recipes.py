@@ -1,0 +1,242 @@
+"""Published systems as indexes: one function each, with the hyper-parameters that were found best.
+
+Every recipe takes the shape of one vector and the bits of a code, and returns an untrained
+`DeepQuantIndex`: ``train(x, y)``, ``add``, ``search``. docs/deep.md compares them.
+
+Codes of b bits have b / 8 words of 8 bits where 8 divides b, else the longest words from 7 down
+that divide it: 12 bits are two words of 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from deepq import networks
+from deepq._checks import InputError, as_size
+from deepq.encoders import Chain, Encoder, Rotation
+from deepq.index import DeepQuantIndex
+from deepq.network_encoder import NetworkEncoder
+from deepq.objectives import InnerProduct, Likelihood, Objective, PairwiseCosine
+from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2
+from deepq.trainer import TrainConfig
+
+__all__ = ["class_codes", "dqn", "dqn_ip", "dqn_two_step"]
+
+Shape = tuple[int, ...] | int
+
+_WIDTH = 48  # numbers of an embedding, or the next multiple of M
+_BACKBONES = {
+    "convnet": networks.ConvNet,
+    "resnet": networks.ResNet,
+    "alexnet": networks.AlexNet,
+    "mlp": networks.MLP,
+}
+_WARM_UP = 0.6  # part of the epochs as a classifier, for networks that start from nothing
+
+
+def dqn(
+    input_shape: Shape,
+    bits: int,
+    *,
+    nbits: int | None = None,
+    backbone: str | nn.Module | None = None,
+    width: int | None = None,
+    quantization_weight: float = 0.05,
+    training: TrainConfig | None = None,
+    **encoder: Any,
+) -> DeepQuantIndex:
+    """Make a deep quantization network: pairwise cosine loss and quantization loss together.
+
+    Cao, Long, Wang, Zhu & Wen, "Deep quantization network for efficient image retrieval", AAAI 2016.
+
+    Parameters
+    ----------
+    input_shape : (C, H, W), (d,) or int
+        Of an image, or of a vector.
+    bits : int
+        Of a code.
+    nbits : int, optional
+        Of a word; it must divide `bits`.
+    backbone : str or torch.nn.Module, optional
+        "convnet", "resnet" or "alexnet" for images, "mlp" for vectors; or a module that gives
+        features (n, f). It is copied, and trained on from where it is: a module is taken to have
+        been trained, and the classifier of the first epochs is left out.
+    width : int, optional
+        Numbers of an embedding, which M must divide; by default 48 or the next multiple.
+    quantization_weight : float
+        lambda.
+    training : TrainConfig, optional
+        Settings.
+    **encoder
+        Further arguments of `NetworkEncoder`: layout, mirrored.
+
+    Raises
+    ------
+    InputError, KindError, DimensionError
+        If an argument is out of range or of the wrong kind, or the parts do not fit each other.
+    """
+    objective = PairwiseCosine(quantization_weight, _warm_up(backbone))
+    return _metric_learner(
+        input_shape, bits, nbits, backbone, width, objective, training, encoder, rotated=False
+    )
+
+
+def dqn_two_step(
+    input_shape: Shape,
+    bits: int,
+    *,
+    nbits: int | None = None,
+    backbone: str | nn.Module | None = None,
+    width: int | None = None,
+    training: TrainConfig | None = None,
+    **encoder: Any,
+) -> DeepQuantIndex:
+    """Make DQN_2+: the network learns the cosine loss alone, then OPQ quantizes its embeddings.
+
+    The ablation of the same paper. Parameters as of `dqn`.
+    """
+    objective = PairwiseCosine(0.0, _warm_up(backbone))
+    return _metric_learner(
+        input_shape, bits, nbits, backbone, width, objective, training, encoder, rotated=True
+    )
+
+
+def dqn_ip(
+    input_shape: Shape,
+    bits: int,
+    *,
+    nbits: int | None = None,
+    backbone: str | nn.Module | None = None,
+    width: int | None = None,
+    quantization_weight: float = 0.05,
+    training: TrainConfig | None = None,
+    **encoder: Any,
+) -> DeepQuantIndex:
+    """Make DQN_ip: `dqn` with the squared loss of inner products in place of cosines.
+
+    The ablation of the same paper. Parameters as of `dqn`.
+    """
+    objective = InnerProduct(quantization_weight, _warm_up(backbone))
+    return _metric_learner(
+        input_shape, bits, nbits, backbone, width, objective, training, encoder, rotated=False
+    )
+
+
+def class_codes(
+    input_shape: Shape,
+    bits: int,
+    classes: int,
+    *,
+    nbits: int | None = None,
+    backbone: str | nn.Module | None = None,
+    training: TrainConfig | None = None,
+    **encoder: Any,
+) -> DeepQuantIndex:
+    """Make an index of class probabilities, ranked by the probability to be of one class.
+
+    The embedding is what a classifier gives; the inner product of two is the probability that both
+    vectors are of one class. It knows nothing of other classes than those that it is trained with:
+    to find these, take `dqn`.
+
+    Parameters
+    ----------
+    classes : int
+        How many there are.
+    input_shape, bits, nbits, backbone, training, **encoder
+        As of `dqn`.
+    """
+    M, nbits = code_shape(bits, nbits)
+    classes = as_size(classes, "classes")
+
+    def head(features: int) -> nn.Module:
+        return networks.Probabilities(features, classes, -(-classes // M) * M)
+
+    network = _network(input_shape, backbone, head, training, encoder)
+    return _index(network, M, nbits, METRIC_INNER_PRODUCT, Likelihood(), training)
+
+
+def code_shape(bits: int, nbits: int | None = None) -> tuple[int, int]:
+    """Return M and nbits of codes of so many bits. Raises InputError where nbits does not divide.
+
+    >>> [code_shape(bits) for bits in (12, 24, 32, 48)]
+    [(2, 6), (3, 8), (4, 8), (6, 8)]
+    """
+    bits = as_size(bits, "bits")
+    if nbits is None:
+        nbits = next(number for number in (8, 7, 6, 5, 4, 3, 2, 1) if bits % number == 0)
+    nbits = as_size(nbits, "nbits")
+    if bits % nbits:
+        raise InputError(f"expected nbits that divides {bits} bits, got {nbits}")
+    return bits // nbits, nbits
+
+
+def _metric_learner(
+    input_shape: Shape,
+    bits: int,
+    nbits: int | None,
+    backbone: str | nn.Module | None,
+    width: int | None,
+    objective: Objective,
+    training: TrainConfig | None,
+    encoder: dict[str, Any],
+    *,
+    rotated: bool,
+) -> DeepQuantIndex:
+    M, nbits = code_shape(bits, nbits)
+    numbers = -(-_WIDTH // M) * M if width is None else as_size(width, "width")
+
+    def head(features: int) -> nn.Module:
+        return networks.Bottleneck(features, numbers)
+
+    network: Encoder = _network(input_shape, backbone, head, training, encoder)
+    if rotated:
+        network = Chain([network, Rotation(numbers)])
+    return _index(network, M, nbits, METRIC_L2, objective, training)
+
+
+def _index(
+    network: Encoder,
+    M: int,
+    nbits: int,
+    metric: int,
+    objective: Objective,
+    training: TrainConfig | None,
+) -> DeepQuantIndex:
+    return DeepQuantIndex(
+        network.d_in, M, nbits, metric, encoder=network, objective=objective, training=training
+    )
+
+
+def _warm_up(backbone: str | nn.Module | None) -> float:
+    return 0.0 if isinstance(backbone, nn.Module) else _WARM_UP
+
+
+def _network(
+    input_shape: Shape,
+    backbone: str | nn.Module | None,
+    head: Callable[[int], nn.Module],
+    training: TrainConfig | None,
+    encoder: dict[str, Any],
+) -> NetworkEncoder:
+    """Put a head on a backbone; their weights follow the seed of the training."""
+    shape = networks.as_shape(input_shape)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed((training or TrainConfig()).seed)
+        body = backbone if isinstance(backbone, nn.Module) else _backbone(shape, backbone)
+        features = NetworkEncoder(body, shape, layout=encoder.get("layout", "CHW")).d_out
+        network = networks.Embedding(body, head(features))
+    return NetworkEncoder(network, shape, **encoder)
+
+
+def _backbone(shape: tuple[int, ...], name: str | None) -> nn.Module:
+    name = name or ("mlp" if len(shape) == 1 else "convnet")
+    if name not in _BACKBONES:
+        raise InputError(f"expected a backbone of {', '.join(_BACKBONES)}, got {name!r}")
+    if (name == "mlp") != (len(shape) == 1):
+        raise InputError(f"expected a backbone for inputs of shape {shape}, got {name!r}")
+    made: nn.Module = _BACKBONES[name](shape)
+    return made
