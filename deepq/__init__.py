@@ -9,12 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deepq import datasets, decoders, encoders, metrics, quantizers
+    from deepq import datasets, decoders, encoders, metrics, networks, quantizers
     from deepq._checks import FormatError
     from deepq.evaluation import Diagnosis, diagnose, evaluate
     from deepq.index import DeepQuantIndex
     from deepq.interop import from_faiss, to_faiss
     from deepq.io import read_index, write_index
+    from deepq.network_encoder import NetworkEncoder
     from deepq.search_parameters import SearchParameters
     from deepq.suggestion import Suggestion, suggest
     from deepq.trainer import TrainConfig
@@ -25,6 +26,7 @@ __all__ = [
     "DeepQuantIndex",
     "Diagnosis",
     "FormatError",
+    "NetworkEncoder",
     "SearchParameters",
     "Suggestion",
     "TrainConfig",
@@ -35,6 +37,7 @@ __all__ = [
     "evaluate",
     "from_faiss",
     "metrics",
+    "networks",
     "quantizers",
     "read_index",
     "suggest",
@@ -46,6 +49,7 @@ _HOME = {
     "DeepQuantIndex": "index",
     "Diagnosis": "evaluation",
     "FormatError": "_checks",
+    "NetworkEncoder": "network_encoder",
     "SearchParameters": "search_parameters",
     "Suggestion": "suggestion",
     "TrainConfig": "trainer",
