@@ -9,14 +9,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deepq import datasets, decoders, encoders, metrics, quantizers
+    from deepq import (
+        datasets,
+        decoders,
+        encoders,
+        metrics,
+        networks,
+        objectives,
+        quantizers,
+        recipes,
+    )
     from deepq._checks import FormatError
     from deepq.evaluation import Diagnosis, diagnose, evaluate
     from deepq.index import DeepQuantIndex
     from deepq.interop import from_faiss, to_faiss
     from deepq.io import read_index, write_index
+    from deepq.network_encoder import NetworkEncoder
     from deepq.search_parameters import SearchParameters
     from deepq.suggestion import Suggestion, suggest
+    from deepq.supervision import Pairs, Positives
     from deepq.trainer import TrainConfig
 
 __version__ = "0.1.0.dev0"
@@ -25,6 +36,9 @@ __all__ = [
     "DeepQuantIndex",
     "Diagnosis",
     "FormatError",
+    "NetworkEncoder",
+    "Pairs",
+    "Positives",
     "SearchParameters",
     "Suggestion",
     "TrainConfig",
@@ -35,8 +49,11 @@ __all__ = [
     "evaluate",
     "from_faiss",
     "metrics",
+    "networks",
+    "objectives",
     "quantizers",
     "read_index",
+    "recipes",
     "suggest",
     "to_faiss",
     "write_index",
@@ -46,6 +63,9 @@ _HOME = {
     "DeepQuantIndex": "index",
     "Diagnosis": "evaluation",
     "FormatError": "_checks",
+    "NetworkEncoder": "network_encoder",
+    "Pairs": "supervision",
+    "Positives": "supervision",
     "SearchParameters": "search_parameters",
     "Suggestion": "suggestion",
     "TrainConfig": "trainer",

@@ -1,4 +1,7 @@
-"""Random changes of images that leave their meaning: for training only, with torch."""
+"""Random changes of images that leave their meaning: for training only, with torch.
+
+Images are float32 (n, C, H, W); what is drawn comes from the generator, on the processor.
+"""
 
 from __future__ import annotations
 
@@ -8,43 +11,47 @@ from torch.nn.functional import pad
 
 
 def shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Mirror half of the images (n, C, H, W), and move each by up to `most` pixels.
+    """Mirror each of the images or not, and move it by up to `most` pixels along both axes.
 
-    What comes in at a border is its mirror image.
+    What comes in at a border is its mirror image, so `most` must be below H and W.
     """
     n, _, height, width = images.shape
-    mirrored = torch.rand(n, generator=generator) < 0.5
+    mirrored = (torch.rand(n, generator=generator) < 0.5).to(images.device)
     images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
     if not most:
         return images
-    wide = pad(images, (most,) * 4, mode="reflect")
-    places = torch.randint(2 * most + 1, (2, n), generator=generator)
-    rows = (places[0, :, None] + torch.arange(height))[:, :, None]
-    columns = (places[1, :, None] + torch.arange(width))[:, None, :]
-    return wide.permute(0, 2, 3, 1)[torch.arange(n)[:, None, None], rows, columns].permute(
-        0, 3, 1, 2
-    )
+    wide = pad(images, (most,) * 4, mode="reflect").permute(0, 2, 3, 1)
+    top, left = torch.randint(2 * most + 1, (2, n, 1), generator=generator)
+    rows = (top + torch.arange(height))[:, :, None]
+    columns = (left + torch.arange(width))[:, None, :]
+    return wide[torch.arange(n)[:, None, None], rows, columns].permute(0, 3, 1, 2)
 
 
 def cut_out(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Make a square of each image grey (its mean), cut off where it leaves the image.
+    """Give a square of each image the image's mean colour; it ends where the image does.
 
     DeVries & Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
     """
     n, _, height, width = images.shape
-    inside = _square(n, height, size, generator)[:, None, :, None]
-    inside = inside & _square(n, width, size, generator)[:, None, None, :]
+    rows = _stretch(n, height, size, generator)[:, None, :, None]
+    columns = _stretch(n, width, size, generator)[:, None, None, :]
+    inside = (rows & columns).to(images.device)
     return torch.where(inside, images.mean(dim=(2, 3), keepdim=True), images)
 
 
 def cut_mix(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
     """Put a rectangle of another image of the batch into each.
 
-    Yun et al., "CutMix", ICCV 2019, with areas drawn evenly from 0 to 1.
+    Yun et al., "CutMix", ICCV 2019, with areas drawn evenly from 0 to 1; the rectangle is in the
+    same place in all images, and lies within them.
 
     Returns
     -------
-    images (n, C, H, W); other (n,), whose rectangle each has; part
+    images : (n, C, H, W)
+        New ones.
+    other : (n,) int64
+        The image that the rectangle is of.
+    part : float
         Of an image's area that is its own.
     """
     n, _, height, width = images.shape
@@ -58,9 +65,8 @@ def cut_mix(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor,
     return mixed, other, 1 - h * w / (height * width)
 
 
-def _square(n: int, length: int, size: int, generator: torch.Generator) -> Tensor:
-    """Return which positions (n, length) lie within a stretch of `size` around a drawn one."""
-    middle = torch.randint(length, (n, 1), generator=generator)
-    first = middle - size // 2
-    at = torch.arange(length)
-    return (at >= first) & (at < first + size)
+def _stretch(n: int, length: int, size: int, generator: torch.Generator) -> Tensor:
+    """Return which places (n, length) lie in a stretch of `size` around a drawn one."""
+    first = torch.randint(length, (n, 1), generator=generator) - size // 2
+    places = torch.arange(length)
+    return (places >= first) & (places < first + size)

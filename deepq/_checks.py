@@ -41,15 +41,26 @@ class FormatError(ValueError, RuntimeError):
     """A file is not a whole, undamaged index of a known version."""
 
 
-def as_vectors(x: Any, d: int, name: str = "x", *, finite: bool = False) -> Floats:
+def as_vectors(
+    x: Any,
+    d: int,
+    name: str = "x",
+    *,
+    finite: bool = False,
+    image: tuple[int, ...] = (),
+    keep_bytes: bool = False,
+) -> Floats:
     """Rows of ``d`` numbers as C-contiguous float32; a copy only where one is needed.
+
+    Images may come unflattened, (n, *image), where `image` is the shape of one. With `keep_bytes`
+    an array of uint8 stays one, for a caller that goes through it in parts.
 
     Raises
     ------
     KindError
         If `x` is no array, or of a dtype that does not stand for real numbers.
     DimensionError
-        If the shape is not (n, d).
+        If the shape is not (n, d), nor that of images.
     InputError
         If `finite` is asked for and a row is not finite, or too large, in float32.
     """
@@ -57,15 +68,25 @@ def as_vectors(x: Any, d: int, name: str = "x", *, finite: bool = False) -> Floa
         raise KindError(f"expected {name} to be a plain array, got a masked one")
     if not isinstance(x, np.ndarray):
         raise KindError(f"expected {name} to be an (n, {d}) array, got {type(x).__name__}")
+    given, x = x.shape, flattened(x, image)
     if x.ndim != 2 or x.shape[1] != d:
-        raise DimensionError(f"expected {name} of shape (n, {d}), got {x.shape}")
+        images = f" or (n, {', '.join(map(str, image))})" if len(image) == 3 else ""
+        raise DimensionError(f"expected {name} of shape (n, {d}){images}, got {given}")
     if x.dtype.kind not in "fiub":
         raise KindError(f"expected {name} of real numbers, got dtype {x.dtype}")
+    if keep_bytes and x.dtype == np.uint8:
+        return np.ascontiguousarray(np.asarray(x))
     with np.errstate(over="ignore"):  # beyond float32 is infinite, which is what is checked
         rows: Floats = np.ascontiguousarray(np.asarray(x), dtype=np.float32)
     if finite:
         require_usable(rows, name)
     return rows
+
+
+def flattened(x: Any, image: tuple[int, ...]) -> Any:
+    """Rows of an array of images (n, *image), where that is a shape of images; else `x`."""
+    is_images = len(image) == 3 and isinstance(x, np.ndarray) and x.shape[1:] == image
+    return x.reshape(len(x), math.prod(image)) if is_images else x
 
 
 def require_usable(x: Floats, name: str) -> None:

@@ -29,7 +29,7 @@ import numpy as np
 from deepq import _bridge
 from deepq._checks import Floats, FormatError, KindError
 from deepq._tree import from_bytes, to_bytes
-from deepq.encoders import Encoder, encoder_state, make_encoder
+from deepq.encoders import Encoder, encoder_state, hand_back, make_encoder
 
 _log = logging.getLogger(__name__)
 
@@ -59,8 +59,10 @@ def write(transform: Any, encoder: Encoder) -> None:
         _bridge.set_encoder(int(transform.this), encoder)
 
 
-def read(transform: Any) -> Encoder | None:
+def read(transform: Any, network: Any = None) -> Encoder | None:
     """Return the encoder in a LinearTransform; None if there is a matrix, as in faiss's own.
+
+    `network` is what a user hands back, for a `NetworkEncoder`.
 
     Raises
     ------
@@ -84,7 +86,7 @@ def read(transform: Any) -> Encoder | None:
     state = content[_HEAD.size : _HEAD.size + length]
     if len(state) != length or zlib.crc32(state) != crc:
         raise FormatError("expected the state of an encoder, got a damaged one")
-    return make_encoder(from_bytes(state))
+    return make_encoder(hand_back(from_bytes(state), network))
 
 
 def fingerprint(encoder: Encoder) -> bytes:

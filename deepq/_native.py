@@ -76,9 +76,12 @@ class Native:
             elif isinstance(member, Affine):
                 _write_affine(transform, member)
 
-    def read_encoder(self) -> Encoder:
-        """Make the encoder that the chain holds. Raises KindError for an unknown transform."""
-        members = [_encoder(transform) for transform in self.transforms]
+    def read_encoder(self, network: Any = None) -> Encoder:
+        """Make the encoder that the chain holds, with the network that a user hands back.
+
+        Raises KindError for an unknown transform.
+        """
+        members = [_encoder(transform, network) for transform in self.transforms]
         if not members:
             return Identity(self.chain.d)
         return members[0] if len(members) == 1 else Chain(members)
@@ -285,10 +288,10 @@ def _numbers(encoder: Encoder) -> tuple[Any, ...]:
     )
 
 
-def _encoder(transform: Any) -> Encoder:
+def _encoder(transform: Any, network: Any = None) -> Encoder:
     """Make the encoder that does what one faiss transform does."""
     if isinstance(transform, faiss.LinearTransform):
-        foreign = _foreign.read(transform)
+        foreign = _foreign.read(transform, network)
         if foreign is not None:
             return foreign
     if isinstance(transform, faiss.OPQMatrix) and transform.d_in == transform.d_out:

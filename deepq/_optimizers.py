@@ -8,18 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic that drives singular values to 1
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the polynomial that drives singular values to 1
 _ITERATIONS = 5
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """Return a matrix (m, n) with about the same singular vectors and all singular values near 1.
+    """Return a matrix (m, n) with about the same singular vectors and singular values near 1.
 
-    Newton-Schulz iteration with the coefficients of Jordan et al., "Muon: an optimizer for hidden
-    layers in neural networks", 2024.
+    They are between 0.6 and 1.3 or so, where they were not much smaller than the largest. The
+    iteration is Newton and Schulz's with the coefficients of Jordan et al., "Muon: an optimizer for
+    hidden layers in neural networks", 2024.
     """
     a, b, c = _COEFFICIENTS
-    X = matrix / (matrix.norm() + 1e-7)
+    X: Tensor = matrix / (matrix.norm() + 1e-7)
     if tall := len(X) > X.shape[1]:
         X = X.T
     for _ in range(_ITERATIONS):
@@ -34,12 +35,14 @@ class Muon(torch.optim.Optimizer):
     Parameters
     ----------
     groups : iterable of dict
-        Parameter groups; "muon" says which of the two a group is for. Filters (o, i, h, w) count
-        as matrices (o, i * h * w). An orthogonal step is scaled to a root mean square of 0.2, which
-        is about that of AdamW (Liu et al., "Muon is scalable for LLM training", 2025), so that both
-        take the same rates.
+        Parameter groups; "muon" says which of the two a group is for, and "lr" and "weight_decay"
+        may differ, too. Filters (o, i, h, w) count as matrices (o, i * h * w). An orthogonal step
+        is scaled to a root mean square of 0.2, which is about that of AdamW (Liu et al., "Muon is
+        scalable for LLM training", 2025), so that both take the same rates.
+    lr : float
+        Learning rate.
     weight_decay : float
-        Decoupled, times the rate.
+        Part of a parameter that each step takes away, times the rate.
     """
 
     def __init__(
@@ -49,30 +52,33 @@ class Muon(torch.optim.Optimizer):
         super().__init__(groups, {**defaults, "momentum": 0.9, "second": 0.99})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         """Move the parameters that have a gradient."""
         for group in self.param_groups:
+            move = self._muon if group["muon"] else self._adam
             for p in group["params"]:
                 if p.grad is not None:
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    move = self._muon(p, group) if group["muon"] else self._adam(p, group)
-                    p.add_(move, alpha=-group["lr"])
+                    p.add_(move(p, p.grad, group), alpha=-group["lr"])
 
-    def _muon(self, p: nn.Parameter, group: dict[str, Any]) -> Tensor:
-        momentum = self._moment(p, "mean")
-        momentum.lerp_(p.grad, 1 - group["momentum"])
-        ahead = p.grad.lerp(momentum, group["momentum"]).flatten(1)
+    def _muon(self, p: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> Tensor:
+        """Return the momentum, looked ahead as by Nesterov, made orthogonal."""
+        mean = self._moment(p, "mean")
+        mean.lerp_(gradient, 1 - group["momentum"])
+        ahead = gradient.lerp(mean, group["momentum"]).flatten(1)
         scale = 0.2 * max(ahead.shape) ** 0.5
-        return (scale * orthogonalized(ahead)).view(p.shape)
+        return orthogonalized(ahead).mul(scale).reshape(p.shape)
 
-    def _adam(self, p: nn.Parameter, group: dict[str, Any]) -> Tensor:
+    def _adam(self, p: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> Tensor:
+        """Return the step of Kingma & Ba, "Adam", ICLR 2015, algorithm 1, without its rate."""
         mean, square = self._moment(p, "mean"), self._moment(p, "square")
         steps = self.state[p]["steps"] = self.state[p].get("steps", 0) + 1
         first, second = group["momentum"], group["second"]
-        mean.lerp_(p.grad, 1 - first)
-        square.lerp_(p.grad.square(), 1 - second)
+        mean.lerp_(gradient, 1 - first)
+        square.lerp_(gradient.square(), 1 - second)
         scale = (square / (1 - second**steps)).sqrt_().add_(1e-8)
-        return mean / (1 - first**steps) / scale
+        step: Tensor = mean / (1 - first**steps) / scale
+        return step
 
     def _moment(self, p: nn.Parameter, name: str) -> Tensor:
         if name not in self.state[p]:

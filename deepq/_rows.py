@@ -48,7 +48,7 @@ class Rows:
             as_vectors(source[:0], d)
             self.array = source
         else:
-            self.array = as_vectors(source, d, finite=True)
+            self.array = as_vectors(source, d, finite=True, keep_bytes=True)
         if self.array is not None:
             self.count = len(self.array)
 

@@ -18,7 +18,6 @@ from deepq._checks import (
     as_output,
     as_real,
     as_search_type,
-    as_vectors,
     require_float32,
 )
 from deepq._rerank import rerank
@@ -85,7 +84,7 @@ class Search(Store):
             asked for.
         """
         require_float32(numeric_type)
-        x = as_vectors(x, self.d)
+        x = self._vectors(x)
         D, I = self._outputs(x, k, D, I)
         mode = self._mode(params)
         with self._lock.reading():
@@ -226,7 +225,7 @@ class Search(Store):
     @accepts_tensors
     def assign(self, x: Any, k: int, labels: Any = None) -> Ids:
         """Ids (n, k) int64 of the k stored vectors that `search` finds without re-ranking."""
-        x = as_vectors(x, self.d)
+        x = self._vectors(x)
         D, I = self._outputs(x, k, None, labels)
         mode = self._mode(None)
         with self._lock.reading():
@@ -260,7 +259,7 @@ class Search(Store):
         InputError
             If `thresh` is NaN.
         """
-        x = as_vectors(x, self.d)
+        x = self._vectors(x)
         thresh = as_real(thresh, "thresh")
         if params is not None and not isinstance(params, faiss.SearchParameters):
             raise KindError(f"expected deepq.SearchParameters, got {type(params).__name__}")
@@ -283,8 +282,12 @@ class Search(Store):
     def search_and_reconstruct(
         self, x: Any, k: int, *, params: Any = None, D: Any = None, I: Any = None, R: Any = None
     ) -> tuple[Floats, Ids, Floats]:
-        """`search`, and the decoded vectors (n, k, d) float32; NaN where the id is -1."""
-        x = as_vectors(x, self.d)
+        """`search`, and the decoded vectors (n, k, d) float32; NaN where the id is -1.
+
+        Raises StateError if the encoder cannot be undone, as a network.
+        """
+        x = self._vectors(x)
+        self._require_decoding()
         D, I = self._outputs(x, k, D, I)
         R = as_output(R, (*I.shape, self.d), np.float32, "R")
         mode = self._mode(params)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from deepq.objectives import Objective
 
 _BLOCK = 1 << 16
+_NUMBERS = 1 << 26  # in a block of vectors
 _OWN = (
     "this",
     "referenced_objects",
@@ -203,17 +204,27 @@ class Store(Surface):
 
     # ---- encoding and decoding ---------------------------------------------------------------
 
+    def _vectors(
+        self, x: Any, name: str = "x", *, finite: bool = False, keep_bytes: bool = False
+    ) -> Floats:
+        """Rows (n, d) of what a user gives: vectors, or images where the encoder takes these."""
+        image = self._encoder.input_shape
+        return as_vectors(x, self.d, name, finite=finite, image=image, keep_bytes=keep_bytes)
+
     def _encode(self, x: Floats, *, progress: bool = False) -> Codes:
         self._require_trained()
         encoder, quantizer = self.encoder, copy.copy(self.quantizer)
         quantizer.num_threads = faiss.omp_get_max_threads()
         codes = np.empty((len(x), quantizer.code_size), np.uint8)
-        for i in tqdm(range(0, len(x), _BLOCK), desc="encode", unit="block", disable=not progress):
-            codes[i : i + _BLOCK] = quantizer.encode(embed(encoder, x[i : i + _BLOCK]))
+        size = max(1, min(_BLOCK, _NUMBERS // x.shape[1]))
+        for i in tqdm(range(0, len(x), size), desc="encode", unit="block", disable=not progress):
+            rows = np.asarray(x[i : i + size], np.float32)
+            codes[i : i + size] = quantizer.encode(embed(encoder, rows))
         return codes
 
     def _decode(self, codes: Codes, out: Floats) -> Floats:
         self._require_trained()
+        self._require_decoding()
         encoder, quantizer = self.encoder, self.quantizer
         for i in range(0, len(codes), _BLOCK):
             out[i : i + _BLOCK] = encoder.decode(quantizer.decode(codes[i : i + _BLOCK]))
@@ -222,7 +233,7 @@ class Store(Surface):
     @accepts_tensors
     def sa_encode(self, x: Any, codes: Any = None) -> Codes:
         """Encode finite vectors `x` (n, d) into codes (n, code_size) uint8, as `add` does."""
-        x = as_vectors(x, self.d, finite=True)
+        x = self._vectors(x, finite=True, keep_bytes=True)
         out: Codes = as_output(codes, (len(x), self.code_size), np.uint8, "codes")
         with self._lock.reading():
             out[...] = self._encode(x)
@@ -372,6 +383,13 @@ class Store(Surface):
     def _require_trained(self) -> None:
         if not self.is_trained:
             raise StateError("expected a trained index, got one before train()")
+
+    def _require_decoding(self) -> None:
+        if not self._encoder.can_decode:
+            raise StateError(
+                "expected an encoder that can be undone, to decode vectors, "
+                f"got {type(self._encoder).__name__}"
+            )
 
     def _require_empty(self, when: str) -> None:
         if self.ntotal:

@@ -15,8 +15,18 @@ from deepq._checks import FormatError
 _NAME = "deepq"
 
 
+class Living:
+    """An object inside nested data that pickles hold as it is, and files as other nested data."""
+
+    def plain(self) -> Any:
+        """Nested data in its place."""
+        raise NotImplementedError
+
+
 def take_arrays(value: Any, arrays: list[NDArray[Any]]) -> Any:
     """Replace every array inside `value` by its number, and collect them."""
+    if isinstance(value, Living):
+        return take_arrays(value.plain(), arrays)
     if isinstance(value, np.ndarray):
         arrays.append(np.array(value, order="C"))
         return {"$array": len(arrays) - 1}

@@ -1,7 +1,8 @@
 """Encoders: maps from input vectors x (n, d_in) to embeddings z (n, d_out), and back.
 
 All of these are NumPy only and can be expressed as faiss transforms. `Rotation` is the
-default: an orthonormal matrix learned together with the quantizer's codebooks.
+default: an orthonormal matrix learned together with the quantizer's codebooks. Networks are in
+`network_encoder`, with torch.
 
 An encoder of your own derives from `Encoder`. With a `state` and a line in `TYPES` it can be
 written to files as well.
@@ -9,6 +10,7 @@ written to files as well.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from functools import cached_property
 from importlib import import_module
@@ -36,6 +38,7 @@ TYPES = {
     "Affine": "deepq.encoders:Affine",
     "Chain": "deepq.encoders:Chain",
     "Rotation": "deepq.encoders:Rotation",
+    "NetworkEncoder": "deepq.network_encoder:NetworkEncoder",
 }
 
 
@@ -48,7 +51,11 @@ class Encoder:
     ----------
     d_in, d_out : int
         Length of an input vector and of an embedding.
+    can_decode : bool
+        Whether there is a `decode`.
     """
+
+    can_decode: bool = True
 
     def __init__(self, d_in: int, d_out: int) -> None:
         self.d_in = as_size(d_in, "d_in")
@@ -58,6 +65,11 @@ class Encoder:
     def is_fitted(self) -> bool:
         """Whether `encode` can be called."""
         return True
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input: (d_in,), or three numbers for images, which are encoded as rows."""
+        return (self.d_in,)
 
     def fit(
         self,
@@ -77,6 +89,10 @@ class Encoder:
 
     def settle(self) -> None:
         """Count as fitted with the numbers it has: for codebooks made elsewhere."""
+
+    def normalized(self) -> Chain:
+        """Return this encoder for cosines of vectors: they are scaled to unit length first."""
+        return Chain([Normalize(self.d_in), self])
 
     def encode(self, x: Floats) -> Floats:
         """Embeddings (n, d_out) float32, C-contiguous, of the rows of `x` (n, d_in)."""
@@ -224,11 +240,17 @@ class Chain(Encoder):
                     f"expected an encoder of {left.d_out} inputs next, got {right.d_in}"
                 )
         super().__init__(self.members[0].d_in, self.members[-1].d_out)
+        self.can_decode = all(member.can_decode for member in self.members)
 
     @property
     def is_fitted(self) -> bool:
         """Whether all members are."""
         return all(member.is_fitted for member in self.members)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """That of the first member."""
+        return self.members[0].input_shape
 
     def fit(
         self,
@@ -249,6 +271,10 @@ class Chain(Encoder):
         """Settle all members."""
         for member in self.members:
             member.settle()
+
+    def normalized(self) -> Chain:
+        """Return the chain with its first member's scaling."""
+        return Chain([*self.members[0].normalized().members, *self.members[1:]])
 
     def encode(self, x: Floats) -> Floats:
         """Pass the rows of `x` (n, d_in) through all members."""
@@ -344,6 +370,22 @@ class Rotation(Affine):
         return cls.of(state["A"]) if state["is_fitted"] else cls(len(state["A"]))
 
 
+def as_encoder(value: Any, d: int) -> Encoder:
+    """Take an encoder of `d` inputs, or a trained torch module, which becomes a `NetworkEncoder`.
+
+    Raises KindError for anything else, InputError if `d` is not the length of its inputs.
+    """
+    torch = sys.modules.get("torch")  # without which there is no module
+    if torch is not None and isinstance(value, torch.nn.Module):
+        network: Any = _class("NetworkEncoder")
+        value = network(value, d, fitted=True)
+    if not isinstance(value, Encoder):
+        raise KindError(f"expected an Encoder or a torch.nn.Module, got {type(value).__name__}")
+    if value.d_in != d:
+        raise InputError(f"expected an encoder of {d} inputs, got {value.d_in}")
+    return value
+
+
 def embed(encoder: Encoder, x: Floats) -> Floats:
     """Embeddings (n, d_out) of the rows of `x`, float32 and C-contiguous whatever `encode` returns.
 
@@ -379,6 +421,15 @@ def make_encoder(state: dict[str, Any]) -> Encoder:
         return _class(name).from_state(rest)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FormatError(f"expected the state of an encoder, got {error}") from error
+
+
+def hand_back(state: dict[str, Any], network: Any) -> dict[str, Any]:
+    """Put a network, if it is one, into the state of an encoder, where that has one."""
+    if network is None:
+        return state
+    if state.get("type") == "Chain":
+        return {**state, "members": [hand_back(member, network) for member in state["members"]]}
+    return {**state, "handed_back": network} if state.get("type") == "NetworkEncoder" else state
 
 
 def _class(name: str) -> type[Encoder]:

@@ -91,7 +91,7 @@ def evaluate(
     """
     names = (measures,) if isinstance(measures, str) else tuple(measures)
     wanted = {name: _parse(name, index.ntotal) for name in names if name not in TIMES}
-    queries = as_vectors(queries, index.d, "queries")
+    queries = as_vectors(queries, index.d, "queries", image=_image(index))
     true = None if ground_truth is None else _as_ground_truth(ground_truth, len(queries))
     if labels is not None:
         _check_labels(labels, len(queries), index.ntotal)
@@ -277,7 +277,7 @@ def diagnose(index: Any, x: Any = None) -> Diagnosis:
     if not index.is_trained:
         raise StateError("expected a trained index, got one before train()")
     if x is not None:
-        return _diagnose_vectors(index, as_vectors(x, index.d, finite=True))
+        return _diagnose_vectors(index, as_vectors(x, index.d, finite=True, image=_image(index)))
     quantizer, counts = index.quantizer, _no_counts(index)
     with index._lock.reading():
         codes = index._native.codes
@@ -303,6 +303,11 @@ def _diagnose_vectors(index: DeepQuantIndex, x: Floats) -> Diagnosis:
         for columns in (lost / len(x), second / len(x) - np.square(first / len(x)))
     )
     return Diagnosis(*_use(counts), distortion, variance)
+
+
+def _image(index: Any) -> tuple[int, ...]:
+    """Shape of the images that an index takes beside vectors, if it does."""
+    return index.encoder.input_shape if isinstance(index, DeepQuantIndex) else ()
 
 
 def _require_some(rows: NDArray[Any]) -> None:

@@ -21,11 +21,12 @@ from deepq._checks import (
     KindError,
     as_size,
     as_vectors,
+    flattened,
     require_float32,
 )
 from deepq._search import Search
 from deepq._tensors import accepts_tensors
-from deepq.encoders import Chain, Encoder, Identity, Normalize, Rotation, embed
+from deepq.encoders import Encoder, Identity, Rotation, as_encoder, embed
 from deepq.quantizers import ProductQuantizer
 from deepq.state import get_state, make_index
 from deepq.trainer import TrainConfig, fit
@@ -52,10 +53,13 @@ class DeepQuantIndex(Search):
     metric : int or "cosine"
         ``faiss.METRIC_L2`` (squared Euclidean distance, smaller is better) or
         ``faiss.METRIC_INNER_PRODUCT`` (larger is better). "cosine" is the inner product of vectors
-        that the encoder scales to unit length first.
-    encoder : Encoder, optional
+        that the encoder scales to unit length first; of a network's embeddings, if it is one.
+    encoder : Encoder or torch.nn.Module, optional
         Map applied to every vector before it is quantized; by default a `Rotation` that is
-        learned together with the codebooks (optimized product quantization, Ge et al. 2014).
+        learned together with the codebooks (optimized product quantization, Ge et al. 2014). A
+        module is a trained network of rows (n, d): `NetworkEncoder` says more about networks, and
+        takes images. Where the encoder takes images, all methods take them as (n, C, H, W) arrays,
+        or in the layout it declares, as well as flattened.
     quantizer : ProductQuantizer, optional
         Of M and nbits; one with codebooks makes a trained index, if the encoder is fitted.
     objective : deepq.objectives.Objective, optional
@@ -108,14 +112,10 @@ class DeepQuantIndex(Search):
         rerank: int = 0,
     ) -> None:
         d, M, nbits = as_size(d, "d"), as_size(M, "M"), as_size(nbits, "nbits")
-        encoder = Rotation(d) if encoder is None else copy.deepcopy(encoder)
+        encoder = Rotation(d) if encoder is None else copy.deepcopy(as_encoder(encoder, d))
         quantizer = ProductQuantizer(M, nbits) if quantizer is None else copy.copy(quantizer)
-        if not isinstance(encoder, Encoder):
-            raise KindError(f"expected an Encoder, got {type(encoder).__name__}")
         if not isinstance(quantizer, ProductQuantizer):
             raise KindError(f"expected a ProductQuantizer, got {type(quantizer).__name__}")
-        if encoder.d_in != d:
-            raise InputError(f"expected an encoder of {d} inputs, got {encoder.d_in}")
         if (quantizer.M, quantizer.nbits) != (M, nbits):
             got = f"M = {quantizer.M}, nbits = {quantizer.nbits}"
             raise InputError(f"expected a quantizer of M = {M}, nbits = {nbits}, got {got}")
@@ -205,9 +205,8 @@ class DeepQuantIndex(Search):
         if y is not None and callable(x):
             raise KindError("expected an array to train on with labels, got a callable")
         if xq_train is not None:
-            as_vectors(xq_train, self.d, "xq_train", finite=True)
-        if not callable(x) and not isinstance(x, np.memmap):
-            x = as_vectors(x, self.d, finite=True)
+            self._vectors(xq_train, "xq_train", finite=True)
+        x = self._training_rows(x)
         with self._lock.changing():
             self._require_empty("it is trained")
             quantizer = ProductQuantizer(self._quantizer.M, self._quantizer.nbits)
@@ -230,6 +229,16 @@ class DeepQuantIndex(Search):
             self.history = outcome.history
         if outcome.interrupted:
             raise KeyboardInterrupt
+
+    def _training_rows(self, x: Any) -> Any:
+        """Rows (n, d), or a callable that gives blocks of them, of what a user gives."""
+        if isinstance(x, np.memmap):  # which is read, and checked, in parts
+            self._vectors(x[:0])
+            return flattened(x, self._encoder.input_shape)
+        if not callable(x):
+            return self._vectors(x, finite=True, keep_bytes=True)
+        image = self._encoder.input_shape
+        return x if len(image) == 1 else lambda: (flattened(block, image) for block in x())
 
     def _settings(self) -> TrainConfig:
         """Return this index's own settings, or those of faiss's clustering parameters."""
@@ -270,7 +279,7 @@ class DeepQuantIndex(Search):
             If `x` is not an (n, d) array of real numbers.
         """
         require_float32(numeric_type)
-        x = as_vectors(x, self.d, finite=True)
+        x = self._vectors(x, finite=True, keep_bytes=True)
         with self._lock.changing():
             codes = self._encode(x, progress=bool(self.verbose))
             with self._lock.exclusive():
@@ -281,4 +290,4 @@ def _cosine(name: str, encoder: Encoder) -> tuple[int, Encoder]:
     """Return the metric and encoder that give the cosine of vectors."""
     if name != "cosine":
         raise InputError(f'expected a metric of faiss, or "cosine", got {name!r}')
-    return faiss.METRIC_INNER_PRODUCT, Chain([Normalize(encoder.d_in), encoder])
+    return faiss.METRIC_INNER_PRODUCT, encoder.normalized()

@@ -15,7 +15,7 @@ from deepq.quantizers import ProductQuantizer
 from deepq.state import SETTINGS
 
 
-def from_faiss(index: Any) -> DeepQuantIndex:
+def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex:
     """Copy an IndexPQ, alone or behind transforms, into a DeepQuantIndex.
 
     Parameters
@@ -24,6 +24,8 @@ def from_faiss(index: Any) -> DeepQuantIndex:
         Also what ``faiss.read_index`` and ``faiss.downcast_index`` give back. Transforms may be
         linear (OPQ, PCA, random rotations), centring, or normalising to unit L2 norm, or what faiss
         has read of an encoder of deepq's, of a class in `deepq.encoders.TYPES`.
+    encoder : torch.nn.Module or NetworkEncoder, optional
+        The network of the index, if that is of a class of your own: see `read_index`.
 
     Returns
     -------
@@ -35,7 +37,8 @@ def from_faiss(index: Any) -> DeepQuantIndex:
     KindError
         If it is another kind of index, or has another kind of transform.
     FormatError
-        If the state of an encoder is damaged, or of a class that is not in `TYPES`.
+        If the state of an encoder is damaged, of a class that is not in `TYPES`, or of a network
+        that must be handed back, or is another.
     """
     if isinstance(index, DeepQuantIndex):
         return copy.deepcopy(index)
@@ -62,7 +65,7 @@ def from_faiss(index: Any) -> DeepQuantIndex:
         quantizer.M,
         quantizer.nbits,
         pq_index.metric_type,
-        encoder=source.read_encoder(),
+        encoder=source.read_encoder(encoder),
         quantizer=quantizer,
         rerank=0 if carried is None else carried["rerank"],
     )

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from deepq._checks import FormatError, KindError
 from deepq._tree import put_arrays, take_arrays
+from deepq.encoders import hand_back
 from deepq.index import DeepQuantIndex
 from deepq.interop import from_faiss
 from deepq.state import get_state, make_index
@@ -80,7 +81,7 @@ def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
     _sync_folder(path.parent)
 
 
-def read_index(path_or_file: PathOrFile) -> DeepQuantIndex:
+def read_index(path_or_file: PathOrFile, encoder: Any = None) -> DeepQuantIndex:
     """Load an index that `write_index` saved, or `faiss.write_index`.
 
     From a file of faiss's it is what `from_faiss` makes of its content.
@@ -89,17 +90,22 @@ def read_index(path_or_file: PathOrFile) -> DeepQuantIndex:
     ----------
     path_or_file : str, path or binary file open for reading
         Nothing in it is executed.
+    encoder : torch.nn.Module or NetworkEncoder, optional
+        The network of the index, which must be handed back where its class is not one of
+        `deepq.networks`, since files hold the weights only. It is copied and gets those; it must be
+        of the class that was written. Ignored where there is no network in the file.
 
     Raises
     ------
     FormatError
-        (ValueError, RuntimeError) If it is not a whole, undamaged index of a known version.
+        (ValueError, RuntimeError) If it is not a whole, undamaged index of a known version, or if a
+        network must be handed back, or is another than the one that was written.
     OSError
         If the file cannot be read.
     """
     if not isinstance(path_or_file, str | os.PathLike):
-        return _parse(path_or_file.read(), getattr(path_or_file, "name", "the file"))
-    return _parse(Path(path_or_file).read_bytes(), str(path_or_file))
+        return _parse(path_or_file.read(), getattr(path_or_file, "name", "the file"), encoder)
+    return _parse(Path(path_or_file).read_bytes(), str(path_or_file), encoder)
 
 
 # ---- writing -------------------------------------------------------------------------------------
@@ -157,10 +163,10 @@ def _sync_folder(folder: Path) -> None:
 # ---- reading -------------------------------------------------------------------------------------
 
 
-def _parse(data: bytes, name: str) -> DeepQuantIndex:
+def _parse(data: bytes, name: str, encoder: Any) -> DeepQuantIndex:
     """Check every length and checksum, then make the index."""
     if data.startswith(_FAISS):
-        return _parse_faiss(data, name)
+        return _parse_faiss(data, name, encoder)
     try:
         if len(data) < _HEAD.size or not data.startswith(MAGIC):
             raise FormatError("no deepq index")
@@ -175,14 +181,16 @@ def _parse(data: bytes, name: str) -> DeepQuantIndex:
             raise FormatError("a damaged header")
         document = json.loads(header)
         arrays = list(_arrays(data, at + _padded(length), document["arrays"]))
-        return make_index(put_arrays(document["index"], arrays), DeepQuantIndex)
+        state = put_arrays(document["index"], arrays)
+        state["encoder"] = hand_back(state["encoder"], encoder)
+        return make_index(state, DeepQuantIndex)
     except (FormatError, KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
         raise FormatError(f"expected a whole deepq index in {name}, got {error}") from error
 
 
-def _parse_faiss(data: bytes, name: str) -> DeepQuantIndex:
+def _parse_faiss(data: bytes, name: str, encoder: Any) -> DeepQuantIndex:
     try:
-        return from_faiss(faiss.deserialize_index(np.frombuffer(data, np.uint8)))
+        return from_faiss(faiss.deserialize_index(np.frombuffer(data, np.uint8)), encoder)
     except (TypeError, ValueError, RuntimeError, MemoryError) as error:
         raise FormatError(
             f"expected an IndexPQ or what faiss.write_index made of a DeepQuantIndex in {name}, "

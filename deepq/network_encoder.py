@@ -1,12 +1,16 @@
 """A network as an encoder: rows in, embeddings out, with torch.
 
 A network takes rows as a user has them, so whatever stands before an index in C++ may pass them on:
-scaling is its own first layer. Images come as rows too, (n, C, H, W) flattened.
+scaling is its own first layer. Images come as rows too, flattened.
+
+Files hold the weights of a network, and of the classes of `networks` its plan. A network of a
+user's own class must be handed back when a file is read; pickles and copies hold it as it is.
 """
 
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from typing import Any
 
@@ -15,10 +19,24 @@ import torch
 from torch import Tensor, nn
 
 from deepq import networks
-from deepq._checks import DimensionError, Floats, InputError, KindError, as_vectors
-from deepq.encoders import Encoder
+from deepq._checks import (
+    Codes,
+    DimensionError,
+    Floats,
+    FormatError,
+    InputError,
+    KindError,
+    StateError,
+    as_vectors,
+)
+from deepq._tree import Living
+from deepq.encoders import Chain, Encoder, Normalize
+from deepq.quantizers import ProductQuantizer, Progress
+
+_log = logging.getLogger(__name__)
 
 _BATCH = 512
+_NUMBERS = 1 << 24  # in a batch
 
 
 class NetworkEncoder(Encoder):
@@ -27,17 +45,18 @@ class NetworkEncoder(Encoder):
     Parameters
     ----------
     network : torch.nn.Module
-        Takes float32 tensors (n, *input_shape), or (n, C, H, W) where the layout is "HWC", and
-        gives (n, d_out). It is copied. It may have a method ``prepare(x)``, which training calls
-        first, with a sample of its rows, and an attribute ``rates``: see `networks.AlexNet`.
+        Takes float32 tensors (n, d) or (n, C, H, W), whatever the layout of the rows, and gives
+        (n, d_out). It is copied. It may have a method ``prepare(x)``, which training calls first,
+        with a sample of its rows, and an attribute ``rates``: see `networks.AlexNet`.
     input_shape : tuple of int, or int
-        Of one vector, (d,), or of one image.
+        Of one vector, (d,), or of one image, (C, H, W) or (H, W, C).
     layout : str
         "CHW" or "HWC": the order of an image's axes in `input_shape`, and so in the rows.
     mirrored : bool
         Whether the embedding of an image is the mean of those of it and of its mirror image.
     fitted : bool
-        Whether the network is trained already.
+        Whether the network is trained already. A training without labels takes it as it is, trained
+        or not.
 
     Attributes
     ----------
@@ -48,8 +67,10 @@ class NetworkEncoder(Encoder):
     ------
     KindError, InputError, DimensionError
         If `network` is no module, the layout or shape is none of these, or what the network makes
-        of a row is not one row of finite numbers.
+        of two rows is not two rows of real numbers.
     """
+
+    can_decode = False
 
     def __init__(
         self,
@@ -62,34 +83,67 @@ class NetworkEncoder(Encoder):
     ) -> None:
         if not isinstance(network, nn.Module):
             raise KindError(f"expected a torch.nn.Module, got {type(network).__name__}")
-        self.input_shape = networks.as_shape(input_shape)
-        if layout not in ("CHW", "HWC"):
-            raise InputError(f'expected a layout "CHW" or "HWC", got {layout!r}')
-        if mirrored and len(self.input_shape) != 3:
-            raise InputError(f"expected images to mirror, got vectors of shape {self.input_shape}")
-        self.layout, self.mirrored, self._fitted = layout, mirrored, fitted
+        shape = networks.as_shape(input_shape)
+        _check_layout(shape, layout)
+        if mirrored and len(shape) != 3:
+            raise InputError(f"expected images to mirror, got vectors of shape {shape}")
+        self._input_shape, self.layout = shape, layout
+        self.mirrored, self._fitted = bool(mirrored), bool(fitted)
         self.network = copy.deepcopy(network).eval()
-        rows = torch.zeros(2, math.prod(self.input_shape))
+        super().__init__(math.prod(shape), self._find_d_out())
+
+    def _find_d_out(self) -> int:
+        """Send two rows through the network."""
+        rows = torch.zeros(2, math.prod(self.input_shape), device=self.device)
         try:
             with torch.inference_mode():
                 z = self.network(self.images(rows))
-        except (RuntimeError, ValueError, TypeError) as error:
+        except Exception as error:  # of whatever kind a user's network raises
             raise DimensionError(
-                f"expected a network of inputs {self.input_shape}, got one that fails: {error}"
+                f"expected a network of inputs (n, ...) {tuple(self.images(rows).shape[1:])}, "
+                f"got one that fails: {error}"
             ) from error
-        if not isinstance(z, Tensor) or z.ndim != 2 or len(z) != 2:
-            got = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
-            raise DimensionError(f"expected a network that gives (n, d_out), got {got} for n = 2")
-        super().__init__(rows.shape[1], z.shape[1])
+        if not isinstance(z, Tensor) or z.ndim != 2 or len(z) != 2 or not z.is_floating_point():
+            got = f"{tuple(z.shape)} {z.dtype}" if isinstance(z, Tensor) else type(z).__name__
+            raise DimensionError(f"expected a network that gives (2, d_out) floats, got {got}")
+        return z.shape[1]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one vector or image, as given."""
+        return self._input_shape
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next((p.device for p in self.network.parameters()), torch.device("cpu"))
 
     @property
     def is_fitted(self) -> bool:
-        """Whether the network has been trained, or was when it came."""
+        """Whether the network has been trained, or is taken as it is."""
         return self._fitted
 
     def settle(self) -> None:
         """Count as trained as it is."""
         self._fitted = True
+
+    def fit(
+        self,
+        x: Floats,  # noqa: ARG002
+        quantizer: ProductQuantizer,  # noqa: ARG002
+        *,
+        iterations: int | None = None,  # noqa: ARG002
+        seed: int = 1234,  # noqa: ARG002
+        progress: Progress | None = None,  # noqa: ARG002
+    ) -> None:
+        """Take the network as it is: without labels there is nothing that it learns."""
+        if not self._fitted:
+            _log.warning("the network is taken as it is: it has not been trained")
+        self.settle()
+
+    def normalized(self) -> Chain:
+        """Return the network and a scaling of what it gives, since cosines are of embeddings."""
+        return Chain([self, Normalize(self.d_out)])
 
     def images(self, rows: Tensor) -> Tensor:
         """Rows (n, d_in) in the shape that the network takes, float32."""
@@ -98,49 +152,57 @@ class NetworkEncoder(Encoder):
             shaped = shaped.permute(0, 3, 1, 2)
         return shaped.float()
 
-    def encode(self, x: Floats) -> Floats:
+    def encode(self, x: Floats | Codes) -> Floats:
         """Embeddings (n, d_out) float32 of rows (n, d_in) float32 or uint8, batch by batch."""
-        rows = x if x.dtype == np.uint8 else as_vectors(x, self.d_in)
+        rows = as_vectors(x, self.d_in, keep_bytes=True)
         z = np.empty((len(rows), self.d_out), np.float32)
-        device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
+        size = max(1, min(_BATCH, _NUMBERS // self.d_in))
+        device = self.device
+        self.network.eval()
         with torch.inference_mode():
-            for i in range(0, len(rows), _BATCH):
-                batch = self.images(torch.tensor(rows[i : i + _BATCH], device=device))
+            for i in range(0, len(rows), size):
+                batch = self.images(torch.tensor(rows[i : i + size], device=device))
                 out = self.network(batch)
                 if self.mirrored:
                     out = (out + self.network(batch.flip(3))) / 2
-                z[i : i + _BATCH] = out.cpu().numpy()
+                z[i : i + size] = out.float().cpu().numpy()
         return z
 
-    def decode(self, z: Floats) -> Floats:
-        """Raise KindError: a network cannot be undone."""
-        raise KindError("expected an encoder that can be undone, got a network")
+    def decode(self, z: Floats) -> Floats:  # noqa: ARG002
+        """Raise StateError: a network cannot be undone."""
+        raise StateError("expected an encoder that can be undone, got a network")
 
     # ---- as plain data -----------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Plan of the network, weights and settings; of another's class, the module itself."""
+        """Network and settings."""
         plan = networks.plan_of(self.network)
-        weights = networks.weights_of(self.network)
-        state = {
-            "plan": plan,
-            "weights": weights,
+        network: Any = _Whole(self.network)
+        if plan is not None:
+            network = {"plan": plan, "weights": networks.weights_of(self.network)}
+        return {
+            "network": network,
             "input_shape": list(self.input_shape),
             "layout": self.layout,
             "mirrored": self.mirrored,
             "fitted": self._fitted,
         }
-        return state if plan is not None else {**state, "module": self.network}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> NetworkEncoder:
-        """Make the network anew, or take the one that is handed back, and give it the weights."""
-        if state["plan"] is None and state.get("module") is None:
+        """Make the network anew, or take one that is handed back, and give it the weights."""
+        stored, given = state["network"], state.get("handed_back")
+        if given is not None:
+            network = _fitting(given, stored)
+        elif isinstance(stored, _Whole):
+            network = stored.module
+        elif "plan" in stored:
+            network = networks.restore(stored["plan"], stored["weights"])
+        else:
             raise KindError(
-                "expected the network of this index to be handed back (encoder=...): it is of a "
-                "class that deepq does not know"
+                f"one whose network is of a class of your own, {stored['class']}: hand the network "
+                "back with encoder="
             )
-        network = state.get("module") or networks.make(state["plan"])
         encoder = cls(
             network,
             tuple(state["input_shape"]),
@@ -148,5 +210,49 @@ class NetworkEncoder(Encoder):
             mirrored=state["mirrored"],
             fitted=state["fitted"],
         )
-        networks.set_weights(encoder.network, state["weights"])
+        if given is not None:
+            networks.set_weights(encoder.network, _plain(stored)["weights"])
         return encoder
+
+
+class _Whole(Living):
+    """A network of a user's own class."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def plain(self) -> dict[str, Any]:
+        """Name of the class, and weights."""
+        name = type(self.module).__qualname__
+        return {"class": name, "weights": networks.weights_of(self.module)}
+
+
+def _plain(stored: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = stored.plain() if isinstance(stored, _Whole) else stored
+    return plain
+
+
+def _fitting(given: Any, stored: Any) -> nn.Module:
+    """Return the network that is handed back, if it is of the class that was written."""
+    network = given.network if isinstance(given, NetworkEncoder) else given
+    if not isinstance(network, nn.Module):
+        raise KindError(f"a {type(network).__name__} handed back, and no torch.nn.Module")
+    plain = _plain(stored)
+    name = plain["class"] if "class" in plain else plain["plan"]["type"]
+    if type(network).__qualname__ != name:
+        raise FormatError(f"a network {name}, and handed back a {type(network).__qualname__}")
+    return network
+
+
+def _check_layout(shape: tuple[int, ...], layout: str) -> None:
+    """Refuse a layout that is none, or not that of an image that plainly has the other."""
+    if layout not in ("CHW", "HWC"):
+        raise InputError(f'expected a layout "CHW" or "HWC", got {layout!r}')
+    if len(shape) != 3:
+        return
+    channels, sides = (shape[0], shape[1:]) if layout == "HWC" else (shape[2], shape[:2])
+    if channels in (1, 3) and min(sides) > 4:
+        other = "CHW" if layout == "HWC" else "HWC"
+        raise InputError(
+            f'expected images in the layout "{layout}", got {shape}: pass layout="{other}"'
+        )

@@ -1,177 +1,258 @@
-"""The networks that encoders are made of, as torch modules; see `networks` for the encoder itself.
+"""The networks that encoders are made of, as torch modules; see `network_encoder` for the encoder.
 
-Every network takes rows (n, d_in) as a user has them, and gives features (n, d_out). Its first layer
-brings the numbers to unit scale; `prepare` sets that layer from training rows.
+A backbone makes features of vectors or images, a head makes embeddings of features, and `Embedding`
+is the one before the other. `plan_of` and `weights_of` describe such a module as plain data, and
+`restore` makes it again; for that each class keeps the arguments of its constructor as attributes
+of the same names.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import unfold
+from torch.nn.functional import pad
 
-Shape = tuple[int, ...]
+from deepq._backbones import (
+    MLP,
+    AlexNet,
+    ConvNet,
+    ResNet,
+    Standardize,
+    as_shape,
+    as_width,
+    require_same,
+)
+from deepq._checks import Floats, FormatError, InputError, KindError, as_real
 
-
-class Standardize(nn.Module):
-    """(x - mean) / scale, for every channel of images (n, C, H, W) or every column of rows (n, d)."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("scale", torch.ones(channels))
-
-    def prepare(self, x: Tensor) -> None:
-        """Take mean and standard deviation of the training data; columns share one of these."""
-        columns = x.transpose(0, 1).flatten(1)
-        self.mean.copy_(columns.mean(1))
-        deviation = columns.std(1) if x.dim() == 4 else columns.var(1).mean().sqrt()
-        self.scale.copy_(deviation.clamp_min(1e-6).expand_as(self.scale))
-
-    def forward(self, x: Tensor) -> Tensor:
-        shape = (-1, *(1,) * (x.dim() - 2))
-        return (x - self.mean.view(shape)) / self.scale.view(shape)
-
-
-class MLP(nn.Module):
-    """Fully connected layers, for vectors.
-
-    Parameters
-    ----------
-    input_shape : (d,)
-    hidden : sequence of int
-        Widths of the layers; each has batch normalization, a GELU and dropout behind it.
-    dropout : float
-    """
-
-    def __init__(
-        self, input_shape: Shape, hidden: Sequence[int] = (1024,), dropout: float = 0.3
-    ) -> None:
-        super().__init__()
-        width = math.prod(input_shape)
-        self.standardize = Standardize(width)
-        layers: list[nn.Module] = []
-        for number in hidden:
-            layers += [nn.Linear(width, number, bias=False), nn.BatchNorm1d(number)]
-            layers += [nn.GELU(), nn.Dropout(dropout)]
-            width = number
-        self.layers = nn.Sequential(*layers)
-        self.d_out = width
-
-    def prepare(self, x: Tensor) -> None:
-        """Set the scale."""
-        self.standardize.prepare(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(self.standardize(x))
+__all__ = [
+    "MLP",
+    "AlexNet",
+    "Bottleneck",
+    "ConvNet",
+    "Embedding",
+    "Probabilities",
+    "ResNet",
+    "Standardize",
+    "as_shape",
+    "make",
+    "plan_of",
+    "restore",
+    "set_weights",
+    "weights_of",
+]
 
 
-def _convolution(channels: int, width: int, size: int = 3, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(channels, width, size, stride, padding=size // 2, bias=False)
-
-
-class _Stage(nn.Sequential):
-    """Two convolutions, the first of them followed by a pooling that halves the image."""
-
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__(
-            _convolution(channels, width),
-            nn.MaxPool2d(2),
-            nn.BatchNorm2d(width),
-            nn.GELU(),
-            _convolution(width, width),
-            nn.BatchNorm2d(width),
-            nn.GELU(),
-        )
-
-
-class ConvNet(nn.Module):
-    """A small convolutional network that trains on a processor in minutes.
-
-    A frozen layer whitens patches of 2 x 2 pixels, stages of two convolutions follow, then the
-    largest value of each channel: the plan of Jordan, "94 % on CIFAR-10 in 3.29 seconds", 2024.
-
-    Parameters
-    ----------
-    input_shape : (C, H, W)
-    widths : sequence of int
-        Channels of the stages, each of which halves the image.
-    """
-
-    def __init__(self, input_shape: Shape, widths: Sequence[int] = (64, 128, 256)) -> None:
-        super().__init__()
-        channels = input_shape[0]
-        self.standardize = Standardize(channels)
-        self.whiten = nn.Conv2d(channels, 8 * channels, 2)
-        self.whiten.weight.requires_grad_(False)
-        stages, width = [], 8 * channels
-        for number in widths:
-            stages.append(_Stage(width, number))
-            width = number
-        self.stages = nn.Sequential(nn.GELU(), *stages, nn.AdaptiveMaxPool2d(1), nn.Flatten())
-        self.d_out = width
-        self.to(memory_format=torch.channels_last)
-
-    def prepare(self, x: Tensor) -> None:
-        """Set the scale, and the whitening from the eigenvectors of patches."""
-        self.standardize.prepare(x)
-        patches = unfold(self.standardize(x[:5000]), 2).transpose(1, 2).flatten(0, 1)
-        values, vectors = torch.linalg.eigh(patches.T.double().cov())
-        filters = (vectors / (values + 5e-4).sqrt()).T.flip(0).float()
-        filters = filters.view(-1, *self.whiten.weight.shape[1:])
-        with torch.no_grad():
-            self.whiten.weight.copy_(torch.cat([filters, -filters]))
-            self.whiten.bias.zero_()
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.standardize(x).contiguous(memory_format=torch.channels_last)
-        return self.stages(self.whiten(x))
-
-
-def as_shape(s):
-    return tuple(s) if not isinstance(s, int) else (s,)
+# ---- heads ---------------------------------------------------------------------------------------
 
 
 class Bottleneck(nn.Module):
-    def __init__(self, d_in, d_out, tanh=True, unit=False):
-        super().__init__()
-        self.linear = nn.Linear(d_in, d_out)
-        self.tanh, self.unit = tanh, unit
+    """z = tanh(W x + b): the layer fcb of DQN (Cao et al., AAAI 2016).
 
-    def forward(self, x):
-        z = self.linear(x)
-        if self.tanh:
-            z = torch.tanh(z)
-        if self.unit:
-            z = nn.functional.normalize(z, dim=1)
-        return z
+    Parameters
+    ----------
+    d_in, d_out : int
+    tanh : bool
+        Whether there is one.
+    on_pretrained : bool
+        Whether to start and learn as in the paper, after layers that are trained already: weights
+        from N(0, 0.01^2), `rates` of 10 for weights and 20 for biases.
+
+    Attributes
+    ----------
+    rates : dict
+        Factors of the learning rate by name of the parameter.
+    """
+
+    def __init__(
+        self, d_in: int, d_out: int, tanh: bool = True, on_pretrained: bool = False
+    ) -> None:
+        super().__init__()
+        self.d_in, self.d_out = as_width(d_in, "d_in"), as_width(d_out, "d_out")
+        self.tanh, self.on_pretrained = bool(tanh), bool(on_pretrained)
+        self.fcb = nn.Linear(self.d_in, self.d_out)
+        self.rates: dict[str, float] = {}
+        if self.on_pretrained:
+            nn.init.normal_(self.fcb.weight, std=0.01)
+            nn.init.zeros_(self.fcb.bias)
+            self.rates = {"fcb.weight": 10.0, "fcb.bias": 20.0}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embeddings (n, d_out)."""
+        z: Tensor = self.fcb(x)
+        return z.tanh() if self.tanh else z
 
 
 class Probabilities(nn.Module):
-    def __init__(self, d_in, classes, d_out=None, temperature=1.0):
-        super().__init__()
-        self.linear = nn.Linear(d_in, classes)
-        self.d_out = d_out or classes
-        self.register_buffer("temperature", torch.tensor(float(temperature)))
+    """z = softmax((W x + b) / temperature): how probable each class is.
 
-    def forward(self, x):
-        p = torch.softmax(self.linear(x).float() / self.temperature, 1)
-        return nn.functional.pad(p, (0, self.d_out - p.shape[1]))
+    Parameters
+    ----------
+    d_in, classes : int
+    d_out : int, optional
+        Length of an embedding, at least `classes`; zeros follow the probabilities.
+    temperature : float
+        Above 0. It is a buffer and can be set after the training.
+    """
+
+    temperature: Tensor
+
+    def __init__(
+        self, d_in: int, classes: int, d_out: int | None = None, temperature: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.d_in, self.classes = as_width(d_in, "d_in"), as_width(classes, "classes")
+        self.d_out = as_width(classes if d_out is None else d_out, "d_out")
+        if self.d_out < self.classes:
+            raise InputError(f"expected d_out of at least {classes} classes, got {d_out}")
+        temperature = as_real(temperature, "temperature")
+        if not temperature > 0:
+            raise InputError(f"expected a temperature above 0, got {temperature}")
+        self.classifier = nn.Linear(self.d_in, self.classes)
+        self.register_buffer("temperature", torch.tensor(temperature))
+
+    def logits(self, x: Tensor) -> Tensor:
+        """W x + b, (n, classes)."""
+        scores: Tensor = self.classifier(x)
+        return scores
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embeddings (n, d_out)."""
+        probabilities = (self.logits(x) / self.temperature).softmax(1)
+        return pad(probabilities, (0, self.d_out - self.classes))
 
 
 class Embedding(nn.Module):
-    def __init__(self, backbone, head):
+    """z = head(backbone(x)).
+
+    Parameters
+    ----------
+    backbone, head : torch.nn.Module
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
         super().__init__()
+        for part in (backbone, head):
+            if not isinstance(part, nn.Module):
+                raise KindError(f"expected a torch.nn.Module, got {type(part).__name__}")
         self.backbone, self.head = backbone, head
 
-    def forward(self, x):
-        return self.head(self.backbone(x))
+    @property
+    def rates(self) -> dict[str, float]:
+        """Factors of the learning rate, by the beginning of a parameter's name."""
+        parts = {"backbone": self.backbone, "head": self.head}
+        return {
+            f"{part}.{name}": factor
+            for part, module in parts.items()
+            for name, factor in getattr(module, "rates", {}).items()
+        }
 
-    def prepare(self, x):
-        self.backbone.prepare(x)
+    def prepare(self, x: Tensor) -> None:
+        """Prepare the backbone, if it takes that."""
+        prepare = getattr(self.backbone, "prepare", None)
+        if prepare is not None:
+            prepare(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embeddings (n, d_out)."""
+        z: Tensor = self.head(self.backbone(x))
+        return z
+
+
+# ---- as plain data -------------------------------------------------------------------------------
+
+_KNOWN: dict[str, type[nn.Module]] = {
+    cls.__name__: cls
+    for cls in (MLP, ConvNet, ResNet, AlexNet, Bottleneck, Probabilities, Embedding)
+}
+
+
+def plan_of(module: nn.Module) -> dict[str, Any] | None:
+    """Class and arguments of a module of this file, as JSON values; None for any other.
+
+    A backbone or head of another class makes an `Embedding` another, too.
+    """
+    cls = type(module)
+    if _KNOWN.get(cls.__name__) is not cls:
+        return None
+    plan: dict[str, Any] = {"type": cls.__name__}
+    for name in inspect.signature(cls).parameters:
+        value = getattr(module, name)
+        if isinstance(value, nn.Module):
+            value = plan_of(value)
+            if value is None:
+                return None
+        elif isinstance(value, Tensor):
+            value = value.item()
+        plan[name] = list(value) if isinstance(value, tuple) else value
+    return plan
+
+
+def make(plan: Mapping[str, Any]) -> nn.Module:
+    """Make a module, not trained, of what `plan_of` gave. Raises FormatError for anything else."""
+    try:
+        rest = dict(plan)
+        name = rest.pop("type")
+        if name not in _KNOWN:
+            raise FormatError(f"a class {name!r}")
+        parts = {key: make(v) if isinstance(v, Mapping) else v for key, v in rest.items()}
+        return _KNOWN[name](**parts)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise FormatError(f"expected the plan of a network, got {error}") from error
+
+
+def weights_of(module: nn.Module) -> dict[str, Floats]:
+    """Copy parameters and buffers, but for the counts of batches, as float32.
+
+    Raises KindError for numbers that float32 does not hold exactly, and for a state that is none.
+    """
+    return {name: _exact(value, name) for name, value in _state(module).items()}
+
+
+def set_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
+    """Give a module what `weights_of` gave. Raises FormatError if names or shapes are others."""
+    state = _state(module)
+    require_same(state, weights)
+    with torch.no_grad():
+        for name, tensor in state.items():
+            tensor.copy_(torch.tensor(weights[name]))
+
+
+def restore(plan: Mapping[str, Any], weights: Mapping[str, Any]) -> nn.Module:
+    """Make a module of its plan and weights.
+
+    Memory is taken once the shapes are known to be those of the weights.
+
+    Raises FormatError if they do not fit, or are none.
+    """
+    with torch.device("meta"):
+        module = make(plan)
+    require_same(_state(module), weights)
+    module.to_empty(device="cpu")
+    for name, tensor in module.named_buffers():
+        if _is_count(name):
+            tensor.zero_()
+    set_weights(module, weights)
+    return module
+
+
+def _state(module: nn.Module) -> dict[str, Any]:
+    return {n: value for n, value in module.state_dict().items() if not _is_count(n)}
+
+
+def _is_count(name: str) -> bool:
+    """Whether a buffer is batch normalization's count of batches, which its results ignore."""
+    return name.rpartition(".")[2] == "num_batches_tracked"
+
+
+def _exact(value: Any, name: str) -> Floats:
+    if not isinstance(value, Tensor) or value.is_complex():
+        raise KindError(f"expected {name} to be a tensor of real numbers, got {type(value)}")
+    numbers = value.detach().cpu().float()
+    if value.dtype != torch.float32 and not torch.equal(numbers.to(value.dtype), value.cpu()):
+        raise KindError(f"expected {name} of numbers that float32 holds, got {value.dtype}")
+    return np.array(numbers.numpy(), order="C")

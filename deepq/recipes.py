@@ -51,7 +51,8 @@ def dqn(
 ) -> DeepQuantIndex:
     """Make a deep quantization network: pairwise cosine loss and quantization loss together.
 
-    Cao, Long, Wang, Zhu & Wen, "Deep quantization network for efficient image retrieval", AAAI 2016.
+    Cao, Long, Wang, Zhu & Wen, "Deep quantization network for efficient image retrieval", AAAI
+    2016.
 
     Parameters
     ----------

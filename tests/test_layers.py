@@ -22,16 +22,24 @@ FLOORS = [
         *("_scan", "_bridge", "_reference", "_checks", "_tensors", "_threads", "_tree"),
         *("_rows", "_report", "_schedule", "_presets", "_relevance", "metrics"),
         *("_vector_files", "_image_files", "_image_lists"),
+        *("_augment", "_optimizers", "_backbones", "_device", "supervision"),
     },
     {"decoders", "quantizers"},
-    {"_rotation", "encoders", "networks", "_neighbours", "_rerank", "_validation", "_structure"},
+    {
+        *("_rotation", "encoders", "networks", "network_encoder"),
+        *("_neighbours", "_rerank", "_validation", "_structure"),
+    },
     {"objectives", "_ranking", "_decoding"},
-    {"trainer", "_stages", "_checkpoint", "_native", "_foreign"},
+    {"trainer", "_stages", "_supervised", "_checkpoint", "_native", "_foreign"},
     {"_store", "_search", "_surface", "search_parameters", "state", "index", "ivf", "hashtable"},
     {"io", "interop", "recipes", "evaluation", "suggestion", "plots", "datasets", "distributed"},
     {"cli", "__main__"},
 ]
 HEAVY = ["torch", "sklearn", "scipy.optimize", "matplotlib"]
+USE_TORCH = {
+    *("networks", "network_encoder", "objectives", "recipes"),
+    *("_augment", "_backbones", "_decoding", "_device", "_optimizers", "_supervised"),
+}
 
 
 def without_type_checking(tree: ast.Module) -> ast.Module:
@@ -109,7 +117,7 @@ def test_importing_deepq_is_light():
 
 @pytest.mark.parametrize("module", sorted(module_imports()))
 def test_importing_a_module_is_light(module):
-    heavy = set(HEAVY) - ({"torch"} if module in {"networks", "objectives", "_decoding"} else set())
+    heavy = set(HEAVY) - ({"torch"} if module in USE_TORCH else set())
     assert not modules_after(f"import deepq.{module}") & heavy
 
 

@@ -37,9 +37,7 @@ def test_tags() -> None:
     y = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]], np.bool_)
     tags = Tags(y)
     similar, known = tags.similar(np.arange(4))
-    np.testing.assert_array_equal(
-        similar, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
-    )
+    np.testing.assert_array_equal(similar, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
     assert known.all()
     np.testing.assert_array_equal(tags.targets[:2], [[0.5, 0.5, 0], [0, 1, 0]])
     assert tags.several
@@ -105,7 +103,7 @@ def test_labels_are_taken_for_what_they_are() -> None:
     ],
 )
 def test_other_labels_are_refused(y, error) -> None:
-    with pytest.raises(error, match="expected .*, got"):
+    with pytest.raises(error, match=r"expected .*, got"):
         as_supervision(y, 3)
 
 
@@ -120,11 +118,11 @@ def test_other_labels_are_refused(y, error) -> None:
     ],
 )
 def test_other_pairs_are_refused(arguments, error) -> None:
-    with pytest.raises(error, match="expected .*, got"):
+    with pytest.raises(error, match=r"expected .*, got"):
         Pairs(*arguments)
 
 
 def test_other_positives_are_refused() -> None:
     for queries, rows in ((np.zeros((2, 4)), [0]), (np.zeros(2), [0, 1]), (np.zeros((0, 4)), [])):
-        with pytest.raises(DimensionError, match="expected queries .*, got"):
+        with pytest.raises(DimensionError, match=r"expected queries .*, got"):
             Positives(queries, rows)
