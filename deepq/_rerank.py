@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepq import _scan
-from deepq._checks import Floats, Ids
-from deepq.quantizers import METRIC_INNER_PRODUCT
+from deepq._checks import Codes, Floats, Ids
+from deepq.decoders import Decoder
+from deepq.quantizers import METRIC_INNER_PRODUCT, ProductQuantizer
 
 _NUMBERS = 1 << 24  # of decoded vectors that are held at a time
+_NUMBERS_KEPT = 1 << 24  # of decoded vectors that are kept from one search to the next
 
 
 def rerank(queries: Floats, found: Ids, decode: Callable[[Ids], Floats], metric: int) -> Floats:
@@ -48,6 +52,40 @@ def rerank(queries: Floats, found: Ids, decode: Callable[[Ids], Floats], metric:
         found[block] = np.take_along_axis(ids, order, axis=1)
         scores[block] = np.take_along_axis(costs, order, axis=1)
     return np.negative(scores, out=scores) if inner_product else scores
+
+
+class Decoded:
+    """What stored codes decode to, kept for the next search where few vectors are stored.
+
+    Decoding is most of the work of a search in a small index. An entry is good as long as the code
+    beside it is the one that is stored, so whoever changes codes need not know of this.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._decoder: Decoder | None = None
+        self._codes: Codes = np.empty((0, 0), np.uint8)
+        self._vectors: Floats = np.empty((0, 0), np.float32)
+        self._known: NDArray[np.bool_] = np.empty(0, np.bool_)
+
+    def get(self, ids: Ids, codes: Codes, quantizer: ProductQuantizer) -> Floats:
+        """Vectors (n, d) of ids (n,) among the stored codes (ntotal, code_size)."""
+        wanted, decoder = codes[ids], quantizer.decoder
+        if decoder is None or len(codes) * decoder.shape[2] > _NUMBERS_KEPT:
+            self._decoder = None
+            return quantizer.decode(wanted)
+        with self._lock:
+            if decoder is not self._decoder or len(codes) > len(self._codes):
+                room = len(codes) + len(codes) // 4  # for what is added one by one
+                self._decoder, self._known = decoder, np.zeros(room, np.bool_)
+                self._codes = np.empty((room, codes.shape[1]), np.uint8)
+                self._vectors = np.empty((room, decoder.shape[2]), np.float32)
+            new = ~self._known[ids] | (self._codes[ids] != wanted).any(axis=1)
+            if new.any():
+                rows = ids[new]
+                self._codes[rows], self._known[rows] = wanted[new], True
+                self._vectors[rows] = quantizer.decode(wanted[new])
+            return self._vectors[ids]
 
 
 def _distinct(ids: Ids) -> tuple[Ids, Ids]:

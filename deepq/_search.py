@@ -187,7 +187,7 @@ class Search(Store):
 
     def _decode_stored(self, ids: Ids) -> Floats:
         """Embeddings (n, d_out) that stored codes decode to."""
-        return self._quantizer.decode(self._native.codes[ids])
+        return self._decoded.get(ids, self._native.codes, self._quantizer)
 
     def _scan_arguments(self, z: Floats, part: Any, params: Any) -> dict[str, Any]:
         """Return what a scan of a part of the codes takes."""

@@ -27,6 +27,7 @@ from deepq._checks import (
     as_vectors,
 )
 from deepq._native import Native
+from deepq._rerank import Decoded
 from deepq._surface import Surface
 from deepq._tensors import accepts_tensors
 from deepq._threads import SharedLock
@@ -48,6 +49,7 @@ _OWN = (
     "_quantizer",
     "_lock",
     "_codebooks_crc",
+    "_decoded",
 )
 
 
@@ -62,6 +64,7 @@ class Store(Surface):
     _encoder: Encoder
     _quantizer: ProductQuantizer
     _lock: SharedLock
+    _decoded: Decoded
 
     def _assemble(
         self,
@@ -79,7 +82,7 @@ class Store(Surface):
         native = Native.build(encoder, quantizer.M, quantizer.nbits, as_metric(metric))
         self.this = native.chain.this
         self._native, self._encoder, self._quantizer = native, encoder, quantizer
-        self._lock, self.history = SharedLock(), []
+        self._lock, self._decoded, self.history = SharedLock(), Decoded(), []
         if quantizer.codebooks is not None and encoder.is_fitted:
             if quantizer.M * quantizer.dsub != encoder.d_out:
                 raise InputError(

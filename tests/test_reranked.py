@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import deepq
-from deepq import encoders
+from deepq import _rerank, encoders
 from deepq.decoders import Decoder
 from deepq.quantizers import ProductQuantizer
 
@@ -421,6 +421,45 @@ def test_removing_and_permuting_keep_the_decoder(metric) -> None:
     index.reset()
     index.add(XB)
     assert_same(filled(metric), index)
+
+
+@pytest.mark.parametrize("kept", [0, 1 << 24])
+def test_decoded_vectors_that_are_kept_follow_the_codes(monkeypatch, kept) -> None:
+    monkeypatch.setattr(_rerank, "_NUMBERS_KEPT", kept)
+    index = filled()
+
+    def check_against_a_new_one() -> None:
+        new = empty()
+        new.add_sa_codes(faiss.vector_to_array(index.codes).reshape(index.ntotal, -1))
+        (D1, I1), (D2, I2) = index.search(XQ, 10), new.search(XQ, 10)
+        np.testing.assert_array_equal(I1, I2)
+        np.testing.assert_allclose(D1, D2, rtol=1e-5)
+
+    check_against_a_new_one()
+    index.permute_entries(np.random.default_rng(0).permutation(index.ntotal))
+    check_against_a_new_one()
+    index.remove_ids(np.arange(0, 300, 3))
+    check_against_a_new_one()
+    for row in XT[:40]:
+        index.add(row[None])
+    check_against_a_new_one()
+    index.reset()
+    faiss.IndexIDMap(index).add_with_ids(XT[:500], np.arange(500))  # by C++ code
+    check_against_a_new_one()
+
+
+def test_decoded_vectors_are_decoded_once(monkeypatch) -> None:
+    index = filled()
+    decoded = []
+    decode = Decoder.decode
+    monkeypatch.setattr(Decoder, "decode", lambda *a: decoded.append(len(a[1])) or decode(*a))
+    D1, I1 = index.search(XQ, 10)
+    assert sum(decoded) <= len(XQ) * RERANK
+    decoded.clear()
+    D2, I2 = index.search(XQ, 10)
+    assert not decoded
+    np.testing.assert_array_equal(D1, D2)
+    np.testing.assert_array_equal(I1, I2)
 
 
 def test_an_index_of_the_same_decoder_is_merged(metric) -> None:
