@@ -42,7 +42,7 @@ sanitize:  ## run the kernels under AddressSanitizer and UBSan, compiled by gcc 
 	done
 
 bench-smoke: $(VENV)/.stamp  ## run every benchmark on a tiny input; records nothing
-	set -e; for script in benchmarks/bench_*.py; do \
+	set -e; for script in benchmarks/bench_*.py benchmarks/retrieval.py; do \
 		[ -e "$$script" ] || continue; \
 		echo "== $$script --smoke"; $(PY) "$$script" --smoke; \
 	done

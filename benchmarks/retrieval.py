@@ -16,6 +16,7 @@ already are not measured again.
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import json
 import time
@@ -41,6 +42,7 @@ COLUMNS = ["method", "bits", "seed", "mAP", "mAP_without_training", "float_mAP",
 KEY = ("data", "protocol", "method", "bits", "seed")
 TOPS = (1, 10, 100, 500, 1000, 5000)
 LEVELS = tuple(np.linspace(0, 1, 21).round(2).tolist())
+TEMPERATURES = (0.3, 0.5, 0.7, 1.0, 1.5)
 GRID = {
     "quantization_weight": (0.0, 0.02, 0.1, 0.5),
     "width": (24, 48, 96),
@@ -51,18 +53,12 @@ _TRUNK_BITS = 48  # of the index that a trunk is kept in
 _BATCH = 250
 
 
-def methods(classes: int) -> dict[str, Recipe]:
-    """Return the recipes to compare, by the name of their row."""
-
-    def class_codes(shape: Any, bits: int, **settings: Any) -> Any:
-        return deepq.recipes.class_codes(shape, bits, classes, **settings)
-
-    return {
-        "DQN": deepq.recipes.dqn,
-        "DQN_2+": deepq.recipes.dqn_two_step,
-        "DQN_ip": deepq.recipes.dqn_ip,
-        "class codes": class_codes,
-    }
+METHODS: dict[str, Recipe | None] = {
+    "DQN": deepq.recipes.dqn,
+    "DQN_2+": deepq.recipes.dqn_two_step,
+    "DQN_ip": deepq.recipes.dqn_ip,
+    "class codes": None,  # the trunk as it is
+}
 
 
 # ---- trunk ---------------------------------------------------------------------------------------
@@ -118,22 +114,41 @@ def measured(options: argparse.Namespace, images: ImageSet) -> Iterator[dict[str
         if tuple(row[field] for field in KEY) in known:
             continue
         start = trunk(options, data, shape, classes, seed)
-        config = settings(options, seed, epochs=options.epochs, rate=options.rate)
-        more = {"quantization_weight": options.weight} if name in ("DQN", "DQN_ip") else {}
-        if name != "class codes":
-            more["width"] = options.width
-        index = methods(classes)[name](
-            shape,
-            bits,
-            backbone=start.encoder.network.backbone,
-            mirrored=True,
-            training=config,
-            **more,
-        )
         begin = time.process_time()
-        index.train(data.train, data.train_labels)
-        row |= {"train_cpu_s": time.process_time() - begin, "epochs": options.epochs, **more}
-        yield {**row, "rate": options.rate, **judged(index, data, learnt(images, options))}
+        if name == "class codes":
+            chosen = {"temperature": options.temperature}
+            index = class_codes(start, bits, options.temperature, seed)
+            index.train(data.train)
+        else:
+            chosen = {"width": options.width, "epochs": options.epochs, "rate": options.rate}
+            more = {"quantization_weight": options.weight} if name != "DQN_2+" else {}
+            chosen |= more
+            index = METHODS[name](
+                shape,
+                bits,
+                backbone=start.encoder.network.backbone,
+                mirrored=True,
+                width=options.width,
+                training=settings(options, seed, epochs=options.epochs, rate=options.rate),
+                **more,
+            )
+            index.train(data.train, data.train_labels)
+        row["train_cpu_s"] = time.process_time() - begin
+        yield {**row, **chosen, **judged(index, data, learnt(images, options))}
+
+
+def class_codes(start: Any, bits: int, temperature: float, seed: int) -> Any:
+    """Make an index of a trunk's class probabilities, whose codebooks are still to be learned."""
+    network = copy.deepcopy(start.encoder.network)
+    network.head.temperature.fill_(temperature)
+    encoder = deepq.NetworkEncoder(network, start.encoder.input_shape, mirrored=True, fitted=True)
+    return deepq.DeepQuantIndex(
+        start.d,
+        *deepq.recipes.code_shape(bits),
+        METRIC_INNER_PRODUCT,
+        encoder=encoder,
+        training=deepq.TrainConfig(seed=seed, ranking=False, validation=0.0),
+    )
 
 
 def learnt(images: ImageSet, options: argparse.Namespace) -> NDArray[np.bool_]:
@@ -244,16 +259,21 @@ def tuned(options: argparse.Namespace, images: ImageSet) -> Iterator[dict[str, A
             training=config,
         )
         index.train(x, y)
-        index.add(data.train[held])
-        I = index.search(data.train[held], len(held))[1]
-        labels = data.train_labels[held]
-        yield {
-            "data": data.name,
-            **trial,
-            "epochs": options.epochs,
-            "loss": index.history[-1].get("loss", _last(index.history, "loss")),
-            "mAP": float(average_precision(I, labels, labels).mean()),
-        }
+        row = {"data": data.name, "method": "DQN", **trial, "epochs": options.epochs}
+        yield {**row, "loss": _last(index.history, "loss"), "mAP": among(index, data, held)}
+    for temperature in TEMPERATURES:
+        index = class_codes(start, 24, temperature, options.seeds[0])
+        index.train(x)
+        row = {"data": data.name, "method": "class codes", "temperature": temperature}
+        yield {**row, "mAP": among(index, data, held)}
+
+
+def among(index: Any, data: Dataset, held: NDArray[Any]) -> float:
+    """Return the mAP of held-out rows, each a query among all of them."""
+    index.add(data.train[held])
+    I = index.search(data.train[held], len(held))[1]
+    labels = data.train_labels[held]
+    return float(average_precision(I, labels, labels).mean())
 
 
 def _last(history: list[dict[str, Any]], measure: str) -> float:
@@ -266,7 +286,7 @@ def main() -> None:
     arguments.add_argument("--work", type=Path, default=Path("trunks"), help="folder of trunks")
     arguments.add_argument("--full", action="store_true", help="train on the whole training part")
     arguments.add_argument("--tune", action="store_true", help="measure settings, not methods")
-    arguments.add_argument("--methods", nargs="+", default=list(methods(2)))
+    arguments.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     arguments.add_argument("--bits", type=int, nargs="+", default=[12, 24, 32, 48])
     arguments.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     arguments.add_argument("--queries", type=int, default=100, help="of each class")
@@ -277,15 +297,20 @@ def main() -> None:
     arguments.add_argument("--rate", type=float, default=1e-3)
     arguments.add_argument("--weight", type=float, default=0.02, help="lambda")
     arguments.add_argument("--width", type=int, default=48)
+    arguments.add_argument("--temperature", type=float, default=1.0, help="of class codes")
     arguments.add_argument("--precision", default="bfloat16")
     options = arguments.parse_args()
     images = tiny() if options.smoke else load(Path(options.data))
     if options.smoke:
-        options.queries, options.training, options.seeds, options.bits = 2, 10, [1], [12]
+        options.queries, options.training, options.seeds, options.bits = 2, 100, [1], [12]
         options.trunk_epochs = options.epochs = 1
     options.work.mkdir(parents=True, exist_ok=True)
     if options.tune:
-        rows, benchmark, columns = tuned(options, images), "retrieval settings", [*GRID, "mAP"]
+        rows, benchmark, columns = (
+            tuned(options, images),
+            "retrieval settings",
+            ["method", *GRID, "temperature", "mAP"],
+        )
     else:
         rows, benchmark, columns = measured(options, images), "retrieval", COLUMNS
     found = []
@@ -306,7 +331,7 @@ def tiny() -> ImageSet:
         x[np.arange(n), y] += 100
         return x.astype(np.uint8), y
 
-    return ImageSet("tiny", *part(60), *part(30))
+    return ImageSet("tiny", *part(300), *part(30))
 
 
 if __name__ == "__main__":
