@@ -152,7 +152,6 @@ def test_both_layouts_give_the_same():
     rows = np.ascontiguousarray(turned, np.float32).reshape(300, D)
     np.testing.assert_allclose(a.encode(ROWS), b.encode(rows), atol=1e-6)
     first, second = filled(a, IMAGES), filled(b, turned)
-    assert_same(first, second, IMAGES[:9].reshape(9, D)[:0])
     found = first.search(IMAGES[:9], 5)[0], second.search(turned[:9], 5)[0]
     np.testing.assert_allclose(*found, atol=1e-5)
 
@@ -229,14 +228,13 @@ def test_a_network_that_is_not_trained_is_told(caplog):
     assert index.encoder.is_fitted
     caplog.clear()
     index.train(ROWS)
-    assert not caplog.text
+    assert "not been trained" not in caplog.text
 
 
 def test_cosines_are_of_embeddings():
-    for encoder in (of_user(), chained()):
-        index = filled(encoder, metric="cosine")
-        kinds = [type(member) for member in index.encoder.members]
-        assert kinds.index(NetworkEncoder) + 1 == kinds.index(Normalize) or len(kinds) == 4
+    index = filled(Chain([of_user(), Rotation(8)]), metric="cosine")
+    kinds = [type(member) for member in index.encoder.members]
+    assert kinds == [NetworkEncoder, Normalize, Rotation]
     index = filled(of_user(), metric="cosine")
     z = of_user().encode(ROWS)
     np.testing.assert_allclose(
