@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import deep_tables
 from goals import ALTERNATIVES_COLUMNS, COLUMNS, LEVELS, alternative_rows, goal_rows
 from harness import RESULTS, table
 
@@ -178,6 +179,21 @@ def alternatives_table() -> str:
     return table(alternative_rows(results), ALTERNATIVES_COLUMNS) + origin(results)
 
 
+def retrieval_table() -> str:
+    """Lay out retrieval by class of images."""
+    results = newest("retrieval", "data", "protocol", "method", "bits", "seed")
+    rows = [row for row in results if row["benchmark"] == "retrieval"]
+    return deep_tables.laid_out(deep_tables.retrieval(rows)) + origin(rows) if rows else ""
+
+
+def labels_table() -> str:
+    """Lay out training with labels on embeddings."""
+    results = newest("labels", "data", "case", "split", "method", "bits")
+    if not results:
+        return ""
+    return deep_tables.laid_out(deep_tables.labels(results)) + origin(results)
+
+
 def train_table() -> str:
     """Lay out training times and errors beside those of faiss's OPQ."""
     results = newest("train", "d", "method")
@@ -207,6 +223,10 @@ LEARNING: Tables = {
     ("metrics-table", "metrics-table"): metrics_table,
     ("rerank-table", "rerank-table"): rerank_table,
 }
+DEEP: Tables = {
+    ("retrieval-table", "retrieval-table"): retrieval_table,
+    ("labels-table", "labels-table"): labels_table,
+}
 KERNEL: Tables = {
     ("scan-table", "scan-table"): goals_table,
     ("alternatives-table", "alternatives-table"): alternatives_table,
@@ -229,6 +249,7 @@ def main() -> None:
     fill(ROOT / "README.md", README)
     fill(ROOT / "docs" / "learning.md", LEARNING)
     fill(ROOT / "docs" / "kernel.md", KERNEL)
+    fill(ROOT / "docs" / "deep.md", DEEP)
 
 
 if __name__ == "__main__":

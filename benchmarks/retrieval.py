@@ -32,7 +32,6 @@ from numpy.typing import NDArray
 
 import deepq
 from deepq.datasets import Dataset, ImageSet, retrieval_protocol
-from deepq.encoders import Encoder
 from deepq.metrics import average_precision, precision_at, precision_recall_curve
 from deepq.quantizers import METRIC_INNER_PRODUCT
 
@@ -165,15 +164,13 @@ def learnt(images: ImageSet, options: argparse.Namespace) -> NDArray[np.bool_]:
 
 def judged(index: Any, data: Dataset, training: NDArray[np.bool_]) -> dict[str, Any]:
     """Rank the whole base for every query, by codes and by embeddings."""
-    index.add(data.base)
-    codes = _judged(lambda q: index.search(q, len(data.base))[1], data.query, data, training)
-    flat = faiss.IndexFlat(index.encoder.d_out, index.metric_type)
-    encoder: Encoder = index.encoder
-    for rows in np.array_split(data.base, 20):
-        flat.add(encoder.encode(rows))
-    exact = _judged(
-        lambda q: flat.search(encoder.encode(q), len(data.base))[1], data.query, data, training
-    )
+    encoder, quantizer = index.encoder, index.quantizer
+    z = np.concatenate([encoder.encode(rows) for rows in np.array_split(data.base, 20)])
+    index.add_sa_codes(quantizer.encode(z))  # as `add` does, without encoding the images again
+    codes = _judged(lambda q: index.search(q, len(z))[1], data.query, data, training)
+    flat = faiss.IndexFlat(encoder.d_out, index.metric_type)
+    flat.add(z)
+    exact = _judged(lambda q: flat.search(encoder.encode(q), len(z))[1], data.query, data, training)
     return {**codes, "float_mAP": exact["mAP"], "metric": _metric(index)}
 
 
@@ -293,7 +290,7 @@ def main() -> None:
     arguments.add_argument("--training", type=int, default=500, help="images of each class")
     arguments.add_argument("--trunk-epochs", type=int, default=100)
     arguments.add_argument("--trunk-rate", type=float, default=6e-3)
-    arguments.add_argument("--epochs", type=int, default=15, help="of a method, from the trunk on")
+    arguments.add_argument("--epochs", type=int, default=12, help="of a method, from the trunk on")
     arguments.add_argument("--rate", type=float, default=1e-3)
     arguments.add_argument("--weight", type=float, default=0.02, help="lambda")
     arguments.add_argument("--width", type=int, default=48)

@@ -1,0 +1,87 @@
+"""Tables of docs/deep.md: retrieval with labels, beside what has been published."""
+
+from __future__ import annotations
+
+from statistics import mean, stdev
+from typing import Any
+
+from harness import table
+
+BITS = (12, 24, 32, 48)
+# mAP on CIFAR-10 at 12, 24, 32 and 48 bits, of networks pre-trained on ImageNet but for DNNH:
+# Cao et al., "Deep quantization network for efficient image retrieval", AAAI 2016, table 1.
+PUBLISHED = {
+    "DQN": (0.554, 0.558, 0.564, 0.580),
+    "DQN_2+": (0.528, 0.534, 0.538, 0.541),
+    "DQN_ip": (0.506, 0.513, 0.519, 0.529),
+    "DNNH": (0.552, 0.566, 0.558, 0.581),
+    "CNNH": (0.484, 0.476, 0.472, 0.489),
+    "KSH": (0.303, 0.337, 0.346, 0.356),
+}
+
+Rows = list[dict[str, Any]]
+
+
+def retrieval(results: Rows) -> Rows:
+    """Lay out mAP by method and bits: the mean of the seeds, and their standard deviation."""
+    rows = []
+    for protocol in dict.fromkeys(row["protocol"] for row in results):
+        for method in dict.fromkeys(row["method"] for row in results):
+            mine = [r for r in results if (r["protocol"], r["method"]) == (protocol, method)]
+            if not mine:
+                continue
+            for measure, database in _DATABASES[protocol].items():
+                rows.append(
+                    {
+                        "method": f"{method}, measured",
+                        "database": database,
+                        **{
+                            f"{bits} bits": _spread([r[measure] for r in mine if r["bits"] == bits])
+                            for bits in BITS
+                        },
+                        "float": _spread([r["float_mAP"] for r in mine])
+                        if measure == "mAP"
+                        else "",
+                        "seeds": len({r["seed"] for r in mine}),
+                        "training, CPU s": f"{mean(r['train_cpu_s'] for r in mine):.0f}",
+                    }
+                )
+    rows += [
+        {
+            "method": f"{method}, published",
+            **{f"{bits} bits": f"{value:.3f}" for bits, value in zip(BITS, values, strict=True)},
+        }
+        for method, values in PUBLISHED.items()
+    ]
+    return rows
+
+
+_DATABASES = {
+    "5000": {"mAP_without_training": "54,000", "mAP": "59,000"},
+    "full": {"mAP": "50,000 (training)"},
+}
+
+
+def labels(results: Rows) -> Rows:
+    """Lay out what training with labels gives on embeddings: means over splits."""
+    rows = []
+    for case, method, bits in dict.fromkeys((r["case"], r["method"], r["bits"]) for r in results):
+        mine = [r for r in results if (r["case"], r["method"], r["bits"]) == (case, method, bits)]
+        row = {"case": case, "method": method, "bits": bits}
+        row |= {name: _spread([r[name] for r in mine]) for name in ("mAP", "mAP@5000")}
+        row["precision@10"] = _spread([r["precision@10"] for r in mine])
+        rows.append({**row, "training, CPU s": f"{mean(r['train_cpu_s'] for r in mine):.0f}"})
+    return rows
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return ""
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return f"{mean(values):.3f} ± {stdev(values):.3f}"
+
+
+def laid_out(rows: Rows) -> str:
+    """Return a table of rows, the columns in the order of the first."""
+    return table(rows, list(rows[0])) if rows else ""
