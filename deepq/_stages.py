@@ -25,7 +25,7 @@ from deepq._rows import Rows
 from deepq._structure import LEAST_ROWS, has_structure
 from deepq._tree import take_arrays
 from deepq._validation import FEWEST_ROWS, Judge, hold_out, pays
-from deepq.encoders import Encoder, embed, encoder_state, make_encoder
+from deepq.encoders import Encoder, embed, encoder_state, hand_back, make_encoder
 from deepq.quantizers import METRIC_INNER_PRODUCT, ProductQuantizer
 
 if TYPE_CHECKING:
@@ -127,7 +127,10 @@ class Stages:
                 )
         else:
             self._resume(done)
-            self.encoder, quantizer.codebooks = make_encoder(done["encoder"]), done["codebooks"]
+            self.encoder, quantizer.codebooks = (
+                make_encoder(hand_back(done["encoder"], self.encoder)),
+                done["codebooks"],
+            )
         self.sites = quantizer.trained()
         self.z = embed(self.encoder, self.x)
         if len(self.held):

@@ -424,7 +424,12 @@ def make_encoder(state: dict[str, Any]) -> Encoder:
 
 
 def hand_back(state: dict[str, Any], network: Any) -> dict[str, Any]:
-    """Put a network, if it is one, into the state of an encoder, where that has one."""
+    """Put a network into the state of an encoder, where that has one.
+
+    `network` may also be an encoder like the one described; None leaves the state as it is.
+    """
+    if isinstance(network, Chain):
+        network = next((m for m in network.members if hasattr(m, "network")), None)
     if network is None:
         return state
     if state.get("type") == "Chain":

@@ -80,7 +80,8 @@ def chained() -> Chain:
 
 
 def filled(encoder: Any, x: Any = ROWS, **options: Any) -> deepq.DeepQuantIndex:
-    index = deepq.DeepQuantIndex(D, M, NBITS, encoder=encoder, training=PLAIN, **options)
+    options = {"training": PLAIN, **options}
+    index = deepq.DeepQuantIndex(D, M, NBITS, encoder=encoder, **options)
     index.train(x)
     index.add(x)
     return index
@@ -499,3 +500,13 @@ def test_numbers_that_files_cannot_hold(tmp_path):
     with pytest.raises(KindError, match="float64"):
         deepq.write_index(index, tmp_path / "index")
     assert_same(copy.deepcopy(index), index)
+
+
+@pytest.mark.parametrize("make", [of_user, chained, of_deepq])
+def test_a_training_is_resumed_with_the_network_it_was_begun_with(make, tmp_path, caplog):
+    config = deepq.TrainConfig(checkpoint=tmp_path / "c", ranking=False)
+    encoder = make()
+    first = filled(encoder, training=config)
+    with caplog.at_level("INFO", "deepq.trainer"):
+        assert_same(first, filled(encoder, training=config))
+    assert "going on from the checkpoint" in caplog.text
