@@ -40,6 +40,7 @@ STYLES = {
     "deepq": Style("#e6550d", "o"),
     "deepq, re-ranked": Style("#a63603", "D"),
     "deepq, fast, re-ranked": Style("#d94801", "D", "--"),
+    "deepq, best, re-ranked": Style("#7f2704", "D", ":"),
     "faiss PQ": Style("#7f7f7f", "o"),
     "faiss OPQ": Style("#3182bd", "s", "--"),
     "faiss OPQ, identity": Style("#08519c", "s"),
