@@ -151,7 +151,7 @@ def test_objectives_are_their_functions() -> None:
         (objectives.TripletRanking(2.0), objectives.triplet(*pair, 2.0)),
     ]
     for objective, want in cases:
-        assert float(objective(z, b)) == pytest.approx(float(want))
+        assert objective(z, b).item() == pytest.approx(want.item())
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -164,7 +164,7 @@ def test_a_classifier_is_linear(several) -> None:
         want = objectives.binary_cross_entropy(logits, b.targets)
     else:
         want = objectives.cross_entropy(logits, 0.7 * b.targets + 0.1)
-    assert float(objective(z, b)) == pytest.approx(float(want))
+    assert objective(z, b).item() == pytest.approx(want.item())
 
 
 def test_likelihood_is_that_of_the_probabilities() -> None:
