@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from deepq import networks
-from deepq._checks import InputError, as_size
+from deepq._checks import InputError, KindError, as_size
 from deepq._device import seeded
 from deepq.encoders import Chain, Encoder, Rotation
 from deepq.index import DeepQuantIndex
@@ -232,6 +232,8 @@ def _network(
 ) -> NetworkEncoder:
     """Put a head on a backbone; their weights follow the seed of the training."""
     shape = networks.as_shape(input_shape)
+    if training is not None and not isinstance(training, TrainConfig):
+        raise KindError(f"expected a TrainConfig, got {type(training).__name__}")
     with seeded((training or TrainConfig()).seed):
         body = backbone if isinstance(backbone, nn.Module) else _backbone(shape, backbone)
         features = NetworkEncoder(body, shape, layout=encoder.get("layout", "CHW")).d_out
