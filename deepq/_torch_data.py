@@ -62,10 +62,10 @@ def read_torch_data(source: Any) -> tuple[Array, Array | None]:
     x, y = parts
     if not x:
         raise InputError(f"expected vectors or images, got an empty {type(source).__name__}")
-    joined = _joined(x, "x")
+    joined = _joined(x, "x (n, ...)", 2)
     if joined.dtype != np.uint8:
         joined = joined.astype(np.float32, copy=False)
-    return joined, _joined(y, "y") if y else None
+    return joined, _joined(y, "y (n, ...)", 1) if y else None
 
 
 def _members(source: Any, torch: Any) -> Iterator[Any]:
@@ -96,9 +96,10 @@ def _as_array(value: Any, number: int) -> Array:
     return array
 
 
-def _joined(parts: list[Array], name: str) -> Array:
+def _joined(parts: list[Array], name: str, least: int) -> Array:
+    """Put arrays of one shape, of at least `least` dimensions, behind each other."""
     shapes = {part.shape[1:] for part in parts}
-    if len(shapes) > 1 or not parts[0].ndim:
-        found = " and ".join(sorted(map(str, shapes))) if len(shapes) > 1 else "a number"
+    if len(shapes) > 1 or min(part.ndim for part in parts) < least:
+        found = " and ".join(sorted(map(str, shapes))) if len(shapes) > 1 else "single numbers"
         raise DimensionError(f"expected {name} of one shape, got {found}")
     return np.concatenate(parts)

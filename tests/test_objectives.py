@@ -197,3 +197,20 @@ def test_an_objective_of_another_class_has_no_state() -> None:
 def test_settings_out_of_range(settings) -> None:
     with pytest.raises(InputError, match=r"expected \w+ from 0 to .*, got"):
         objectives.PairwiseCosine(**settings)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: objectives.Contrastive(-1), "expected margin from 0 to inf, got -1"),
+        (lambda: objectives.TripletRanking(-1), "expected margin from 0 to inf, got -1"),
+        (lambda: objectives.Classification(smoothing=2), "expected smoothing from 0 to 1, got 2"),
+        (lambda: objectives.Likelihood(smoothing=2), "expected smoothing from 0 to 1, got 2"),
+        (lambda: objectives.Likelihood(classes=0), "expected classes of at least 1, got 0"),
+        (lambda: objectives.Likelihood().prepare(4, 5), "of at most 4 classes, got 5"),
+        (lambda: objectives.Likelihood(classes=3).prepare(4, 4), "of at most 3 classes, got 4"),
+    ],
+)
+def test_numbers_out_of_range(make, words) -> None:
+    with pytest.raises(InputError, match=words):
+        make()
