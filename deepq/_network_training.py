@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deepq import _augment
+from deepq._augment import augmented
 from deepq._checkpoint import Checkpoint
-from deepq._checks import Floats, Ids, InputError, as_vectors
+from deepq._checks import Floats, Ids, InputError
 from deepq._device import as_device, seeded, torch_seed
+from deepq._inputs import Inputs, diverged
 from deepq._optimizers import Muon
 from deepq._report import Report
 from deepq._schedule import one_cycle
@@ -47,64 +47,9 @@ _MOST_HELD = 2000
 _FEWEST_HELD = 50
 _SAMPLE = 5000  # rows that a network is prepared with
 _SAMPLE_NUMBERS = 1 << 27
-_BLOCK, _BLOCK_NUMBERS = 4096, 1 << 24  # rows and numbers that are read at once
 _MATRIX = 128  # rows and columns from which a matrix counts as one for the optimizer
-_SHIFT, _CUT = 1 / 8, 1 / 4  # of an image's height: moved at most, side of the square cut out
-_MIXED = 0.5  # part of the batches of a classifier with rectangles of other images
 
 _log = logging.getLogger("deepq.trainer")
-
-
-class Inputs:
-    """What a network is trained on, made when it is asked for.
-
-    Parameters
-    ----------
-    x : (n, d) array
-        Training vectors; they may be mapped from a file, and are then checked as they are read.
-    queries : (p, d) float32 or uint8, optional
-        Stand behind them, as rows too.
-    before : Encoder, optional
-        What the vectors pass through before they come to the network.
-    """
-
-    def __init__(
-        self,
-        x: NDArray[Any],
-        queries: NDArray[Any] | None = None,
-        before: Encoder | None = None,
-    ) -> None:
-        self.x, self.queries, self.before = x, queries, before
-
-    def take(self, rows: Ids) -> NDArray[Any]:
-        """Return some rows (m, d), float32 or uint8."""
-        n = len(self.x)
-        if self.queries is None:
-            found = np.asarray(self.x[rows])
-        else:
-            kind = np.result_type(self.x, self.queries)
-            found = np.empty((len(rows), self.x.shape[1]), kind)
-            behind = rows >= n
-            found[~behind] = self.x[rows[~behind]]
-            found[behind] = self.queries[rows[behind] - n]
-        mapped = isinstance(self.x, np.memmap)
-        found = as_vectors(
-            found, self.x.shape[1], "training vectors", finite=mapped, keep_bytes=True
-        )
-        return found if self.before is None else self.before.encode(found)
-
-    def embeddings(self, encoder: NetworkEncoder, rows: Ids) -> Floats:
-        """Embeddings (m, d_out) of some rows, which are read block by block.
-
-        Raises InputError where they are not finite.
-        """
-        z = np.empty((len(rows), encoder.d_out), np.float32)
-        size = max(1, min(_BLOCK, _BLOCK_NUMBERS // encoder.d_in))
-        for i in range(0, len(rows), size):
-            z[i : i + size] = encoder.encode(self.take(rows[i : i + size]))
-        if not np.isfinite(z).all():
-            raise InputError(_diverged("finite embeddings", "NaN or infinity"))
-        return z
 
 
 class Batch(NamedTuple):
@@ -323,7 +268,7 @@ class NetworkTraining:
         targets = None if classes is None else torch.from_numpy(classes)
         images = self._images(rows)
         if self.config.augment and images.dim() == 4:
-            images, targets = _augmented(images, targets, objective.mixes, generator)
+            images, targets = augmented(images, targets, objective.mixes, generator)
         if targets is not None:
             targets = targets.to(self.device)
         half = self.config.precision == "bfloat16"
@@ -334,7 +279,7 @@ class NetworkTraining:
             loss = loss + weight * quantization(z, words.to(self.device))
         value = float(loss.detach())
         if not np.isfinite(value):
-            raise InputError(_diverged("a finite loss", f"{value} in epoch {self.epoch}"))
+            raise InputError(diverged("a finite loss", f"{value} in epoch {self.epoch}"))
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -439,22 +384,6 @@ def _split(
     if not supervision.classes or count < _FEWEST_HELD:
         return np.arange(supervision.n), order[:0]
     return np.sort(order[count:]), np.sort(order[:count])
-
-
-def _diverged(expected: str, got: str) -> str:
-    return f"expected {expected} in training the network, got {got}: lower the learning_rate"
-
-
-def _augmented(
-    images: Tensor, targets: Tensor | None, mixes: bool, generator: torch.Generator
-) -> tuple[Tensor, Tensor | None]:
-    """Change images (n, C, H, W) at random, and their targets where two are mixed."""
-    height = min(images.shape[2:])
-    images = _augment.shifted(images, round(_SHIFT * height), generator)
-    if mixes and targets is not None and torch.rand(1, generator=generator) < _MIXED:
-        images, other, part = _augment.cut_mix(images, generator)
-        return images, part * targets + (1 - part) * targets[other]
-    return _augment.cut_out(images, round(_CUT * height), generator), targets
 
 
 def _as_arrays(state: dict[str, Any]) -> dict[str, Any]:

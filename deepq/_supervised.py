@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from deepq._checkpoint import Checkpoint
 from deepq._checks import InputError, as_vectors
-from deepq._network_training import Inputs, NetworkTraining
+from deepq._inputs import Inputs
+from deepq._network_training import NetworkTraining
 from deepq._report import Report
 from deepq._rows import Rows
 from deepq._stages import Stages, training_key

@@ -64,7 +64,8 @@ class DeepQuantIndex(Search):
     quantizer : ProductQuantizer, optional
         Of M and nbits; one with codebooks makes a trained index, if the encoder is fitted.
     objective : deepq.objectives.Objective, optional
-        What the network in the encoder minimises when it is trained with labels: see `recipes`.
+        What the network in the encoder minimises when it is trained with labels; by default
+        ``PairwiseCosine()``. See `recipes`.
     training : TrainConfig, optional
         Settings of `train`. By default the seed in ``pq.cp`` and, where it has been changed, the
         number of iterations there.

@@ -31,7 +31,7 @@ FLOORS = [
     },
     {"objectives", "_ranking", "_decoding"},
     {
-        *("trainer", "_stages", "_supervised", "_network_training", "_checkpoint"),
+        *("trainer", "_stages", "_supervised", "_network_training", "_inputs", "_checkpoint"),
         *("_native", "_foreign"),
     },
     {"_store", "_search", "_surface", "search_parameters", "state", "index", "ivf", "hashtable"},

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import deepq
-from deepq import NetworkEncoder, Pairs, Positives, objectives
+from deepq import NetworkEncoder, Pairs, Positives, _inputs, objectives
 from deepq import _network_training as training
 from deepq._checks import DimensionError, InputError, KindError
 from deepq.encoders import Affine, Chain, Normalize, Rotation
@@ -284,8 +284,8 @@ def test_the_users_parts_are_left_alone() -> None:
 
 def test_images_are_changed_in_training_only(monkeypatch) -> None:
     calls = []
-    real = training._augmented
-    monkeypatch.setattr(training, "_augmented", lambda *args: calls.append(1) or real(*args))
+    real = training.augmented
+    monkeypatch.setattr(training, "augmented", lambda *args: calls.append(1) or real(*args))
     index = convnet(epochs=2, objective=objectives.PairwiseCosine(0.1, warm_up=0.0))
     index.train(IMAGES, KINDS)
     steps = len(calls)
@@ -296,6 +296,43 @@ def test_images_are_changed_in_training_only(monkeypatch) -> None:
     plain = convnet(epochs=2, augment=False)
     plain.train(IMAGES, KINDS)
     assert len(calls) == steps
+
+
+def test_any_shape_of_image_can_be_changed() -> None:
+    images = torch.rand(5, 1, 40, 3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        changed, targets = training.augmented(images, torch.eye(5), True, generator)
+        assert changed.shape == images.shape
+        assert targets is not None
+        torch.testing.assert_close(targets.sum(1), torch.ones(5))
+
+
+def test_a_decoder_may_follow() -> None:
+    index = untrained(epochs=2)
+    index.rerank = 5
+    with torch.no_grad():
+        index.train(X, Y)
+    assert index.history[-1]["stage"] in ("decoder, judged", "codebooks")
+    assert quality(index) > 0.4
+
+
+def test_a_trained_index_is_trained_on() -> None:
+    index = train(epochs=2)
+    once = copy.deepcopy(weights(index))
+    index.train(X, Y)
+    assert not torch.equal(once["head.fcb.weight"], weights(index)["head.fcb.weight"])
+    name = "backbone.standardize.mean"
+    assert torch.equal(once[name], weights(index)[name])
+
+
+def test_queries_may_be_images() -> None:
+    log = Positives(IMAGES[:60], np.arange(60))
+    index = convnet(epochs=2)
+    index.train(IMAGES, log)
+    mixed = convnet(epochs=2)
+    mixed.train(IMAGES, Positives(IMAGES[:60].astype(np.float32), np.arange(60)))
+    assert_same(index, mixed)
 
 
 def test_half_precision_learns_too() -> None:
@@ -334,7 +371,7 @@ def test_torch_data_is_as_good_as_arrays(source) -> None:
 def test_a_mapped_file_is_read_in_parts(tmp_path, monkeypatch) -> None:
     most = []
     real = training.Inputs.take
-    monkeypatch.setattr(training, "_BLOCK", 50)
+    monkeypatch.setattr(_inputs, "_BLOCK", 50)
     monkeypatch.setattr(
         training.Inputs, "take", lambda self, rows: most.append(len(rows)) or real(self, rows)
     )
