@@ -9,6 +9,25 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+_SHIFT, _CUT = 1 / 8, 1 / 4  # of an image's shorter side: moved at most, side of the square
+_MIXED = 0.5  # part of the batches with rectangles of other images
+
+
+def augmented(
+    images: Tensor, targets: Tensor | None, mixes: bool, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """Change images at random, and their targets (n, c) where two are mixed.
+
+    Each is mirrored or not, and moved; then a square is cut out, or, in half of the batches where
+    `mixes` is set, a rectangle is of another image.
+    """
+    height = min(images.shape[2:])
+    images = shifted(images, round(_SHIFT * height), generator)
+    if mixes and targets is not None and torch.rand(1, generator=generator) < _MIXED:
+        images, other, part = cut_mix(images, generator)
+        return images, part * targets + (1 - part) * targets[other]
+    return cut_out(images, round(_CUT * height), generator), targets
+
 
 def shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
     """Mirror each of the images or not, and move it by up to `most` pixels along both axes.

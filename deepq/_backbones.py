@@ -30,7 +30,8 @@ _PIXELS = 5_120_000  # of a sample, from which whitening is computed
 class Standardize(nn.Module):
     """(x - mean) / scale, for every channel of images (n, C, H, W) or every column of rows (n, d).
 
-    Before `prepare` it changes nothing.
+    Before `prepare` it changes nothing. What has been prepared once stays as it is: the layers
+    behind it have been trained with that.
     """
 
     mean: Tensor
@@ -46,11 +47,18 @@ class Standardize(nn.Module):
 
         Where there is no deviation the scale is 1.
         """
+        if self.is_prepared:
+            return
         numbers = x.transpose(0, 1).flatten(1)
         self.mean.copy_(numbers.mean(1))
         variance = numbers.var(1, correction=0)
         deviation = (variance if x.dim() == 4 else variance.mean().expand_as(variance)).sqrt()
         self.scale.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether there are numbers of training data."""
+        return bool((self.mean != 0).any() or (self.scale != 1).any())
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardized numbers, of the same shape."""
@@ -113,6 +121,8 @@ class _Whitening(nn.Module):
     @torch.no_grad()
     def prepare(self, x: Tensor) -> None:
         """Set the scale, and the filters from the eigenvectors of the patches' covariance."""
+        if self.standardize.is_prepared:
+            return
         self.standardize.prepare(x)
         sample = x[: max(1, _PIXELS // math.prod(x.shape[2:]))]
         patches = unfold(self.standardize(sample), 2).transpose(1, 2).flatten(0, 1)

@@ -1,10 +1,15 @@
-"""Where torch computes."""
+"""Where torch computes, and what it draws there."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from deepq._checks import InputError
+
+_CPU = torch.device("cpu")
 
 
 def as_device(name: str) -> torch.device:
@@ -15,3 +20,23 @@ def as_device(name: str) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise InputError(f'expected device "auto", "cpu" or "cuda", got {name!r}') from error
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device = _CPU) -> Iterator[None]:
+    """Give torch's generators a seed for a while; afterwards they are as they were.
+
+    These are the processor's, and that of `device` if it is a GPU; no other is touched.
+    """
+    gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if gpu else []):
+        torch.default_generator.manual_seed(torch_seed(seed))
+        if gpu:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(torch_seed(seed))
+        yield
+
+
+def torch_seed(seed: int) -> int:
+    """Return a seed that torch takes, of any that NumPy takes."""
+    return seed % (1 << 63)

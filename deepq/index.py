@@ -26,6 +26,7 @@ from deepq._checks import (
 )
 from deepq._search import Search
 from deepq._tensors import accepts_tensors
+from deepq._torch_data import is_torch_data, read_torch_data
 from deepq.encoders import Encoder, Identity, Rotation, as_encoder, embed
 from deepq.quantizers import ProductQuantizer
 from deepq.state import get_state, make_index
@@ -63,7 +64,8 @@ class DeepQuantIndex(Search):
     quantizer : ProductQuantizer, optional
         Of M and nbits; one with codebooks makes a trained index, if the encoder is fitted.
     objective : deepq.objectives.Objective, optional
-        What the network in the encoder minimises when it is trained with labels: see `recipes`.
+        What the network in the encoder minimises when it is trained with labels; by default
+        ``PairwiseCosine()``. See `recipes`.
     training : TrainConfig, optional
         Settings of `train`. By default the seed in ``pq.cp`` and, where it has been changed, the
         number of iterations there.
@@ -175,13 +177,16 @@ class DeepQuantIndex(Search):
 
         Parameters
         ----------
-        x : (n, d) array, or callable
+        x : (n, d) array, callable, or torch Dataset or DataLoader
             Finite training vectors, at least ksub; other real dtypes are cast to float32. An array
             that is mapped from a file is read in parts. A callable must return a fresh iterator
-            over the same blocks, (m, d) arrays, whenever it is called; it is, several times.
+            over the same blocks, (m, d) arrays, whenever it is called; it is, several times. A
+            ``torch.utils.data`` Dataset or DataLoader of pairs (x, y), or of x alone, is read once,
+            into memory, in its order; bytes stay bytes.
         y : optional
             Labels, to train the network in the encoder by: classes (n,) int, tags (n, c) bool,
-            `deepq.Pairs` or `deepq.Positives`. `x` must be an array then.
+            `deepq.Pairs` or `deepq.Positives`. `x` must be an array then, or give no labels itself.
+            A network is trained on from where it is.
         numeric_type : int
             faiss.Float32.
         xq_train : (nq, d) array, optional
@@ -198,20 +203,18 @@ class DeepQuantIndex(Search):
             If `x` is not made of (n, d) arrays of real numbers, or `y` is not one of the above.
             The index is unchanged by any failure.
         KeyboardInterrupt
-            On Ctrl-C. If codebooks had been learned by then, the index is trained with the best
-            that there was; else it is unchanged.
+            On Ctrl-C. If codebooks, or a network for an epoch, had been learned by then, the index
+            is trained with the best that there was; else it is unchanged.
         """
         require_float32(numeric_type)
-        if y is not None and callable(x):
-            raise KindError("expected an array to train on with labels, got a callable")
         if xq_train is not None:
             self._vectors(xq_train, "xq_train", finite=True)
-        x = self._training_rows(x)
+        x, y = self._training_data(x, y)
         with self._lock.changing():
             self._require_empty("it is trained")
             quantizer = ProductQuantizer(self._quantizer.M, self._quantizer.nbits)
             quantizer.num_threads = faiss.omp_get_max_threads()
-            kept, held = self._for_polysemous(x)
+            kept, held = self._for_polysemous(x, labels=y is not None)
             outcome = fit(
                 copy.deepcopy(self._encoder),
                 quantizer,
@@ -230,8 +233,19 @@ class DeepQuantIndex(Search):
         if outcome.interrupted:
             raise KeyboardInterrupt
 
+    def _training_data(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """Rows (n, d), or a callable that gives blocks of them, and labels, of what is given."""
+        if is_torch_data(x):
+            kind = type(x).__name__
+            x, found = read_torch_data(x)
+            if y is not None and found is not None:
+                raise InputError(f"expected labels from y or from the {kind}, got both")
+            y = found if y is None else y
+        if y is not None and callable(x):
+            raise KindError("expected an array to train on with labels, got a callable")
+        return self._training_rows(x), y
+
     def _training_rows(self, x: Any) -> Any:
-        """Rows (n, d), or a callable that gives blocks of them, of what a user gives."""
         if isinstance(x, np.memmap):  # which is read, and checked, in parts
             self._vectors(x[:0])
             return flattened(x, self._encoder.input_shape)
@@ -248,15 +262,18 @@ class DeepQuantIndex(Search):
         epochs = None if cp.niter == _FAISS_ITERATIONS else as_size(cp.niter, "pq.cp.niter")
         return TrainConfig(seed=cp.seed, epochs=epochs)
 
-    def _for_polysemous(self, x: Any) -> tuple[Any, Floats | None]:
-        """Split off the training rows that are kept back to reorder codewords, by faiss's rule."""
+    def _for_polysemous(self, x: Any, *, labels: bool) -> tuple[Any, Floats | None]:
+        """Split off the training rows that are kept back to reorder codewords, by faiss's rule.
+
+        With labels they are learned from as well.
+        """
         if not self.do_polysemous_training:
             return x, None
         if callable(x):
             raise InputError("expected an array to train on for polysemous codes, got a callable")
         count = min(self.polysemous_training.ntrain_permutation, len(x) // 4)
         first = len(x) - count
-        return x[:first], as_vectors(np.asarray(x[first:]), self.d, finite=True)
+        return x if labels else x[:first], as_vectors(np.asarray(x[first:]), self.d, finite=True)
 
     @accepts_tensors
     def add(self, x: Any, numeric_type: int = 0) -> None:

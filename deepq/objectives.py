@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, normalize, relu, softplus
 
-from deepq._checks import FormatError, InputError, as_real
+from deepq._checks import FormatError, InputError, as_real, as_size
 
 # ---- functions -----------------------------------------------------------------------------------
 
@@ -128,9 +128,12 @@ class Objective(nn.Module):
     ----------
     mixes : bool
         Whether a batch may have images that are parts of two, with mixed targets.
+    needs_classes : bool
+        Whether it takes labels that are classes or tags, and not pairs.
     """
 
     mixes = False
+    needs_classes = False
 
     def __init__(self, quantization_weight: float = 0.0, warm_up: float = 0.6) -> None:
         super().__init__()
@@ -143,7 +146,10 @@ class Objective(nn.Module):
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def prepare(self, d: int, classes: int) -> None:
-        """Get ready for embeddings of d numbers and so many classes, 0 where there are none."""
+        """Get ready for embeddings of d numbers and so many classes, 0 where there are none.
+
+        Training calls it on a copy of the objective. Raises InputError where they do not suit it.
+        """
 
     def forward(self, z: Tensor, batch: Any) -> Tensor:
         """Loss of embeddings z (n, d); `batch` has similar, known (n, n) and targets (n, c)."""
@@ -174,7 +180,7 @@ class Contrastive(Objective):
         warm_up: float = 0.6,
     ) -> None:
         super().__init__(quantization_weight, warm_up)
-        self.margin = margin
+        self.margin = None if margin is None else as_part(margin, "margin", math.inf)
 
     def forward(self, z: Tensor, batch: Any) -> Tensor:
         margin = 2.0 * z.shape[1] if self.margin is None else self.margin
@@ -188,7 +194,7 @@ class TripletRanking(Objective):
         self, margin: float = 1.0, quantization_weight: float = 0.0, warm_up: float = 0.6
     ) -> None:
         super().__init__(quantization_weight, warm_up)
-        self.margin = margin
+        self.margin = as_part(margin, "margin", math.inf)
 
     def forward(self, z: Tensor, batch: Any) -> Tensor:
         return triplet(z, batch.similar, batch.known, self.margin)
@@ -204,10 +210,11 @@ class Classification(Objective):
     """
 
     mixes = True
+    needs_classes = True
 
     def __init__(self, quantization_weight: float = 0.0, smoothing: float = 0.1) -> None:
         super().__init__(quantization_weight, warm_up=0.0)
-        self.smoothing = smoothing
+        self.smoothing = as_part(smoothing, "smoothing", 1.0)
 
     def prepare(self, d: int, classes: int) -> None:
         self.classifier = nn.Linear(d, classes)
@@ -221,29 +228,47 @@ class Likelihood(Objective):
 
     Ranked by inner product, the probability that two vectors are of one class if the network is
     right about each; by the probability ranking principle (Robertson, 1977) no order is better.
+    Of a row of several tags each is taken to be as probable as the others.
 
     Parameters
     ----------
     smoothing : float
         As of `Classification`.
+    classes : int, optional
+        Most classes that the network knows; None for as many as an embedding has numbers.
     """
 
     mixes = True
+    needs_classes = True
 
-    def __init__(self, quantization_weight: float = 0.0, smoothing: float = 0.1) -> None:
+    def __init__(
+        self,
+        quantization_weight: float = 0.0,
+        smoothing: float = 0.1,
+        classes: int | None = None,
+    ) -> None:
         super().__init__(quantization_weight, warm_up=0.0)
-        self.smoothing = smoothing
+        self.smoothing = as_part(smoothing, "smoothing", 1.0)
+        self.classes = None if classes is None else as_size(classes, "classes")
+
+    def prepare(self, d: int, classes: int) -> None:
+        most = d if self.classes is None else self.classes
+        if classes > most:
+            raise InputError(f"expected labels of at most {most} classes, got {classes}")
 
     def forward(self, z: Tensor, batch: Any) -> Tensor:
         logits = z[:, : batch.targets.shape[1]].clamp_min(1e-20).log()
-        return _classify(logits, batch, self.smoothing)
+        return cross_entropy(logits, _smoothed(batch.targets, self.smoothing))
 
 
 def _classify(logits: Tensor, batch: Any, smoothing: float) -> Tensor:
     if batch.several:
         return binary_cross_entropy(logits, batch.targets)
-    targets = batch.targets * (1 - smoothing) + smoothing / logits.shape[1]
-    return cross_entropy(logits, targets)
+    return cross_entropy(logits, _smoothed(batch.targets, smoothing))
+
+
+def _smoothed(targets: Tensor, smoothing: float) -> Tensor:
+    return targets * (1 - smoothing) + smoothing / targets.shape[1]
 
 
 def as_part(value: Any, name: str, most: float) -> float:

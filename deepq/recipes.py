@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import nn
 
 from deepq import networks
-from deepq._checks import InputError, as_size
+from deepq._checks import InputError, KindError, as_size
+from deepq._device import seeded
 from deepq.encoders import Chain, Encoder, Rotation
 from deepq.index import DeepQuantIndex
 from deepq.network_encoder import NetworkEncoder
@@ -46,6 +46,7 @@ def dqn(
     backbone: str | nn.Module | None = None,
     width: int | None = None,
     quantization_weight: float = 0.05,
+    warm_up: float | None = None,
     training: TrainConfig | None = None,
     **encoder: Any,
 ) -> DeepQuantIndex:
@@ -64,12 +65,14 @@ def dqn(
         Of a word; it must divide `bits`.
     backbone : str or torch.nn.Module, optional
         "convnet", "resnet" or "alexnet" for images, "mlp" for vectors; or a module that gives
-        features (n, f). It is copied, and trained on from where it is: a module is taken to have
-        been trained, and the classifier of the first epochs is left out.
+        features (n, f). It is copied, and trained on from where it is.
     width : int, optional
         Numbers of an embedding, which M must divide; by default 48 or the next multiple.
     quantization_weight : float
         lambda.
+    warm_up : float, optional
+        Part of the epochs in which a classifier is trained first; by default 0.6, and 0 for a
+        module, which is taken to have been trained already.
     training : TrainConfig, optional
         Settings.
     **encoder
@@ -80,7 +83,7 @@ def dqn(
     InputError, KindError, DimensionError
         If an argument is out of range or of the wrong kind, or the parts do not fit each other.
     """
-    objective = PairwiseCosine(quantization_weight, _warm_up(backbone))
+    objective = PairwiseCosine(quantization_weight, _warm_up(warm_up, backbone))
     return _metric_learner(
         input_shape, bits, nbits, backbone, width, objective, training, encoder, rotated=False
     )
@@ -93,6 +96,7 @@ def dqn_two_step(
     nbits: int | None = None,
     backbone: str | nn.Module | None = None,
     width: int | None = None,
+    warm_up: float | None = None,
     training: TrainConfig | None = None,
     **encoder: Any,
 ) -> DeepQuantIndex:
@@ -100,7 +104,7 @@ def dqn_two_step(
 
     The ablation of the same paper. Parameters as of `dqn`.
     """
-    objective = PairwiseCosine(0.0, _warm_up(backbone))
+    objective = PairwiseCosine(0.0, _warm_up(warm_up, backbone))
     return _metric_learner(
         input_shape, bits, nbits, backbone, width, objective, training, encoder, rotated=True
     )
@@ -114,6 +118,7 @@ def dqn_ip(
     backbone: str | nn.Module | None = None,
     width: int | None = None,
     quantization_weight: float = 0.05,
+    warm_up: float | None = None,
     training: TrainConfig | None = None,
     **encoder: Any,
 ) -> DeepQuantIndex:
@@ -121,7 +126,7 @@ def dqn_ip(
 
     The ablation of the same paper. Parameters as of `dqn`.
     """
-    objective = InnerProduct(quantization_weight, _warm_up(backbone))
+    objective = InnerProduct(quantization_weight, _warm_up(warm_up, backbone))
     return _metric_learner(
         input_shape, bits, nbits, backbone, width, objective, training, encoder, rotated=False
     )
@@ -157,7 +162,7 @@ def class_codes(
         return networks.Probabilities(features, classes, -(-classes // M) * M)
 
     network = _network(input_shape, backbone, head, training, encoder)
-    return _index(network, M, nbits, METRIC_INNER_PRODUCT, Likelihood(), training)
+    return _index(network, M, nbits, METRIC_INNER_PRODUCT, Likelihood(classes=classes), training)
 
 
 def code_shape(bits: int, nbits: int | None = None) -> tuple[int, int]:
@@ -212,7 +217,9 @@ def _index(
     )
 
 
-def _warm_up(backbone: str | nn.Module | None) -> float:
+def _warm_up(given: float | None, backbone: str | nn.Module | None) -> float:
+    if given is not None:
+        return given
     return 0.0 if isinstance(backbone, nn.Module) else _WARM_UP
 
 
@@ -225,8 +232,9 @@ def _network(
 ) -> NetworkEncoder:
     """Put a head on a backbone; their weights follow the seed of the training."""
     shape = networks.as_shape(input_shape)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed((training or TrainConfig()).seed)
+    if training is not None and not isinstance(training, TrainConfig):
+        raise KindError(f"expected a TrainConfig, got {type(training).__name__}")
+    with seeded((training or TrainConfig()).seed):
         body = backbone if isinstance(backbone, nn.Module) else _backbone(shape, backbone)
         features = NetworkEncoder(body, shape, layout=encoder.get("layout", "CHW")).d_out
         network = networks.Embedding(body, head(features))

@@ -14,6 +14,7 @@ import numpy as np
 
 from deepq._checks import FormatError
 from deepq._store import Store
+from deepq._tree import Living
 from deepq.decoders import Decoder
 from deepq.encoders import encoder_state, make_encoder
 from deepq.quantizers import ProductQuantizer
@@ -82,7 +83,9 @@ def make_index(state: State, cls: type[Index]) -> Index:
         config = None if training is None else TrainConfig(**training)
         index._assemble(state["metric"], encoder, quantizer, config)
         index.rerank = state["rerank"]
-        if state["objective"] is not None:
+        if isinstance(state["objective"], _OwnObjective):
+            index.objective = state["objective"].objective
+        elif state["objective"] is not None:
             from deepq.objectives import make_objective  # torch, only where there is a network
 
             index.objective = make_objective(state["objective"])
@@ -99,16 +102,27 @@ def make_index(state: State, cls: type[Index]) -> Index:
     return index
 
 
-def _objective_state(objective: Objective | None) -> State | None:
-    """Describe an objective; one of a class of the user's own is left out."""
+class _OwnObjective(Living):
+    """An objective of a user's own class: pickles and copies hold it, files leave it out."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+
+    def plain(self) -> None:
+        """Nothing: it is needed to train, not to search."""
+        _log.warning(
+            "the objective is of a class of your own, %s: the file does without",
+            type(self.objective).__name__,
+        )
+
+
+def _objective_state(objective: Objective | None) -> Any:
     if objective is None:
         return None
     from deepq.objectives import objective_state
 
     state = objective_state(objective)
-    if state is None:
-        _log.warning("the objective %s is of a foreign class: left out", type(objective).__name__)
-    return state
+    return _OwnObjective(objective) if state is None else state
 
 
 def _training_state(training: TrainConfig | None) -> State | None:

@@ -27,28 +27,32 @@ class Supervision:
     ----------
     n : int
         Number of rows.
-    targets : (n, c) float32 or None
-        Classes of the rows, as what a classifier should say; rows sum to 1. None: no classes.
+    classes : int
+        How many classes there are; 0 where it is pairs that are known.
     several : bool
         Whether rows may have several classes.
     y : (n,) int or (n, c) bool
-        The labels, where there are `targets`.
+        The labels, where there are classes.
     """
 
     n: int
     y: NDArray[Any]
-    targets: Floats | None = None
+    classes = 0
     several = False
 
     def similar(self, rows: Ids) -> tuple[Matrix, Matrix]:
         """Of some rows (m,): which pairs (m, m) are similar, and of which that is known."""
         raise NotImplementedError
 
+    def targets(self, rows: Ids) -> Floats | None:
+        """Return what a classifier should say of some rows: (m, c), or None without classes.
+
+        Rows sum to 1, or to 0 where a row has no class.
+        """
+
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[Ids]:
         """Yield the rows (m,) of the batches of one pass; all are of about `size`."""
-        order = rng.permutation(self.n)
-        count = max(1, self.n // size)
-        yield from np.array_split(order, count)
+        yield from np.array_split(rng.permutation(self.n), _count(self.n, size))
 
     def digest(self) -> list[int]:
         """Checksums of all that is known."""
@@ -56,7 +60,7 @@ class Supervision:
         return [zlib.crc32(np.ascontiguousarray(array).tobytes()) for array in arrays]
 
     def part(self, rows: Ids) -> Supervision:
-        """Keep what is known of some rows (m,) among each other."""
+        """Keep what is known of some rows (m,), where there are classes."""
         raise NotImplementedError
 
 
@@ -70,14 +74,18 @@ class Classes(Supervision):
 
     def __init__(self, y: NDArray[Any]) -> None:
         self.y, self.n = y, len(y)
-        self.names, self._class = np.unique(y, return_inverse=True)
-        self.targets = np.eye(len(self.names), dtype=np.float32)[self._class]
+        names, self._class = np.unique(y, return_inverse=True)
+        self.classes = len(names)
 
     def similar(self, rows: Ids) -> tuple[Matrix, Matrix]:
         """Rows of one class are similar; all is known."""
         y = self.y[rows]
         same: Matrix = y[:, None] == y
         return same, np.ones_like(same)
+
+    def targets(self, rows: Ids) -> Floats:
+        """One 1 in each row; columns in the order of the classes' numbers."""
+        return np.asarray(self._class[rows, None] == np.arange(self.classes), np.float32)
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[Ids]:
         """Every row once; each batch has its share of every class, as far as that goes."""
@@ -89,12 +97,12 @@ class Classes(Supervision):
         for c in np.flatnonzero(counts):
             nth[labels == c] = (np.arange(counts[c]) + rng.random()) / counts[c]
         spread = order[np.argsort(nth, kind="stable")]
-        yield from np.array_split(spread, max(1, self.n // size))
+        yield from np.array_split(spread, _count(self.n, size))
 
     def part(self, rows: Ids) -> Classes:
         """Classes of some rows; the targets keep their columns."""
-        part = Classes(self.y[rows])
-        part.targets = None if self.targets is None else self.targets[rows]
+        part = copy.copy(self)
+        part.y, part._class, part.n = self.y[rows], self._class[rows], len(rows)
         return part
 
 
@@ -109,12 +117,15 @@ class Tags(Supervision):
     several = True
 
     def __init__(self, y: Matrix) -> None:
-        self.y, self.n = y, len(y)
-        counts = np.maximum(y.sum(axis=1, keepdims=True), 1)
-        self.targets = (y / counts).astype(np.float32)
+        self.y, self.n, self.classes = y, len(y), y.shape[1]
+
+    def targets(self, rows: Ids) -> Floats:
+        """Even parts for the tags of a row."""
+        y = self.y[rows]
+        return np.asarray(y / np.maximum(y.sum(axis=1, keepdims=True), 1), np.float32)
 
     def similar(self, rows: Ids) -> tuple[Matrix, Matrix]:
-        """Rows with a tag in common are similar; all is known."""
+        """Rows with a tag in common are similar, so one without a tag to none; all is known."""
         y = self.y[rows].astype(np.float32)
         shared: Matrix = y @ y.T > 0.5
         return shared, np.ones_like(shared)
@@ -137,7 +148,7 @@ class Pairs(Supervision):
     Raises
     ------
     DimensionError, InputError, KindError
-        If the arrays are not of one length, are empty, or are not rows.
+        If the arrays are not of one length, are empty, are not rows, or pair a row with itself.
 
     Examples
     --------
@@ -154,21 +165,30 @@ class Pairs(Supervision):
         if not len(self.i) == len(self.j) == len(similar) or similar.ndim != 1 or not len(self.i):
             shapes = f"{self.i.shape}, {self.j.shape} and {similar.shape}"
             raise DimensionError(f"expected i, j and s of one length (p,), not empty, got {shapes}")
+        if (self.i == self.j).any():
+            row = int(self.i[self.i == self.j][0])
+            raise InputError(f"expected pairs of two rows, got row {row} with itself")
         self.s = np.asarray(similar > 0)
         self.n = int(max(self.i.max(), self.j.max())) + 1
+        # Every pair from both sides, in the order of the row on this side.
+        here, there = np.concatenate([self.i, self.j]), np.concatenate([self.j, self.i])
+        order = np.argsort(here, kind="stable")
+        self._there, self._s = there[order], np.concatenate([self.s, self.s])[order]
+        self._first = np.searchsorted(here[order], np.arange(self.n + 1))
 
     def similar(self, rows: Ids) -> tuple[Matrix, Matrix]:
-        """Look up the pairs; a row is similar to itself."""
+        """Look up the pairs; a row is similar to itself, and of two verdicts yes counts."""
         place = np.full(self.n, -1)
-        place[rows[rows < self.n]] = np.flatnonzero(rows < self.n)
-        a, b = place[self.i], place[self.j]
-        inside = (a >= 0) & (b >= 0)
-        a, b, s = a[inside], b[inside], self.s[inside]
+        place[rows] = np.arange(len(rows))
+        first, last = self._first[rows], self._first[rows + 1]
+        counts = last - first
+        a = np.repeat(np.arange(len(rows)), counts)
+        at = np.arange(len(a)) + np.repeat(first - np.cumsum(counts) + counts, counts)
+        b, s = place[self._there[at]], self._s[at]
         similar = np.eye(len(rows), dtype=np.bool_)
         known = similar.copy()
-        for first, second in ((a, b), (b, a)):
-            similar[first, second] |= s
-            known[first, second] = True
+        known[a[b >= 0], b[b >= 0]] = True
+        similar[a[(b >= 0) & s], b[(b >= 0) & s]] = True
         return similar, known
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[Ids]:
@@ -179,27 +199,20 @@ class Pairs(Supervision):
         for kind in (False, True):
             nth[s == kind] = (np.arange((s == kind).sum()) + 0.5) / max((s == kind).sum(), 1)
         spread = order[np.argsort(nth, kind="stable")]
-        for part in np.array_split(spread, max(1, 2 * len(order) // size)):
+        for part in np.array_split(spread, _count(2 * len(order), size)):
             yield np.unique(np.concatenate([self.i[part], self.j[part]]))
-
-    def part(self, rows: Ids) -> Pairs:
-        """Pairs with both rows among some."""
-        place = np.full(max(self.n, int(rows.max(initial=0)) + 1), -1)
-        place[rows] = np.arange(len(rows))
-        a, b = place[self.i], place[self.j]
-        inside = (a >= 0) & (b >= 0)
-        return Pairs(a[inside], b[inside], self.s[inside])
 
 
 class Positives(Supervision):
     """Queries and what was right for them: a search log.
 
     In a batch, what is right for another query counts as wrong for this one (Henderson et al.,
-    "Efficient natural language response suggestion for Smart Reply", 2017).
+    "Efficient natural language response suggestion for Smart Reply", 2017): a query with several
+    right rows is best given with one of them, or in logs where that is rare.
 
     Parameters
     ----------
-    queries : (p, d) array
+    queries : (p, d) array, or images as the index takes them
         Vectors of queries; they are trained on beside the training vectors.
     rows : (p,) int
         For each the row of the training vectors that was right.
@@ -236,8 +249,13 @@ class Positives(Supervision):
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[Ids]:
         """Every query once, with what is right for it."""
         p, first = len(self.rows), self.n - len(self.rows)
-        for part in np.array_split(rng.permutation(p), max(1, 2 * p // size)):
+        for part in np.array_split(rng.permutation(p), _count(2 * p, size)):
             yield np.concatenate([np.unique(self.rows[part]), first + part])
+
+
+def _count(n: int, size: int) -> int:
+    """Return into how many batches of about `size` n things go."""
+    return max(1, round(n / size))
 
 
 def as_supervision(y: Any, n: int) -> Supervision:

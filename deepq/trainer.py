@@ -6,6 +6,9 @@ A training has stages, and each later one must show, on rows held out of all lea
 2. *order*: codewords that rank better (`_ranking`);
 3. *decoder*, where results will be re-ranked: a network that reads whole codes, and codes chosen
    under it (`_decoding`), then the order of tables for these codes.
+
+With labels the network in the encoder is trained first (`_network_training`). Then the stages work
+on its embeddings, without the one for the order of neighbours: labels say what ranks well.
 """
 
 from __future__ import annotations
@@ -46,35 +49,40 @@ class TrainConfig:
         times the passes, and more tries for every vector that is added.
     epochs : int, optional
         Iterations over the training rows of each stage; None for the default of the stage
-        (60 for a rotation learned with codebooks, 25 for codebooks, 4 for their order, 10 for a
-        decoder, or fewer where there are more than 200,000 rows).
+        (60 for a network, 60 for a rotation learned with codebooks, 25 for codebooks, 4 for their
+        order, 10 for a decoder, or fewer where there are more than 200,000 rows).
     batch_size : int
-        Rows in a step of learning a decoder.
+        Rows in a step of learning a decoder or a network; about as many, for the latter.
     max_points : int, optional
-        Most rows that all stages but the decoder learn from, drawn without replacement; None for
-        100,000, or 64 per codeword where that is more. A decoder learns from all rows.
+        Most rows that all stages but the decoder and a network learn from, drawn without
+        replacement; None for 100,000, or 64 per codeword where that is more. Those learn from all.
     max_seconds : float, optional
-        After this time no new stage is begun, and the learning of a decoder comes to its end.
+        After this time no new stage is begun, and the learning of a network or decoder comes to its
+        end: their rates fall so that they are done by then. Codebooks are learned in any case.
     validation : float
         Part of the rows that nothing is learned from, at most 10,000 rows. They decide what is
         kept. 0 leaves out all stages that need them: plain product quantization after a rotation.
+        Of a training with classes or tags it is at most 2,000 rows, which choose the best epoch by
+        mAP; fewer than 50 are not held out, nor rows of pairs and search logs.
     ranking : bool
         Whether codewords and decoders are trained for the order of neighbours. False leaves them
         the means of their cells, which reconstruct with the least squared error.
     device : str
-        Where a decoder is learned: "auto" takes a GPU if there is one; or "cpu", "cuda".
+        Where a decoder or network is learned: "auto" takes a GPU if there is one; or "cpu", "cuda".
     learning_rate : float, optional
-        Highest rate of the steps of a network; None for its default.
+        Highest rate of the steps of a network; None for 0.006.
     augment : bool
         Whether networks see images mirrored, moved and with squares cut out while they are trained.
     precision : str
         Of the numbers inside a network while it is trained: "float32", or "bfloat16", which takes
         half the time where the processor has it.
     patience : int, optional
-        Epochs without a better validation mAP after which the training of a network ends.
+        Epochs without a better validation mAP after which the training of a network ends; those
+        that it is trained as a classifier first do not count.
     checkpoint : str or path, optional
-        File (safetensors) that holds what has been reached, after every stage and every minute. A
-        training with the same settings and rows goes on from it.
+        File (safetensors) that holds what has been reached, after every stage, every epoch of a
+        network, and every minute of a decoder. A training with the same settings, rows and labels
+        goes on from it.
 
     Raises
     ------
@@ -132,10 +140,11 @@ class Outcome(NamedTuple):
         Fitted: the one that was given, or its like from a checkpoint.
     history : list of dict
         Entries with "stage", "iteration" in the stage, and its measures: "error", the mean squared
-        distance of an embedding to its reconstruction; "loss"; "recall", 10-recall@10 of the
-        held-out rows.
+        distance of an embedding to its reconstruction; "loss"; "recall" and "mAP", 10-recall@10 and
+        mean average precision of the held-out rows.
     interrupted : bool
-        Whether Ctrl-C ended it after the first stage, with the best until then.
+        Whether Ctrl-C ended it after the first stage, or a network's first epoch, with the best
+        until then.
     """
 
     encoder: Encoder
@@ -181,10 +190,11 @@ def fit(
     Raises
     ------
     InputError
-        If there are fewer than ksub rows, NaN or infinity among them, or a checkpoint of another
-        training.
+        If there are fewer than ksub rows, NaN or infinity among them, a checkpoint of another
+        training, nothing to learn from the labels, or a loss that is not finite.
     KeyboardInterrupt
-        If Ctrl-C came in the first stage, before there was anything to keep.
+        If Ctrl-C came in the first stage, or a network's first epoch, before there was anything to
+        keep.
     """
     if decoder:
         from deepq._device import as_device

@@ -22,7 +22,7 @@ FLOORS = [
         *("_scan", "_bridge", "_reference", "_checks", "_tensors", "_threads", "_tree"),
         *("_rows", "_report", "_schedule", "_presets", "_relevance", "metrics"),
         *("_vector_files", "_image_files", "_image_lists"),
-        *("_augment", "_optimizers", "_backbones", "_device", "supervision"),
+        *("_augment", "_optimizers", "_backbones", "_device", "_torch_data", "supervision"),
     },
     {"decoders", "quantizers"},
     {
@@ -30,7 +30,10 @@ FLOORS = [
         *("_neighbours", "_rerank", "_validation", "_structure"),
     },
     {"objectives", "_ranking", "_decoding"},
-    {"trainer", "_stages", "_supervised", "_checkpoint", "_native", "_foreign"},
+    {
+        *("trainer", "_stages", "_supervised", "_network_training", "_inputs", "_checkpoint"),
+        *("_native", "_foreign"),
+    },
     {"_store", "_search", "_surface", "search_parameters", "state", "index", "ivf", "hashtable"},
     {"io", "interop", "recipes", "evaluation", "suggestion", "plots", "datasets", "distributed"},
     {"cli", "__main__"},
@@ -38,7 +41,8 @@ FLOORS = [
 HEAVY = ["torch", "sklearn", "scipy.optimize", "matplotlib"]
 USE_TORCH = {
     *("networks", "network_encoder", "objectives", "recipes"),
-    *("_augment", "_backbones", "_decoding", "_device", "_optimizers", "_supervised"),
+    *("_augment", "_backbones", "_decoding", "_device", "_optimizers"),
+    *("_network_training", "_supervised"),
 }
 
 

@@ -151,7 +151,7 @@ def test_objectives_are_their_functions() -> None:
         (objectives.TripletRanking(2.0), objectives.triplet(*pair, 2.0)),
     ]
     for objective, want in cases:
-        assert float(objective(z, b)) == pytest.approx(float(want))
+        assert objective(z, b).item() == pytest.approx(want.item())
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -164,7 +164,7 @@ def test_a_classifier_is_linear(several) -> None:
         want = objectives.binary_cross_entropy(logits, b.targets)
     else:
         want = objectives.cross_entropy(logits, 0.7 * b.targets + 0.1)
-    assert float(objective(z, b)) == pytest.approx(float(want))
+    assert objective(z, b).item() == pytest.approx(want.item())
 
 
 def test_likelihood_is_that_of_the_probabilities() -> None:
@@ -197,3 +197,20 @@ def test_an_objective_of_another_class_has_no_state() -> None:
 def test_settings_out_of_range(settings) -> None:
     with pytest.raises(InputError, match=r"expected \w+ from 0 to .*, got"):
         objectives.PairwiseCosine(**settings)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: objectives.Contrastive(-1), "expected margin from 0 to inf, got -1"),
+        (lambda: objectives.TripletRanking(-1), "expected margin from 0 to inf, got -1"),
+        (lambda: objectives.Classification(smoothing=2), "expected smoothing from 0 to 1, got 2"),
+        (lambda: objectives.Likelihood(smoothing=2), "expected smoothing from 0 to 1, got 2"),
+        (lambda: objectives.Likelihood(classes=0), "expected classes of at least 1, got 0"),
+        (lambda: objectives.Likelihood().prepare(4, 5), "of at most 4 classes, got 5"),
+        (lambda: objectives.Likelihood(classes=3).prepare(4, 4), "of at most 3 classes, got 4"),
+    ],
+)
+def test_numbers_out_of_range(make, words) -> None:
+    with pytest.raises(InputError, match=words):
+        make()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import deepq
 from deepq._checks import DimensionError, InputError, StateError
 from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2, ProductQuantizer, pack, unpack
 
@@ -141,6 +142,30 @@ def test_empty_cells_are_filled_where_the_error_is() -> None:
     quantizer.codebooks = np.array([[[0.0], [0.0], [0.0], [0.0]]])
     quantizer.train(z, iterations=6)
     assert sorted(quantizer.codebooks.ravel().tolist()) == [0.0, 1.0, 10.0, 20.0]
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 5),
+    st.integers(1, 8),
+    st.integers(1, 4),
+    st.floats(-3, 3),
+)
+def test_scores_err_by_no_more_than_the_quantization(seed, M, nbits, dsub, exponent) -> None:
+    """|AQD^(1/2) - |q - z|| <= |z - decode(code)|: the bound of DQN, for what a search returns."""
+    rng = np.random.default_rng(seed)
+    scale = 10.0**exponent
+    books = (scale * rng.standard_normal((M, 2**nbits, dsub))).astype(np.float32)
+    z, q = (scale * rng.standard_normal((2, 30, M * dsub))).astype(np.float32)
+    q[:10] = z[:10]
+    z[10:20] = books[np.arange(M), rng.integers(2**nbits, size=(10, M))].reshape(10, -1)
+    index = deepq.DeepQuantIndex.from_codebooks(books)
+    index.add(z)
+    D, I = index.search(q, len(z))
+    distances = np.linalg.norm(q[:, None].astype(np.float64) - z[I], axis=2)
+    errors = np.linalg.norm(z.astype(np.float64) - index.reconstruct_n(0, len(z)), axis=1)
+    gap = np.abs(np.sqrt(D.astype(np.float64)) - distances)
+    assert (gap <= errors[I] + 1e-5 * (distances + scale)).all()
 
 
 @pytest.mark.parametrize("nbits", [1, 4, 8])

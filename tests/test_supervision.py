@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deepq._checks import DimensionError, InputError, KindError
 from deepq.supervision import Classes, Pairs, Positives, Tags, as_supervision
@@ -15,10 +17,11 @@ def test_classes() -> None:
     similar, known = classes.similar(np.array([0, 2, 3]))
     np.testing.assert_array_equal(similar, [[1, 1, 0], [1, 1, 0], [0, 0, 1]])
     assert known.all()
-    np.testing.assert_array_equal(classes.targets, np.eye(3)[[0, 1, 0, 2]])
+    np.testing.assert_array_equal(classes.targets(np.arange(4)), np.eye(3)[[0, 1, 0, 2]])
     part = classes.part(np.array([3, 0]))
     np.testing.assert_array_equal(part.y, [9, 5])
-    np.testing.assert_array_equal(part.targets, np.eye(3)[[2, 0]])  # columns stay
+    np.testing.assert_array_equal(part.targets(np.arange(2)), np.eye(3)[[2, 0]])  # columns stay
+    assert (part.n, part.classes) == (2, 3)
 
 
 def test_batches_of_classes_are_balanced_and_whole() -> None:
@@ -39,7 +42,8 @@ def test_tags() -> None:
     similar, known = tags.similar(np.arange(4))
     np.testing.assert_array_equal(similar, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
     assert known.all()
-    np.testing.assert_array_equal(tags.targets[:2], [[0.5, 0.5, 0], [0, 1, 0]])
+    want = [[0.5, 0.5, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]]
+    np.testing.assert_array_equal(tags.targets(np.arange(4)), want)
     assert tags.several
     np.testing.assert_array_equal(tags.part(np.array([2])).y, y[2:3])
 
@@ -50,18 +54,40 @@ def test_pairs() -> None:
     similar, known = pairs.similar(rows)
     np.testing.assert_array_equal(similar, [[1, 1, 0], [1, 1, 0], [0, 0, 1]])
     np.testing.assert_array_equal(known, [[1, 1, 1], [1, 1, 0], [1, 0, 1]])
-    assert pairs.targets is None
-    part = pairs.part(np.array([2, 1]))
-    np.testing.assert_array_equal([part.i, part.j, part.s], [[1], [0], [0]])
+    assert pairs.targets(rows) is None
+    assert pairs.classes == 0
+
+
+def test_of_two_verdicts_on_a_pair_yes_counts() -> None:
+    similar, known = Pairs([0, 1, 0], [1, 0, 1], [0, 1, 0]).similar(np.array([1, 0]))
+    assert similar.all()
+    assert known.all()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_pairs_are_looked_up_as_by_a_matrix(seed) -> None:
+    rng = np.random.default_rng(seed)
+    i = rng.integers(20, size=30)
+    j = (i + rng.integers(1, 20, size=30)) % 20
+    s = rng.random(30) < 0.5
+    similar, known = np.eye(20, dtype=np.bool_), np.eye(20, dtype=np.bool_)
+    similar[i[s], j[s]] = similar[j[s], i[s]] = True
+    known[i, j] = known[j, i] = True
+    pairs = Pairs(i, j, s)
+    rows = rng.permutation(pairs.n)[: rng.integers(1, pairs.n + 1)]
+    found = pairs.similar(rows)
+    np.testing.assert_array_equal(found[0], similar[np.ix_(rows, rows)])
+    np.testing.assert_array_equal(found[1], known[np.ix_(rows, rows)])
 
 
 def test_batches_of_pairs_have_every_pair_together() -> None:
     rng = np.random.default_rng(0)
-    i, j = rng.integers(100, size=(2, 300))
+    i = rng.integers(100, size=300)
+    j = (i + rng.integers(1, 100, size=300)) % 100
     pairs = Pairs(i, j, rng.random(300) < 0.2)
     together = np.zeros((100, 100), np.bool_)
     for rows in pairs.batches(40, rng):
-        assert len(rows) <= 40
+        assert 2 <= len(rows) <= 40
         assert len(np.unique(rows)) == len(rows)
         together[np.ix_(rows, rows)] = True
     assert together[i, j].all()
@@ -114,6 +140,7 @@ def test_other_labels_are_refused(y, error) -> None:
         (([], []), DimensionError),
         (([0], [-1]), InputError),
         (([0.5], [1]), KindError),
+        (([0, 3], [1, 3]), InputError),
         (([0], [1], [1, 0]), DimensionError),
     ],
 )
