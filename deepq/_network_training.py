@@ -139,7 +139,7 @@ class NetworkTraining:
         self.objective.to(self.device)
         self.classifier.to(self.device)
         self.optimizer = self._make_optimizer()
-        self.epoch = self.since = 0
+        self.epoch, self.since, self.cut = 0, 0, False
         self.best, self.most = self._copy(), -1.0
 
     def _prepare(self, rng: np.random.Generator) -> None:
@@ -180,9 +180,10 @@ class NetworkTraining:
 
     @property
     def complete(self) -> bool:
-        """Whether all epochs are done, or as many as patience asks for."""
+        """Whether all epochs are done whole, or as many as patience asks for."""
         patience = self.config.patience
-        return self.epoch >= self.epochs or (patience is not None and self.since >= patience)
+        tired = patience is not None and self.since >= patience
+        return (self.epoch >= self.epochs or tired) and not self.cut
 
     def run(self) -> bool:
         """Train; return whether Ctrl-C ended it, with the best network until then in place.
@@ -232,9 +233,10 @@ class NetworkTraining:
                 words = None if decoded is None else torch.from_numpy(decoded[rows])
                 losses.append(self._step(rows, objective, weight, words, generator))
         self.network.eval()
+        self.cut = len(losses) < len(batches)
         if losses:
             self._close(float(np.mean(losses)), weight > 0)
-        if len(losses) == len(batches):
+        if not self.cut:
             self._keep()
 
     def _close(self, loss: float, quantized: bool) -> None:

@@ -77,11 +77,9 @@ def learn(
     nothing = Checkpoint(None, {})
     plain = replace(config, ranking=False, validation=config.validation if decoder else 0.0)
     quick = replace(plain, epochs=_QUICK, validation=0.0)
+    ready = training.complete and not interrupted  # else no other training goes on from the rest
     try:
-        # What follows from a network that is not ready must not be gone on from.
-        last, again = finish(
-            quick if interrupted else plain, checkpoint if training.complete else nothing
-        )
+        last, again = finish(quick if interrupted else plain, checkpoint if ready else nothing)
         interrupted |= again
     except KeyboardInterrupt:
         if interrupted:

@@ -650,11 +650,11 @@ def test_a_resumed_training_is_that_of_a_whole_one(at, tmp_path, monkeypatch) ->
     assert resumed.history == whole.history
 
 
-@pytest.mark.parametrize("labels", ["tags", "pairs", "log"])
-def test_all_labels_resume(labels, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize(("labels", "at"), [("tags", 3), ("pairs", 2), ("log", 4), ("tags", 4)])
+def test_all_labels_resume(labels, at, tmp_path, monkeypatch) -> None:
     y = LABELS[labels]
     with monkeypatch.context() as patch:
-        Interrupt(patch, "_keep", 3)
+        Interrupt(patch, "_keep", at)
         with pytest.raises(KeyboardInterrupt):
             train(y=y, checkpoint=tmp_path / "c")
     assert_same(train(y=y, checkpoint=tmp_path / "c"), train(y=y))
@@ -675,6 +675,24 @@ def test_more_time_goes_on_with_the_network(tmp_path, monkeypatch) -> None:
     resumed = train(checkpoint=tmp_path / "c")
     judged(monkeypatch, [0.5, 0.6, 0.7, 0.8])
     assert_same(resumed, train())
+
+
+@pytest.mark.parametrize("at", [10, 30])  # of 32 steps
+def test_more_time_does_an_epoch_again_that_was_cut_short(at, tmp_path, monkeypatch) -> None:
+    steps = []
+    real = training.NetworkTraining._step
+
+    def step(self: Any, *args: Any) -> float:
+        steps.append(1)
+        if len(steps) == at:
+            self.report._seconds = 1e-9
+        return real(self, *args)
+
+    monkeypatch.setattr(training.NetworkTraining, "_step", step)
+    train(checkpoint=tmp_path / "c", max_seconds=1e6)
+    assert len(steps) == at
+    assert_same(train(checkpoint=tmp_path / "c"), train())
+    assert len(steps) == at + (32 - at // 8 * 8) + 32
 
 
 def test_a_training_that_patience_ended_stays_ended(tmp_path, monkeypatch) -> None:
