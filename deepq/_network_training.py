@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 EPOCHS = 60
 LEARNING_RATE = 6e-3
-WEIGHT_DECAY = 0.1
+WEIGHT_DECAY = 0.6
 
 _REFRESH_ITERATIONS = 3  # of k-means in an epoch, from the codebooks there are
 _MOST_HELD = 2000
