@@ -10,6 +10,8 @@ PY := $(VENV)/bin/python
 PYTEST_ARGS ?=
 # faiss and NumPy bring a BLAS each, whose threads wait for each other on a small or busy machine.
 export OPENBLAS_NUM_THREADS ?= 1
+# Threads of OpenMP that wait for one that has no processor would take up the others.
+export OMP_WAIT_POLICY ?= passive
 SOURCES := pyproject.toml setup.py MANIFEST.in $(wildcard deepq/*.pyx deepq/*.pxd deepq/*.h)
 
 .PHONY: help setup demo test lint types sanitize bench-smoke test-oldest sdist-check clean
