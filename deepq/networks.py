@@ -122,7 +122,8 @@ class Probabilities(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embeddings (n, d_out)."""
-        probabilities = (self.logits(x) / self.temperature).softmax(1)
+        logits = self.logits(x).float()  # also where the layers before compute in bfloat16
+        probabilities = (logits / self.temperature).softmax(1)
         return pad(probabilities, (0, self.d_out - self.classes))
 
 
