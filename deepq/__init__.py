@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from deepq.io import read_index, write_index
     from deepq.network_encoder import NetworkEncoder
     from deepq.search_parameters import SearchParameters
+    from deepq.settings import TrainConfig
     from deepq.suggestion import Suggestion, suggest
     from deepq.supervision import Pairs, Positives
-    from deepq.trainer import TrainConfig
 
 __version__ = "0.1.0.dev0"
 
@@ -68,7 +68,7 @@ _HOME = {
     "Positives": "supervision",
     "SearchParameters": "search_parameters",
     "Suggestion": "suggestion",
-    "TrainConfig": "trainer",
+    "TrainConfig": "settings",
     "diagnose": "evaluation",
     "evaluate": "evaluation",
     "from_faiss": "interop",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,10 +33,8 @@ from deepq.metrics import mean_average_precision
 from deepq.network_encoder import NetworkEncoder
 from deepq.objectives import Classification, Objective, quantization
 from deepq.quantizers import METRIC_L2, ProductQuantizer
+from deepq.settings import TrainConfig
 from deepq.supervision import Supervision
-
-if TYPE_CHECKING:
-    from deepq.trainer import TrainConfig
 
 EPOCHS = 60
 LEARNING_RATE = 6e-3

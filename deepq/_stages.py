@@ -10,7 +10,7 @@ import logging
 import time
 import zlib
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,7 @@ from deepq._tree import take_arrays
 from deepq._validation import FEWEST_ROWS, Judge, hold_out, pays
 from deepq.encoders import Encoder, embed, encoder_state, hand_back, make_encoder
 from deepq.quantizers import METRIC_INNER_PRODUCT, ProductQuantizer
-
-if TYPE_CHECKING:
-    from deepq.trainer import TrainConfig
+from deepq.settings import TrainConfig
 
 DEFAULT_EPOCHS = 25
 DEFAULT_MAX_POINTS = 100_000

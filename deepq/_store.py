@@ -34,7 +34,7 @@ from deepq._threads import SharedLock
 from deepq._tree import to_bytes
 from deepq.encoders import Encoder, embed
 from deepq.quantizers import ProductQuantizer
-from deepq.trainer import TrainConfig
+from deepq.settings import TrainConfig
 
 if TYPE_CHECKING:
     from deepq.objectives import Objective

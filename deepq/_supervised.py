@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,10 +23,8 @@ from deepq.encoders import Chain, Encoder, Identity
 from deepq.network_encoder import NetworkEncoder
 from deepq.objectives import Objective, PairwiseCosine, objective_state
 from deepq.quantizers import ProductQuantizer
+from deepq.settings import TrainConfig
 from deepq.supervision import Positives, Supervision, as_supervision
-
-if TYPE_CHECKING:
-    from deepq.trainer import TrainConfig
 
 _QUICK = 5  # iterations of what is learned after Ctrl-C
 

@@ -29,8 +29,9 @@ from deepq._tensors import accepts_tensors
 from deepq._torch_data import is_torch_data, read_torch_data
 from deepq.encoders import Encoder, Identity, Rotation, as_encoder, embed
 from deepq.quantizers import ProductQuantizer
+from deepq.settings import TrainConfig
 from deepq.state import get_state, make_index
-from deepq.trainer import TrainConfig, fit
+from deepq.trainer import fit
 
 if TYPE_CHECKING:
     from deepq.objectives import Objective

@@ -22,7 +22,7 @@ from deepq.index import DeepQuantIndex
 from deepq.network_encoder import NetworkEncoder
 from deepq.objectives import InnerProduct, Likelihood, Objective, PairwiseCosine
 from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2
-from deepq.trainer import TrainConfig
+from deepq.settings import TrainConfig
 
 __all__ = ["class_codes", "dqn", "dqn_ip", "dqn_two_step"]
 

@@ -18,7 +18,7 @@ from deepq._tree import Living
 from deepq.decoders import Decoder
 from deepq.encoders import encoder_state, make_encoder
 from deepq.quantizers import ProductQuantizer
-from deepq.trainer import TrainConfig
+from deepq.settings import TrainConfig
 
 if TYPE_CHECKING:
     from deepq.objectives import Objective

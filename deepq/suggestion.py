@@ -26,7 +26,7 @@ from deepq._structure import LEAST_ROWS, sample
 from deepq.datasets import exact_neighbours
 from deepq.evaluation import evaluate, in_one_thread
 from deepq.index import DeepQuantIndex
-from deepq.trainer import TrainConfig
+from deepq.settings import TrainConfig
 
 NBITS = (4, 6, 8)
 RERANKS = (100,)  # tried with the best code, besides 0

@@ -20,7 +20,7 @@ PACKAGE = Path(deepq.__file__).parent
 FLOORS = [
     {
         *("_scan", "_bridge", "_reference", "_checks", "_tensors", "_threads", "_tree"),
-        *("_rows", "_report", "_schedule", "_presets", "_relevance", "metrics"),
+        *("_rows", "_report", "_schedule", "_presets", "settings", "_relevance", "metrics"),
         *("_vector_files", "_image_files", "_image_lists"),
         *("_augment", "_optimizers", "_backbones", "_device", "_torch_data", "supervision"),
     },

@@ -10,7 +10,8 @@ import pytest
 from deepq._checks import InputError
 from deepq.encoders import Identity, Rotation
 from deepq.quantizers import ProductQuantizer
-from deepq.trainer import TrainConfig, fit
+from deepq.settings import TrainConfig
+from deepq.trainer import fit
 
 
 def normal(n: int, d: int = 8, seed: int = 0) -> np.ndarray:
