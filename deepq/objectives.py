@@ -223,6 +223,38 @@ class Classification(Objective):
         return _classify(self.classifier(z), batch, self.smoothing)
 
 
+class CosineSoftmax(Objective):
+    """`cross_entropy` of scale * cos(z, w_c) over classes c, each with a direction w_c to learn.
+
+    A central similarity: rows of a class are drawn to its direction, not to each other. Wang et
+    al., "NormFace: L2 hypersphere embedding for face verification", ACM Multimedia 2017, section 3.
+
+    Parameters
+    ----------
+    scale : float
+        Of cosines; the larger, the sooner a row counts as right.
+    smoothing : float
+        As of `Classification`.
+    """
+
+    mixes = True
+    needs_classes = True
+
+    def __init__(
+        self, quantization_weight: float = 0.0, scale: float = 10.0, smoothing: float = 0.1
+    ) -> None:
+        super().__init__(quantization_weight, warm_up=0.0)
+        self.scale = as_part(scale, "scale", math.inf)
+        self.smoothing = as_part(smoothing, "smoothing", 1.0)
+
+    def prepare(self, d: int, classes: int) -> None:
+        self.centres = nn.Parameter(torch.randn(classes, d))
+
+    def forward(self, z: Tensor, batch: Any) -> Tensor:
+        cosines = normalize(z, dim=1) @ normalize(self.centres, dim=1).T
+        return _classify(self.scale * cosines, batch, self.smoothing)
+
+
 class Likelihood(Objective):
     """`cross_entropy` of embeddings that are class probabilities: see `networks.Probabilities`.
 
@@ -303,6 +335,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
         Contrastive,
         TripletRanking,
         Classification,
+        CosineSoftmax,
         Likelihood,
     )
 }

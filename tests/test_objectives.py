@@ -167,6 +167,18 @@ def test_a_classifier_is_linear(several) -> None:
     assert objective(z, b).item() == pytest.approx(want.item())
 
 
+def test_cosine_softmax_is_that_of_cosines() -> None:
+    objective = objectives.CosineSoftmax(scale=3.0, smoothing=0.0)
+    objective.prepare(4, 3)
+    w = objective.centres.detach().numpy()
+    want = []
+    for row, y in zip(Z, Y, strict=True):
+        cosines = [row @ v / math.sqrt((row @ row) * (v @ v)) for v in w]
+        want.append(-3 * cosines[y] + math.log(sum(math.exp(3 * c) for c in cosines)))
+    got = objective(torch.from_numpy(Z).float(), batch())
+    assert got.item() == pytest.approx(np.mean(want), rel=1e-5)
+
+
 def test_likelihood_is_that_of_the_probabilities() -> None:
     p = torch.softmax(torch.from_numpy(Z[:, :3]), dim=1)
     padded = torch.nn.functional.pad(p, (0, 2))
