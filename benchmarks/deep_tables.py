@@ -26,14 +26,13 @@ def retrieval(results: Rows) -> Rows:
     """Lay out mAP by method and bits: the mean of the seeds, and their standard deviation."""
     rows = []
     for protocol in dict.fromkeys(row["protocol"] for row in results):
-        for method in dict.fromkeys(row["method"] for row in results):
-            mine = [r for r in results if (r["protocol"], r["method"]) == (protocol, method)]
-            if not mine:
-                continue
+        these = [row for row in results if row["protocol"] == protocol]
+        for method, backbone in dict.fromkeys((r["method"], r["backbone"]) for r in these):
+            mine = [r for r in these if (r["method"], r["backbone"]) == (method, backbone)]
             for measure, database in _DATABASES[protocol].items():
                 rows.append(
                     {
-                        "method": f"{method}, measured",
+                        "method": f"{method}, {backbone}, measured",
                         "database": database,
                         **{
                             f"{bits} bits": _spread([r[measure] for r in mine if r["bits"] == bits])

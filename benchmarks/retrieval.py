@@ -19,6 +19,7 @@ import argparse
 import copy
 import itertools
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+import torch
 from harness import parser, record, table
 from images import load
 from numpy.typing import NDArray
@@ -38,7 +40,7 @@ from deepq.quantizers import METRIC_INNER_PRODUCT
 Recipe = Callable[..., Any]
 
 COLUMNS = ["method", "bits", "seed", "mAP", "mAP_without_training", "float_mAP", "train_cpu_s"]
-KEY = ("data", "protocol", "method", "bits", "seed")
+KEY = ("data", "protocol", "backbone", "method", "bits", "seed")
 TOPS = (1, 10, 100, 500, 1000, 5000)
 LEVELS = tuple(np.linspace(0, 1, 21).round(2).tolist())
 TEMPERATURES = (0.3, 0.5, 0.7, 1.0, 1.5)
@@ -66,19 +68,31 @@ METHODS: dict[str, Recipe | None] = {
 def trunk(options: argparse.Namespace, data: Dataset, shape: Any, classes: int, seed: int) -> Any:
     """Train a classifier, or read it where that has been done; return its index."""
     protocol = "full" if options.full else "5000"
-    path = options.work / f"{data.name}-{protocol}-{options.trunk_epochs}-{seed}.dpq"
+    name = f"{data.name}-{protocol}-{options.backbone}-{options.trunk_epochs}-{seed}.dpq"
+    path = options.work / name
     if path.exists():
         return deepq.read_index(path)
     config = settings(options, seed, epochs=options.trunk_epochs, rate=options.trunk_rate)
-    index = deepq.recipes.class_codes(shape, _TRUNK_BITS, classes, training=config)
+    body = backbone(options.backbone, shape, seed)
+    index = deepq.recipes.class_codes(shape, _TRUNK_BITS, classes, backbone=body, training=config)
     index.verbose = True
     start = time.process_time()
     index.train(data.train, data.train_labels)
     row = {"benchmark": "trunk", "data": data.name, "protocol": protocol, "seed": seed}
-    row |= {"epochs": options.trunk_epochs, "train_cpu_s": time.process_time() - start}
+    row |= {"backbone": options.backbone, "epochs": options.trunk_epochs}
+    row["train_cpu_s"] = time.process_time() - start
     record(options.output, row)
     deepq.write_index(index, path)
     return index
+
+
+def backbone(name: str, shape: Any, seed: int) -> torch.nn.Module:
+    """Make a backbone: "convnet", or "resnet-DEPTH"; its weights follow the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if name == "convnet":
+            return deepq.networks.ConvNet(shape)
+        return deepq.networks.ResNet(shape, int(name.removeprefix("resnet-")))
 
 
 def settings(
@@ -109,7 +123,8 @@ def measured(options: argparse.Namespace, images: ImageSet) -> Iterator[dict[str
     known = done(options)
     for seed, name, bits in itertools.product(options.seeds, options.methods, options.bits):
         protocol = "full" if options.full else "5000"
-        row = {"data": data.name, "protocol": protocol, "method": name, "bits": bits, "seed": seed}
+        row = {"data": data.name, "protocol": protocol, "backbone": options.backbone}
+        row |= {"method": name, "bits": bits, "seed": seed}
         if tuple(row[field] for field in KEY) in known:
             continue
         start = trunk(options, data, shape, classes, seed)
@@ -288,6 +303,7 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     arguments.add_argument("--queries", type=int, default=100, help="of each class")
     arguments.add_argument("--training", type=int, default=500, help="images of each class")
+    arguments.add_argument("--backbone", default="convnet", help='or "resnet-DEPTH"')
     arguments.add_argument("--trunk-epochs", type=int, default=100)
     arguments.add_argument("--trunk-rate", type=float, default=6e-3)
     arguments.add_argument("--epochs", type=int, default=12, help="of a method, from the trunk on")
@@ -301,6 +317,7 @@ def main() -> None:
     if options.smoke:
         options.queries, options.training, options.seeds, options.bits = 2, 100, [1], [12]
         options.trunk_epochs = options.epochs = 1
+        options.work = Path(tempfile.mkdtemp())
     options.work.mkdir(parents=True, exist_ok=True)
     if options.tune:
         rows, benchmark, columns = (
