@@ -16,7 +16,6 @@ already are not measured again.
 from __future__ import annotations
 
 import argparse
-import copy
 import itertools
 import json
 import tempfile
@@ -43,7 +42,6 @@ COLUMNS = ["method", "bits", "seed", "mAP", "mAP_without_training", "float_mAP",
 KEY = ("data", "protocol", "backbone", "method", "bits", "seed")
 TOPS = (1, 10, 100, 500, 1000, 5000)
 LEVELS = tuple(np.linspace(0, 1, 21).round(2).tolist())
-TEMPERATURES = (0.3, 0.5, 0.7, 1.0, 1.5)
 GRID = {
     "quantization_weight": (0.0, 0.02, 0.1, 0.5),
     "width": (24, 48, 96),
@@ -54,11 +52,11 @@ _TRUNK_BITS = 48  # of the index that a trunk is kept in
 _BATCH = 250
 
 
-METHODS: dict[str, Recipe | None] = {
+METHODS: dict[str, Recipe] = {
     "DQN": deepq.recipes.dqn,
     "DQN_2+": deepq.recipes.dqn_two_step,
     "DQN_ip": deepq.recipes.dqn_ip,
-    "class codes": None,  # the trunk as it is
+    "class codes": deepq.recipes.class_codes,
 }
 
 
@@ -129,40 +127,28 @@ def measured(options: argparse.Namespace, images: ImageSet) -> Iterator[dict[str
             continue
         start = trunk(options, data, shape, classes, seed)
         begin = time.process_time()
-        if name == "class codes":
-            chosen = {"temperature": options.temperature}
-            index = class_codes(start, bits, options.temperature, seed)
-            index.train(data.train)
-        else:
-            chosen = {"width": options.width, "epochs": options.epochs, "rate": options.rate}
-            more = {"quantization_weight": options.weight} if name != "DQN_2+" else {}
-            chosen |= more
-            index = METHODS[name](
-                shape,
-                bits,
-                backbone=start.encoder.network.backbone,
-                mirrored=True,
-                width=options.width,
-                training=settings(options, seed, epochs=options.epochs, rate=options.rate),
-                **more,
-            )
-            index.train(data.train, data.train_labels)
+        chosen = arguments(options, name, classes)
+        index = METHODS[name](
+            shape,
+            bits,
+            backbone=start.encoder.network.backbone,
+            mirrored=True,
+            training=settings(options, seed, epochs=options.epochs, rate=options.rate),
+            **chosen,
+        )
+        index.train(data.train, data.train_labels)
         row["train_cpu_s"] = time.process_time() - begin
-        yield {**row, **chosen, **judged(index, data, learnt(images, options))}
+        row |= {"epochs": options.epochs, "rate": options.rate, **chosen}
+        yield {**row, **judged(index, data, learnt(images, options))}
 
 
-def class_codes(start: Any, bits: int, temperature: float, seed: int) -> Any:
-    """Make an index of a trunk's class probabilities, whose codebooks are still to be learned."""
-    network = copy.deepcopy(start.encoder.network)
-    network.head.temperature.fill_(temperature)
-    encoder = deepq.NetworkEncoder(network, start.encoder.input_shape, mirrored=True, fitted=True)
-    return deepq.DeepQuantIndex(
-        start.d,
-        *deepq.recipes.code_shape(bits),
-        METRIC_INNER_PRODUCT,
-        encoder=encoder,
-        training=deepq.TrainConfig(seed=seed, ranking=False, validation=0.0),
-    )
+def arguments(options: argparse.Namespace, name: str, classes: int) -> dict[str, Any]:
+    """Return what a recipe takes besides shape, bits and backbone."""
+    if name == "class codes":
+        return {"classes": classes}
+    if name == "DQN_2+":
+        return {"width": options.width}
+    return {"width": options.width, "quantization_weight": options.weight}
 
 
 def learnt(images: ImageSet, options: argparse.Namespace) -> NDArray[np.bool_]:
@@ -273,11 +259,6 @@ def tuned(options: argparse.Namespace, images: ImageSet) -> Iterator[dict[str, A
         index.train(x, y)
         row = {"data": data.name, "method": "DQN", **trial, "epochs": options.epochs}
         yield {**row, "loss": _last(index.history, "loss"), "mAP": among(index, data, held)}
-    for temperature in TEMPERATURES:
-        index = class_codes(start, 24, temperature, options.seeds[0])
-        index.train(x)
-        row = {"data": data.name, "method": "class codes", "temperature": temperature}
-        yield {**row, "mAP": among(index, data, held)}
 
 
 def among(index: Any, data: Dataset, held: NDArray[Any]) -> float:
@@ -310,7 +291,6 @@ def main() -> None:
     arguments.add_argument("--rate", type=float, default=1e-3)
     arguments.add_argument("--weight", type=float, default=0.02, help="lambda")
     arguments.add_argument("--width", type=int, default=48)
-    arguments.add_argument("--temperature", type=float, default=1.0, help="of class codes")
     arguments.add_argument("--precision", default="bfloat16")
     options = arguments.parse_args()
     images = tiny() if options.smoke else load(Path(options.data))
@@ -323,7 +303,7 @@ def main() -> None:
         rows, benchmark, columns = (
             tuned(options, images),
             "retrieval settings",
-            ["method", *GRID, "temperature", "mAP"],
+            [*GRID, "mAP"],
         )
     else:
         rows, benchmark, columns = measured(options, images), "retrieval", COLUMNS

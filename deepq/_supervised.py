@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deepq._augment import augmented
 from deepq._checkpoint import Checkpoint
-from deepq._checks import InputError, as_vectors
+from deepq._checks import Floats, InputError, as_vectors
+from deepq._device import torch_seed
 from deepq._inputs import Inputs
 from deepq._network_training import NetworkTraining
 from deepq._report import Report
@@ -27,6 +29,7 @@ from deepq.settings import TrainConfig
 from deepq.supervision import Positives, Supervision, as_supervision
 
 _QUICK = 5  # iterations of what is learned after Ctrl-C
+_MOST_COPIES, _MOST_CHANGED = 3, 20_000  # of an image, and in all, that codebooks learn from
 
 
 def learn(
@@ -66,6 +69,8 @@ def learn(
     def finish(config: TrainConfig, checkpoint: Checkpoint) -> tuple[Encoder, bool]:
         """Learn the rest from the embeddings of all training vectors."""
         z = inputs.embeddings(network, np.arange(len(x)))
+        if config.augment and len(network.input_shape) == 3:
+            z = np.concatenate([z, _of_changed_images(inputs, network, len(x), objective, config)])
         last = Identity(network.d_out) if after is None else copy.deepcopy(after)
         rows = Rows(z, network.d_out)
         stages = Stages(last, quantizer, rows, config, metric, report, checkpoint)
@@ -105,6 +110,25 @@ def _parts(encoder: Encoder) -> tuple[Encoder | None, NetworkEncoder, Encoder | 
 
 def _chained(members: tuple[Encoder, ...]) -> Encoder | None:
     return None if not members else members[0] if len(members) == 1 else Chain(members)
+
+
+def _of_changed_images(
+    inputs: Inputs, network: NetworkEncoder, n: int, objective: Objective, config: TrainConfig
+) -> Floats:
+    """Embeddings of training images that were changed as in the training.
+
+    What will be stored was not trained on, and its embeddings are not as sure as those of images
+    that were: codebooks should know others as well.
+    """
+    rng = np.random.default_rng(config.seed)
+    generator = torch.Generator().manual_seed(torch_seed(config.seed))
+    rows = rng.permutation(np.resize(np.arange(n), min(_MOST_COPIES * n, _MOST_CHANGED)))
+    parts = []
+    for some in np.array_split(rows, -(-len(rows) // config.batch_size)):
+        images = network.images(torch.from_numpy(inputs.take(some)))
+        images, _ = augmented(images, torch.zeros(len(some), 1), objective.mixes, generator)
+        parts.append(network.of_images(images))
+    return np.concatenate(parts)
 
 
 def _queries(supervision: Supervision, d: int) -> NDArray[Any] | None:

@@ -158,15 +158,20 @@ class NetworkEncoder(Encoder):
         z = np.empty((len(rows), self.d_out), np.float32)
         size = max(1, min(_BATCH, _NUMBERS // self.d_in))
         device = self.device
+        for i in range(0, len(rows), size):
+            batch = self.images(torch.tensor(rows[i : i + size], device=device))
+            z[i : i + size] = self.of_images(batch)
+        return z
+
+    def of_images(self, images: Tensor) -> Floats:
+        """Embeddings (n, d_out) float32 of what `images` gives, all at once."""
         self.network.eval()
         with torch.inference_mode():
-            for i in range(0, len(rows), size):
-                batch = self.images(torch.tensor(rows[i : i + size], device=device))
-                out = self.network(batch)
-                if self.mirrored:
-                    out = (out + self.network(batch.flip(3))) / 2
-                z[i : i + size] = out.float().cpu().numpy()
-        return z
+            z = self.network(images)
+            if self.mirrored:
+                z = (z + self.network(images.flip(3))) / 2
+        found: Floats = z.float().cpu().numpy()
+        return found
 
     def decode(self, z: Floats) -> Floats:  # noqa: ARG002
         """Raise StateError: a network cannot be undone."""

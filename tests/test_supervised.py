@@ -730,3 +730,30 @@ def test_copies_keep_an_objective_of_a_foreign_class_and_files_do_not(tmp_path, 
     deepq.write_index(index, tmp_path / "i")
     assert "the objective is of a class of your own, Diverging" in caplog.text
     assert deepq.read_index(tmp_path / "i").objective is None
+
+
+def test_codebooks_know_changed_images() -> None:
+    learned = []
+
+    class Seen(objectives.PairwiseCosine):
+        pass
+
+    def rows(**options: Any) -> int:
+        learned.clear()
+        index = convnet(objective=Seen(), epochs=1, **options)
+        with pytest.MonkeyPatch.context() as patch:
+            train = deepq.quantizers.ProductQuantizer.train
+            patch.setattr(
+                deepq.quantizers.ProductQuantizer,
+                "train",
+                lambda self, z, **more: learned.append(z.copy()) or train(self, z, **more),
+            )
+            index.train(IMAGES, KINDS)
+        own = index.encoder.encode(IMAGES.reshape(300, -1))
+        np.testing.assert_allclose(learned[-1][:300], own, rtol=1e-5, atol=1e-6)
+        return len(learned[-1])
+
+    assert rows(augment=False) == 300
+    assert rows() == 4 * 300
+    changed = learned[-1][300:]
+    assert not (changed[:, None] == learned[-1][:300]).all(axis=2).any()
