@@ -102,8 +102,9 @@ def metrics_table() -> str:
         }
         rows.append({"data": data, "metric": metric, "bytes": size, **mine})
     lead = (
-        "Each index is trained for what it ranks by. 10-recall@10 and 1-recall@1; for the cosine"
-        " faiss gets vectors of unit length.\n\n"
+        "deepq's codewords and decoders are trained for the metric; rotations, and all of faiss's,"
+        " for the squared error. 10-recall@10 and 1-recall@1; for the cosine faiss gets vectors of"
+        " unit length.\n\n"
     )
     return lead + table(rows, list(rows[0])) + origin(results) if rows else ""
 

@@ -116,7 +116,8 @@ class Learner:
     Parameters
     ----------
     sites, codebooks : (M, ksub, dsub) float32
-        Where the sites start; what C++ code will find nearest codewords among.
+        Where the sites start; codewords, whose nearest are what C++ code adds. They are moved once
+        more afterwards, for the words that the decoder chooses.
     z : (n, d) float32
         Some vectors, for their mean and scale.
     plan : Plan

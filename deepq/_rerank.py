@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,38 +54,61 @@ def rerank(queries: Floats, found: Ids, decode: Callable[[Ids], Floats], metric:
     return np.negative(scores, out=scores) if inner_product else scores
 
 
+class _Kept(NamedTuple):
+    """Decoded vectors by id, and what each was decoded from."""
+
+    decoder: Decoder
+    settings: dict[str, Any]
+    codes: Codes
+    vectors: Floats
+    known: NDArray[np.bool_]
+
+
 class Decoded:
     """What stored codes decode to, kept for the next search where few vectors are stored.
 
     Decoding is most of the work of a search in a small index. An entry is good as long as the code
-    beside it is the one that is stored, so whoever changes codes need not know of this.
+    beside it is the one that is stored, so whoever changes codes need not know of this. Searches at
+    the same time may write the same entry: what says that it is good is written last.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._decoder: Decoder | None = None
-        self._codes: Codes = np.empty((0, 0), np.uint8)
-        self._vectors: Floats = np.empty((0, 0), np.float32)
-        self._known: NDArray[np.bool_] = np.empty(0, np.bool_)
+        self._kept: _Kept | None = None
 
     def get(self, ids: Ids, codes: Codes, quantizer: ProductQuantizer) -> Floats:
         """Vectors (n, d) of ids (n,) among the stored codes (ntotal, code_size)."""
-        wanted, decoder = codes[ids], quantizer.decoder
-        if decoder is None or len(codes) * decoder.shape[2] > _NUMBERS_KEPT:
-            self._decoder = None
+        wanted, kept = codes[ids], self._room(codes, quantizer.decoder)
+        if kept is None:
             return quantizer.decode(wanted)
-        with self._lock:
-            if decoder is not self._decoder or len(codes) > len(self._codes):
-                room = len(codes) + len(codes) // 4  # for what is added one by one
-                self._decoder, self._known = decoder, np.zeros(room, np.bool_)
-                self._codes = np.empty((room, codes.shape[1]), np.uint8)
-                self._vectors = np.empty((room, decoder.shape[2]), np.float32)
-            new = ~self._known[ids] | (self._codes[ids] != wanted).any(axis=1)
-            if new.any():
-                rows = ids[new]
-                self._codes[rows], self._known[rows] = wanted[new], True
-                self._vectors[rows] = quantizer.decode(wanted[new])
-            return self._vectors[ids]
+        new = ~kept.known[ids] | (kept.codes[ids] != wanted).any(axis=1)
+        if new.any():
+            rows = ids[new]
+            kept.vectors[rows] = quantizer.decode(wanted[new])
+            kept.codes[rows] = wanted[new]
+            kept.known[rows] = True
+        return kept.vectors[ids]
+
+    def _room(self, codes: Codes, decoder: Decoder | None) -> _Kept | None:
+        """Return where to keep vectors of that many codes; None where they would be too many."""
+        most = 0 if decoder is None else _NUMBERS_KEPT // decoder.shape[2]
+        if decoder is None or not 0 < len(codes) <= most:
+            self._kept = None
+            return None
+        kept = self._kept
+        if (
+            kept is None
+            or (kept.decoder, kept.settings) != (decoder, decoder.settings)
+            or len(codes) > len(kept.codes)
+        ):
+            room = min(most, len(codes) + len(codes) // 4)  # for what is added one by one
+            self._kept = kept = _Kept(
+                decoder,
+                decoder.settings,
+                np.empty((room, codes.shape[1]), np.uint8),
+                np.empty((room, decoder.shape[2]), np.float32),
+                np.zeros(room, np.bool_),
+            )
+        return kept
 
 
 def _distinct(ids: Ids) -> tuple[Ids, Ids]:

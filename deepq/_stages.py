@@ -255,6 +255,10 @@ class Stages:
             quantizer.decoder = decoder.with_settings(weight=weight)
             if not any(judge.nearest_suffer(quantizer) for judge in (among, apart)):
                 break
+        else:
+            _log.warning(
+                "re-ranking finds less than the tables where C++ code adds the vectors: use add"
+            )
 
     # ---- going on ----------------------------------------------------------------------------
 

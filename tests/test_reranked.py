@@ -448,6 +448,49 @@ def test_decoded_vectors_that_are_kept_follow_the_codes(monkeypatch, kept) -> No
     check_against_a_new_one()
 
 
+def test_what_was_searched_before_does_not_show() -> None:
+    warm, cold = filled(), filled()
+    for query in XQ:
+        warm.search(query[None], 3)
+    (D1, I1), (D2, I2) = warm.search(XQ, 10), cold.search(XQ, 10)
+    np.testing.assert_array_equal(D1, D2)
+    np.testing.assert_array_equal(I1, I2)
+
+
+def test_a_search_that_is_stopped_while_it_decodes_does_no_harm(monkeypatch) -> None:
+    index, decode = filled(), Decoder.decode
+
+    def stopped(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Decoder, "decode", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        index.search(XQ, 10)
+    monkeypatch.setattr(Decoder, "decode", decode)
+    np.testing.assert_array_equal(index.search(XQ, 10)[0], filled().search(XQ, 10)[0])
+
+
+def test_settings_of_a_decoder_count_at_once() -> None:
+    index = filled()
+    before = index.search(XQ, 10)[0]
+    index.quantizer.decoder.shrink = 0.5
+    other = index.search(XQ, 10)[0]
+    assert not np.array_equal(before, other)
+    index.quantizer.decoder.shrink = 0.9
+    np.testing.assert_array_equal(index.search(XQ, 10)[0], before)
+
+
+def test_little_is_kept_and_nothing_for_many(monkeypatch) -> None:
+    index = filled()
+    monkeypatch.setattr(_rerank, "_NUMBERS_KEPT", D * (index.ntotal + 1))
+    index.add(XT[:1])
+    index.search(XQ, 10)
+    assert index._decoded._kept.vectors.size == D * index.ntotal
+    index.add(XT[:1])
+    index.search(XQ, 10)
+    assert index._decoded._kept is None
+
+
 def test_decoded_vectors_are_decoded_once(monkeypatch) -> None:
     index = filled()
     decoded = []
