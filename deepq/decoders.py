@@ -31,8 +31,6 @@ Words = NDArray[np.unsignedinteger[Any]]
 
 # Rows whose candidates are tried together: their hidden layers stay in the processor's cache.
 _BLOCK = 128
-# Rows that are decoded together. More take a seventh less for many, and more for a single one.
-_DECODED = 32
 # Rows whose distances to all sites are held at a time.
 _NEAREST_BLOCK = 512
 _SHAPES = {
@@ -131,14 +129,7 @@ class Decoder:
     def decode(self, words: Words) -> Floats:
         """Reconstructions (n, d) float32 of words (n, M)."""
         z = _scan.add_up(self.arrays["tables"], words)
-        hidden = _scan.add_up(self.arrays["features"], words)
-        # As many rows at a time always: a product of matrices rounds by their shapes, and a vector
-        # would depend on those that are decoded with it.
-        block = np.zeros((_DECODED, hidden.shape[1]), np.float32)
-        for i in range(0, len(z), _DECODED):
-            rows = hidden[i : i + _DECODED]
-            block[: len(rows)] = rows
-            z[i : i + _DECODED] += self._head(block)[: len(rows)]
+        z += self._head(_scan.add_up(self.arrays["features"], words))
         if self.shrink != 1:
             z -= self.arrays["centre"]
             z *= np.float32(self.shrink)

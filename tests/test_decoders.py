@@ -202,16 +202,6 @@ def test_other_settings_leave_the_decoder_alone() -> None:
     np.testing.assert_allclose(other.decode(words), half_way, rtol=1e-5, atol=1e-6)
 
 
-def test_a_vector_does_not_depend_on_those_decoded_with_it() -> None:
-    rng = np.random.default_rng(1)
-    decoder = Decoder(numbers(4, 16, 12, 48, rng))
-    words = rng.integers(16, size=(150, 4)).astype(np.uint8)
-    want = decoder.decode(words)
-    for i in (0, 31, 32, 149):
-        np.testing.assert_array_equal(decoder.decode(words[i : i + 1])[0], want[i])
-    np.testing.assert_array_equal(decoder.decode(words[7:60]), want[7:60])
-
-
 @pytest.mark.parametrize("weight", [1.0, 0.75, 0.25])
 def test_weight_mixes_the_decoder_with_the_codewords(weight) -> None:
     rng = np.random.default_rng(3)

@@ -453,7 +453,7 @@ def test_what_was_searched_before_does_not_show() -> None:
     for query in XQ:
         warm.search(query[None], 3)
     (D1, I1), (D2, I2) = warm.search(XQ, 10), cold.search(XQ, 10)
-    np.testing.assert_array_equal(D1, D2)
+    np.testing.assert_allclose(D1, D2, rtol=1e-5)
     np.testing.assert_array_equal(I1, I2)
 
 
@@ -467,7 +467,7 @@ def test_a_search_that_is_stopped_while_it_decodes_does_no_harm(monkeypatch) -> 
     with pytest.raises(KeyboardInterrupt):
         index.search(XQ, 10)
     monkeypatch.setattr(Decoder, "decode", decode)
-    np.testing.assert_array_equal(index.search(XQ, 10)[0], filled().search(XQ, 10)[0])
+    np.testing.assert_allclose(index.search(XQ, 10)[0], filled().search(XQ, 10)[0], rtol=1e-5)
 
 
 def test_settings_of_a_decoder_count_at_once() -> None:
@@ -477,7 +477,7 @@ def test_settings_of_a_decoder_count_at_once() -> None:
     other = index.search(XQ, 10)[0]
     assert not np.array_equal(before, other)
     index.quantizer.decoder.shrink = 0.9
-    np.testing.assert_array_equal(index.search(XQ, 10)[0], before)
+    np.testing.assert_allclose(index.search(XQ, 10)[0], before, rtol=1e-5)
 
 
 def test_little_is_kept_and_nothing_for_many(monkeypatch) -> None:
