@@ -149,7 +149,7 @@ DEEPQ_END_TARGET
 
 /* What decides between the kernels of AVX-512: up to COLUMN_QUERIES the columns are faster, and for
  * codes so long that the bounds of 64 queries exceed the cache. */
-enum { COLUMN_BYTES_MIN = 4, COLUMN_QUERIES = 40, BLOCK_BYTES = 32, COLUMN_BOUNDS = 1 << 19 };
+enum { COLUMN_BYTES_MIN = 4, COLUMN_QUERIES = 40, BLOCK_BYTES = 24, COLUMN_BOUNDS = 1 << 19 };
 
 /* The queries that a scan by columns takes at once: as many as have bounds that stay in the cache. */
 static int column_queries(const scan_job *job) {
@@ -173,7 +173,7 @@ static scan_kernel choose_kernel(const scan_job *job, int simd, int64_t left) {
         else if (job->bytes >= COLUMN_BYTES_MIN) kernel = (scan_kernel){scan_columns_avx2, 1, 1};
     }
     if (simd == SIMD_AVX512) {
-        if (job->bytes >= COLUMN_BYTES_MIN && (left <= COLUMN_QUERIES || job->bytes > BLOCK_BYTES))
+        if (job->bytes >= COLUMN_BYTES_MIN && (left <= COLUMN_QUERIES || job->bytes >= BLOCK_BYTES))
             kernel = (scan_kernel){scan_columns_avx512, column_queries(job), 0};
         else if (left > 1) kernel = (scan_kernel){scan_block_64, 64, 64};
     }
