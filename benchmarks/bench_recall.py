@@ -10,14 +10,13 @@ the output file has already are not measured again; `curves.py` draws them.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from statistics import median
 from typing import Any
 
-from harness import load, parser, record, table
+from harness import known, load, parser, record, table
 from methods import METHODS
 
 from deepq.datasets import Dataset
@@ -57,7 +56,7 @@ def seconds(work: Callable[[], Any]) -> float:
 
 def measured(options: argparse.Namespace, data: Dataset) -> Iterator[dict[str, Any]]:
     """Measure what was asked for, method by method, and leave out what is there already."""
-    known = set() if options.again else done(options)
+    there = set() if options.again else known(options.output, "recall", KEY)
     for name in options.methods:
         method = METHODS[name]
         part = replace(data, train=data.train[: method.rows], train_labels=None)
@@ -73,20 +72,8 @@ def measured(options: argparse.Namespace, data: Dataset) -> Iterator[dict[str, A
                 "method": name,
                 "bytes": index.sa_code_size(),
             }
-            if key(row) not in known:
+            if tuple(row[field] for field in KEY) not in there:
                 yield {**row, **measure(index, part)}
-
-
-def key(row: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what tells one result from another."""
-    return tuple(row[field] for field in KEY)
-
-
-def done(options: argparse.Namespace) -> set[tuple[Any, ...]]:
-    """Return the keys of the results in the output file."""
-    if options.output is None or not options.output.exists():
-        return set()
-    return {key(json.loads(line)) for line in options.output.read_text().splitlines()}
 
 
 def tiny(data: Dataset) -> Dataset:

@@ -106,6 +106,14 @@ def record(output: Path | None, row: dict[str, Any]) -> None:
             file.write(json.dumps({**row, "environment": environment()}) + "\n")
 
 
+def known(output: Path | None, benchmark: str, key: Iterable[str]) -> set[tuple[Any, ...]]:
+    """Return the `key` fields of a benchmark's results that the output file has already."""
+    if output is None or not output.exists():
+        return set()
+    rows = map(json.loads, output.read_text().splitlines())
+    return {tuple(row.get(f) for f in key) for row in rows if row["benchmark"] == benchmark}
+
+
 def run(
     options: argparse.Namespace,
     benchmark: str,

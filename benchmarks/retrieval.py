@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,11 +26,12 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
-from harness import parser, record, table
+from harness import known, parser, record, table
 from images import load
 from numpy.typing import NDArray
 
 import deepq
+from deepq._device import seeded
 from deepq.datasets import Dataset, ImageSet, retrieval_protocol
 from deepq.metrics import average_precision, precision_at, precision_recall_curve
 from deepq.quantizers import METRIC_INNER_PRODUCT
@@ -86,15 +86,14 @@ def trunk(options: argparse.Namespace, data: Dataset, shape: Any, classes: int, 
 
 def backbone(name: str, shape: Any, seed: int) -> torch.nn.Module:
     """Make a backbone: "convnet", or "resnet-DEPTH"; its weights follow the seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         if name == "convnet":
             return deepq.networks.ConvNet(shape)
         return deepq.networks.ResNet(shape, int(name.removeprefix("resnet-")))
 
 
 def settings(
-    options: argparse.Namespace, seed: int, *, epochs: int, rate: float, validation: float = 0.0
+    options: argparse.Namespace, seed: int, *, epochs: int, rate: float
 ) -> deepq.TrainConfig:
     """Return the settings of one training."""
     return deepq.TrainConfig(
@@ -102,7 +101,7 @@ def settings(
         epochs=epochs,
         learning_rate=rate,
         batch_size=_BATCH,
-        validation=validation,
+        validation=0.0,
         precision=options.precision,
     )
 
@@ -118,12 +117,13 @@ def measured(options: argparse.Namespace, images: ImageSet) -> Iterator[dict[str
         else retrieval_protocol(images, options.queries, options.training)
     )
     shape, classes = images.train.shape[1:], len(np.unique(images.train_labels))
-    known = done(options)
+    there = known(options.output, "retrieval", KEY)
+    training = learnt(images, data, options)
     for seed, name, bits in itertools.product(options.seeds, options.methods, options.bits):
         protocol = "full" if options.full else "5000"
         row = {"data": data.name, "protocol": protocol, "backbone": options.backbone}
         row |= {"method": name, "bits": bits, "seed": seed}
-        if tuple(row[field] for field in KEY) in known:
+        if tuple(row[field] for field in KEY) in there:
             continue
         start = trunk(options, data, shape, classes, seed)
         begin = time.process_time()
@@ -139,7 +139,7 @@ def measured(options: argparse.Namespace, images: ImageSet) -> Iterator[dict[str
         index.train(data.train, data.train_labels)
         row["train_cpu_s"] = time.process_time() - begin
         row |= {"epochs": options.epochs, "rate": options.rate, **chosen}
-        yield {**row, **judged(index, data, learnt(images, options))}
+        yield {**row, **judged(index, data, training)}
 
 
 def arguments(options: argparse.Namespace, name: str, classes: int) -> dict[str, Any]:
@@ -151,14 +151,10 @@ def arguments(options: argparse.Namespace, name: str, classes: int) -> dict[str,
     return {"width": options.width, "quantization_weight": options.weight}
 
 
-def learnt(images: ImageSet, options: argparse.Namespace) -> NDArray[np.bool_]:
-    """Return which rows of the base are training rows."""
-    if options.full:
-        return np.zeros(len(images.train), np.bool_)
-    apart = retrieval_protocol(images, options.queries, options.training, training_in_base=False)
-    count = len(images.train) - (len(apart.base) - (len(images.test) - len(apart.query)))
-    rows = np.zeros(len(apart.base) + count, np.bool_)
-    for label in np.unique(images.train_labels):
+def learnt(images: ImageSet, data: Dataset, options: argparse.Namespace) -> NDArray[np.bool_]:
+    """Return which rows of the base are training rows; none where they are the whole base."""
+    rows = np.zeros(len(data.base), np.bool_)
+    for label in [] if options.full else np.unique(images.train_labels):
         rows[np.flatnonzero(images.train_labels == label)[: options.training]] = True
     return rows
 
@@ -183,17 +179,14 @@ def _judged(
     search: Callable[[Any], Any], queries: Any, data: Dataset, training: NDArray[np.bool_]
 ) -> dict[str, Any]:
     found: dict[str, list[Any]] = {"mAP": [], "mAP_without_training": [], "top": [], "curve": []}
+    place, rest = np.cumsum(~training) - 1, data.base_labels[~training]
     for first in range(0, len(queries), _QUERIES_AT_ONCE):
         block = slice(first, first + _QUERIES_AT_ONCE)
         I, labels = search(queries[block]), (data.query_labels[block], data.base_labels)
         found["mAP"].append(average_precision(I, *labels))
         if training.any():
-            kept = ~training[I]
-            apart = I[kept].reshape(len(I), -1)
-            place = np.cumsum(~training) - 1
-            new = place[apart]
-            rest = data.base_labels[~training]
-            found["mAP_without_training"].append(average_precision(new, labels[0], rest))
+            apart = place[I[~training[I]].reshape(len(I), -1)]
+            found["mAP_without_training"].append(average_precision(apart, labels[0], rest))
         tops = [top for top in TOPS if top <= I.shape[1]]
         found["top"].append(precision_at(I, *labels, tops) * len(I))
         found["curve"].append(precision_recall_curve(I, *labels, levels=LEVELS)[0] * len(I))
@@ -206,14 +199,6 @@ def _judged(
     row["precision_at"] = dict(zip(map(str, tops), (sum(found["top"]) / n).tolist(), strict=True))
     row["precision_at_recall"] = (sum(found["curve"]) / n).tolist()
     return row
-
-
-def done(options: argparse.Namespace) -> set[tuple[Any, ...]]:
-    """Return the keys of the results in the output file."""
-    if options.output is None or not options.output.exists():
-        return set()
-    rows = map(json.loads, options.output.read_text().splitlines())
-    return {tuple(row.get(f) for f in KEY) for row in rows if row["benchmark"] == "retrieval"}
 
 
 # ---- choice of settings --------------------------------------------------------------------------

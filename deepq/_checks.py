@@ -143,6 +143,14 @@ def as_real(value: Any, name: str) -> float:
     return number
 
 
+def as_part(value: Any, name: str, most: float) -> float:
+    """Return a float from 0 to `most`, else raise InputError, or KindError for no number."""
+    part = as_real(value, name)
+    if not 0 <= part <= most:
+        raise InputError(f"expected {name} from 0 to {most:g}, got {value}")
+    return part
+
+
 def as_metric(value: Any) -> int:
     """Return 0 (faiss.METRIC_INNER_PRODUCT) or 1 (faiss.METRIC_L2)."""
     metric = as_integer(value, "metric")

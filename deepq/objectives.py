@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, normalize, relu, softplus
 
-from deepq._checks import FormatError, InputError, as_real, as_size
+from deepq._checks import FormatError, InputError, as_part, as_size
 
 # ---- functions -----------------------------------------------------------------------------------
 
@@ -301,14 +301,6 @@ def _classify(logits: Tensor, batch: Any, smoothing: float) -> Tensor:
 
 def _smoothed(targets: Tensor, smoothing: float) -> Tensor:
     return targets * (1 - smoothing) + smoothing / targets.shape[1]
-
-
-def as_part(value: Any, name: str, most: float) -> float:
-    """Return a float from 0 to `most`, else raise InputError."""
-    part = as_real(value, name)
-    if not 0 <= part <= most:
-        raise InputError(f"expected {name} from 0 to {most:g}, got {value}")
-    return part
 
 
 def objective_state(objective: Objective) -> dict[str, Any] | None:

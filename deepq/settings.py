@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from deepq._checks import InputError, KindError, as_integer, as_real, as_size
+from deepq._checks import InputError, KindError, as_integer, as_part, as_real, as_size
 from deepq._presets import PRESETS
 
 PRECISIONS = ("float32", "bfloat16")
@@ -91,9 +91,7 @@ class TrainConfig:
             raise InputError(f"expected seed of at least 0, got {self.seed}")
         if self.preset not in PRESETS:
             raise InputError(f"expected a preset of {', '.join(PRESETS)}, got {self.preset!r}")
-        object.__setattr__(self, "validation", as_real(self.validation, "validation"))
-        if not 0 <= self.validation <= 0.5:
-            raise InputError(f"expected validation from 0 to 0.5, got {self.validation}")
+        object.__setattr__(self, "validation", as_part(self.validation, "validation", 0.5))
         for name in ("max_seconds", "learning_rate"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, as_real(getattr(self, name), name))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -90,13 +90,7 @@ class Classes(Supervision):
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[Ids]:
         """Every row once; each batch has its share of every class, as far as that goes."""
         order = rng.permutation(self.n)
-        # The r-th row of a class of m rows stands at (r + u) / m of the way, u drawn for the class.
-        labels = self._class[order]
-        counts = np.bincount(labels)
-        nth = np.empty(self.n)
-        for c in np.flatnonzero(counts):
-            nth[labels == c] = (np.arange(counts[c]) + rng.random()) / counts[c]
-        spread = order[np.argsort(nth, kind="stable")]
+        spread = _spread(order, self._class[order], rng.random)
         yield from np.array_split(spread, _count(self.n, size))
 
     def part(self, rows: Ids) -> Classes:
@@ -194,11 +188,7 @@ class Pairs(Supervision):
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[Ids]:
         """Every pair once, as many similar as dissimilar ones in a batch as far as that goes."""
         order = rng.permutation(len(self.i))
-        s = self.s[order]
-        nth = np.empty(len(order))
-        for kind in (False, True):
-            nth[s == kind] = (np.arange((s == kind).sum()) + 0.5) / max((s == kind).sum(), 1)
-        spread = order[np.argsort(nth, kind="stable")]
+        spread = _spread(order, self.s[order], lambda: 0.5)
         for part in np.array_split(spread, _count(2 * len(order), size)):
             yield np.unique(np.concatenate([self.i[part], self.j[part]]))
 
@@ -251,6 +241,18 @@ class Positives(Supervision):
         p, first = len(self.rows), self.n - len(self.rows)
         for part in np.array_split(rng.permutation(p), _count(2 * p, size)):
             yield np.concatenate([np.unique(self.rows[part]), first + part])
+
+
+def _spread(order: Ids, kinds: NDArray[Any], offset: Callable[[], float]) -> Ids:
+    """Reorder, so that every kind comes evenly all the way.
+
+    The r-th of m of a kind stands at (r + u) / m of the way, u the `offset` of the kind.
+    """
+    at = np.empty(len(order))
+    for kind in np.unique(kinds):
+        of = kinds == kind
+        at[of] = (np.arange(of.sum()) + offset()) / of.sum()
+    return order[np.argsort(at, kind="stable")]
 
 
 def _count(n: int, size: int) -> int:
