@@ -45,9 +45,10 @@ sanitize:  ## run the kernels under AddressSanitizer and UBSan, compiled by gcc 
 
 bench-smoke: $(VENV)/.stamp  ## run every benchmark on a tiny input; records nothing
 	set -e; for script in benchmarks/bench_*.py benchmarks/retrieval.py; do \
-		[ -e "$$script" ] || continue; \
 		echo "== $$script --smoke"; $(PY) "$$script" --smoke; \
 	done
+	$(PY) benchmarks/retrieval.py --smoke --tune
+	$(PY) benchmarks/retrieval.py --smoke --protocol unseen
 
 test-oldest: $(OLDEST)/.stamp  ## run the tests with the oldest NumPy and faiss-cpu of the range
 	$(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)

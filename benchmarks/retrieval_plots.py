@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from images import load
-from retrieval import LEVELS
+from retrieval_judge import LEVELS
 
 import deepq
 from deepq.datasets import ImageSet

@@ -17,6 +17,8 @@ Floats = NDArray[np.float32]
 Codes = NDArray[np.uint8]
 Ids = NDArray[np.int64]
 
+PRECISIONS = ("float32", "bfloat16")
+
 # More results than this are refused when the index does not hold them: they would be padding.
 _MOST_PADDED_RESULTS = 1 << 28
 
@@ -141,6 +143,13 @@ def as_real(value: Any, name: str) -> float:
     if math.isnan(number):
         raise InputError(f"expected {name} to be a number, got NaN")
     return number
+
+
+def as_precision(name: str) -> str:
+    """Return the name of a precision that networks compute in. Raises InputError."""
+    if name not in PRECISIONS:
+        raise InputError(f"expected a precision of {' or '.join(PRECISIONS)}, got {name!r}")
+    return name
 
 
 def as_part(value: Any, name: str, most: float) -> float:

@@ -22,6 +22,11 @@ def as_device(name: str) -> torch.device:
         raise InputError(f'expected device "auto", "cpu" or "cuda", got {name!r}') from error
 
 
+def computing(device: torch.device, precision: str) -> torch.autocast:
+    """Return a context in which networks compute in a precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
 @contextmanager
 def seeded(seed: int, device: torch.device = _CPU) -> Iterator[None]:
     """Give torch's generators a seed for a while; afterwards they are as they were.

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from deepq._augment import augmented
 from deepq._checkpoint import Checkpoint
 from deepq._checks import Floats, Ids, InputError
-from deepq._device import as_device, seeded, torch_seed
+from deepq._device import as_device, computing, seeded, torch_seed
 from deepq._inputs import Inputs, diverged
 from deepq._optimizers import Muon
 from deepq._report import Report
@@ -271,8 +271,7 @@ class NetworkTraining:
             images, targets = augmented(images, targets, objective.mixes, generator)
         if targets is not None:
             targets = targets.to(self.device)
-        half = self.config.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+        with computing(self.device, self.config.precision):
             z = self.network(images.to(self.device)).float()
         loss = objective(z, Batch(similar, known, targets, supervision.several))
         if words is not None:

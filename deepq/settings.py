@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from deepq._checks import InputError, KindError, as_integer, as_part, as_real, as_size
+from deepq._checks import InputError, KindError, as_integer, as_part, as_precision, as_real, as_size
 from deepq._presets import PRESETS
 
-PRECISIONS = ("float32", "bfloat16")
 _BATCH = 512
 
 
@@ -97,9 +96,7 @@ class TrainConfig:
                 object.__setattr__(self, name, as_real(getattr(self, name), name))
                 if getattr(self, name) < 0:
                     raise InputError(f"expected {name} of at least 0, got {getattr(self, name)}")
-        if self.precision not in PRECISIONS:
-            known = " or ".join(PRECISIONS)
-            raise InputError(f"expected a precision of {known}, got {self.precision!r}")
+        as_precision(self.precision)
         if not isinstance(self.device, str):
             raise KindError(f"expected device to be a str, got {type(self.device).__name__}")
         if self.checkpoint is not None:

@@ -125,7 +125,8 @@ def test_batches_do_not_matter(monkeypatch):
     encoder = of_user()
     z = encoder.encode(ROWS)
     for size in (1, 7, 300):
-        monkeypatch.setattr("deepq.network_encoder._BATCH", size)
+        monkeypatch.setattr("deepq.network_encoder._MOST_ROWS", size)
+        monkeypatch.setattr("deepq.network_encoder._FEWEST_ROWS", 1)
         np.testing.assert_allclose(encoder.encode(ROWS), z, atol=1e-5)
     monkeypatch.setattr("deepq.network_encoder._NUMBERS", 2 * D)
     np.testing.assert_allclose(encoder.encode(ROWS), z, atol=1e-5)
@@ -170,6 +171,15 @@ def test_mirrored_images_share_an_embedding():
     np.testing.assert_allclose(turned.encode(rows), z, atol=1e-5)
 
 
+def test_a_network_can_compute_in_half_the_bits():
+    half, plain = NetworkEncoder(net(), SHAPE, precision="bfloat16"), of_user()
+    z, exact = half.encode(ROWS), plain.encode(ROWS)
+    assert z.dtype == np.float32
+    assert not np.array_equal(z, exact)
+    np.testing.assert_allclose(z, exact, rtol=0.05, atol=0.02 * np.abs(exact).max())
+    assert not torch.is_autocast_enabled("cpu")
+
+
 def test_threads_get_the_same_answers():
     encoder = of_user()
     z = encoder.encode(ROWS)
@@ -190,6 +200,7 @@ def test_threads_get_the_same_answers():
         (net(), (32, 32, 3), {}, InputError, 'pass layout="HWC"'),
         (net(), (3, 32, 32), {"layout": "HWC"}, InputError, 'pass layout="CHW"'),
         (Line(), D, {"mirrored": True}, InputError, "images to mirror"),
+        (net(), SHAPE, {"precision": "half"}, InputError, "float32 or bfloat16, got 'half'"),
         (net(), (3, 8), {}, DimensionError, "3 numbers"),
     ],
 )
@@ -381,9 +392,10 @@ def test_states(make):
 
 
 def test_a_state_keeps_the_settings():
-    encoder = NetworkEncoder(net(), (8, 6, 3), layout="HWC", mirrored=True)
+    encoder = NetworkEncoder(net(), (8, 6, 3), layout="HWC", mirrored=True, precision="bfloat16")
     again = make_encoder(encoder_state(encoder))
     assert (again.layout, again.mirrored, again.is_fitted) == ("HWC", True, False)
+    assert again.precision == "bfloat16"
     assert again.input_shape == (8, 6, 3)
 
 
