@@ -281,7 +281,8 @@ class NetworkTraining:
             raise InputError(diverged("a finite loss", f"{value} in epoch {self.epoch}"))
         self.optimizer.zero_grad()
         loss.backward()
-        self.optimizer.step()
+        with computing(self.device, self.config.precision):
+            self.optimizer.step()
         return value
 
     def _set_rate(self, progress: float) -> None:
@@ -296,8 +297,13 @@ class NetworkTraining:
     # ---- codebooks and judgement ---------------------------------------------------------------
 
     def _refresh(self) -> Floats:
-        """Fit the codebooks to the embeddings; return the codewords (n, d_out) of every row."""
-        z = self.inputs.embeddings(self.encoder, self.rows)
+        """Fit the codebooks to the embeddings; return the codewords (n, d_out) of every row.
+
+        These are embeddings as the steps see them, of single images.
+        """
+        single = copy.copy(self.encoder)
+        single.mirrored = False
+        z = self.inputs.embeddings(single, self.rows)
         seed = self.config.seed + self.epoch
         self.quantizer.train(z, iterations=_REFRESH_ITERATIONS, seed=seed)
         return self.quantizer.gather(self.quantizer.assign(z))
