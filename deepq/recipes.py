@@ -76,7 +76,7 @@ def dqn(
     training : TrainConfig, optional
         Settings.
     **encoder
-        Further arguments of `NetworkEncoder`: layout, mirrored.
+        Further arguments of `NetworkEncoder`: layout, mirrored, precision.
 
     Raises
     ------
