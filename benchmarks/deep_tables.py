@@ -23,12 +23,22 @@ Rows = list[dict[str, Any]]
 
 
 def retrieval(results: Rows) -> Rows:
-    """Lay out mAP by method and bits: the mean of the seeds, and their standard deviation."""
+    """Lay out mAP by method and bits: the mean of the seeds, and their standard deviation.
+
+    `results` has the rows of trunks as well.
+    """
     rows = []
-    for protocol in dict.fromkeys(row["protocol"] for row in results):
-        these = [row for row in results if row["protocol"] == protocol]
+    measured = [row for row in results if row["benchmark"] == "retrieval"]
+    for protocol in dict.fromkeys(row["protocol"] for row in measured):
+        these = [row for row in measured if row["protocol"] == protocol]
         for method, backbone in dict.fromkeys((r["method"], r["backbone"]) for r in these):
             mine = [r for r in these if (r["method"], r["backbone"]) == (method, backbone)]
+            trunk = [
+                row["train_cpu_s"]
+                for row in results
+                if row["benchmark"] == "trunk"
+                and (row["protocol"], row["backbone"]) == (protocol, backbone)
+            ]
             for measure, database in _DATABASES[protocol].items():
                 rows.append(
                     {
@@ -42,7 +52,8 @@ def retrieval(results: Rows) -> Rows:
                         if measure == "mAP"
                         else "",
                         "seeds": len({r["seed"] for r in mine}),
-                        "training, CPU s": f"{mean(r['train_cpu_s'] for r in mine):.0f}",
+                        "trunk, CPU s": f"{mean(trunk):.0f}" if trunk else "",
+                        "each, CPU s": f"{mean(r['train_cpu_s'] for r in mine):.0f}",
                     }
                 )
     rows += [

@@ -183,8 +183,7 @@ def alternatives_table() -> str:
 def retrieval_table() -> str:
     """Lay out retrieval by class of images."""
     results = newest("retrieval", "data", "protocol", "backbone", "method", "bits", "seed")
-    rows = [row for row in results if row["benchmark"] == "retrieval"]
-    return deep_tables.laid_out(deep_tables.retrieval(rows)) + origin(rows) if rows else ""
+    return deep_tables.laid_out(deep_tables.retrieval(results)) + origin(results) if results else ""
 
 
 def labels_table() -> str:

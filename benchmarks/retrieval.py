@@ -68,7 +68,6 @@ def trunk(options: argparse.Namespace, split: Protocol, shape: Any, seed: int) -
     path = options.work / name
     if not path.exists():
         config = settings(options, seed, epochs=epochs, rate=options.trunk_rate)
-        config = replace(config, max_seconds=options.trunk_seconds)
         body = backbone(options.backbone, shape, seed)
         index = recipes.class_codes(
             shape, _TRUNK_BITS, split.classes, backbone=body, training=config
@@ -78,8 +77,8 @@ def trunk(options: argparse.Namespace, split: Protocol, shape: Any, seed: int) -
         index.train(data.train, data.train_labels)
         row = {"benchmark": "trunk", "data": data.name, "protocol": split.name, "seed": seed}
         row |= {"backbone": options.backbone, "epochs": epochs, "rate": options.trunk_rate}
-        row |= {"max_seconds": options.trunk_seconds, "precision": options.precision}
-        record(options.output, {**row, "train_cpu_s": time.process_time() - start})
+        row |= {"precision": options.precision, "train_cpu_s": time.process_time() - start}
+        record(options.output, row)
         deepq.write_index(index, path)
     body: torch.nn.Module = deepq.read_index(path).encoder.network.backbone
     return body
@@ -191,7 +190,6 @@ def main() -> None:
     arguments.add_argument("--training", type=int, default=500, help="images of each class")
     arguments.add_argument("--backbone", default="convnet", help='or "resnet-DEPTH"')
     arguments.add_argument("--trunk-epochs", type=int, default=100)
-    arguments.add_argument("--trunk-seconds", type=float, help="after which a trunk is done")
     arguments.add_argument("--trunk-rate", type=float, default=6e-3)
     arguments.add_argument("--epochs", type=int, default=8, help="of a method, from the trunk on")
     arguments.add_argument("--rate", type=float, default=1e-3)
