@@ -21,7 +21,7 @@ from deepq.encoders import Chain, Encoder, Rotation
 from deepq.index import DeepQuantIndex
 from deepq.network_encoder import NetworkEncoder
 from deepq.objectives import InnerProduct, Likelihood, Objective, PairwiseCosine
-from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2
+from deepq.quantizers import METRIC_INNER_PRODUCT
 from deepq.settings import TrainConfig
 
 __all__ = ["class_codes", "dqn", "dqn_ip", "dqn_two_step"]
@@ -45,6 +45,7 @@ def dqn(
     nbits: int | None = None,
     backbone: str | nn.Module | None = None,
     width: int | None = None,
+    metric: int = METRIC_INNER_PRODUCT,
     quantization_weight: float = 0.05,
     warm_up: float | None = None,
     training: TrainConfig | None = None,
@@ -68,6 +69,10 @@ def dqn(
         features (n, f). It is copied, and trained on from where it is.
     width : int, optional
         Numbers of an embedding, which M must divide; by default 48 or the next multiple.
+    metric : int
+        METRIC_INNER_PRODUCT, or METRIC_L2 as in the paper. The cosine loss leaves the length of an
+        embedding free, and it comes to say how sure the network is: an inner product prefers what
+        it is sure of, a distance what is short.
     quantization_weight : float
         lambda.
     warm_up : float, optional
@@ -85,7 +90,8 @@ def dqn(
     """
     objective = PairwiseCosine(quantization_weight, _warm_up(warm_up, backbone))
     return _metric_learner(
-        input_shape, bits, nbits, backbone, width, objective, training, encoder, rotated=False
+        *(input_shape, bits, nbits, backbone, width, metric, objective, training, encoder),
+        rotated=False,
     )
 
 
@@ -96,6 +102,7 @@ def dqn_two_step(
     nbits: int | None = None,
     backbone: str | nn.Module | None = None,
     width: int | None = None,
+    metric: int = METRIC_INNER_PRODUCT,
     warm_up: float | None = None,
     training: TrainConfig | None = None,
     **encoder: Any,
@@ -106,7 +113,8 @@ def dqn_two_step(
     """
     objective = PairwiseCosine(0.0, _warm_up(warm_up, backbone))
     return _metric_learner(
-        input_shape, bits, nbits, backbone, width, objective, training, encoder, rotated=True
+        *(input_shape, bits, nbits, backbone, width, metric, objective, training, encoder),
+        rotated=True,
     )
 
 
@@ -117,6 +125,7 @@ def dqn_ip(
     nbits: int | None = None,
     backbone: str | nn.Module | None = None,
     width: int | None = None,
+    metric: int = METRIC_INNER_PRODUCT,
     quantization_weight: float = 0.05,
     warm_up: float | None = None,
     training: TrainConfig | None = None,
@@ -128,7 +137,8 @@ def dqn_ip(
     """
     objective = InnerProduct(quantization_weight, _warm_up(warm_up, backbone))
     return _metric_learner(
-        input_shape, bits, nbits, backbone, width, objective, training, encoder, rotated=False
+        *(input_shape, bits, nbits, backbone, width, metric, objective, training, encoder),
+        rotated=False,
     )
 
 
@@ -186,6 +196,7 @@ def _metric_learner(
     nbits: int | None,
     backbone: str | nn.Module | None,
     width: int | None,
+    metric: int,
     objective: Objective,
     training: TrainConfig | None,
     encoder: dict[str, Any],
@@ -201,7 +212,7 @@ def _metric_learner(
     network: Encoder = _network(input_shape, backbone, head, training, encoder)
     if rotated:
         network = Chain([network, Rotation(numbers)])
-    return _index(network, M, nbits, METRIC_L2, objective, training)
+    return _index(network, M, nbits, metric, objective, training)
 
 
 def _index(
