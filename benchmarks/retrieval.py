@@ -137,7 +137,11 @@ def trained(
 ) -> dict[str, Any]:
     """Train one method from the trunk on, end to end, and judge it."""
     begin = time.process_time()
-    chosen: dict[str, Any] = {"width": options.width, "quantization_weight": options.weight}
+    chosen: dict[str, Any] = {
+        "metric": faiss.METRIC_INNER_PRODUCT,
+        "width": options.width,
+        "quantization_weight": options.weight,
+    }
     if method == "DQN_2+":
         del chosen["quantization_weight"]
     if method == "class codes":

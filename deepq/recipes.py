@@ -21,7 +21,7 @@ from deepq.encoders import Chain, Encoder, Rotation
 from deepq.index import DeepQuantIndex
 from deepq.network_encoder import NetworkEncoder
 from deepq.objectives import InnerProduct, Likelihood, Objective, PairwiseCosine
-from deepq.quantizers import METRIC_INNER_PRODUCT
+from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2
 from deepq.settings import TrainConfig
 
 __all__ = ["class_codes", "dqn", "dqn_ip", "dqn_two_step"]
@@ -45,7 +45,7 @@ def dqn(
     nbits: int | None = None,
     backbone: str | nn.Module | None = None,
     width: int | None = None,
-    metric: int = METRIC_INNER_PRODUCT,
+    metric: int = METRIC_L2,
     quantization_weight: float = 0.05,
     warm_up: float | None = None,
     training: TrainConfig | None = None,
@@ -70,9 +70,9 @@ def dqn(
     width : int, optional
         Numbers of an embedding, which M must divide; by default 48 or the next multiple.
     metric : int
-        METRIC_INNER_PRODUCT, or METRIC_L2 as in the paper. The cosine loss leaves the length of an
-        embedding free, and it comes to say how sure the network is: an inner product prefers what
-        it is sure of, a distance what is short.
+        METRIC_L2 as in the paper, or METRIC_INNER_PRODUCT. The cosine loss leaves the length of an
+        embedding free, and it comes to say how sure the network is: inner products prefer what it
+        is sure of, which finds more of the classes that it was trained with.
     quantization_weight : float
         lambda.
     warm_up : float, optional
@@ -102,7 +102,7 @@ def dqn_two_step(
     nbits: int | None = None,
     backbone: str | nn.Module | None = None,
     width: int | None = None,
-    metric: int = METRIC_INNER_PRODUCT,
+    metric: int = METRIC_L2,
     warm_up: float | None = None,
     training: TrainConfig | None = None,
     **encoder: Any,
@@ -125,7 +125,7 @@ def dqn_ip(
     nbits: int | None = None,
     backbone: str | nn.Module | None = None,
     width: int | None = None,
-    metric: int = METRIC_INNER_PRODUCT,
+    metric: int = METRIC_L2,
     quantization_weight: float = 0.05,
     warm_up: float | None = None,
     training: TrainConfig | None = None,
