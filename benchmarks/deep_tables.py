@@ -29,33 +29,34 @@ def retrieval(results: Rows) -> Rows:
     """
     rows = []
     measured = [row for row in results if row["benchmark"] == "retrieval"]
-    for protocol in dict.fromkeys(row["protocol"] for row in measured):
-        these = [row for row in measured if row["protocol"] == protocol]
-        for method, backbone in dict.fromkeys((r["method"], r["backbone"]) for r in these):
-            mine = [r for r in these if (r["method"], r["backbone"]) == (method, backbone)]
-            trunk = [
-                row["train_cpu_s"]
-                for row in results
-                if row["benchmark"] == "trunk"
-                and (row["protocol"], row["backbone"]) == (protocol, backbone)
-            ]
-            for measure, database in _DATABASES[protocol].items():
-                rows.append(
-                    {
-                        "method": f"{method}, {backbone}, measured",
-                        "database": database,
-                        **{
-                            f"{bits} bits": _spread([r[measure] for r in mine if r["bits"] == bits])
-                            for bits in BITS
-                        },
-                        "float": _spread([r["float_mAP"] for r in mine])
-                        if measure == "mAP"
-                        else "",
-                        "seeds": len({r["seed"] for r in mine}),
-                        "trunk, CPU s": f"{mean(trunk):.0f}" if trunk else "",
-                        "each, CPU s": f"{mean(r['train_cpu_s'] for r in mine):.0f}",
-                    }
-                )
+    kinds = dict.fromkeys((r["protocol"], r["backbone"], r["method"]) for r in measured)
+    for protocol, backbone, method in kinds:
+        mine = [r for r in measured if _kind(r) == (protocol, backbone, method)]
+        trunk = [
+            row["train_cpu_s"]
+            for row in results
+            if row["benchmark"] == "trunk"
+            and (row["protocol"], row["backbone"]) == (protocol, backbone)
+        ]
+        for (search, database), measure in _MEASURES[protocol].items():
+            if not all(measure in r for r in mine) or (search == "L2" and method == "class codes"):
+                continue
+            given = mine[0]["metric"] if search == "as trained" else search
+            rows.append(
+                {
+                    "method": f"{method}, {backbone}, measured",
+                    "search": given,
+                    "database": database,
+                    **{
+                        f"{bits} bits": _spread([r[measure] for r in mine if r["bits"] == bits])
+                        for bits in BITS
+                    },
+                    "float": _spread([r["float_mAP"] for r in mine]) if measure == "mAP" else "",
+                    "seeds": len({r["seed"] for r in mine}),
+                    "trunk, CPU s": f"{mean(trunk):.0f}" if trunk else "",
+                    "each, CPU s": f"{mean(r['train_cpu_s'] for r in mine):.0f}",
+                }
+            )
     rows += [
         {
             "method": f"{method}, published",
@@ -66,11 +67,40 @@ def retrieval(results: Rows) -> Rows:
     return rows
 
 
-_DATABASES = {
-    "5000": {"mAP_without_training": "54,000", "mAP": "59,000"},
-    "full": {"mAP": "50,000, all learned from"},
-    "unseen": {"mAP": "15,000, of classes not learned"},
+def _kind(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["protocol"], row["backbone"], row["method"]
+
+
+# Which field is the mAP of a search and database.
+_MEASURES = {
+    "5000": {
+        ("as trained", "54,000"): "mAP_without_training",
+        ("as trained", "59,000"): "mAP",
+        ("L2", "54,000"): "L2_mAP_without_training",
+    },
+    "full": {
+        ("as trained", "50,000, all learned from"): "mAP",
+        ("L2", "50,000, all learned from"): "L2_mAP",
+    },
+    "unseen": {
+        ("as trained", "15,000, of classes not learned"): "mAP",
+        ("L2", "15,000, of classes not learned"): "L2_mAP",
+    },
 }
+
+
+def settings(results: Rows) -> Rows:
+    """Lay out what settings gave on training images that were held out."""
+    names = ("objective", "bits", "quantization_weight", "width", "learning_rate")
+    return [
+        {
+            **{name.replace("_", " "): row[name] for name in names},
+            "loss": f"{row['loss']:.3g}",
+            "mAP": f"{row['mAP']:.3f}",
+        }
+        for row in results
+        if row["benchmark"] == "retrieval settings"
+    ]
 
 
 def labels(results: Rows) -> Rows:

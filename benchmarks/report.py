@@ -186,6 +186,14 @@ def retrieval_table() -> str:
     return deep_tables.laid_out(deep_tables.retrieval(results)) + origin(results) if results else ""
 
 
+def settings_table() -> str:
+    """Lay out the choice of settings for retrieval by class."""
+    key = ("data", "objective", "bits", "quantization_weight", "width", "learning_rate", "seed")
+    results = newest("retrieval_settings", *key)
+    rows = deep_tables.settings(results)
+    return deep_tables.laid_out(rows) + origin(results) if rows else ""
+
+
 def labels_table() -> str:
     """Lay out training with labels on embeddings."""
     results = newest("labels", "data", "case", "split", "method", "bits")
@@ -225,6 +233,7 @@ LEARNING: Tables = {
 }
 DEEP: Tables = {
     ("retrieval-table", "retrieval-table"): retrieval_table,
+    ("settings-table", "settings-table"): settings_table,
     ("labels-table", "labels-table"): labels_table,
 }
 KERNEL: Tables = {
