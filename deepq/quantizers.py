@@ -245,7 +245,7 @@ class ProductQuantizer:
         z = np.empty((len(words), self.M, self.dsub), dtype=np.float32)
         for m in range(self.M):
             z[:, m] = books[m][words[:, m]]
-        return z.reshape(len(words), -1)
+        return z.reshape(len(words), self.M * self.dsub)
 
     def choose(self, z: Floats) -> Words:
         """Words (n, M) that vectors (n, M * dsub) are stored as: the decoder's choice, if any.
@@ -353,16 +353,16 @@ class BinaryQuantizer(ProductQuantizer):
         self._codebooks.flags.writeable = False
 
     def share(self, codebooks: Floats) -> None:
-        """Use equal codebooks without a copy. Raises InputError for others."""
+        """Keep the codebooks that are there. Raises InputError if these are others."""
         if not np.array_equal(codebooks, self.trained()):
             raise InputError(
                 "expected the codewords of +-1 that a BinaryQuantizer always has, got others"
             )
-        super().share(codebooks)
 
     def assign(self, z: Floats) -> Words:
         """Words (n, M) uint8 of the signs of `z` (n, M * nbits); 0 counts as +1."""
-        bits = (self._as_rows(z) >= 0).reshape(-1, self.M, self.nbits)
+        z = self._as_rows(z)
+        bits = (z >= 0).reshape(len(z), self.M, self.nbits)
         return np.packbits(bits, axis=2, bitorder="little")[:, :, 0]
 
 
