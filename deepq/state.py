@@ -73,7 +73,10 @@ def make_index(state: State, cls: type[Index]) -> Index:
     """
     try:
         training, clustering = state["training"], state["clustering"]
-        quantizer = TYPES[state["quantizer"]](state["M"], state["nbits"])
+        kind = state.get("quantizer", "ProductQuantizer")  # the only one of the first files
+        if kind not in TYPES:
+            raise FormatError(f"a quantizer of the type {kind!r}, which this deepq does not have")
+        quantizer = TYPES[kind](state["M"], state["nbits"])
         quantizer.codebooks = state["codebooks"]
         if state["decoder"] is not None:
             quantizer.decoder = Decoder.from_parts(state["decoder"])
