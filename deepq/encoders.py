@@ -1,8 +1,8 @@
 """Encoders: maps from input vectors x (n, d_in) to embeddings z (n, d_out), and back.
 
 All of these are NumPy only, and all but `Sign` can be expressed as faiss transforms. `Rotation`
-is the default: an orthonormal matrix learned together with the quantizer's codebooks. Networks are in
-`network_encoder`, with torch.
+is the default: an orthonormal matrix learned together with the quantizer's codebooks. Networks are
+in `network_encoder`, with torch.
 
 An encoder of your own derives from `Encoder`. With a `state` and a line in `TYPES` it can be
 written to files as well.

@@ -480,7 +480,7 @@ def test_a_file_of_an_unknown_quantizer_is_refused() -> None:
     state = get_state(filled())
     assert state["quantizer"] == "BinaryQuantizer"
     for change in ({"quantizer": "Other"}, {"rerank": 3}, {"codebooks": -state["codebooks"]}):
-        with pytest.raises(deepq.FormatError, match="Other|rerank|codewords"):
+        with pytest.raises(deepq.FormatError, match=r"Other|rerank|codewords"):
             make_index({**state, **change}, deepq.DeepQuantIndex)
     del state["quantizer"]  # as in files from before there was a choice
     assert type(make_index(state, deepq.DeepQuantIndex).quantizer) is ProductQuantizer
