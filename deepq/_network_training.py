@@ -118,7 +118,7 @@ class NetworkTraining:
         self.inputs, self.after = inputs, after
         _check(encoder, supervision, objective, config)
         rng = np.random.default_rng(config.seed)
-        self.rows, self.held = _split(supervision, config.validation, quantizer.ksub, rng)
+        self.rows, self.held = _split(supervision, config.validation, quantizer.least_rows, rng)
         self.supervision, self.judged = supervision, supervision
         if len(self.held):
             self.supervision, self.judged = supervision.part(self.rows), supervision.part(self.held)

@@ -51,8 +51,9 @@ def learn(
     """
     before, network, after = _parts(encoder)
     supervision = as_supervision(y, len(x))
-    if len(x) < quantizer.ksub:
-        raise InputError(f"expected at least {quantizer.ksub} training vectors, got {len(x)}")
+    if len(x) < quantizer.least_rows:
+        least = quantizer.least_rows
+        raise InputError(f"expected at least {least} training vectors, got {len(x)}")
     objective = PairwiseCosine() if objective is None else objective
     key = training_key(encoder, quantizer, x, config, metric)
     if key:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from deepq._checks import InputError
 from deepq._report import Report
 from deepq._rows import Rows
 from deepq._stages import Stages
@@ -69,9 +70,9 @@ def fit(
     encoder : Encoder
         Fitted in place.
     quantizer : ProductQuantizer
-        Trained in place; codebooks it has are forgotten.
+        Trained in place; codebooks it has are forgotten, unless they are frozen.
     x : (n, d_in) array, or callable
-        Training vectors, at least ksub: see `Rows`.
+        Training vectors, at least the quantizer's `least_rows`: see `Rows`.
     config : TrainConfig
         Settings.
     y : (n,) int, (n, c) bool, Pairs or Positives, optional
@@ -88,12 +89,18 @@ def fit(
     Raises
     ------
     InputError
-        If there are fewer than ksub rows, NaN or infinity among them, a checkpoint of another
-        training, nothing to learn from the labels, or a loss that is not finite.
+        If there are too few rows, NaN or infinity among them, a checkpoint of another training,
+        nothing to learn from the labels, a loss that is not finite, or frozen codebooks for an
+        encoder that learns some.
     KeyboardInterrupt
         If Ctrl-C came in the first stage, or a network's first epoch, before there was anything to
         keep.
     """
+    if quantizer.is_frozen and encoder.learns_codebooks:
+        raise InputError(
+            f"expected an encoder that learns no codebooks for a {type(quantizer).__name__}, "
+            f"got {type(encoder).__name__}"
+        )
     if decoder:
         from deepq._device import as_device
 
