@@ -3,6 +3,9 @@
 All of these are NumPy only, and all but `Sign` can be expressed as faiss transforms. `Rotation`
 is the default: an orthonormal matrix learned together with the quantizer's codebooks. Networks are
 in `network_encoder`, with torch.
+All of these are NumPy only and can be expressed as faiss transforms. `Rotation` is the
+default: an orthonormal matrix learned together with the quantizer's codebooks. Networks are in
+`network_encoder`, with torch, and hash functions of kernels in `kernel_hash`.
 
 An encoder of your own derives from `Encoder`. With a `state` and a line in `TYPES` it can be
 written to files as well.
@@ -39,6 +42,7 @@ TYPES = {
     "Chain": "deepq.encoders:Chain",
     "Rotation": "deepq.encoders:Rotation",
     "Sign": "deepq.encoders:Sign",
+    "KernelHash": "deepq.kernel_hash:KernelHash",
     "NetworkEncoder": "deepq.network_encoder:NetworkEncoder",
 }
 

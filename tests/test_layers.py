@@ -27,6 +27,7 @@ FLOORS = [
     {"decoders", "quantizers"},
     {
         *("_rotation", "encoders", "networks", "network_encoder"),
+        *("_kernel_hashing", "kernel_hash", "_similarity_codes"),
         *("_neighbours", "_rerank", "_validation", "_structure"),
     },
     {"objectives", "_ranking", "_decoding"},
