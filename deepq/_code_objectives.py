@@ -39,8 +39,10 @@ class CodeRegression(Objective):
 
     codes: Tensor
 
-    def __init__(self, with_classes: bool = False, warm_up: float = 0.6) -> None:
-        super().__init__(0.0, warm_up)
+    def __init__(
+        self, quantization_weight: float = 0.0, with_classes: bool = False, warm_up: float = 0.6
+    ) -> None:
+        super().__init__(quantization_weight, warm_up)
         self.with_classes = bool(with_classes)
         self.needs_classes = self.with_classes
 
@@ -76,8 +78,14 @@ class InferredCodes(Objective):
 
     codes: Tensor
 
-    def __init__(self, group: int = 8, triplets: int = 20, warm_up: float = 0.6) -> None:
-        super().__init__(0.0, warm_up)
+    def __init__(
+        self,
+        quantization_weight: float = 0.0,
+        group: int = 8,
+        triplets: int = 20,
+        warm_up: float = 0.6,
+    ) -> None:
+        super().__init__(quantization_weight, warm_up)
         self.group, self.triplets = as_size(group, "group"), as_size(triplets, "triplets")
 
     def prepare(self, d: int, supervision: Supervision) -> None:
@@ -124,8 +132,14 @@ class OrthoHash(Objective):
     needs_classes = True
     codes: Tensor
 
-    def __init__(self, scale: float = 8.0, margin: float = 0.2, warm_up: float = 0.6) -> None:
-        super().__init__(0.0, warm_up)
+    def __init__(
+        self,
+        quantization_weight: float = 0.0,
+        scale: float = 8.0,
+        margin: float = 0.2,
+        warm_up: float = 0.6,
+    ) -> None:
+        super().__init__(quantization_weight, warm_up)
         self.scale = as_part(scale, "scale", np.inf)
         self.margin = as_part(margin, "margin", 2.0)
 
@@ -155,8 +169,10 @@ class CentralSimilarity(Objective):
     needs_classes = True
     codes: Tensor
 
-    def __init__(self, pull: float = 1e-4, warm_up: float = 0.6) -> None:
-        super().__init__(0.0, warm_up)
+    def __init__(
+        self, quantization_weight: float = 0.0, pull: float = 1e-4, warm_up: float = 0.6
+    ) -> None:
+        super().__init__(quantization_weight, warm_up)
         self.pull = as_part(pull, "pull", np.inf)
 
     def prepare(self, d: int, supervision: Supervision) -> None:

@@ -201,7 +201,7 @@ def ftbe(
     input_shape, bits, nbits, backbone, warm_up, training, **encoder
         As of `dqn`.
     """
-    objective = InferredCodes(group, warm_up=as_warm_up(warm_up, backbone))
+    objective = InferredCodes(group=group, warm_up=as_warm_up(warm_up, backbone))
     return _of_logits(input_shape, bits, nbits, backbone, objective, training, encoder)
 
 

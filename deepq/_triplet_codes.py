@@ -127,8 +127,7 @@ class _Form:
 
     def times(self, h: Numbers) -> Numbers:
         """W h."""
-        sums: Numbers = np.bincount(self.here, self.w * h[self.there], self.n)
-        return sums
+        return np.bincount(self.here, self.w * h[self.there], self.n).astype(np.float64)
 
     def least(self, rng: np.random.Generator) -> Any:
         """Return signs (n,) of which no single one can be changed for the better."""

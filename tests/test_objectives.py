@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from deepq import objectives  # noqa: E402
+from deepq import _losses, objectives  # noqa: E402
 from deepq._checks import FormatError, InputError  # noqa: E402
 
 RNG = np.random.default_rng(0)
@@ -44,13 +44,13 @@ def test_pairwise_cosine(known) -> None:
     def loss(i, j, s):
         return (s - Z[i] @ Z[j] / math.sqrt(Z[i] @ Z[i]) / math.sqrt(Z[j] @ Z[j])) ** 2
 
-    got = call(objectives.pairwise_cosine, Z, SIMILAR, known)
+    got = call(_losses.pairwise_cosine, Z, SIMILAR, known)
     assert got == pytest.approx(balanced(loss, known), rel=1e-9)
 
 
 @pytest.mark.parametrize("known", [ALL, SOME])
 def test_pairwise_inner_product(known) -> None:
-    got = call(objectives.pairwise_inner_product, Z, SIMILAR, known)
+    got = call(_losses.pairwise_inner_product, Z, SIMILAR, known)
     assert got == pytest.approx(balanced(lambda i, j, s: (s - Z[i] @ Z[j] / 4) ** 2, known))
 
 
@@ -61,7 +61,7 @@ def test_contrastive(known, margin) -> None:
     for i, j in pairs(known):
         d2 = sum((a - b) ** 2 for a, b in zip(Z[i], Z[j], strict=True))
         losses.append(d2 if SIMILAR[i, j] else max(margin - d2, 0))
-    got = call(objectives.contrastive, Z, SIMILAR, known, margin)
+    got = call(_losses.contrastive, Z, SIMILAR, known, margin)
     assert got == pytest.approx(np.mean(losses))
 
 
@@ -76,14 +76,14 @@ def test_triplet(known, margin) -> None:
             beyond = [d2[i, k] for k in others if d2[i, k] > d2[i, j]]
             rival = min(beyond) if beyond else max(d2[i, k] for k in others)
             losses.append(max(margin + d2[i, j] - rival, 0))
-    got = call(objectives.triplet, Z, SIMILAR, known, margin)
+    got = call(_losses.triplet, Z, SIMILAR, known, margin)
     assert got == pytest.approx(np.mean(losses))
 
 
 def test_triplets_of_one_class_cost_nothing() -> None:
     z = torch.randn(4, 3, requires_grad=True)
     same = torch.ones(4, 4, dtype=torch.bool)
-    loss = objectives.triplet(z, same, same, 1.0)
+    loss = _losses.triplet(z, same, same, 1.0)
     loss.backward()
     assert loss.item() == 0
     assert not z.grad.any()
@@ -101,14 +101,14 @@ def test_cross_entropies() -> None:
             -sum(math.log(q) if a > 0 else math.log(1 - q) for a, q in zip(t, yes, strict=True))
         )
     a, b = torch.from_numpy(logits), torch.from_numpy(targets)
-    assert float(objectives.cross_entropy(a, b)) == pytest.approx(np.mean(soft))
-    assert float(objectives.binary_cross_entropy(a, b)) == pytest.approx(np.mean(binary))
+    assert float(_losses.cross_entropy(a, b)) == pytest.approx(np.mean(soft))
+    assert float(_losses.binary_cross_entropy(a, b)) == pytest.approx(np.mean(binary))
 
 
 def test_quantization() -> None:
     decoded = RNG.standard_normal((6, 4))
     want = np.mean([sum((a - b) ** 2) for a, b in zip(Z, decoded, strict=True)])
-    got = objectives.quantization(torch.from_numpy(Z), torch.from_numpy(decoded))
+    got = _losses.quantization(torch.from_numpy(Z), torch.from_numpy(decoded))
     assert float(got) == pytest.approx(want)
 
 
@@ -118,9 +118,9 @@ def test_rows_that_are_equal_have_finite_gradients() -> None:
     known = torch.ones(4, 4, dtype=torch.bool)
     loss = sum(
         (
-            objectives.pairwise_cosine(z, similar, known),
-            objectives.contrastive(z, similar, known, 1.0),
-            objectives.triplet(z, similar, known, 1.0),
+            _losses.pairwise_cosine(z, similar, known),
+            _losses.contrastive(z, similar, known, 1.0),
+            _losses.triplet(z, similar, known, 1.0),
         )
     )
     loss.backward()
@@ -144,11 +144,11 @@ def test_objectives_are_their_functions() -> None:
     z, b = torch.from_numpy(Z), batch()
     pair = z, b.similar, b.known
     cases = [
-        (objectives.PairwiseCosine(), objectives.pairwise_cosine(*pair)),
-        (objectives.InnerProduct(), objectives.pairwise_inner_product(*pair)),
-        (objectives.Contrastive(), objectives.contrastive(*pair, 8.0)),
-        (objectives.Contrastive(3.0), objectives.contrastive(*pair, 3.0)),
-        (objectives.TripletRanking(2.0), objectives.triplet(*pair, 2.0)),
+        (objectives.PairwiseCosine(), _losses.pairwise_cosine(*pair)),
+        (objectives.InnerProduct(), _losses.pairwise_inner_product(*pair)),
+        (objectives.Contrastive(), _losses.contrastive(*pair, 8.0)),
+        (objectives.Contrastive(3.0), _losses.contrastive(*pair, 3.0)),
+        (objectives.TripletRanking(2.0), _losses.triplet(*pair, 2.0)),
     ]
     for objective, want in cases:
         assert objective(z, b).item() == pytest.approx(want.item())
@@ -157,19 +157,19 @@ def test_objectives_are_their_functions() -> None:
 @pytest.mark.parametrize("several", [False, True])
 def test_a_classifier_is_linear(several) -> None:
     objective = objectives.Classification(smoothing=0.3)
-    objective.prepare(4, 3)
+    objective.prepare(4, SimpleNamespace(classes=3))
     z, b = torch.from_numpy(Z).float(), batch(several)
     logits = z @ objective.classifier.weight.T + objective.classifier.bias
     if several:
-        want = objectives.binary_cross_entropy(logits, b.targets)
+        want = _losses.binary_cross_entropy(logits, b.targets)
     else:
-        want = objectives.cross_entropy(logits, 0.7 * b.targets + 0.1)
+        want = _losses.cross_entropy(logits, 0.7 * b.targets + 0.1)
     assert objective(z, b).item() == pytest.approx(want.item())
 
 
 def test_cosine_softmax_is_that_of_cosines() -> None:
     objective = objectives.CosineSoftmax(scale=3.0, smoothing=0.0)
-    objective.prepare(4, 3)
+    objective.prepare(4, SimpleNamespace(classes=3))
     w = objective.centres.detach().numpy()
     want = []
     for row, y in zip(Z, Y, strict=True):
@@ -219,8 +219,14 @@ def test_settings_out_of_range(settings) -> None:
         (lambda: objectives.Classification(smoothing=2), "expected smoothing from 0 to 1, got 2"),
         (lambda: objectives.Likelihood(smoothing=2), "expected smoothing from 0 to 1, got 2"),
         (lambda: objectives.Likelihood(classes=0), "expected classes of at least 1, got 0"),
-        (lambda: objectives.Likelihood().prepare(4, 5), "of at most 4 classes, got 5"),
-        (lambda: objectives.Likelihood(classes=3).prepare(4, 4), "of at most 3 classes, got 4"),
+        (
+            lambda: objectives.Likelihood().prepare(4, SimpleNamespace(classes=5)),
+            "of at most 4 classes, got 5",
+        ),
+        (
+            lambda: objectives.Likelihood(classes=3).prepare(4, SimpleNamespace(classes=4)),
+            "of at most 3 classes, got 4",
+        ),
     ],
 )
 def test_numbers_out_of_range(make, words) -> None:
