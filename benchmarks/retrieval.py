@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,20 @@ RECIPES: dict[str, Callable[..., Any]] = {
     "DQN_ip": recipes.dqn_ip,
     "class codes": recipes.class_codes,
 }
+HASHING: dict[str, Callable[..., Any]] = {
+    "KSH-D": recipes.ksh,
+    "CNNH": recipes.cnnh,
+    "CNNH+": recipes.cnnh,
+    "DNNH": recipes.dnnh,
+    "DNNH, one layer": partial(recipes.dnnh, divided=False),
+    "DSH": recipes.dsh,
+    "DSH, no pull": partial(recipes.dsh, pull=0.0),
+    "DSH, sigmoid": partial(recipes.dsh, sigmoid=True),
+    "FTBE": recipes.ftbe,
+    "OrthoHash": recipes.orthohash,
+    "CSQ": recipes.csq,
+}
+WITH_CLASSES = ("class codes", "CNNH+")
 BASELINES = ("OPQ of pixels", "OPQ of features")  # of the trunk's last layer
 DEFAULTS = {
     "5000": list(RECIPES),
@@ -137,16 +152,12 @@ def trained(
 ) -> dict[str, Any]:
     """Train one method from the trunk on, end to end, and judge it."""
     begin = time.process_time()
-    chosen: dict[str, Any] = {
-        "metric": faiss.METRIC_INNER_PRODUCT,
-        "width": options.width,
-        "quantization_weight": options.weight,
-    }
-    if method == "DQN_2+":
-        del chosen["quantization_weight"]
-    if method == "class codes":
-        chosen = {"classes": split.classes}
-    index = RECIPES[method](
+    chosen: dict[str, Any] = {"classes": split.classes} if method in WITH_CLASSES else {}
+    if method.startswith("DQN"):
+        chosen = {"metric": faiss.METRIC_INNER_PRODUCT, "width": options.width}
+        if method != "DQN_2+":
+            chosen["quantization_weight"] = options.weight
+    index = {**RECIPES, **HASHING}[method](
         body.input_shape,
         bits,
         backbone=body,
@@ -187,7 +198,7 @@ def main() -> None:
     arguments.add_argument("--work", type=Path, default=Path("trunks"), help="folder of trunks")
     arguments.add_argument("--protocol", choices=list(DEFAULTS), default="5000")
     arguments.add_argument("--tune", action="store_true", help="measure settings, not methods")
-    arguments.add_argument("--methods", nargs="+", choices=[*RECIPES, *BASELINES])
+    arguments.add_argument("--methods", nargs="+", choices=[*RECIPES, *HASHING, *BASELINES])
     arguments.add_argument("--bits", type=int, nargs="+", default=[12, 24, 32, 48])
     arguments.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     arguments.add_argument("--queries", type=int, default=100, help="of each class")
