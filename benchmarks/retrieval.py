@@ -21,7 +21,6 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ import numpy as np
 import torch
 from harness import known, parser, record, table
 from images import load
-from numpy.typing import NDArray
+from retrieval_baselines import BASELINES
 from retrieval_judge import Protocol, judged, protocol
 
 import deepq
@@ -61,15 +60,13 @@ HASHING: dict[str, Callable[..., Any]] = {
     "CSQ": recipes.csq,
 }
 WITH_CLASSES = ("class codes", "CNNH+")
-BASELINES = ("OPQ of pixels", "OPQ of features")  # of the trunk's last layer
 DEFAULTS = {
     "5000": list(RECIPES),
     "full": ["DQN", "class codes"],
-    "unseen": ["DQN", "class codes", *BASELINES],
+    "unseen": ["DQN", "class codes", "OPQ of pixels", "OPQ of features"],
 }
 _TRUNK_BITS = 48  # of the index that a trunk is kept in
 _BATCH = 250
-_OPQ_NUMBERS = 96  # that a vector is projected to, at most
 
 
 # ---- trunk ---------------------------------------------------------------------------------------
@@ -137,7 +134,7 @@ def measured(options: argparse.Namespace, images: ImageSet) -> Iterator[dict[str
                 continue
             body = trunk(options, split, shape, seed)
             if method in BASELINES:
-                yield {**row, **opq(split, bits, body if method == "OPQ of features" else None)}
+                yield {**row, **BASELINES[method](split, bits, body, seed)}
             else:
                 yield {**row, **trained(options, split, method, bits, body, seed)}
 
@@ -170,26 +167,6 @@ def trained(
     row = {"train_cpu_s": time.process_time() - begin, "mirrored": options.mirrored}
     row |= {"epochs": options.epochs, "rate": options.rate, **chosen}
     return {**row, **judged(index, split.data, split.learnt)}
-
-
-def opq(split: Protocol, bits: int, body: torch.nn.Module | None) -> dict[str, Any]:
-    """Judge faiss's OPQ of pixels, or of the features that a network makes of them."""
-    data = split.data
-
-    def rows(x: NDArray[Any]) -> NDArray[np.float32]:
-        if body is None:
-            return x.astype(np.float32)
-        return deepq.NetworkEncoder(body, body.input_shape, precision="bfloat16").encode(x)
-
-    data = replace(data, train=rows(data.train), base=rows(data.base), query=rows(data.query))
-    M, nbits = recipes.code_shape(bits)
-    numbers = min(data.d, _OPQ_NUMBERS) // M * M
-    begin = time.process_time()
-    index = faiss.index_factory(data.d, f"OPQ{M}_{numbers},PQ{M}x{nbits}")
-    faiss.downcast_index(index.index).do_polysemous_training = False
-    index.train(data.train)
-    seconds = time.process_time() - begin
-    return {"train_cpu_s": seconds, **judged(deepq.from_faiss(index), data, split.learnt)}
 
 
 def main() -> None:
