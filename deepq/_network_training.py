@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,13 +26,14 @@ from deepq._checks import Floats, Ids, InputError
 from deepq._device import as_device, computing, seeded, torch_seed
 from deepq._inputs import Inputs, diverged
 from deepq._losses import quantization
+from deepq._objective import Batch, Objective
 from deepq._optimizers import Muon
 from deepq._report import Report
 from deepq._schedule import one_cycle
 from deepq.encoders import Encoder
 from deepq.metrics import mean_average_precision
 from deepq.network_encoder import NetworkEncoder
-from deepq.objectives import Classification, Objective
+from deepq.objectives import Classification
 from deepq.quantizers import METRIC_L2, ProductQuantizer
 from deepq.settings import TrainConfig
 from deepq.supervision import Supervision
@@ -49,28 +50,6 @@ _SAMPLE_NUMBERS = 1 << 27
 _MATRIX = 128  # rows and columns from which a matrix counts as one for the optimizer
 
 _log = logging.getLogger("deepq.trainer")
-
-
-class Batch(NamedTuple):
-    """What an objective sees of some rows.
-
-    Attributes
-    ----------
-    rows : (n,) int64
-        Their numbers among the rows that are learned from.
-    similar, known : (n, n) bool
-        See `supervision`.
-    targets : (n, c) float32 or None
-        Classes; rows sum to 1.
-    several : bool
-        Whether rows have several classes.
-    """
-
-    rows: Tensor
-    similar: Tensor
-    known: Tensor
-    targets: Tensor | None
-    several: bool
 
 
 class NetworkTraining:

@@ -1,16 +1,38 @@
-"""The base of all objectives."""
+"""The base of all objectives, and what they see of a batch."""
 
 from __future__ import annotations
 
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from deepq._checks import Floats, as_part
 from deepq.supervision import Supervision
+
+
+class Batch(NamedTuple):
+    """What an objective sees of some rows.
+
+    Attributes
+    ----------
+    rows : (n,) int64
+        Their numbers among the rows that are learned from.
+    similar, known : (n, n) bool
+        See `supervision`.
+    targets : (n, c) float32 or None
+        Classes; rows sum to 1.
+    several : bool
+        Whether rows have several classes.
+    """
+
+    rows: Tensor
+    similar: Tensor
+    known: Tensor
+    targets: Tensor | None
+    several: bool
 
 
 class Objective(nn.Module):
@@ -57,6 +79,6 @@ class Objective(nn.Module):
     def begin_epoch(self, epoch: int, epochs: int, embeddings: Callable[[], Floats]) -> None:
         """Get ready for one epoch of so many; `embeddings` makes those (n, d) of all rows."""
 
-    def forward(self, z: Tensor, batch: Any) -> Tensor:
+    def forward(self, z: Tensor, batch: Batch) -> Tensor:
         """Loss of embeddings z (n, d); `batch` is a `Batch`."""
         raise NotImplementedError
