@@ -137,4 +137,5 @@ def _measures(search: Search, data: Dataset, learnt: NDArray[np.bool_]) -> dict[
 def among(index: Any, x: NDArray[Any], y: NDArray[Any]) -> float:
     """Return the mAP of rows that were held out, each a query among all of them."""
     index.add(x)
-    return float(average_precision(index.search(x, len(x))[1], y, y).mean())
+    D, I = index.search(x, len(x))
+    return float(average_precision(I, y, y, D=D).mean())
