@@ -32,28 +32,37 @@ class CodeRegression(Objective):
 
     Parameters
     ----------
-    with_classes : bool
-        Whether the last numbers of an embedding stand for the classes, 1 for those of a row and -1
-        for others, as in CNNH+. There are as many fewer bits.
+    classes : int, optional
+        So many last numbers of an embedding stand for the classes, 1 for those of a row and -1 for
+        others, as in CNNH+. There are as many fewer bits.
     """
 
     codes: Tensor
 
     def __init__(
-        self, quantization_weight: float = 0.0, with_classes: bool = False, warm_up: float = 0.6
+        self,
+        quantization_weight: float = 0.0,
+        classes: int | None = None,
+        warm_up: float = 0.6,
     ) -> None:
         super().__init__(quantization_weight, warm_up)
-        self.with_classes = bool(with_classes)
-        self.needs_classes = self.with_classes
+        self.classes = None if classes is None else as_size(classes, "classes")
+        self.needs_classes = self.classes is not None
 
     def prepare(self, d: int, supervision: Supervision) -> None:
-        classes = supervision.classes if self.with_classes else 0
-        if d <= classes:
+        classes = self.classes or 0
+        bits = d - classes
+        if bits < 1:
             raise InputError(f"expected more than {classes} numbers for {classes} classes, got {d}")
-        codes = factorized(supervision, d - classes, seed=_seed())
+        codes = np.full((supervision.n, d), -1, np.float32)
         targets = supervision.targets(np.arange(supervision.n)) if classes else None
         if targets is not None:
-            codes = np.concatenate([codes, np.where(targets > 0, 1, -1).astype(np.float32)], axis=1)
+            if supervision.classes > classes:
+                raise InputError(
+                    f"expected labels of at most {classes} classes, got {supervision.classes}"
+                )
+            codes[:, bits : bits + supervision.classes][targets > 0] = 1
+        codes[:, :bits] = factorized(supervision, bits, seed=_seed())
         self.register_buffer("codes", torch.from_numpy(codes))
 
     def forward(self, z: Tensor, batch: Any) -> Tensor:
@@ -65,8 +74,8 @@ class InferredCodes(Objective):
 
     Zhuang, Lin, Shen & Reid, "Fast training of triplet-based deep binary embedding networks", CVPR
     2016. The epochs are divided among groups of bits. When the turn of a group comes, its bits are
-    inferred for all rows, given those that the network has learned by then; from then on it learns
-    them as well.
+    inferred for all rows of triplets, given those that the network has learned by then; from then
+    on it learns them as well.
 
     Parameters
     ----------
@@ -94,21 +103,27 @@ class InferredCodes(Objective):
         self.register_buffer("codes", torch.zeros(supervision.n, d))
 
     def begin_epoch(self, epoch: int, epochs: int, embeddings: Callable[[], Floats]) -> None:
-        bits = self.codes.shape[1]
+        n, bits = self.codes.shape
         groups = -(-bits // self.group)
-        turn = epoch * groups // epochs
-        last = -1 if epoch == 0 else (epoch - 1) * groups // epochs
-        for number in range(last + 1, turn + 1):
-            known = self.group * number
+        first, end = (-(-number * groups // epochs) for number in (epoch, epoch + 1))
+        codes = np.empty((n, 0), np.float32)
+        if 0 < first < end:
+            learned = embeddings()[:, : self.group * first]
+            codes = np.where(learned >= 0, 1, -1).astype(np.float32)
+        for number in range(first, end):
             rng = np.random.default_rng([self._seed, number])
             triplets = _triplet_codes.drawn(self._supervision, self.triplets, rng)
-            codes = self.codes[:, :known].numpy(force=True)
-            if number == last + 1 and known:
-                codes = np.where(embeddings()[:, :known] >= 0, 1, -1).astype(np.float32)
+            if not len(triplets):
+                raise InputError(
+                    "expected rows that are similar to one row and not to another, got none"
+                )
+            known = codes.shape[1]
             more = min(self.group, bits - known)
             inferred = _triplet_codes.inferred(codes, triplets, more, _MARGIN * bits, rng)
-            self.codes[:, known : known + more] = torch.from_numpy(inferred)
-        self.active = min(bits, self.group * (turn + 1))
+            seen = np.unique(triplets)  # bits of other rows are arbitrary; 0 leaves them out
+            self.codes[seen, known : known + more] = torch.from_numpy(inferred[seen])
+            codes = np.concatenate([codes, inferred], axis=1)
+        self.active = min(bits, self.group * end)
 
     def forward(self, z: Tensor, batch: Any) -> Tensor:
         codes = self.codes[batch.rows, : self.active]
@@ -158,7 +173,7 @@ class CentralSimilarity(Objective):
 
     Yuan et al., "Central similarity quantization for efficient image and video retrieval", CVPR
     2020, equations 4 to 6. The centre of a row of several classes has the signs of their sum; where
-    that is 0, of the first one.
+    that is 0, of the first one. A row without a class has none.
 
     Parameters
     ----------
@@ -181,7 +196,7 @@ class CentralSimilarity(Objective):
 
     def forward(self, z: Tensor, batch: Any) -> Tensor:
         true = (batch.targets > 0).float()
-        first = self.codes[batch.targets.argmax(1)]
+        first = self.codes[batch.targets.argmax(1)] * true.amax(1, keepdim=True)
         centres = (2 * true @ self.codes + first).sign()
         loss = code_cross_entropy(2 * z, centres)
         return loss + self.pull * (z.tanh().abs() - 1).square().mean()
@@ -201,10 +216,11 @@ def class_codes(classes: int, bits: int, seed: int) -> Floats:
     rng = np.random.default_rng(seed)
     best, apart = None, -1
     for _ in range(_DRAWS):
-        codes = rng.integers(0, 2, (classes, bits)) * 2 - 1
-        nearest = np.triu(codes @ codes.T, 1).max(initial=-bits)
-        if best is None or bits - nearest > apart:
-            best, apart = codes, bits - nearest
+        codes = np.asarray(rng.integers(0, 2, (classes, bits)) * 2 - 1, np.float32)
+        products = codes @ codes.T
+        np.fill_diagonal(products, -bits)
+        if best is None or bits - products.max() > apart:
+            best, apart = codes, bits - products.max()
     return np.asarray(best, np.float32)
 
 

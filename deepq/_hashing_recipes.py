@@ -84,7 +84,7 @@ def cnnh(
     Parameters
     ----------
     classes : int, optional
-        How many there are: the network learns them, too, beside the codes (CNNH+).
+        How many there are at most: the network learns them, too, beside the codes (CNNH+).
     input_shape, bits, nbits, backbone, warm_up, training, **encoder
         As of `dqn`.
     """
@@ -93,7 +93,7 @@ def cnnh(
     def head(features: int) -> nn.Module:
         return networks.Bottleneck(features, as_size(bits, "bits") + more)
 
-    objective = CodeRegression(with_classes=more > 0, warm_up=as_warm_up(warm_up, backbone))
+    objective = CodeRegression(classes=classes, warm_up=as_warm_up(warm_up, backbone))
     network = make_network(input_shape, backbone, head, training, encoder)
     members: list[Encoder] = [network]
     if more:
