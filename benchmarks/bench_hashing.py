@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from harness import known, parser, record, table
 from images import load
-from retrieval import HASHING, settings, tiny, trunk
+from retrieval import HASHING, tiny
 from retrieval_judge import Protocol, among, protocol
+from retrieval_trunk import settings, trunk
 from retrieval_tuning import held_out
 
 from deepq import recipes

@@ -94,10 +94,8 @@ def minimising(objective: objectives.Objective) -> Method:
     """Return a method: DQN's network, trained to minimise something."""
 
     def trained(data: Dataset, bits: int, seed: int) -> Any:
-        network = deepq.recipes.dqn(data.d, bits, training=settings(seed)).encoder
-        index = deepq.DeepQuantIndex(
-            data.d, bits // 8, 8, encoder=network, objective=objective, training=settings(seed)
-        )
+        index = deepq.recipes.dqn(data.d, bits, training=settings(seed))
+        index.objective = objective
         index.train(data.train, data.train_labels)
         return index
 

@@ -32,10 +32,10 @@ from harness import known, parser, record, table
 from images import load
 from retrieval_baselines import BASELINES
 from retrieval_judge import Protocol, judged, protocol
+from retrieval_trunk import settings, trunk
+from retrieval_tuning import SETTINGS, tuned
 
-import deepq
 from deepq import recipes
-from deepq._device import seeded
 from deepq.datasets import ImageSet
 
 COLUMNS = ["method", "bits", "seed", "mAP", "mAP_without_training", "float_mAP", "train_cpu_s"]
@@ -65,60 +65,6 @@ DEFAULTS = {
     "full": ["DQN", "class codes"],
     "unseen": ["DQN", "class codes", "OPQ of pixels", "OPQ of features"],
 }
-_TRUNK_BITS = 48  # of the index that a trunk is kept in
-_BATCH = 250
-
-
-# ---- trunk ---------------------------------------------------------------------------------------
-
-
-def trunk(options: argparse.Namespace, split: Protocol, shape: Any, seed: int) -> torch.nn.Module:
-    """Train a classifier, or read it where that has been done; return its backbone."""
-    data = split.data
-    epochs = options.trunk_epochs
-    name = f"{data.name}-{split.name}-{options.backbone}-{epochs}-{seed}.dpq"
-    path = options.work / name
-    if not path.exists():
-        config = settings(options, seed, epochs=epochs, rate=options.trunk_rate)
-        body = backbone(options.backbone, shape, seed)
-        index = recipes.class_codes(
-            shape, _TRUNK_BITS, split.classes, backbone=body, training=config
-        )
-        index.verbose = True
-        start = time.process_time()
-        index.train(data.train, data.train_labels)
-        row = {"benchmark": "trunk", "data": data.name, "protocol": split.name, "seed": seed}
-        row |= {"backbone": options.backbone, "epochs": epochs, "rate": options.trunk_rate}
-        row |= {"precision": options.precision, "train_cpu_s": time.process_time() - start}
-        record(options.output, row)
-        deepq.write_index(index, path)
-    body: torch.nn.Module = deepq.read_index(path).encoder.network.backbone
-    return body
-
-
-def backbone(name: str, shape: Any, seed: int) -> torch.nn.Module:
-    """Make a backbone: "convnet", or "resnet-DEPTH"; its weights follow the seed."""
-    with seeded(seed):
-        if name == "convnet":
-            return deepq.networks.ConvNet(shape)
-        return deepq.networks.ResNet(shape, int(name.removeprefix("resnet-")))
-
-
-def settings(
-    options: argparse.Namespace, seed: int, *, epochs: int, rate: float
-) -> deepq.TrainConfig:
-    """Return the settings of one training."""
-    return deepq.TrainConfig(
-        seed=seed,
-        epochs=epochs,
-        learning_rate=rate,
-        batch_size=_BATCH,
-        validation=0.0,
-        precision=options.precision,
-    )
-
-
-# ---- rows ----------------------------------------------------------------------------------------
 
 
 def measured(options: argparse.Namespace, images: ImageSet) -> Iterator[dict[str, Any]]:
@@ -199,8 +145,6 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     rows, benchmark, columns = measured(options, images), "retrieval", COLUMNS
     if options.tune:
-        from retrieval_tuning import SETTINGS, tuned
-
         rows, benchmark, columns = tuned(options, images), "retrieval settings", SETTINGS
     found = []
     for row in rows:

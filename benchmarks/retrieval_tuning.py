@@ -13,13 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from retrieval import settings, trunk
 from retrieval_judge import Protocol, among, protocol
+from retrieval_trunk import settings, trunk
 
-import deepq
 from deepq import objectives, recipes
 from deepq.datasets import Dataset, ImageSet
-from deepq.quantizers import METRIC_L2
 
 SETTINGS = ["objective", "bits", "quantization_weight", "width", "learning_rate", "loss", "mAP"]
 WEIGHTS = {12: (0.0, 0.02, 0.1, 0.5), 24: (0.0, 0.02, 0.1, 0.5), 48: (0.0, 0.1)}
@@ -30,7 +28,6 @@ OBJECTIVES: dict[str, objectives.Objective] = {
     "Classification": objectives.Classification(),
     "CosineSoftmax": objectives.CosineSoftmax(),
     "InnerProduct": objectives.InnerProduct(warm_up=0.0),
-    "PairwiseCosine": objectives.PairwiseCosine(warm_up=0.0),
 }
 _BITS = 24
 
@@ -83,14 +80,5 @@ def made(options: argparse.Namespace, body: torch.nn.Module, trial: dict[str, An
         quantization_weight=trial["quantization_weight"],
         training=config,
     )
-    if trial["objective"] == "PairwiseCosine":
-        return index
-    return deepq.DeepQuantIndex(
-        index.d,
-        index.pq.M,
-        index.pq.nbits,
-        METRIC_L2,
-        encoder=index.encoder,
-        objective=OBJECTIVES[trial["objective"]],
-        training=config,
-    )
+    index.objective = OBJECTIVES.get(trial["objective"], index.objective)
+    return index

@@ -73,9 +73,9 @@ class InferredCodes(Objective):
     """`code_cross_entropy` with codes that are inferred from triplets, some bits at a time: FTBE.
 
     Zhuang, Lin, Shen & Reid, "Fast training of triplet-based deep binary embedding networks", CVPR
-    2016. The epochs are divided among groups of bits. When the turn of a group comes, its bits are
-    inferred for all rows of triplets, given those that the network has learned by then; from then
-    on it learns them as well.
+    2016. The first half of the epochs is divided among groups of bits. When the turn of a group
+    comes, its bits are inferred for all rows of triplets, given those that the network has learned
+    by then; from then on it learns them as well.
 
     Parameters
     ----------
@@ -104,8 +104,8 @@ class InferredCodes(Objective):
 
     def begin_epoch(self, epoch: int, epochs: int, embeddings: Callable[[], Floats]) -> None:
         n, bits = self.codes.shape
-        groups = -(-bits // self.group)
-        first, end = (-(-number * groups // epochs) for number in (epoch, epoch + 1))
+        groups, turns = -(-bits // self.group), -(-epochs // 2)
+        first, end = (-(-min(number, turns) * groups // turns) for number in (epoch, epoch + 1))
         codes = np.empty((n, 0), np.float32)
         if 0 < first < end:
             learned = embeddings()[:, : self.group * first]

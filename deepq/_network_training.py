@@ -306,9 +306,11 @@ class NetworkTraining:
         if self.metric == METRIC_L2:
             scores = 2 * scores - np.square(base).sum(axis=1)
         np.fill_diagonal(scores, -np.inf)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :-1]
+        order = np.argsort(-scores, axis=1, kind="stable")
+        D = -np.take_along_axis(scores, order, axis=1)
+        order[:, -1] = -1  # the query itself
         y: Any = self.judged.y
-        return mean_average_precision(order, y, y)
+        return mean_average_precision(order, y, y, D=D)
 
     # ---- going on ----------------------------------------------------------------------------
 

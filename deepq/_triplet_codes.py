@@ -28,32 +28,43 @@ from deepq.supervision import Supervision
 Numbers = NDArray[np.float64]
 
 _BATCH = 1000  # rows among which the others of a triplet are drawn
+_PASSES = 5  # over all rows, in which the triplets of a row are drawn
 _POWERS = 30  # iterations for the eigenvector
 _SWEEPS = 20  # over all rows, at most
 
 
 def drawn(supervision: Supervision, count: int, rng: np.random.Generator) -> Ids:
-    """Draw triplets (t, 3) of rows, `count` of each row that has similar and dissimilar ones."""
-    found = []
-    for rows in supervision.batches(_BATCH, rng):
-        similar, known = supervision.similar(rows)
-        similar = similar & ~np.eye(len(rows), dtype=np.bool_)
-        other = known & ~similar & ~np.eye(len(rows), dtype=np.bool_)
-        able = np.flatnonzero(similar.any(axis=1) & other.any(axis=1))
-        if len(able):
-            near = _draws(similar[able], count, rng)
-            far = _draws(other[able], count, rng)
-            i = np.repeat(able, count)
-            found.append(rows[np.stack([i, near.ravel(), far.ravel()], axis=1)])
-    return np.concatenate(found) if found else np.empty((0, 3), np.int64)
+    """Draw triplets (t, 3) of rows, `count` of each row that has similar and dissimilar ones.
+
+    The others of a row come from several batches, a pass over all rows each: from one batch alone,
+    nothing would tie the bits of its rows to those of the rest.
+    """
+    found = [np.empty((0, 3), np.int64)]
+    for number in range(min(count, _PASSES)):
+        some = len(range(number, count, _PASSES))
+        found += [_among(supervision, rows, some, rng) for rows in supervision.batches(_BATCH, rng)]
+    return np.concatenate(found)
+
+
+def _among(supervision: Supervision, rows: Ids, count: int, rng: np.random.Generator) -> Ids:
+    """Draw `count` triplets of each of some rows that has others among them."""
+    similar, known = supervision.similar(rows)
+    similar = similar & ~np.eye(len(rows), dtype=np.bool_)
+    other = known & ~similar & ~np.eye(len(rows), dtype=np.bool_)
+    able = np.flatnonzero(similar.any(axis=1) & other.any(axis=1))
+    near, far = (_draws(allowed[able], count, rng) for allowed in (similar, other))
+    found: Ids = rows[np.stack([np.repeat(able, count), near.ravel(), far.ravel()], axis=1)]
+    return found
 
 
 def _draws(allowed: NDArray[np.bool_], count: int, rng: np.random.Generator) -> Ids:
     """Draw `count` columns for each row of `allowed` among those that are, with repetition."""
     sums = allowed.cumsum(axis=1)
     wanted = (rng.random((len(allowed), count)) * sums[:, -1:]).astype(np.int64)
-    rows = zip(sums, wanted, strict=True)
-    return np.stack([np.searchsorted(row, those, side="right") for row, those in rows])
+    draws: Ids = np.empty_like(wanted)
+    for row, those, found in zip(sums, wanted, draws, strict=True):
+        found[:] = np.searchsorted(row, those, side="right")
+    return draws
 
 
 def inferred(

