@@ -182,8 +182,18 @@ def alternatives_table() -> str:
 
 def retrieval_table() -> str:
     """Lay out retrieval by class of images."""
-    results = newest("retrieval", "data", "protocol", "backbone", "method", "bits", "seed")
+    results = _retrieval()
     return deep_tables.laid_out(deep_tables.retrieval(results)) + origin(results) if results else ""
+
+
+def hashing_table() -> str:
+    """Lay out hashing of images beside it."""
+    results = _retrieval()
+    return deep_tables.laid_out(deep_tables.hashing(results)) + origin(results) if results else ""
+
+
+def _retrieval() -> list[dict[str, Any]]:
+    return newest("retrieval", "data", "protocol", "backbone", "method", "bits", "seed")
 
 
 def settings_table() -> str:
@@ -236,6 +246,7 @@ DEEP: Tables = {
     ("settings-table", "settings-table"): settings_table,
     ("labels-table", "labels-table"): labels_table,
 }
+HASHING: Tables = {("hashing-table", "hashing-table"): hashing_table}
 KERNEL: Tables = {
     ("scan-table", "scan-table"): goals_table,
     ("alternatives-table", "alternatives-table"): alternatives_table,
@@ -259,6 +270,7 @@ def main() -> None:
     fill(ROOT / "docs" / "learning.md", LEARNING)
     fill(ROOT / "docs" / "kernel.md", KERNEL)
     fill(ROOT / "docs" / "deep.md", DEEP)
+    fill(ROOT / "docs" / "hashing.md", HASHING)
 
 
 if __name__ == "__main__":
