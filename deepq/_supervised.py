@@ -68,11 +68,13 @@ def learn(
         interrupted = training.run()
 
     def finish(config: TrainConfig, checkpoint: Checkpoint) -> tuple[Encoder, bool]:
-        """Learn the rest from the embeddings of all training vectors."""
+        """Learn the rest, if there is any, from the embeddings of all training vectors."""
+        last = Identity(network.d_out) if after is None else copy.deepcopy(after)
+        if quantizer.is_frozen and last.is_fitted:
+            return last, False
         z = inputs.embeddings(network, np.arange(len(x)))
         if config.augment and len(network.input_shape) == 3:
             z = np.concatenate([z, _of_changed_images(inputs, network, len(x), objective, config)])
-        last = Identity(network.d_out) if after is None else copy.deepcopy(after)
         rows = Rows(z, network.d_out)
         stages = Stages(last, quantizer, rows, config, metric, report, checkpoint)
         interrupted = stages.run(decoder=decoder)
