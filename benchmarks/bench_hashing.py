@@ -34,8 +34,8 @@ from deepq import recipes
 from deepq.datasets import ImageSet
 
 CASES = ("time", "grid", "outputs")
-KEY = ("case", "data", "method", "bits", "epochs", "margin", "pull", "seed")
-COLUMNS = ["case", "method", "epochs", "margin", "pull", "mAP", "train_cpu_s"]
+KEY = ("case", "data", "method", "bits", "epochs", "rate", "margin", "pull", "seed")
+COLUMNS = ["case", "method", "epochs", "rate", "margin", "pull", "mAP", "train_cpu_s"]
 TIMED = ("DSH", "DNNH", "DNNH, one layer", "FTBE")
 EPOCHS = (1, 2, 4, 8, 16)
 MARGINS = (0.5, 1.0, 2.0, 4.0)  # in bits
@@ -51,7 +51,8 @@ def measured(options: argparse.Namespace, images: ImageSet) -> Iterator[dict[str
     split, x, y = held_out(protocol("5000", images, options.queries, options.training, seed), seed)
     body = trunk(options, split, images.train.shape[1:], seed)
     for trial in trials(options):
-        row = {"benchmark": "hashing", "data": images.name, "bits": bits, "seed": seed, **trial}
+        row = {"benchmark": "hashing", "data": images.name, "bits": bits, "seed": seed}
+        row |= {"rate": options.rate, **trial}
         if tuple(row.get(field) for field in KEY) in there:
             continue
         start = time.process_time()
