@@ -4,7 +4,7 @@
 
 hashing_time.png     mAP by CPU seconds: pairs, triplets and inferred codes (`bench_hashing.py`)
 hashing_grid.png     mAP of DSH by margin and weight of the pull
-hashing_outputs.png  outputs of DSH's network with a pull to +-1, without, with a sigmoid
+hashing_outputs.png  outputs of DSH's network by weight of the pull to +-1, and with a sigmoid
 hashing_bits.png     mAP by bits of divided features and of one layer (`retrieval.py`)
 """
 
@@ -30,7 +30,7 @@ def draw_time(rows: Rows, path: Path) -> None:
             mine = [row for row in rows if (row["method"], row["rate"]) == (method, rate)]
             points = sorted((row["train_cpu_s"], row["mAP"]) for row in mine)
             axis.plot(*np.transpose(points), marker="o", markersize=4, label=method)
-        axis.set(xlabel="CPU seconds", ylabel="mAP", xscale="log", title=f"rate {rate:g}")
+        axis.set(xlabel="CPU seconds", ylabel="mAP", title=f"rate {rate:g}")
     axis.legend(frameon=False)
     figure.savefig(path, dpi=110)
 
@@ -55,7 +55,8 @@ def draw_outputs(rows: Rows, path: Path) -> None:
     figure, (axis,) = _figure()
     for row in rows:
         counts = np.array(row["histogram"])
-        axis.stairs(counts / counts.sum(), EDGES, label=row["method"])
+        label = f"pull {row['pull']:g}" if "pull" in row else "sigmoid"
+        axis.stairs(counts / counts.sum(), EDGES, label=label)
     axis.set(xlabel="output (ends: and beyond)", ylabel="part")
     axis.legend(frameon=False)
     figure.savefig(path, dpi=110)
