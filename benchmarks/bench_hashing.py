@@ -8,7 +8,7 @@ of the rest, each a query among the others. `retrieval.py` has the figures of th
 
 time      mAP by CPU seconds: pairs (DSH), triplets (DNNH, also of one layer), inferred codes (FTBE)
 grid      mAP of DSH by margin and weight of the pull to +-1
-outputs   how the outputs of DSH's network are distributed, by weight of the pull, and with a sigmoid
+outputs   distribution of the outputs of DSH's network, by weight of the pull, and with a sigmoid
 """
 
 from __future__ import annotations
