@@ -2,10 +2,7 @@
 
 All of these are NumPy only, and all but `Sign` can be expressed as faiss transforms. `Rotation`
 is the default: an orthonormal matrix learned together with the quantizer's codebooks. Networks are
-in `network_encoder`, with torch.
-All of these are NumPy only and can be expressed as faiss transforms. `Rotation` is the
-default: an orthonormal matrix learned together with the quantizer's codebooks. Networks are in
-`network_encoder`, with torch, and hash functions of kernels in `kernel_hash`.
+in `network_encoder`, with torch, and hash functions of kernels in `kernel_hash`.
 
 An encoder of your own derives from `Encoder`. With a `state` and a line in `TYPES` it can be
 written to files as well.
