@@ -8,7 +8,7 @@ of the rest, each a query among the others. `retrieval.py` has the figures of th
 
 time      mAP by CPU seconds: pairs (DSH), triplets (DNNH, also of one layer), inferred codes (FTBE)
 grid      mAP of DSH by margin and weight of the pull to +-1
-outputs   how the outputs of DSH's network are distributed: with a pull, without, with a sigmoid
+outputs   distribution of the outputs of DSH's network, by weight of the pull, and with a sigmoid
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from retrieval_judge import Protocol, among, protocol
 from retrieval_trunk import settings, trunk
 from retrieval_tuning import held_out
 
-from deepq import recipes
 from deepq.datasets import ImageSet
 
 CASES = ("time", "grid", "outputs")
@@ -40,6 +39,7 @@ TIMED = ("DSH", "DNNH", "DNNH, one layer", "FTBE")
 EPOCHS = (1, 2, 4, 8, 16)
 MARGINS = (0.5, 1.0, 2.0, 4.0)  # in bits
 PULLS = (0.0, 0.001, 0.01, 0.1)
+SHOWN_PULLS = (0.0, 0.01, 0.1)
 EDGES = tuple(np.linspace(-3, 3, 61).round(2).tolist())  # of the histogram; what is beyond counts
 _GRID_EPOCHS = 4
 
@@ -74,19 +74,20 @@ def trials(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             dsh = {"method": "DSH", "epochs": _GRID_EPOCHS}
             yield {"case": "grid", **dsh, "margin": margin, "pull": pull}
     if "outputs" in options.case:
-        for method in ("DSH", "DSH, no pull", "DSH, sigmoid"):
-            yield {"case": "outputs", "method": method, "epochs": _GRID_EPOCHS}
+        outputs = {"case": "outputs", "epochs": _GRID_EPOCHS}
+        for pull in SHOWN_PULLS:
+            yield {**outputs, "method": "DSH", "pull": pull}
+        yield {**outputs, "method": "DSH, sigmoid"}
 
 
 def trained(
     options: argparse.Namespace, split: Protocol, body: torch.nn.Module, trial: dict[str, Any]
 ) -> Any:
     """Train one method from the trunk on."""
-    recipe, chosen = HASHING[trial["method"]], {}
-    if trial["case"] == "grid":
-        recipe = recipes.dsh
-        chosen = {"margin": trial["margin"] * options.bits, "pull": trial["pull"]}
-    index = recipe(
+    chosen = {name: trial[name] for name in ("margin", "pull") if name in trial}
+    if "margin" in chosen:
+        chosen["margin"] *= options.bits
+    index = HASHING[trial["method"]](
         body.input_shape,
         options.bits,
         backbone=body,

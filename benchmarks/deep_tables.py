@@ -128,6 +128,23 @@ _MEASURES = {
 }
 
 
+def hashing_time(results: Rows) -> Rows:
+    """Lay out mAP and CPU seconds of trainings by method and learning rate, and by epochs."""
+    timed = [row for row in results if row["case"] == "time"]
+    epochs = sorted({row["epochs"] for row in timed})
+    rows = []
+    for method, rate in dict.fromkeys((row["method"], row["rate"]) for row in timed):
+        mine = [row for row in timed if (row["method"], row["rate"]) == (method, rate)]
+        found = {row["epochs"]: f"{row['mAP']:.3f} in {row['train_cpu_s']:.0f} s" for row in mine}
+        row = {"method": method, "learning rate": rate}
+        rows.append({**row, **{_epochs(number): found.get(number, "") for number in epochs}})
+    return rows
+
+
+def _epochs(number: int) -> str:
+    return f"{number} epoch" if number == 1 else f"{number} epochs"
+
+
 def settings(results: Rows) -> Rows:
     """Lay out what settings gave on training images that were held out."""
     names = ("objective", "bits", "quantization_weight", "width", "learning_rate")

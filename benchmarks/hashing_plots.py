@@ -4,7 +4,7 @@
 
 hashing_time.png     mAP by CPU seconds: pairs, triplets and inferred codes (`bench_hashing.py`)
 hashing_grid.png     mAP of DSH by margin and weight of the pull
-hashing_outputs.png  outputs of DSH's network with a pull to +-1, without, with a sigmoid
+hashing_outputs.png  outputs of DSH's network by weight of the pull to +-1, and with a sigmoid
 hashing_bits.png     mAP by bits of divided features and of one layer (`retrieval.py`)
 """
 
@@ -23,19 +23,21 @@ Rows = list[dict[str, Any]]
 
 
 def draw_time(rows: Rows, path: Path) -> None:
-    """Draw mAP against the CPU seconds of whole trainings, from the trunk on."""
-    figure, axis = _figure()
-    for method in TIMED:
-        mine = sorted((r["train_cpu_s"], r["mAP"]) for r in rows if r["method"] == method)
-        axis.plot(*np.transpose(mine), marker="o", markersize=4, label=method)
-    axis.set(xlabel="CPU seconds", ylabel="mAP", xscale="log")
+    """Draw mAP against the CPU seconds of whole trainings, from the trunk on: one figure a rate."""
+    figure, axes = _figure(len({row["rate"] for row in rows}))
+    for axis, rate in zip(axes, sorted({row["rate"] for row in rows}), strict=True):
+        for method in TIMED:
+            mine = [row for row in rows if (row["method"], row["rate"]) == (method, rate)]
+            points = sorted((row["train_cpu_s"], row["mAP"]) for row in mine)
+            axis.plot(*np.transpose(points), marker="o", markersize=4, label=method)
+        axis.set(xlabel="CPU seconds", ylabel="mAP", title=f"rate {rate:g}")
     axis.legend(frameon=False)
     figure.savefig(path, dpi=110)
 
 
 def draw_grid(rows: Rows, path: Path) -> None:
     """Draw mAP by margin and pull."""
-    figure, axis = _figure()
+    figure, (axis,) = _figure()
     found = {(row["pull"], row["margin"]): row["mAP"] for row in rows}
     values = np.array([[found.get((pull, margin), np.nan) for margin in MARGINS] for pull in PULLS])
     image = axis.imshow(values, aspect="auto", origin="lower")
@@ -50,10 +52,11 @@ def draw_grid(rows: Rows, path: Path) -> None:
 
 def draw_outputs(rows: Rows, path: Path) -> None:
     """Draw the distributions of outputs."""
-    figure, axis = _figure()
+    figure, (axis,) = _figure()
     for row in rows:
         counts = np.array(row["histogram"])
-        axis.stairs(counts / counts.sum(), EDGES, label=row["method"])
+        label = f"pull {row['pull']:g}" if "pull" in row else "sigmoid"
+        axis.stairs(counts / counts.sum(), EDGES, label=label)
     axis.set(xlabel="output (ends: and beyond)", ylabel="part")
     axis.legend(frameon=False)
     figure.savefig(path, dpi=110)
@@ -61,7 +64,7 @@ def draw_outputs(rows: Rows, path: Path) -> None:
 
 def draw_bits(rows: Rows, path: Path) -> None:
     """Draw mAP by bits of DNNH's two encoders, a mean of the seeds."""
-    figure, axis = _figure()
+    figure, (axis,) = _figure()
     for method in ("DNNH", "DNNH, one layer"):
         mine = [row for row in rows if row["method"] == method and row["protocol"] == "5000"]
         bits = sorted({row["bits"] for row in mine})
@@ -74,11 +77,11 @@ def draw_bits(rows: Rows, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _figure() -> tuple[Any, Any]:
+def _figure(parts: int = 1) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, 3.6), layout="constrained")
-    return figure, figure.subplots()
+    figure = Figure(figsize=(5 * parts, 3.6), layout="constrained")
+    return figure, figure.subplots(1, parts, sharey=True, squeeze=False)[0]
 
 
 def _read(name: str) -> Rows:

@@ -192,6 +192,15 @@ def hashing_table() -> str:
     return deep_tables.laid_out(deep_tables.hashing(results)) + origin(results) if results else ""
 
 
+def hashing_time_table() -> str:
+    """Lay out mAP by CPU seconds of pairs, triplets and inferred codes."""
+    results = newest(
+        "hashing", "case", "method", "bits", "epochs", "rate", "margin", "pull", "seed"
+    )
+    rows = deep_tables.hashing_time(results)
+    return deep_tables.laid_out(rows) + origin(results) if rows else ""
+
+
 def _retrieval() -> list[dict[str, Any]]:
     return newest("retrieval", "data", "protocol", "backbone", "method", "bits", "seed")
 
@@ -246,7 +255,10 @@ DEEP: Tables = {
     ("settings-table", "settings-table"): settings_table,
     ("labels-table", "labels-table"): labels_table,
 }
-HASHING: Tables = {("hashing-table", "hashing-table"): hashing_table}
+HASHING: Tables = {
+    ("hashing-table", "hashing-table"): hashing_table,
+    ("hashing-time-table", "hashing-time-table"): hashing_time_table,
+}
 KERNEL: Tables = {
     ("scan-table", "scan-table"): goals_table,
     ("alternatives-table", "alternatives-table"): alternatives_table,

@@ -53,7 +53,7 @@ HASHING: dict[str, Callable[..., Any]] = {
     "DNNH": recipes.dnnh,
     "DNNH, one layer": partial(recipes.dnnh, divided=False),
     "DSH": recipes.dsh,
-    "DSH, no pull": partial(recipes.dsh, pull=0.0),
+    "DSH, pull 0.1": partial(recipes.dsh, pull=0.1),
     "DSH, sigmoid": partial(recipes.dsh, sigmoid=True),
     "FTBE": recipes.ftbe,
     "OrthoHash": recipes.orthohash,
