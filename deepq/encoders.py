@@ -72,6 +72,11 @@ class Encoder:
         return True
 
     @property
+    def learns(self) -> bool:
+        """Whether `fit` has anything to do; here, where a class has a `fit` of its own."""
+        return type(self).fit is not Encoder.fit
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input: (d_in,), or three numbers for images, which are encoded as rows."""
         return (self.d_in,)
@@ -273,6 +278,11 @@ class Chain(Encoder):
     def is_fitted(self) -> bool:
         """Whether all members are."""
         return all(member.is_fitted for member in self.members)
+
+    @property
+    def learns(self) -> bool:
+        """Whether any member does."""
+        return any(member.learns for member in self.members)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

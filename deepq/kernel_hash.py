@@ -86,6 +86,11 @@ class KernelHash(Encoder):
         """Whether it has learned from labels."""
         return self.functions is not None
 
+    @property
+    def learns(self) -> bool:
+        """Whether `fit` has labels to ask for."""
+        return self.functions is None
+
     def learn(
         self,
         x: Floats,
