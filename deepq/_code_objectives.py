@@ -21,6 +21,7 @@ from deepq._similarity_codes import factorized
 from deepq.supervision import Supervision
 
 _DRAWS = 1000  # of codes of classes, of which the best are kept
+_MOST_PAIRS = 10**8  # of classes that are compared in all draws: fewer draws of many classes
 _MARGIN = 0.5  # part of a code that triplets should be apart by
 
 
@@ -104,26 +105,34 @@ class InferredCodes(Objective):
 
     def begin_epoch(self, epoch: int, epochs: int, embeddings: Callable[[], Floats]) -> None:
         n, bits = self.codes.shape
-        groups, turns = -(-bits // self.group), -(-epochs // 2)
-        first, end = (-(-min(number, turns) * groups // turns) for number in (epoch, epoch + 1))
+        first, end = self._groups(epoch, epochs), self._groups(epoch + 1, epochs)
         codes = np.empty((n, 0), np.float32)
         if 0 < first < end:
             learned = embeddings()[:, : self.group * first]
             codes = np.where(learned >= 0, 1, -1).astype(np.float32)
         for number in range(first, end):
-            rng = np.random.default_rng([self._seed, number])
-            triplets = _triplet_codes.drawn(self._supervision, self.triplets, rng)
-            if not len(triplets):
-                raise InputError(
-                    "expected rows that are similar to one row and not to another, got none"
-                )
-            known = codes.shape[1]
-            more = min(self.group, bits - known)
-            inferred = _triplet_codes.inferred(codes, triplets, more, _MARGIN * bits, rng)
-            seen = np.unique(triplets)  # bits of other rows are arbitrary; 0 leaves them out
-            self.codes[seen, known : known + more] = torch.from_numpy(inferred[seen])
-            codes = np.concatenate([codes, inferred], axis=1)
+            codes = np.concatenate([codes, self._infer(codes, number)], axis=1)
         self.active = min(bits, self.group * end)
+
+    def _groups(self, epoch: int, epochs: int) -> int:
+        """How many groups have had their turn when so many epochs are over."""
+        groups, turns = -(-self.codes.shape[1] // self.group), -(-epochs // 2)
+        return -(-min(epoch, turns) * groups // turns)
+
+    def _infer(self, codes: Floats, number: int) -> Floats:
+        """Infer the bits (n, m) of a group, given the codes (n, q) before it, and keep them."""
+        rng = np.random.default_rng([self._seed, number])
+        triplets = _triplet_codes.drawn(self._supervision, self.triplets, rng)
+        if not len(triplets):
+            raise InputError(
+                "expected rows that are similar to one row and not to another, got none"
+            )
+        known, bits = codes.shape[1], self.codes.shape[1]
+        more = min(self.group, bits - known)
+        inferred = _triplet_codes.inferred(codes, triplets, more, _MARGIN * bits, rng)
+        seen = np.unique(triplets)  # bits of other rows are arbitrary; 0 leaves them out
+        self.codes[seen, known : known + more] = torch.from_numpy(inferred[seen])
+        return inferred
 
     def forward(self, z: Tensor, batch: Any) -> Tensor:
         codes = self.codes[batch.rows, : self.active]
@@ -172,13 +181,13 @@ class CentralSimilarity(Objective):
     """`code_cross_entropy` of 2 z with the code of a row's class, and tanh(z) pulled to +-1: CSQ.
 
     Yuan et al., "Central similarity quantization for efficient image and video retrieval", CVPR
-    2020, equations 4 to 6. The centre of a row of several classes has the signs of their sum; where
-    that is 0, of the first one. A row without a class has none.
+    2020. The centre of a row of several classes has the signs of their sum; where that is 0, of the
+    first one. A row without a class has none.
 
     Parameters
     ----------
     pull : float
-        Weight of the mean of (|tanh(z)| - 1)^2.
+        Weight of the mean of (|tanh(z)| - 1)^2, as in implementations; the paper has log cosh.
     """
 
     needs_classes = True
@@ -206,7 +215,8 @@ def class_codes(classes: int, bits: int, seed: int) -> Floats:
     """Codes (classes, bits) float32 of +-1 that are far from each other.
 
     Where there is a Hadamard matrix of Sylvester's of that many bits, its rows and, beyond them,
-    their opposites; else the codes of the largest least distance of many draws.
+    their opposites; else the codes of the largest least distance of 1000 draws, or of fewer where
+    there are more than 316 classes.
     """
     if bits & (bits - 1) == 0 and classes <= 2 * bits:
         rows = np.ones((1, 1), np.float32)
@@ -215,7 +225,7 @@ def class_codes(classes: int, bits: int, seed: int) -> Floats:
         return np.concatenate([rows, -rows])[:classes].astype(np.float32)
     rng = np.random.default_rng(seed)
     best, apart = None, -1
-    for _ in range(_DRAWS):
+    for _ in range(min(_DRAWS, max(1, _MOST_PAIRS // classes**2))):
         codes = np.asarray(rng.integers(0, 2, (classes, bits)) * 2 - 1, np.float32)
         products = codes @ codes.T
         np.fill_diagonal(products, -bits)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -129,14 +131,9 @@ def dnnh(
     input_shape, bits, nbits, backbone, warm_up, training, **encoder
         As of `dqn`.
     """
-
-    def head(features: int) -> nn.Module:
-        kind = networks.DivideAndEncode if divided else networks.Bottleneck
-        return kind(features, as_size(bits, "bits"))
-
+    head = networks.DivideAndEncode if divided else networks.Bottleneck
     objective = TripletRanking(margin, warm_up=as_warm_up(warm_up, backbone))
-    network = make_network(input_shape, backbone, head, training, encoder)
-    return _index([network], bits, nbits, objective, training)
+    return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
 
 
 def dsh(
@@ -161,21 +158,18 @@ def dsh(
     margin : float, optional
         Of squared distances; None for two times the bits.
     pull : float
-        Weight of the sum of | |z| - 1 |.
+        Weight of the sum of | |z| - 1 |, a mean over rows, beside the mean over pairs. The authors'
+        code halves the latter, so its 0.01 is 0.02 here.
     sigmoid : bool
         Whether a sigmoid, scaled to [-1, 1], keeps the outputs near +-1, in place of the pull.
     input_shape, bits, nbits, backbone, warm_up, training, **encoder
         As of `dqn`.
     """
-
-    def head(features: int) -> nn.Module:
-        return networks.Bottleneck(features, as_size(bits, "bits"), tanh=sigmoid)
-
+    head = partial(networks.Bottleneck, tanh=sigmoid)
     objective = Contrastive(
         margin, warm_up=as_warm_up(warm_up, backbone), pull=0.0 if sigmoid else pull
     )
-    network = make_network(input_shape, backbone, head, training, encoder)
-    return _index([network], bits, nbits, objective, training)
+    return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
 
 
 def ftbe(
@@ -201,8 +195,9 @@ def ftbe(
     input_shape, bits, nbits, backbone, warm_up, training, **encoder
         As of `dqn`.
     """
+    head = partial(networks.Bottleneck, tanh=False)
     objective = InferredCodes(group=group, warm_up=as_warm_up(warm_up, backbone))
-    return _of_logits(input_shape, bits, nbits, backbone, objective, training, encoder)
+    return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
 
 
 def orthohash(
@@ -220,13 +215,9 @@ def orthohash(
     Hoe et al., "One loss for all: deep hashing with a single cosine similarity based learning
     objective", NeurIPS 2021. Parameters as of `dqn`.
     """
-
-    def head(features: int) -> nn.Module:
-        return networks.Bottleneck(features, as_size(bits, "bits"), tanh=False, batch_norm=True)
-
+    head = partial(networks.Bottleneck, tanh=False, batch_norm=True)
     objective = OrthoHash(warm_up=as_warm_up(warm_up, backbone))
-    network = make_network(input_shape, backbone, head, training, encoder)
-    return _index([network], bits, nbits, objective, training)
+    return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
 
 
 def csq(
@@ -244,25 +235,24 @@ def csq(
     Yuan et al., "Central similarity quantization for efficient image and video retrieval", CVPR
     2020. Parameters as of `dqn`.
     """
+    head = partial(networks.Bottleneck, tanh=False)
     objective = CentralSimilarity(warm_up=as_warm_up(warm_up, backbone))
-    return _of_logits(input_shape, bits, nbits, backbone, objective, training, encoder)
+    return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
 
 
-def _of_logits(
+def _of_network(
     input_shape: Shape,
     bits: int,
     nbits: int | None,
     backbone: str | nn.Module | None,
+    head: Callable[[int, int], nn.Module],
     objective: Objective,
     training: TrainConfig | None,
     encoder: dict[str, Any],
 ) -> DeepQuantIndex:
-    """Make an index whose network gives a number for each bit, without bounds."""
-
-    def head(features: int) -> nn.Module:
-        return networks.Bottleneck(features, as_size(bits, "bits"), tanh=False)
-
-    network = make_network(input_shape, backbone, head, training, encoder)
+    """Make an index of the signs of a network; `head` takes the number of features and of bits."""
+    bits = as_size(bits, "bits")
+    network = make_network(input_shape, backbone, lambda d: head(d, bits), training, encoder)
     return _index([network], bits, nbits, objective, training)
 
 

@@ -102,6 +102,8 @@ class Stages:
     def learn_codebooks(self) -> None:
         """Fit the encoder and the codebooks, for the least squared error."""
         config, quantizer = self.config, self.quantizer
+        if quantizer.is_frozen and not self.encoder.learns:
+            return
         done = self.checkpoint.get("codebooks")
         if done is None:
             self.encoder.fit(

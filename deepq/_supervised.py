@@ -70,7 +70,7 @@ def learn(
     def finish(config: TrainConfig, checkpoint: Checkpoint) -> tuple[Encoder, bool]:
         """Learn the rest, if there is any, from the embeddings of all training vectors."""
         last = Identity(network.d_out) if after is None else copy.deepcopy(after)
-        if quantizer.is_frozen and last.is_fitted:
+        if quantizer.is_frozen and not last.learns:
             return last, False
         z = inputs.embeddings(network, np.arange(len(x)))
         if config.augment and len(network.input_shape) == 3:

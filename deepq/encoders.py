@@ -2,10 +2,7 @@
 
 All of these are NumPy only, and all but `Sign` can be expressed as faiss transforms. `Rotation`
 is the default: an orthonormal matrix learned together with the quantizer's codebooks. Networks are
-in `network_encoder`, with torch.
-All of these are NumPy only and can be expressed as faiss transforms. `Rotation` is the
-default: an orthonormal matrix learned together with the quantizer's codebooks. Networks are in
-`network_encoder`, with torch, and hash functions of kernels in `kernel_hash`.
+in `network_encoder`, with torch, and hash functions of kernels in `kernel_hash`.
 
 An encoder of your own derives from `Encoder`. With a `state` and a line in `TYPES` it can be
 written to files as well.
@@ -73,6 +70,11 @@ class Encoder:
     def is_fitted(self) -> bool:
         """Whether `encode` can be called."""
         return True
+
+    @property
+    def learns(self) -> bool:
+        """Whether `fit` has anything to do; here, where a class has a `fit` of its own."""
+        return type(self).fit is not Encoder.fit
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -276,6 +278,11 @@ class Chain(Encoder):
     def is_fitted(self) -> bool:
         """Whether all members are."""
         return all(member.is_fitted for member in self.members)
+
+    @property
+    def learns(self) -> bool:
+        """Whether any member does."""
+        return any(member.learns for member in self.members)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

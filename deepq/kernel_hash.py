@@ -14,6 +14,7 @@ from deepq._checks import (
     DimensionError,
     Floats,
     InputError,
+    KindError,
     StateError,
     as_real,
     as_size,
@@ -86,6 +87,11 @@ class KernelHash(Encoder):
         """Whether it has learned from labels."""
         return self.functions is not None
 
+    @property
+    def learns(self) -> bool:
+        """Whether `fit` has labels to ask for."""
+        return self.functions is None
+
     def learn(
         self,
         x: Floats,
@@ -102,12 +108,15 @@ class KernelHash(Encoder):
         Raises
         ------
         KindError, DimensionError
-            If `x` is no array of such rows.
+            If `x` is no array of such rows, or `supervision` none: `as_supervision` makes one of
+            labels.
         InputError
             If there are fewer rows than anchors or than the supervision is of, a number is not
             finite, or all rows are equal.
         """
         x = as_vectors(x, self.d_in, finite=True)
+        if not isinstance(supervision, Supervision):
+            raise KindError(f"expected a Supervision, got {type(supervision).__name__}")
         least = max(self.m, supervision.n)
         if len(x) < least:
             raise InputError(f"expected at least {least} training vectors, got {len(x)}")

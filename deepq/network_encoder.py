@@ -130,6 +130,11 @@ class NetworkEncoder(Encoder):
         """Whether the network has been trained, or is taken as it is."""
         return self._fitted
 
+    @property
+    def learns(self) -> bool:
+        """Whether the network still has to be taken as it is."""
+        return not self._fitted
+
     def settle(self) -> None:
         """Count as trained as it is."""
         self._fitted = True

@@ -7,9 +7,9 @@ A training has stages, and each later one must show, on rows held out of all lea
 3. *decoder*, where results will be re-ranked: a network that reads whole codes, and codes chosen
    under it (`_decoding`), then the order of tables for these codes.
 
-With labels the network in the encoder is trained first (`_network_training`), or a `KernelHash`
-learns. Then the stages work on the embeddings, without the one for the order of neighbours: labels
-say what ranks well.
+With labels the network in the encoder is trained first (`_network_training`). Then the stages work
+on its embeddings, without the one for the order of neighbours: labels say what ranks well. Or a
+`KernelHash` learns first, and then come all stages.
 """
 
 from __future__ import annotations

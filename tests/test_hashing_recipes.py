@@ -27,7 +27,7 @@ from deepq import (
 from deepq._checks import DimensionError, InputError, KindError
 from deepq._network_training import NetworkTraining
 from deepq._report import Report
-from deepq.encoders import Affine, Sign
+from deepq.encoders import Affine, Chain, Encoder, Sign
 from deepq.kernel_hash import KernelHash
 from deepq.metrics import mean_average_precision
 from deepq.network_encoder import NetworkEncoder
@@ -575,12 +575,46 @@ def test_a_resumed_training_is_that_of_a_whole_one(name, warm_up, at, tmp_path, 
         assert torch.equal(ours, theirs)
 
 
-def test_codes_of_kernels_go_on_from_a_checkpoint(tmp_path) -> None:
+def test_kernels_are_learned_at_once_and_keep_no_checkpoint(tmp_path) -> None:
     first, again = (train("ksh", checkpoint=tmp_path / "c") for _ in range(2))
     assert_same(first, again)
     assert first.history == again.history
-    with pytest.raises(InputError, match="another"):
-        train("ksh", y=Y % 3, checkpoint=tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_backbone_makes_features_of_training_rows_once(monkeypatch) -> None:
+    counts, real = [], NetworkEncoder.encode
+    monkeypatch.setattr(
+        NetworkEncoder, "encode", lambda self, x: counts.append(len(x)) or real(self, x)
+    )
+    make("ksh", backbone=body()).train(X, Y)
+    assert sum(counts) == len(X)
+
+
+class Halved(Encoder):
+    """What differs from the median: a threshold that is learned behind a network."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__(d, d)
+        self.medians = np.zeros(d, np.float32)
+
+    def fit(self, x: Any, *_: Any, **__: Any) -> None:
+        self.medians = np.median(x, axis=0).astype(np.float32)
+
+    def encode(self, x: Any) -> Any:
+        return x - self.medians
+
+
+def test_what_stands_behind_a_network_learns_in_every_training() -> None:
+    trained = make("dsh", epochs=1)
+    chain = Chain([trained.encoder.members[0], Halved(16), Sign(16)])
+    index = deepq.DeepQuantIndex(
+        D, 2, 8, encoder=chain, quantizer=BinaryQuantizer(2), training=trained.training
+    )
+    for y in (Y, Y % 3):
+        index.train(X, y)
+        bits = np.unpackbits(index.sa_encode(X), axis=1)
+        assert np.abs(bits.mean(axis=0) - 0.5).max() < 0.05
 
 
 def test_members_stand_in_order() -> None:

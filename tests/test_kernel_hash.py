@@ -365,6 +365,8 @@ def test_what_cannot_be_learned_from_is_refused() -> None:
         encoder.learn(x[:29], Classes(y[:29]))
     with pytest.raises(InputError, match="at least 100 training vectors, got 50"):
         encoder.learn(x[:50], Classes(y))
+    with pytest.raises(KindError, match="expected a Supervision, got ndarray"):
+        encoder.learn(x, y)
     with pytest.raises(DimensionError, match=r"\(n, 16\), got \(100, 8\)"):
         encoder.learn(x[:, :8], Classes(y))
     with pytest.raises(InputError, match="training vectors that differ"):

@@ -37,8 +37,10 @@ FLOORS = [
         *("_native", "_foreign"),
     },
     {"_store", "_search", "_surface", "search_parameters", "state", "index", "ivf", "hashtable"},
-    {"_recipe_parts", "_hashing_recipes", "recipes"},
-    {"io", "interop", "evaluation", "suggestion", "plots", "datasets", "distributed"},
+    {
+        *("_recipe_parts", "_hashing_recipes", "recipes"),
+        *("io", "interop", "evaluation", "suggestion", "plots", "datasets", "distributed"),
+    },
     {"cli", "__main__"},
 ]
 HEAVY = ["torch", "sklearn", "scipy.optimize", "matplotlib"]

@@ -407,6 +407,15 @@ def test_codes_that_are_drawn_are_far_apart(bits, classes) -> None:
     assert len(np.unique(class_codes(classes, bits, 0), axis=0)) == classes
 
 
+def test_of_many_classes_few_codes_are_drawn(monkeypatch) -> None:
+    monkeypatch.setattr(_code_objectives, "_MOST_PAIRS", 3 * 20**2)
+    rng = np.random.default_rng(7)
+    draws = [rng.integers(0, 2, (20, 12)) * 2 - 1 for _ in range(3)]
+    best = max(draws, key=lambda codes: min(apart(codes)))
+    np.testing.assert_array_equal(class_codes(20, 12, 7), best)
+    assert class_codes(40, 12, 7).shape == (40, 12)  # a draw in any case
+
+
 def test_one_class_has_a_code() -> None:
     assert class_codes(1, 6, 0).shape == (1, 6)
 
