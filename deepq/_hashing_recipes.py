@@ -141,7 +141,7 @@ def dsh(
     bits: int,
     *,
     margin: float | None = None,
-    pull: float = 0.01,
+    pull: float | None = None,
     sigmoid: bool = False,
     nbits: int | None = None,
     backbone: str | nn.Module | None = None,
@@ -157,18 +157,18 @@ def dsh(
     ----------
     margin : float, optional
         Of squared distances; None for two times the bits.
-    pull : float
+    pull : float, optional
         Weight of the sum of | |z| - 1 |, a mean over rows, beside the mean over pairs. The authors'
-        code halves the latter, so its 0.01 is 0.02 here.
+        code halves the latter, so its 0.01 is 0.02 here. None for 0.01, and for 0 with a sigmoid.
     sigmoid : bool
-        Whether a sigmoid, scaled to [-1, 1], keeps the outputs near +-1, in place of the pull.
+        Whether a sigmoid, scaled to [-1, 1], keeps the outputs near +-1.
     input_shape, bits, nbits, backbone, warm_up, training, **encoder
         As of `dqn`.
     """
     head = partial(networks.Bottleneck, tanh=sigmoid)
-    objective = Contrastive(
-        margin, warm_up=as_warm_up(warm_up, backbone), pull=0.0 if sigmoid else pull
-    )
+    if pull is None:
+        pull = 0.0 if sigmoid else 0.01
+    objective = Contrastive(margin, warm_up=as_warm_up(warm_up, backbone), pull=pull)
     return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
 
 
