@@ -11,6 +11,7 @@ import faiss
 import numpy as np
 from tqdm import tqdm
 
+from deepq._binary import InFile
 from deepq._checks import (
     Codes,
     DimensionError,
@@ -278,9 +279,11 @@ class Store(Surface):
     # ---- changing what is stored -------------------------------------------------------------
 
     @contextmanager
-    def _rewriting(self) -> Iterator[None]:
-        """Keep everybody else out."""
+    def _rewriting(self, *, resets: bool = False) -> Iterator[None]:
+        """Keep everybody else out; raise StateError if the codes must not change otherwise."""
         with self._lock.changing(), self._lock.exclusive():
+            if not resets:
+                self._require_memory()
             yield
 
     @accepts_tensors
@@ -293,6 +296,14 @@ class Store(Surface):
         with self._rewriting():
             self._native.append(codes)
 
+    def _fill(self, codes: Codes | InFile) -> None:
+        """Take the codes (n, code_size) of another index over; there are none before."""
+        if not isinstance(codes, InFile):
+            codes = as_codes(codes, self.code_size)
+        if len(codes):
+            self._require_trained()
+        self._native.fill(codes)
+
     @accepts_tensors
     def add_with_ids(self, x: Any, ids: Any, numeric_type: int = 0) -> None:  # noqa: ARG002
         """Not supported, as in IndexPQ: raises StateError (RuntimeError)."""
@@ -301,8 +312,8 @@ class Store(Surface):
         )
 
     def reset(self) -> None:
-        """Remove all vectors; the training stays."""
-        with self._rewriting():
+        """Remove all vectors; the training stays. A mapped file is let go of."""
+        with self._rewriting(resets=True):
             self._native.chain.reset()
 
     @accepts_tensors
@@ -376,7 +387,8 @@ class Store(Surface):
             raise InputError(f"expected add_id = 0: ids are positions here, got {add_id}")
         self._require_other(otherIndex)
         first, second = sorted((self, otherIndex), key=id)  # one order for all: no deadlock
-        with first._rewriting(), second._rewriting():
+        with first._rewriting(resets=True), second._rewriting(resets=True):
+            self._require_memory()
             self.check_compatible_for_merge(otherIndex)
             self._native.append(otherIndex._native.codes)
             otherIndex._native.chain.reset()
@@ -386,6 +398,13 @@ class Store(Surface):
     def _require_trained(self) -> None:
         if not self.is_trained:
             raise StateError("expected a trained index, got one before train()")
+
+    def _require_memory(self) -> None:
+        if self._native.is_mapped:
+            raise StateError(
+                "expected an index in memory to change, got one mapped from a file: "
+                "copy.copy(index) is in memory, and so is what is added after reset()"
+            )
 
     def _require_decoding(self) -> None:
         if not self._encoder.can_decode:

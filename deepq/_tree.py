@@ -24,11 +24,11 @@ class Living:
 
 
 def take_arrays(value: Any, arrays: list[NDArray[Any]]) -> Any:
-    """Replace every array inside `value` by its number, and collect them."""
+    """Replace every array inside `value` by its number, and collect them, without copies."""
     if isinstance(value, Living):
         return take_arrays(value.plain(), arrays)
     if isinstance(value, np.ndarray):
-        arrays.append(np.array(value, order="C"))
+        arrays.append(np.asarray(value, order="C"))
         return {"$array": len(arrays) - 1}
     if isinstance(value, dict):
         return {key: take_arrays(item, arrays) for key, item in value.items()}

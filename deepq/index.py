@@ -290,7 +290,7 @@ class DeepQuantIndex(Search):
         Raises
         ------
         StateError
-            If the index is not trained.
+            If the index is not trained, or is mapped from a file.
         InputError
             If there is a NaN or an infinity. Nothing is added by a call that fails.
         DimensionError, KindError
@@ -299,6 +299,7 @@ class DeepQuantIndex(Search):
         require_float32(numeric_type)
         x = self._vectors(x, finite=True, keep_bytes=True)
         with self._lock.changing():
+            self._require_memory()
             codes = self._encode(x, progress=bool(self.verbose))
             with self._lock.exclusive():
                 self._native.append(codes)

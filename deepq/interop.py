@@ -9,6 +9,7 @@ import faiss
 
 from deepq._checks import KindError
 from deepq._native import IndexPQ, IndexPreTransform, Native
+from deepq._plain import PlainIndex
 from deepq.decoders import Decoder
 from deepq.index import DeepQuantIndex
 from deepq.quantizers import ProductQuantizer
@@ -54,27 +55,32 @@ def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex:
             f"expected an IndexPQ or an IndexPreTransform over one, got {type(native).__name__}"
         )
     source = Native(native)
-    pq_index, carried = source.pq_index, source.carried()
-    quantizer = ProductQuantizer(pq_index.pq.M, pq_index.pq.nbits)
-    if native.is_trained:
-        quantizer.codebooks = source.codebooks
+    names = {name: getattr(source.pq_index, name) for name in SETTINGS}
+    copied = from_plain(source.plain(encoder)._replace(settings=names))
+    copied.pq.cp.niter, copied.pq.cp.seed = source.pq_index.pq.cp.niter, source.pq_index.pq.cp.seed
+    return copied
+
+
+def from_plain(plain: PlainIndex) -> DeepQuantIndex:
+    """Make the index that the description of a faiss index stands for."""
+    quantizer = ProductQuantizer(plain.M, plain.nbits)
+    quantizer.codebooks = plain.codebooks
+    carried = plain.carried
     if carried is not None:
         quantizer.decoder = Decoder.from_parts(carried["decoder"])
-    copied = DeepQuantIndex(
-        native.d,
+    index = DeepQuantIndex(
+        plain.encoder.d_in,
         quantizer.M,
         quantizer.nbits,
-        pq_index.metric_type,
-        encoder=source.read_encoder(encoder),
+        plain.metric,
+        encoder=plain.encoder,
         quantizer=quantizer,
         rerank=0 if carried is None else carried["rerank"],
     )
-    for name in SETTINGS:
-        setattr(copied, name, getattr(pq_index, name))
-    copied.pq.cp.niter, copied.pq.cp.seed = pq_index.pq.cp.niter, pq_index.pq.cp.seed
-    if native.is_trained:
-        copied.add_sa_codes(source.codes)
-    return copied
+    for name, value in plain.settings.items():
+        setattr(index, name, value)
+    index._fill(plain.codes)
+    return index
 
 
 def to_faiss(index: DeepQuantIndex) -> Any:

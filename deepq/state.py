@@ -42,24 +42,31 @@ SETTINGS = (
 def get_state(index: Store) -> State:
     """Copy an index's parts into a state."""
     with index._lock.reading():
-        quantizer = index.quantizer
-        trained = bool(index.is_trained)
-        return {
-            "d": int(index.d),
-            "M": quantizer.M,
-            "nbits": quantizer.nbits,
-            "metric": int(index.metric_type),
-            "settings": {name: getattr(index, name) for name in SETTINGS},
-            "clustering": {"niter": int(index.pq.cp.niter), "seed": int(index.pq.cp.seed)},
-            "rerank": index.rerank,
-            "training": _training_state(index.training),
-            "objective": _objective_state(index.objective),
-            "history": list(index.history),
-            "encoder": encoder_state(index.encoder),
-            "codebooks": np.array(quantizer.codebooks) if trained else None,
-            "decoder": None if quantizer.decoder is None else quantizer.decoder.parts,
-            "codes": np.array(index._native.codes),
-        }
+        state = live_state(index)
+        for name in ("codebooks", "codes"):
+            state[name] = None if state[name] is None else np.array(state[name])
+        return state
+
+
+def live_state(index: Store) -> State:
+    """Describe an index by its own codebooks and codes, while the caller holds the lock."""
+    quantizer = index.quantizer
+    return {
+        "d": int(index.d),
+        "M": quantizer.M,
+        "nbits": quantizer.nbits,
+        "metric": int(index.metric_type),
+        "settings": {name: getattr(index, name) for name in SETTINGS},
+        "clustering": {"niter": int(index.pq.cp.niter), "seed": int(index.pq.cp.seed)},
+        "rerank": index.rerank,
+        "training": _training_state(index.training),
+        "objective": _objective_state(index.objective),
+        "history": list(index.history),
+        "encoder": encoder_state(index.encoder),
+        "codebooks": quantizer.codebooks if index.is_trained else None,
+        "decoder": None if quantizer.decoder is None else quantizer.decoder.parts,
+        "codes": index._native.codes,
+    }
 
 
 def make_index(state: State, cls: type[Index]) -> Index:
@@ -92,8 +99,7 @@ def make_index(state: State, cls: type[Index]) -> Index:
         for name in SETTINGS:
             setattr(index, name, state["settings"][name])
         index.pq.cp.niter, index.pq.cp.seed = clustering["niter"], clustering["seed"]
-        if len(state["codes"]):
-            index.add_sa_codes(state["codes"])
+        index._fill(state["codes"])
         index.history = list(state["history"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FormatError(
