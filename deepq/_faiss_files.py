@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq import _foreign, _plain
-from deepq._binary import InFile, Reader
+from deepq._binary import InFile, Reader, fill
 from deepq._checks import Floats, FormatError
 from deepq._plain import PlainIndex, Transform
 
@@ -35,6 +35,7 @@ _METRIC_L2 = 1
 _ST_SDC = 1
 _MOST_SYMMETRIC_BITS = 8  # of words whose distances to each other are in a table
 _MOST_TRANSFORMS = 100
+_LOOKED_AT = 1000  # codes whose unused bits are looked at
 
 # What linear transforms have before their vectors, and the vectors of some before A and b.
 _LINEAR = {
@@ -86,7 +87,7 @@ def parse(reader: Reader, network: Any = None, *, maps: bool = False) -> PlainIn
     inner = _header(reader)
     trained = inner.is_trained and all(transform.is_trained for transform in transforms)
     parts = _product_quantizer(reader, inner, trained=trained)
-    parts["codes"] = _codes(reader, inner.ntotal, (parts["M"] * parts["nbits"] + 7) // 8, maps=maps)
+    parts["codes"] = _codes(reader, inner.ntotal, parts["M"] * parts["nbits"], maps=maps)
     parts["settings"] = _settings(reader, name, parts["nbits"])
     reader.end()
     if inner.ntotal and not trained:
@@ -136,10 +137,15 @@ def _product_quantizer(reader: Reader, header: _Header, *, trained: bool) -> dic
     return {"M": M, "nbits": nbits, "codebooks": books}
 
 
-def _codes(reader: Reader, ntotal: int, code_size: int, *, maps: bool) -> InFile:
+def _codes(reader: Reader, ntotal: int, bits: int, *, maps: bool) -> InFile:
     (size,) = reader.unpack("<Q", "the size of the codes")
+    code_size = (bits + 7) // 8
     _require(size, ntotal * code_size, "bytes of codes")
     at = reader.skip(size, "codes")
+    few = np.empty((min(ntotal, _LOOKED_AT), code_size), np.uint8)
+    fill(reader.file, at, few.reshape(-1))
+    if bits % 8 and (few[:, -1] >> bits % 8).any():  # of another M
+        raise FormatError(f"more than {bits} bits in a code")
     return InFile(reader.file, at, (ntotal, code_size), None, maps=maps)
 
 

@@ -87,7 +87,7 @@ def _bias(transform: Transform) -> Floats | None:
 
 def _remapping(transform: Transform) -> Encoder:
     source = transform.numbers
-    if np.array_equal(source, np.arange(transform.d_in)):
+    if len(source) == transform.d_in and np.array_equal(source, np.arange(len(source))):
         return Identity(transform.d_in)
     _require_room(transform.d_in, transform.d_out)
     A = np.zeros((transform.d_out, transform.d_in), np.float32)
