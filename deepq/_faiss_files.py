@@ -198,13 +198,15 @@ def _linear(reader: Reader, layout: str, names: tuple[str, ...]) -> Transform:
     d_in, d_out = transform.d_in, transform.d_out
     if any(known):
         _require(known[0], d_in, "numbers in a mean")
-        _require(known[2], known[1] * d_in, "numbers in PCAMat")
+        _require(known[2] % d_in, 0, "numbers in the last row of PCAMat")
     if transform.is_trained and not _foreign.is_state(A, d_in * d_out):
         _require(len(A), d_in * d_out, "numbers in A")
         _require_finite(A, "A")
-        if has_bias:
-            _require(len(b), d_out, "numbers in b")
-            _require_finite(b, "b")
+    if has_bias:
+        _require(len(b), d_out, "numbers in b")
+        _require_finite(b, "b")
+    elif len(b) and not _plain.is_carried(b):
+        raise FormatError(f"{len(b)} numbers in b of a transform without a bias")
     return transform
 
 

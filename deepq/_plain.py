@@ -115,6 +115,11 @@ def carry(value: Any) -> Floats:
     return np.empty(0, np.float32) if value is None else _foreign.seal(to_bytes(value), _MAGIC)
 
 
+def is_carried(spare: Floats) -> bool:
+    """Whether a spare bias holds what `carry` made."""
+    return spare[: len(_MAGIC) // 4].tobytes() == _MAGIC
+
+
 def carried(spare: list[Floats], codebooks: Floats | None) -> Any:
     """Return what is in the first spare bias; None for nothing, or somebody else's numbers.
 
