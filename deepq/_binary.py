@@ -114,7 +114,7 @@ class InFile:
 def fill(file: BinaryIO, at: int, out: Codes, *, checks: bool = False) -> int | None:
     """Fill an array (n,) of bytes with those from `at` on; return their checksum if asked to."""
     file.seek(at)
-    state, rest = xxhash.xxh3_64(), memoryview(out)
+    state, rest = xxhash.xxh3_64(), out.data
     while rest:
         count = file.readinto(rest[:_CHUNK] if checks else rest)  # type: ignore[attr-defined]
         if not count:

@@ -42,8 +42,8 @@ _MOST_HEADER = 1 << 24
 _DTYPES = ("|u1", "<f4")
 # What may be raised on the way from the content of a file to objects.
 _FAULTS = (
-    *(ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError),
-    *(RuntimeError, MemoryError),
+    *(ValueError, TypeError, KeyError, IndexError),
+    *(AttributeError, ArithmeticError, RuntimeError),
 )
 
 PathOrFile = str | os.PathLike[str] | BinaryIO
@@ -240,7 +240,7 @@ def _read(reader: Reader, network: Any, *, maps: bool, checks: bool) -> dict[str
     document = json.loads(header)
     fields, names = document["index"], dict(_names(document["index"]))
     listing = [(names.get(i, f"array {i}"), entry) for i, entry in enumerate(document["arrays"])]
-    arrays = list(_arrays(reader, listing, maps=maps, checks=checks))
+    arrays: list[Any] = list(_arrays(reader, listing, maps=maps, checks=checks))
     state: dict[str, Any] = put_arrays(fields, arrays)
     state["encoder"] = hand_back(state["encoder"], network)
     return state
@@ -252,7 +252,7 @@ def _names(value: Any, name: str = "") -> Iterator[tuple[int, str]]:
         yield value["$array"], name
     elif isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _names(item, f"{name}.{key}" if name else key)
+            yield from _names(item, f"{name}.{key}" if name else str(key))
 
 
 def _arrays(

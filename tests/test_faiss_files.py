@@ -107,9 +107,14 @@ def with_decoder() -> deepq.DeepQuantIndex:
     rng = np.random.default_rng(3)
     sizes = {"M": M, "ksub": 4, "dsub": D // M, "d": D, "h": 2}
     shapes = {
-        **{"sites": ("M", "ksub", "dsub"), "tables": ("M", "ksub", "d")},
-        **{"features": ("M", "ksub", "h"), "inner": "hh", "bias": "h", "outer": "hh"},
-        **{"output": ("h", "d"), "centre": "d"},
+        "sites": ("M", "ksub", "dsub"),
+        "tables": ("M", "ksub", "d"),
+        "features": ("M", "ksub", "h"),
+        "inner": ("h", "h"),
+        "bias": ("h",),
+        "outer": ("h", "h"),
+        "output": ("h", "d"),
+        "centre": ("d",),
     }
     quantizer = ProductQuantizer(M, NBITS)
     quantizer.codebooks = rng.standard_normal((M, 4, D // M))
