@@ -102,6 +102,7 @@ inline void reset(void *index) {
 /* Make the table from that of an IndexPQ of faiss's; false if that is not as expected. */
 inline bool prepare(const void *index, size_t offset) {
     void *const *own = *static_cast<void *const *const *>(index);
+    if (faiss_table) return own == faiss_table && offset == codes_offset;
     Dl_info found;
     const ElfW(Sym) *symbol = nullptr;
     if (!dladdr1(const_cast<void **>(own), &found, (void **)&symbol, RTLD_DL_SYMENT) || !symbol ||

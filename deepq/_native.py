@@ -85,9 +85,9 @@ class Native:
         return _plain.chained(members, self.chain.d)
 
     def plain(self, network: Any = None) -> PlainIndex:
-        """Describe all of it, for the settings `names`; codes and codebooks are its own.
+        """Describe it, without settings; codes and codebooks are its own, not copies.
 
-        Raises as `read_encoder` does.
+        Raises as `read_encoder` does, and FormatError if what it carries is damaged.
         """
         index = self.pq_index
         trained = bool(self.chain.is_trained)
