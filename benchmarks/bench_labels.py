@@ -9,6 +9,9 @@ row's tags are its ancestors among the rows that at least `--least` training row
 ridge + PQ is what needs no network: a ridge regression of the labels, whose scores are quantized
 and ranked by inner product. For unseen classes, a third of the classes is left out of training, and
 queries and base are of these classes only.
+
+The cases of objectives compare what the network of DQN may minimise, on training rows alone: some
+are held out, or, for unseen classes, a third of the classes.
 """
 
 from __future__ import annotations
@@ -25,11 +28,12 @@ from methods import opq
 from numpy.typing import NDArray
 
 import deepq
+from deepq import objectives
 from deepq.datasets import Dataset
 from deepq.encoders import Affine
 from deepq.metrics import mean_average_precision, precision_at
 
-CASES = ("classes", "tags", "unseen")
+CASES = ("classes", "tags", "unseen", "objectives", "objectives, unseen")
 COLUMNS = ["case", "split", "method", "bits", "mAP", "mAP@5000", "precision@10", "train_cpu_s"]
 RIDGE = 10.0
 _SPLITS = 3
@@ -83,6 +87,33 @@ METHODS: dict[str, Method] = {
     "ridge + PQ": ridge,
     "DQN": dqn,
     "class codes": class_codes,
+}
+
+
+def minimising(objective: objectives.Objective) -> Method:
+    """Return a method: DQN's network, trained to minimise something."""
+
+    def trained(data: Dataset, bits: int, seed: int) -> Any:
+        network = deepq.recipes.dqn(data.d, bits, training=settings(seed)).encoder
+        index = deepq.DeepQuantIndex(
+            data.d, bits // 8, 8, encoder=network, objective=objective, training=settings(seed)
+        )
+        index.train(data.train, data.train_labels)
+        return index
+
+    return trained
+
+
+OBJECTIVES: dict[str, Method] = {
+    type(objective).__name__: minimising(objective)
+    for objective in (
+        objectives.PairwiseCosine(),
+        objectives.InnerProduct(),
+        objectives.Contrastive(),
+        objectives.TripletRanking(),
+        objectives.Classification(),
+        objectives.CosineSoftmax(),
+    )
 }
 
 
@@ -159,6 +190,26 @@ def cases(options: Any, data: Dataset) -> Iterator[tuple[str, int, Dataset]]:
     if "unseen" in options.case:
         for split in range(_SPLITS):
             yield "unseen", split, unseen(data, split)
+    if "objectives" in options.case:
+        yield "objectives", 0, held_out(data)
+    if "objectives, unseen" in options.case:
+        yield "objectives, unseen", 0, unseen(held_out(data), 0)
+
+
+def held_out(data: Dataset) -> Dataset:
+    """Take base and queries from the training rows: three tenths of them, a tenth of these ask."""
+    order = np.random.default_rng(0).permutation(len(data.train))
+    ask, base, train = np.split(order, [3 * len(order) // 100, 3 * len(order) // 10])
+    x, y = data.train, data.train_labels
+    return Dataset(
+        data.name,
+        x[train],
+        x[base],
+        x[ask],
+        train_labels=y[train],
+        base_labels=y[base],
+        query_labels=y[ask],
+    )
 
 
 # ---- figures -------------------------------------------------------------------------------------
@@ -167,10 +218,11 @@ def cases(options: Any, data: Dataset) -> Iterator[tuple[str, int, Dataset]]:
 def measured(options: Any, data: Dataset) -> Iterator[dict[str, Any]]:
     """Train every method for every case, and rank the whole base for all queries."""
     for case, split, part in cases(options, data):
-        for name in options.methods:
+        methods = {name: METHODS[name] for name in options.methods}
+        for name, method in (OBJECTIVES if case.startswith("objectives") else methods).items():
             for bits in options.bits:
                 start = time.process_time()
-                index = METHODS[name](part, bits, options.seed)
+                index = method(part, bits, options.seed)
                 seconds = time.process_time() - start
                 yield {
                     "data": data.name,

@@ -21,7 +21,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from harness import known, parser, record, table
 from images import load
-from numpy.typing import NDArray
+from retrieval_baselines import BASELINES
 from retrieval_judge import Protocol, judged, protocol
 
 import deepq
@@ -46,15 +46,27 @@ RECIPES: dict[str, Callable[..., Any]] = {
     "DQN_ip": recipes.dqn_ip,
     "class codes": recipes.class_codes,
 }
-BASELINES = ("OPQ of pixels", "OPQ of features")  # of the trunk's last layer
+HASHING: dict[str, Callable[..., Any]] = {
+    "KSH-D": recipes.ksh,
+    "CNNH": recipes.cnnh,
+    "CNNH+": recipes.cnnh,
+    "DNNH": recipes.dnnh,
+    "DNNH, one layer": partial(recipes.dnnh, divided=False),
+    "DSH": recipes.dsh,
+    "DSH, no pull": partial(recipes.dsh, pull=0.0),
+    "DSH, sigmoid": partial(recipes.dsh, sigmoid=True),
+    "FTBE": recipes.ftbe,
+    "OrthoHash": recipes.orthohash,
+    "CSQ": recipes.csq,
+}
+WITH_CLASSES = ("class codes", "CNNH+")
 DEFAULTS = {
     "5000": list(RECIPES),
     "full": ["DQN", "class codes"],
-    "unseen": ["DQN", "class codes", *BASELINES],
+    "unseen": ["DQN", "class codes", "OPQ of pixels", "OPQ of features"],
 }
 _TRUNK_BITS = 48  # of the index that a trunk is kept in
 _BATCH = 250
-_OPQ_NUMBERS = 96  # that a vector is projected to, at most
 
 
 # ---- trunk ---------------------------------------------------------------------------------------
@@ -122,7 +134,7 @@ def measured(options: argparse.Namespace, images: ImageSet) -> Iterator[dict[str
                 continue
             body = trunk(options, split, shape, seed)
             if method in BASELINES:
-                yield {**row, **opq(split, bits, body if method == "OPQ of features" else None)}
+                yield {**row, **BASELINES[method](split, bits, body, seed)}
             else:
                 yield {**row, **trained(options, split, method, bits, body, seed)}
 
@@ -137,16 +149,12 @@ def trained(
 ) -> dict[str, Any]:
     """Train one method from the trunk on, end to end, and judge it."""
     begin = time.process_time()
-    chosen: dict[str, Any] = {
-        "metric": faiss.METRIC_INNER_PRODUCT,
-        "width": options.width,
-        "quantization_weight": options.weight,
-    }
-    if method == "DQN_2+":
-        del chosen["quantization_weight"]
-    if method == "class codes":
-        chosen = {"classes": split.classes}
-    index = RECIPES[method](
+    chosen: dict[str, Any] = {"classes": split.classes} if method in WITH_CLASSES else {}
+    if method.startswith("DQN"):
+        chosen = {"metric": faiss.METRIC_INNER_PRODUCT, "width": options.width}
+        if method != "DQN_2+":
+            chosen["quantization_weight"] = options.weight
+    index = {**RECIPES, **HASHING}[method](
         body.input_shape,
         bits,
         backbone=body,
@@ -161,33 +169,13 @@ def trained(
     return {**row, **judged(index, split.data, split.learnt)}
 
 
-def opq(split: Protocol, bits: int, body: torch.nn.Module | None) -> dict[str, Any]:
-    """Judge faiss's OPQ of pixels, or of the features that a network makes of them."""
-    data = split.data
-
-    def rows(x: NDArray[Any]) -> NDArray[np.float32]:
-        if body is None:
-            return x.astype(np.float32)
-        return deepq.NetworkEncoder(body, body.input_shape, precision="bfloat16").encode(x)
-
-    data = replace(data, train=rows(data.train), base=rows(data.base), query=rows(data.query))
-    M, nbits = recipes.code_shape(bits)
-    numbers = min(data.d, _OPQ_NUMBERS) // M * M
-    begin = time.process_time()
-    index = faiss.index_factory(data.d, f"OPQ{M}_{numbers},PQ{M}x{nbits}")
-    faiss.downcast_index(index.index).do_polysemous_training = False
-    index.train(data.train)
-    seconds = time.process_time() - begin
-    return {"train_cpu_s": seconds, **judged(deepq.from_faiss(index), data, split.learnt)}
-
-
 def main() -> None:
     """Measure every method, length and seed asked for, or tune."""
     arguments = parser(__doc__ or "")
     arguments.add_argument("--work", type=Path, default=Path("trunks"), help="folder of trunks")
     arguments.add_argument("--protocol", choices=list(DEFAULTS), default="5000")
     arguments.add_argument("--tune", action="store_true", help="measure settings, not methods")
-    arguments.add_argument("--methods", nargs="+", choices=[*RECIPES, *BASELINES])
+    arguments.add_argument("--methods", nargs="+", choices=[*RECIPES, *HASHING, *BASELINES])
     arguments.add_argument("--bits", type=int, nargs="+", default=[12, 24, 32, 48])
     arguments.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     arguments.add_argument("--queries", type=int, default=100, help="of each class")

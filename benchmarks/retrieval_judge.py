@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 import deepq
 from deepq.datasets import Dataset, ImageSet, retrieval_protocol
 from deepq.metrics import average_precision, precision_at, precision_recall_curve
-from deepq.quantizers import METRIC_INNER_PRODUCT
+from deepq.quantizers import METRIC_INNER_PRODUCT, BinaryQuantizer
 
 TOPS = (1, 10, 100, 500, 1000, 5000)
 LEVELS = tuple(np.linspace(0, 1, 21).round(2).tolist())
 UNSEEN = 3  # classes in ten that a training does not see, and that are looked for
 _QUERIES_AT_ONCE = 100
 
-Search = Callable[[Any], NDArray[np.int64]]
+Search = Callable[[Any], tuple[Any, Any]]
 
 
 class Protocol(NamedTuple):
@@ -92,15 +92,17 @@ def judged(index: Any, data: Dataset, learnt: NDArray[np.bool_]) -> dict[str, An
     z = np.concatenate([encoder.encode(rows) for rows in np.array_split(data.base, 20)])
     codes = quantizer.encode(z)  # as `add` does, without encoding the images again
     index.add_sa_codes(codes)
-    row = _measures(lambda q: index.search(q, len(z))[1], data, learnt)
+    row = _measures(lambda q: index.search(q, len(z)), data, learnt)
+    if isinstance(quantizer, BinaryQuantizer):
+        return {**row, "metric": "Hamming"}
     flat = faiss.IndexFlat(encoder.d_out, index.metric_type)
     flat.add(z)
-    exact = _measures(lambda q: flat.search(encoder.encode(q), len(z))[1], data, learnt)
+    exact = _measures(lambda q: flat.search(encoder.encode(q), len(z)), data, learnt)
     row |= {"float_mAP": exact["mAP"], "metric": "L2"}
     if index.metric_type == METRIC_INNER_PRODUCT:
         twin = deepq.DeepQuantIndex.from_codebooks(quantizer.codebooks, encoder)
         twin.add_sa_codes(codes)
-        by_L2 = _measures(lambda q: twin.search(q, len(z))[1], data, learnt)
+        by_L2 = _measures(lambda q: twin.search(q, len(z)), data, learnt)
         row |= {f"L2_{name}": value for name, value in by_L2.items() if name.startswith("mAP")}
         row["metric"] = "inner product"
     return row
@@ -111,11 +113,13 @@ def _measures(search: Search, data: Dataset, learnt: NDArray[np.bool_]) -> dict[
     place, rest = np.cumsum(~learnt) - 1, data.base_labels[: len(learnt)][~learnt]
     for first in range(0, len(data.query), _QUERIES_AT_ONCE):
         block = slice(first, first + _QUERIES_AT_ONCE)
-        I, labels = search(data.query[block]), (data.query_labels[block], data.base_labels)
-        found["mAP"].append(average_precision(I, *labels))
+        D, I = search(data.query[block])
+        labels = data.query_labels[block], data.base_labels
+        found["mAP"].append(average_precision(I, *labels, D=D))
         if learnt.any():
-            apart = place[I[~learnt[I]].reshape(len(I), -1)]
-            found["mAP_without_training"].append(average_precision(apart, labels[0], rest))
+            new = ~learnt[I]
+            apart, D = (a[new].reshape(len(I), -1) for a in (place[I], D))
+            found["mAP_without_training"].append(average_precision(apart, labels[0], rest, D=D))
         tops = [top for top in TOPS if top <= I.shape[1]]
         found["top"].append(precision_at(I, *labels, tops) * len(I))
         found["curve"].append(precision_recall_curve(I, *labels, levels=LEVELS)[0] * len(I))
@@ -133,4 +137,5 @@ def _measures(search: Search, data: Dataset, learnt: NDArray[np.bool_]) -> dict[
 def among(index: Any, x: NDArray[Any], y: NDArray[Any]) -> float:
     """Return the mAP of rows that were held out, each a query among all of them."""
     index.add(x)
-    return float(average_precision(index.search(x, len(x))[1], y, y).mean())
+    D, I = index.search(x, len(x))
+    return float(average_precision(I, y, y, D=D).mean())

@@ -86,7 +86,7 @@ def parse(reader: Reader, network: Any = None, *, maps: bool = False) -> PlainIn
         raise FormatError(f"an index of the kind {_text(name)}")
     inner = _header(reader)
     trained = inner.is_trained and all(transform.is_trained for transform in transforms)
-    parts = _product_quantizer(reader, inner, trained=trained)
+    parts = _product_quantizer(reader, inner)
     parts["codes"] = _codes(reader, inner.ntotal, parts["M"] * parts["nbits"], maps=maps)
     parts["settings"] = _settings(reader, name, parts["nbits"])
     reader.end()
@@ -97,6 +97,7 @@ def parse(reader: Reader, network: Any = None, *, maps: bool = False) -> PlainIn
     spare = [t.b for t in transforms if t.kind == "linear" and not t.has_bias]
     return PlainIndex(
         encoder=_plain.chained([_plain.encoder_of(t, network) for t in transforms], inner.d),
+        is_trained=trained,
         metric=inner.metric if name == b"IxPq" else _METRIC_L2,
         carried=_plain.carried(spare, parts["codebooks"]),
         **parts,
@@ -126,12 +127,12 @@ def _check_chain(chain: _Header, transforms: list[Transform], inner: _Header) ->
     _require(chain.is_trained, inner.is_trained, "as is_trained of the chain")
 
 
-def _product_quantizer(reader: Reader, header: _Header, *, trained: bool) -> dict[str, Any]:
+def _product_quantizer(reader: Reader, header: _Header) -> dict[str, Any]:
     d, M, nbits = reader.unpack("<QQQ", "the sizes of the product quantizer")
     if d != header.d or not 1 <= M <= d or d % M or not 1 <= nbits <= 16:
         raise FormatError(f"a product quantizer of d = {d}, M = {M}, nbits = {nbits}")
     centroids = _vector(reader, "<f4", "centroids", d << nbits)
-    books = centroids.reshape(M, 1 << nbits, d // M) if trained else None
+    books = centroids.reshape(M, 1 << nbits, d // M) if header.is_trained else None
     if books is not None:
         _require_finite(books, "centroids")
     return {"M": M, "nbits": nbits, "codebooks": books}

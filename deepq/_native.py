@@ -93,10 +93,11 @@ class Native:
         trained = bool(self.chain.is_trained)
         return PlainIndex(
             encoder=self.read_encoder(network),
+            is_trained=trained,
             M=index.pq.M,
             nbits=index.pq.nbits,
             metric=index.metric_type,
-            codebooks=self.codebooks if trained else None,
+            codebooks=self.codebooks if index.is_trained else None,
             codes=self.codes if trained else self.codes[:0],
             settings={},
             carried=self.carried(),

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +25,15 @@ from deepq._checkpoint import Checkpoint
 from deepq._checks import Floats, Ids, InputError
 from deepq._device import as_device, computing, seeded, torch_seed
 from deepq._inputs import Inputs, diverged
+from deepq._losses import quantization
+from deepq._objective import Batch, Objective
 from deepq._optimizers import Muon
 from deepq._report import Report
 from deepq._schedule import one_cycle
 from deepq.encoders import Encoder
 from deepq.metrics import mean_average_precision
 from deepq.network_encoder import NetworkEncoder
-from deepq.objectives import Classification, Objective, quantization
+from deepq.objectives import Classification
 from deepq.quantizers import METRIC_L2, ProductQuantizer
 from deepq.settings import TrainConfig
 from deepq.supervision import Supervision
@@ -48,25 +50,6 @@ _SAMPLE_NUMBERS = 1 << 27
 _MATRIX = 128  # rows and columns from which a matrix counts as one for the optimizer
 
 _log = logging.getLogger("deepq.trainer")
-
-
-class Batch(NamedTuple):
-    """What an objective sees of some rows.
-
-    Attributes
-    ----------
-    similar, known : (n, n) bool
-        See `supervision`.
-    targets : (n, c) float32 or None
-        Classes; rows sum to 1.
-    several : bool
-        Whether rows have several classes.
-    """
-
-    similar: Tensor
-    known: Tensor
-    targets: Tensor | None
-    several: bool
 
 
 class NetworkTraining:
@@ -118,7 +101,7 @@ class NetworkTraining:
         self.inputs, self.after = inputs, after
         _check(encoder, supervision, objective, config)
         rng = np.random.default_rng(config.seed)
-        self.rows, self.held = _split(supervision, config.validation, quantizer.ksub, rng)
+        self.rows, self.held = _split(supervision, config.validation, quantizer.least_rows, rng)
         self.supervision, self.judged = supervision, supervision
         if len(self.held):
             self.supervision, self.judged = supervision.part(self.rows), supervision.part(self.held)
@@ -131,9 +114,9 @@ class NetworkTraining:
         self.warm_up = round(objective.warm_up * self.epochs) if supervision.classes else 0
         self.objective, self.classifier = copy.deepcopy(objective), Classification()
         with seeded(config.seed, self.device):
-            self.objective.prepare(encoder.d_out, supervision.classes)
+            self.objective.prepare(encoder.d_out, self.supervision)
             if self.warm_up:
-                self.classifier.prepare(encoder.d_out, supervision.classes)
+                self.classifier.prepare(encoder.d_out, self.supervision)
         self.objective.to(self.device)
         self.classifier.to(self.device)
         self.optimizer = self._make_optimizer()
@@ -214,6 +197,9 @@ class NetworkTraining:
         warm = self.epoch < self.warm_up
         objective: Objective = self.classifier if warm else self.objective
         weight = 0.0 if warm else objective.quantization_weight
+        if not warm:
+            first = self.warm_up
+            objective.begin_epoch(self.epoch - first, self.epochs - first, self._embeddings)
         decoded = self._refresh() if weight else None
         generator = torch.Generator().manual_seed(
             torch_seed(self.config.seed * 100_003 + self.epoch)
@@ -273,7 +259,8 @@ class NetworkTraining:
             targets = targets.to(self.device)
         with computing(self.device, self.config.precision):
             z = self.network(images.to(self.device)).float()
-        loss = objective(z, Batch(similar, known, targets, supervision.several))
+        numbers = torch.from_numpy(rows).to(self.device)
+        loss = objective(z, Batch(numbers, similar, known, targets, supervision.several))
         if words is not None:
             loss = loss + weight * quantization(z, words.to(self.device))
         value = float(loss.detach())
@@ -297,16 +284,17 @@ class NetworkTraining:
     # ---- codebooks and judgement ---------------------------------------------------------------
 
     def _refresh(self) -> Floats:
-        """Fit the codebooks to the embeddings; return the codewords (n, d_out) of every row.
-
-        These are embeddings as the steps see them, of single images.
-        """
-        single = copy.copy(self.encoder)
-        single.mirrored = False
-        z = self.inputs.embeddings(single, self.rows)
+        """Fit the codebooks to the embeddings; return the codewords (n, d_out) of every row."""
+        z = self._embeddings()
         seed = self.config.seed + self.epoch
         self.quantizer.train(z, iterations=_REFRESH_ITERATIONS, seed=seed)
         return self.quantizer.gather(self.quantizer.assign(z))
+
+    def _embeddings(self) -> Floats:
+        """Embeddings (n, d_out) of the rows as the steps see them, of single images."""
+        single = copy.copy(self.encoder)
+        single.mirrored = False
+        return self.inputs.embeddings(single, self.rows)
 
     def _judge(self, quantized: bool) -> float:
         """Return the mAP of held-out rows, each a query among the others."""

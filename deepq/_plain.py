@@ -35,9 +35,13 @@ class Transform(NamedTuple):
 
 
 class PlainIndex(NamedTuple):
-    """An encoder and what an IndexPQ holds; codebooks (M, ksub, dsub) None before training."""
+    """An encoder and what an IndexPQ holds.
+
+    `is_trained` is that of the whole; the codebooks (M, ksub, dsub) are None if the IndexPQ is not.
+    """
 
     encoder: Encoder
+    is_trained: bool
     M: int
     nbits: int
     metric: int

@@ -63,20 +63,11 @@ class Stages:
         ksub = quantizer.ksub
         most = config.max_points or max(DEFAULT_MAX_POINTS, _MOST_PER_CODEWORD * ksub)
         positions, x = rows.sample(most, rng)
-        if len(x) < ksub:
-            raise InputError(f"expected at least {ksub} training vectors, got {len(x)}")
-        if len(x) < POINTS_PER_CODEWORD * ksub:
-            _log.warning(
-                "%d training vectors for %d codewords: at least %d are better",
-                len(x),
-                ksub,
-                POINTS_PER_CODEWORD * ksub,
-            )
-        if len(x) >= LEAST_ROWS and not has_structure(x, seed=config.seed):
-            _log.warning(
-                "the vectors have no structure to learn: quantization loses as much of them as of "
-                "independent normal numbers, and only more bytes help"
-            )
+        least = quantizer.least_rows
+        if len(x) < least:
+            raise InputError(f"expected at least {least} training vectors, got {len(x)}")
+        if not quantizer.is_frozen:
+            _warn(x, ksub, config.seed)
         held = self._held(len(x), rng)
         self.held_positions, self.held = positions[held], x[held]
         self.x = np.delete(x, held, axis=0)
@@ -88,7 +79,7 @@ class Stages:
     def _held(self, n: int, rng: np.random.Generator) -> Ids:
         """Draw the rows that nothing is learned from: none where they would be too few to judge."""
         count = min(int(n * self.config.validation), _MOST_HELD)
-        if not count or self.quantizer.nbits > 8:
+        if not count or self.quantizer.nbits > 8 or self.quantizer.is_frozen:
             return np.empty(0, np.int64)
         if count < FEWEST_ROWS or n - count < max(2 * self.quantizer.ksub, TOP + 1):
             _log.info("%d training vectors: too few to judge what else could be learned", n)
@@ -158,7 +149,7 @@ class Stages:
         )
         interrupted = self._run(learner)
         decoder = learner.result()
-        trial = ProductQuantizer(quantizer.M, quantizer.nbits)
+        trial = quantizer.fresh()
         trial.num_threads = quantizer.num_threads
         trial.codebooks, trial.decoder = quantizer.trained(), decoder
         known = self.z[:_MOST_CHOSEN]
@@ -276,6 +267,22 @@ class Stages:
         self.report.history[:] = done["history"]
 
 
+def _warn(x: Floats, ksub: int, seed: int) -> None:
+    """Log what training vectors cannot give to codebooks."""
+    if len(x) < POINTS_PER_CODEWORD * ksub:
+        _log.warning(
+            "%d training vectors for %d codewords: at least %d are better",
+            len(x),
+            ksub,
+            POINTS_PER_CODEWORD * ksub,
+        )
+    if len(x) >= LEAST_ROWS and not has_structure(x, seed=seed):
+        _log.warning(
+            "the vectors have no structure to learn: quantization loses as much of them as of "
+            "independent normal numbers, and only more bytes help"
+        )
+
+
 def training_key(
     encoder: Encoder, quantizer: ProductQuantizer, x: NDArray[Any], config: TrainConfig, metric: int
 ) -> dict[str, Any]:
@@ -286,7 +293,7 @@ def training_key(
     for name in ("checkpoint", "max_seconds", "device"):  # do not matter, or not by intent
         del settings[name]
     return {
-        "quantizer": [quantizer.M, quantizer.nbits],
+        "quantizer": [type(quantizer).__name__, quantizer.M, quantizer.nbits],
         "metric": metric,
         "encoder": _digest(encoder_state(encoder)),
         "settings": settings,

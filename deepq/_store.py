@@ -84,13 +84,17 @@ class Store(Surface):
         self.this = native.chain.this
         self._native, self._encoder, self._quantizer = native, encoder, quantizer
         self._lock, self._decoded, self.history = SharedLock(), Decoded(), []
-        if quantizer.codebooks is not None and encoder.is_fitted:
+        if quantizer.codebooks is not None:
             if quantizer.M * quantizer.dsub != encoder.d_out:
                 raise InputError(
                     f"expected codebooks for embeddings of {encoder.d_out} numbers, "
                     f"got {quantizer.M} x {quantizer.dsub}"
                 )
-            self._inject(encoder, quantizer)
+            if encoder.is_fitted:
+                self._inject(encoder, quantizer)
+            elif quantizer.is_frozen:  # whoever fits the encoder, C++ code too, leaves them
+                native.write_codebooks(quantizer.codebooks)
+                native.pq_index.is_trained = True
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _OWN or hasattr(type(self), name)):
@@ -126,12 +130,17 @@ class Store(Surface):
         """How many of the best vectors of a scan are ranked anew by the decoder; 0 for none.
 
         Above 0 when `train` is called, a decoder is learned. Without a decoder it has no effect.
+        Setting it above 0 raises InputError with a `BinaryQuantizer`, which takes no decoder.
         """
         return self._rerank
 
     @rerank.setter
     def rerank(self, value: int) -> None:
-        self._rerank = as_count(value, "rerank")
+        count = as_count(value, "rerank")
+        if count and self._quantizer.is_frozen:
+            name = type(self._quantizer).__name__
+            raise InputError(f"expected rerank = 0 with a {name}, got {count}")
+        self._rerank = count
         if self.is_trained:
             self._carry(self.quantizer)
 
@@ -162,15 +171,16 @@ class Store(Surface):
 
         Setting copies the numbers and completes the training: a `Rotation` not learned yet stays
         the identity. Raises StateError if there are codes, which would lose their meaning,
-        DimensionError for another shape and InputError for NaN or infinity.
+        DimensionError for another shape and InputError for NaN or infinity, or for other codewords
+        than those of a `BinaryQuantizer`.
         """
         return self.quantizer.codebooks
 
     @codebooks.setter
     def codebooks(self, value: Floats) -> None:
-        given = ProductQuantizer(self._quantizer.M, self._quantizer.nbits)
+        given = self._quantizer.fresh()
         given.codebooks = value
-        if given.codebooks is None or given.dsub != self.pq.dsub:
+        if value is None or given.dsub != self.pq.dsub:
             raise DimensionError(
                 f"expected codewords of {self.pq.dsub} numbers, got shape {np.shape(value)}"
             )

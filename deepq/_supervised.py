@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deepq._augment import augmented
 from deepq._checkpoint import Checkpoint
-from deepq._checks import Floats, InputError, as_vectors
+from deepq._checks import Floats, InputError
 from deepq._device import torch_seed
 from deepq._inputs import Inputs
 from deepq._network_training import NetworkTraining
@@ -26,7 +26,7 @@ from deepq.network_encoder import NetworkEncoder
 from deepq.objectives import Objective, PairwiseCosine, objective_state
 from deepq.quantizers import ProductQuantizer
 from deepq.settings import TrainConfig
-from deepq.supervision import Positives, Supervision, as_supervision
+from deepq.supervision import as_supervision, query_rows
 
 _QUICK = 5  # iterations of what is learned after Ctrl-C
 _MOST_COPIES, _MOST_CHANGED = 3, 20_000  # of an image, and in all, that codebooks learn from
@@ -51,14 +51,15 @@ def learn(
     """
     before, network, after = _parts(encoder)
     supervision = as_supervision(y, len(x))
-    if len(x) < quantizer.ksub:
-        raise InputError(f"expected at least {quantizer.ksub} training vectors, got {len(x)}")
+    if len(x) < quantizer.least_rows:
+        least = quantizer.least_rows
+        raise InputError(f"expected at least {least} training vectors, got {len(x)}")
     objective = PairwiseCosine() if objective is None else objective
     key = training_key(encoder, quantizer, x, config, metric)
     if key:
         key |= {"objective": _described(objective), "labels": supervision.digest()}
     checkpoint = Checkpoint(config.checkpoint, key)
-    inputs = Inputs(x, _queries(supervision, encoder.d_in), before)
+    inputs = Inputs(x, query_rows(supervision, encoder.d_in), before)
     with _learning(network):
         training = NetworkTraining(
             *(network, quantizer, inputs, supervision, objective),
@@ -129,14 +130,6 @@ def _of_changed_images(
         images, _ = augmented(images, torch.zeros(len(some), 1), objective.mixes, generator)
         parts.append(network.of_images(images))
     return np.concatenate(parts)
-
-
-def _queries(supervision: Supervision, d: int) -> NDArray[Any] | None:
-    """Return the queries of a search log as rows (p, d)."""
-    if not isinstance(supervision, Positives):
-        return None
-    rows = supervision.queries.reshape(len(supervision.rows), -1)
-    return as_vectors(rows, d, "queries", finite=True, keep_bytes=True)
 
 
 def _described(objective: Objective) -> dict[str, Any]:

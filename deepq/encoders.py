@@ -1,8 +1,11 @@
 """Encoders: maps from input vectors x (n, d_in) to embeddings z (n, d_out), and back.
 
+All of these are NumPy only, and all but `Sign` can be expressed as faiss transforms. `Rotation`
+is the default: an orthonormal matrix learned together with the quantizer's codebooks. Networks are
+in `network_encoder`, with torch.
 All of these are NumPy only and can be expressed as faiss transforms. `Rotation` is the
 default: an orthonormal matrix learned together with the quantizer's codebooks. Networks are in
-`network_encoder`, with torch.
+`network_encoder`, with torch, and hash functions of kernels in `kernel_hash`.
 
 An encoder of your own derives from `Encoder`. With a `state` and a line in `TYPES` it can be
 written to files as well.
@@ -38,6 +41,8 @@ TYPES = {
     "Affine": "deepq.encoders:Affine",
     "Chain": "deepq.encoders:Chain",
     "Rotation": "deepq.encoders:Rotation",
+    "Sign": "deepq.encoders:Sign",
+    "KernelHash": "deepq.kernel_hash:KernelHash",
     "NetworkEncoder": "deepq.network_encoder:NetworkEncoder",
 }
 
@@ -53,9 +58,12 @@ class Encoder:
         Length of an input vector and of an embedding.
     can_decode : bool
         Whether there is a `decode`.
+    learns_codebooks : bool
+        Whether `fit` learns the quantizer's codebooks as well.
     """
 
     can_decode: bool = True
+    learns_codebooks: bool = False
 
     def __init__(self, d_in: int, d_out: int) -> None:
         self.d_in = as_size(d_in, "d_in")
@@ -137,6 +145,27 @@ class Normalize(Encoder):
         x = _as_rows(x, self.d_in)
         norms = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
         return x / np.where(norms > 0, norms, 1).astype(np.float32)[:, None]
+
+    def state(self) -> dict[str, Any]:
+        """Length of the vectors."""
+        return {"d": self.d_in}
+
+
+class Sign(Encoder):
+    """z = +1 where x >= 0, else -1; NaN stays NaN. The sizes are lost: `decode` returns z.
+
+    At the end of a `Chain` it makes queries binary too, so that a search of a `BinaryQuantizer`
+    ranks by Hamming distance: D is 4 times that.
+    """
+
+    def __init__(self, d: int) -> None:
+        super().__init__(d, d)
+
+    def encode(self, x: Floats) -> Floats:
+        """Signs (n, d) of the rows of `x` (n, d)."""
+        z: Floats = np.sign(_as_rows(x, self.d_in))
+        z[z == 0] = 1
+        return z
 
     def state(self) -> dict[str, Any]:
         """Length of the vectors."""
@@ -241,6 +270,7 @@ class Chain(Encoder):
                 )
         super().__init__(self.members[0].d_in, self.members[-1].d_out)
         self.can_decode = all(member.can_decode for member in self.members)
+        self.learns_codebooks = any(member.learns_codebooks for member in self.members)
 
     @property
     def is_fitted(self) -> bool:
@@ -330,6 +360,7 @@ class Rotation(Affine):
         return self._fitted
 
     is_orthonormal = True
+    learns_codebooks = True
 
     def settle(self) -> None:
         """Stay the rotation it is: before `fit`, the identity."""

@@ -28,7 +28,7 @@ from deepq._search import Search
 from deepq._tensors import accepts_tensors
 from deepq._torch_data import is_torch_data, read_torch_data
 from deepq.encoders import Encoder, Identity, Rotation, as_encoder, embed
-from deepq.quantizers import ProductQuantizer
+from deepq.quantizers import ProductQuantizer, kind_of
 from deepq.settings import TrainConfig
 from deepq.state import get_state, make_index
 from deepq.trainer import fit
@@ -58,12 +58,14 @@ class DeepQuantIndex(Search):
         that the encoder scales to unit length first; of a network's embeddings, if it is one.
     encoder : Encoder or torch.nn.Module, optional
         Map applied to every vector before it is quantized; by default a `Rotation` that is
-        learned together with the codebooks (optimized product quantization, Ge et al. 2014). A
-        module is a trained network of rows (n, d): `NetworkEncoder` says more about networks, and
-        takes images. Where the encoder takes images, all methods take them as (n, C, H, W) arrays,
-        or in the layout it declares, as well as flattened.
+        learned together with the codebooks (optimized product quantization, Ge et al. 2014), or
+        with a `BinaryQuantizer` none, ``Identity(d)``. A module is a trained network of rows
+        (n, d): `NetworkEncoder` says more about networks, and takes images. Where the encoder takes
+        images, all methods take them as (n, C, H, W) arrays, or in the layout it declares, as well
+        as flattened.
     quantizer : ProductQuantizer, optional
-        Of M and nbits; one with codebooks makes a trained index, if the encoder is fitted.
+        Of M and nbits; one with codebooks makes a trained index, if the encoder is fitted. Training
+        replaces them, but not those of a `BinaryQuantizer`, which makes an index of binary codes.
     objective : deepq.objectives.Objective, optional
         What the network in the encoder minimises when it is trained with labels; by default
         ``PairwiseCosine()``. See `recipes`.
@@ -115,13 +117,16 @@ class DeepQuantIndex(Search):
         rerank: int = 0,
     ) -> None:
         d, M, nbits = as_size(d, "d"), as_size(M, "M"), as_size(nbits, "nbits")
-        encoder = Rotation(d) if encoder is None else copy.deepcopy(as_encoder(encoder, d))
         quantizer = ProductQuantizer(M, nbits) if quantizer is None else copy.copy(quantizer)
         if not isinstance(quantizer, ProductQuantizer):
             raise KindError(f"expected a ProductQuantizer, got {type(quantizer).__name__}")
         if (quantizer.M, quantizer.nbits) != (M, nbits):
             got = f"M = {quantizer.M}, nbits = {quantizer.nbits}"
             raise InputError(f"expected a quantizer of M = {M}, nbits = {nbits}, got {got}")
+        if encoder is None:
+            encoder = Identity(d) if quantizer.is_frozen else Rotation(d)
+        else:
+            encoder = copy.deepcopy(as_encoder(encoder, d))
         if isinstance(metric, str):
             metric, encoder = _cosine(metric, encoder)
         self._assemble(metric, encoder, quantizer, training)
@@ -136,7 +141,7 @@ class DeepQuantIndex(Search):
         Parameters
         ----------
         codebooks : (M, ksub, dsub) float32
-            ksub a power of two.
+            ksub a power of two. Those of a `BinaryQuantizer` make an index with one.
         encoder : Encoder, optional
             A fitted one with d_out = M * dsub; by default none, d = M * dsub.
         metric : int
@@ -154,7 +159,9 @@ class DeepQuantIndex(Search):
         encoder = Identity(M * dsub) if encoder is None else encoder
         if not isinstance(encoder, Encoder):
             raise KindError(f"expected an Encoder, got {type(encoder).__name__}")
-        index = cls(encoder.d_in, M, ksub.bit_length() - 1, metric, encoder=encoder)
+        nbits = ksub.bit_length() - 1
+        quantizer = kind_of(books)(M, nbits)
+        index = cls(encoder.d_in, M, nbits, metric, encoder=encoder, quantizer=quantizer)
         index.codebooks = books
         return index
 
@@ -176,14 +183,16 @@ class DeepQuantIndex(Search):
     def train(self, x: Any, y: Any = None, *, numeric_type: int = 0, xq_train: Any = None) -> None:
         """Learn the encoder, the codebooks and, for re-ranking, a decoder; the index must be empty.
 
+        With a `BinaryQuantizer` only the encoder learns, if it has anything to learn.
+
         Parameters
         ----------
         x : (n, d) array, callable, or torch Dataset or DataLoader
-            Finite training vectors, at least ksub; other real dtypes are cast to float32. An array
-            that is mapped from a file is read in parts. A callable must return a fresh iterator
-            over the same blocks, (m, d) arrays, whenever it is called; it is, several times. A
-            ``torch.utils.data`` Dataset or DataLoader of pairs (x, y), or of x alone, is read once,
-            into memory, in its order; bytes stay bytes.
+            Finite training vectors, at least ksub, or 1 for binary codes; other real dtypes are
+            cast to float32. An array that is mapped from a file is read in parts. A callable must
+            return a fresh iterator over the same blocks, (m, d) arrays, whenever it is called; it
+            is, several times. A ``torch.utils.data`` Dataset or DataLoader of pairs (x, y), or of x
+            alone, is read once, into memory, in its order; bytes stay bytes.
         y : optional
             Labels, to train the network in the encoder by: classes (n,) int, tags (n, c) bool,
             `deepq.Pairs` or `deepq.Positives`. `x` must be an array then, or give no labels itself.
@@ -197,7 +206,8 @@ class DeepQuantIndex(Search):
         ------
         InputError
             If there are too few rows, NaN or infinity, nothing to learn from labels or no network
-            to learn it, or another numeric type.
+            to learn it, another numeric type, or, for binary codes, an encoder that learns
+            codebooks, or polysemous training, which would reorder them.
         StateError
             If the index holds codes.
         DimensionError, KindError
@@ -213,7 +223,7 @@ class DeepQuantIndex(Search):
         x, y = self._training_data(x, y)
         with self._lock.changing():
             self._require_empty("it is trained")
-            quantizer = ProductQuantizer(self._quantizer.M, self._quantizer.nbits)
+            quantizer = self._quantizer.fresh()
             quantizer.num_threads = faiss.omp_get_max_threads()
             kept, held = self._for_polysemous(x, labels=y is not None)
             outcome = fit(
@@ -270,6 +280,11 @@ class DeepQuantIndex(Search):
         """
         if not self.do_polysemous_training:
             return x, None
+        if self._quantizer.is_frozen:
+            name = type(self._quantizer).__name__
+            raise InputError(
+                f"expected no do_polysemous_training with a {name}, whose codewords stay in order"
+            )
         if callable(x):
             raise InputError("expected an array to train on for polysemous codes, got a callable")
         count = min(self.polysemous_training.ntrain_permutation, len(x) // 4)

@@ -6,22 +6,23 @@ import copy
 from typing import Any
 
 import faiss
+import numpy as np
 
-from deepq._checks import KindError
+from deepq._checks import InputError, KindError
 from deepq._native import IndexPQ, IndexPreTransform, Native
 from deepq._plain import PlainIndex
 from deepq.decoders import Decoder
 from deepq.index import DeepQuantIndex
-from deepq.quantizers import ProductQuantizer
+from deepq.quantizers import BinaryQuantizer, ProductQuantizer, kind_of
 from deepq.state import SETTINGS
 
 
 def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex:
-    """Copy an IndexPQ, alone or behind transforms, into a DeepQuantIndex.
+    """Copy an IndexPQ, alone or behind transforms, or an IndexBinaryFlat into a DeepQuantIndex.
 
     Parameters
     ----------
-    index : faiss.IndexPQ or faiss.IndexPreTransform
+    index : faiss.IndexPQ, faiss.IndexPreTransform or faiss.IndexBinaryFlat
         Also what ``faiss.read_index`` and ``faiss.downcast_index`` give back. Transforms may be
         linear (OPQ, PCA, random rotations), centring, or normalising to unit L2 norm, or what faiss
         has read of an encoder of deepq's, of a class in `deepq.encoders.TYPES`.
@@ -31,7 +32,10 @@ def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex:
     Returns
     -------
     DeepQuantIndex
-        With the same codebooks, codes and search settings.
+        With the same codebooks, codes and search settings. Codebooks that are exactly those of a
+        `BinaryQuantizer` make an index with one. That of an IndexBinaryFlat takes rows of +-1
+        (n, d), one number for each bit, and D is 4 times the Hamming distance; its encoder is
+        ``Identity(d)``.
 
     Raises
     ------
@@ -43,6 +47,8 @@ def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex:
     """
     if isinstance(index, DeepQuantIndex):
         return copy.deepcopy(index)
+    if isinstance(index, faiss.IndexBinary):
+        return _from_binary(faiss.downcast_IndexBinary(index))
     if not isinstance(index, faiss.Index):
         raise KindError(f"expected a faiss index, got {type(index).__name__}")
     native = faiss.downcast_index(index)
@@ -63,8 +69,11 @@ def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex:
 
 def from_plain(plain: PlainIndex) -> DeepQuantIndex:
     """Make the index that the description of a faiss index stands for."""
-    quantizer = ProductQuantizer(plain.M, plain.nbits)
-    quantizer.codebooks = plain.codebooks
+    # A binary quantizer's codebooks are there before the encoder is fitted.
+    kind = ProductQuantizer if plain.codebooks is None else kind_of(plain.codebooks)
+    quantizer = kind(plain.M, plain.nbits)
+    if plain.is_trained:
+        quantizer.codebooks = plain.codebooks
     carried = plain.carried
     if carried is not None:
         quantizer.decoder = Decoder.from_parts(carried["decoder"])
@@ -83,12 +92,50 @@ def from_plain(plain: PlainIndex) -> DeepQuantIndex:
     return index
 
 
-def to_faiss(index: DeepQuantIndex) -> Any:
+def _from_binary(native: Any) -> DeepQuantIndex:
+    if not isinstance(native, faiss.IndexBinaryFlat):
+        raise KindError(f"expected an IndexBinaryFlat, got {type(native).__name__}")
+    M = native.code_size
+    index = DeepQuantIndex(native.d, M, quantizer=BinaryQuantizer(M))
+    index.add_sa_codes(faiss.vector_to_array(native.xb).reshape(native.ntotal, M))
+    return index
+
+
+def to_faiss(index: DeepQuantIndex, *, binary: bool = False) -> Any:
     """Copy a DeepQuantIndex into a plain faiss.IndexPreTransform(encoder, IndexPQ).
 
-    Raises KindError if `index` is not a DeepQuantIndex.
+    Parameters
+    ----------
+    index : DeepQuantIndex
+        Trained or not.
+    binary : bool
+        Copy the codes of a `BinaryQuantizer` into a faiss.IndexBinaryFlat instead, of
+        d = M * nbits bits. It has no encoder, and takes codes: those of queries are
+        ``index.sa_encode(x)``. D are Hamming distances, whatever the metric of `index`.
+
+    Raises
+    ------
+    KindError
+        If `index` is not a DeepQuantIndex.
+    InputError
+        If `binary` is asked for where the quantizer is another, or M * nbits is not a multiple
+        of 8.
     """
     if not isinstance(index, DeepQuantIndex):
         raise KindError(f"expected a DeepQuantIndex, got {type(index).__name__}")
     with index._lock.reading():
+        if binary:
+            return _to_binary(index)
         return faiss.deserialize_index(faiss.serialize_index(index))
+
+
+def _to_binary(index: DeepQuantIndex) -> Any:
+    quantizer = index.quantizer
+    if not isinstance(quantizer, BinaryQuantizer):
+        raise InputError(f"expected a BinaryQuantizer, got {type(quantizer).__name__}")
+    bits = quantizer.M * quantizer.nbits
+    if bits % 8:
+        raise InputError(f"expected codes of a multiple of 8 bits, got {bits}")
+    native = faiss.IndexBinaryFlat(bits)
+    native.add(np.array(index._native.codes))
+    return native

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from deepq._backbones import (
     MLP,
@@ -24,16 +23,17 @@ from deepq._backbones import (
     ResNet,
     Standardize,
     as_shape,
-    as_width,
     require_same,
 )
-from deepq._checks import Floats, FormatError, InputError, KindError, as_real
+from deepq._checks import Floats, FormatError, KindError
+from deepq._heads import Bottleneck, DivideAndEncode, Probabilities
 
 __all__ = [
     "MLP",
     "AlexNet",
     "Bottleneck",
     "ConvNet",
+    "DivideAndEncode",
     "Embedding",
     "Probabilities",
     "ResNet",
@@ -45,86 +45,6 @@ __all__ = [
     "set_weights",
     "weights_of",
 ]
-
-
-# ---- heads ---------------------------------------------------------------------------------------
-
-
-class Bottleneck(nn.Module):
-    """z = tanh(W x + b): the layer fcb of DQN (Cao et al., AAAI 2016).
-
-    Parameters
-    ----------
-    d_in, d_out : int
-    tanh : bool
-        Whether there is one.
-    on_pretrained : bool
-        Whether to start and learn as in the paper, after layers that are trained already: weights
-        from N(0, 0.01^2), `rates` of 10 for weights and 20 for biases.
-
-    Attributes
-    ----------
-    rates : dict
-        Factors of the learning rate by name of the parameter.
-    """
-
-    def __init__(
-        self, d_in: int, d_out: int, tanh: bool = True, on_pretrained: bool = False
-    ) -> None:
-        super().__init__()
-        self.d_in, self.d_out = as_width(d_in, "d_in"), as_width(d_out, "d_out")
-        self.tanh, self.on_pretrained = bool(tanh), bool(on_pretrained)
-        self.fcb = nn.Linear(self.d_in, self.d_out)
-        self.rates: dict[str, float] = {}
-        if self.on_pretrained:
-            nn.init.normal_(self.fcb.weight, std=0.01)
-            nn.init.zeros_(self.fcb.bias)
-            self.rates = {"fcb.weight": 10.0, "fcb.bias": 20.0}
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Embeddings (n, d_out)."""
-        z: Tensor = self.fcb(x)
-        return z.tanh() if self.tanh else z
-
-
-class Probabilities(nn.Module):
-    """z = softmax((W x + b) / temperature): how probable each class is.
-
-    Parameters
-    ----------
-    d_in, classes : int
-    d_out : int, optional
-        Length of an embedding, at least `classes`; zeros follow the probabilities.
-    temperature : float
-        Above 0. It is a buffer and can be set after the training.
-    """
-
-    temperature: Tensor
-
-    def __init__(
-        self, d_in: int, classes: int, d_out: int | None = None, temperature: float = 1.0
-    ) -> None:
-        super().__init__()
-        self.d_in, self.classes = as_width(d_in, "d_in"), as_width(classes, "classes")
-        self.d_out = as_width(classes if d_out is None else d_out, "d_out")
-        if self.d_out < self.classes:
-            raise InputError(f"expected d_out of at least {classes} classes, got {d_out}")
-        temperature = as_real(temperature, "temperature")
-        if not temperature > 0:
-            raise InputError(f"expected a temperature above 0, got {temperature}")
-        self.classifier = nn.Linear(self.d_in, self.classes)
-        self.register_buffer("temperature", torch.tensor(temperature))
-
-    def logits(self, x: Tensor) -> Tensor:
-        """W x + b, (n, classes)."""
-        scores: Tensor = self.classifier(x)
-        return scores
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Embeddings (n, d_out)."""
-        logits = self.logits(x).float()  # also where the layers before compute in bfloat16
-        probabilities = (logits / self.temperature).softmax(1)
-        return pad(probabilities, (0, self.d_out - self.classes))
 
 
 class Embedding(nn.Module):
@@ -168,7 +88,11 @@ class Embedding(nn.Module):
 
 _KNOWN: dict[str, type[nn.Module]] = {
     cls.__name__: cls
-    for cls in (MLP, ConvNet, ResNet, AlexNet, Bottleneck, Probabilities, Embedding)
+    for cls in (
+        *(MLP, ConvNet, ResNet, AlexNet),
+        *(Bottleneck, DivideAndEncode, Probabilities),
+        Embedding,
+    )
 }
 
 

@@ -7,6 +7,8 @@ faiss's layout, are its *code*.
 
 With a decoder (`decoders`) the words are others, and vectors are reconstructed from all of them
 together; the codewords then only make the look-up tables of a search.
+
+`BinaryQuantizer` has frozen codewords of +-1: its codes are binary codes, one bit for each number.
 """
 
 from __future__ import annotations
@@ -51,6 +53,8 @@ class ProductQuantizer:
     ----------
     num_threads : int
         Threads used for assignment. The result does not depend on it.
+    is_frozen : bool
+        Whether training leaves the codebooks as they are.
 
     Raises
     ------
@@ -58,11 +62,14 @@ class ProductQuantizer:
         If `M` or `nbits` is out of range.
     """
 
+    is_frozen: bool = False
+    _most_bits: int = 16
+
     def __init__(self, M: int, nbits: int = 8) -> None:
         self.M = as_size(M, "M")
         self.nbits = as_size(nbits, "nbits")
-        if self.nbits > 16:
-            raise InputError(f"expected nbits from 1 to 16, got {nbits}")
+        if self.nbits > self._most_bits:
+            raise InputError(f"expected nbits from 1 to {self._most_bits}, got {nbits}")
         self.num_threads = 1
         self._codebooks: Floats | None = None
         self._decoder: Decoder | None = None
@@ -71,6 +78,11 @@ class ProductQuantizer:
     def ksub(self) -> int:
         """Codewords in each codebook."""
         return 1 << self.nbits
+
+    @property
+    def least_rows(self) -> int:
+        """Training vectors that are needed at least."""
+        return 1 if self.is_frozen else self.ksub
 
     @property
     def code_size(self) -> int:
@@ -92,25 +104,32 @@ class ProductQuantizer:
         """Codewords, (M, ksub, dsub) float32; None before training.
 
         Setting copies what is given, and forgets the decoder; None forgets the training.
-        Raises DimensionError for another shape and InputError for NaN or infinity.
+        Raises DimensionError for another shape and InputError for NaN or infinity, or for other
+        codewords than those that are frozen.
         """
         return self._codebooks
 
     @codebooks.setter
     def codebooks(self, value: Floats | None) -> None:
-        self._codebooks = None if value is None else self._as_books(value)
+        if value is not None:
+            self.share(self._as_books(value))
+        elif not self.is_frozen:
+            self._codebooks = None
         self._decoder = None
 
     @property
     def decoder(self) -> Decoder | None:
         """What chooses words and reconstructs vectors in place of the codewords, if anything.
 
-        Setting raises DimensionError if it does not fit the codebooks.
+        Setting raises DimensionError if it does not fit the codebooks, InputError if these are
+        frozen: their words are those of the nearest codewords.
         """
         return self._decoder
 
     @decoder.setter
     def decoder(self, value: Decoder | None) -> None:
+        if value is not None and self.is_frozen:
+            raise InputError(f"expected no decoder for a {type(self).__name__}, got one")
         if value is not None and value.shape != (self.M, self.ksub, self.M * self.dsub):
             wanted = self.M, self.ksub, self.M * self.dsub
             raise DimensionError(f"expected a decoder (M, ksub, d) = {wanted}, got {value.shape}")
@@ -130,9 +149,14 @@ class ProductQuantizer:
             raise InputError("expected finite codebooks, got NaN or infinity")
         return books
 
+    def fresh(self) -> ProductQuantizer:
+        """Make a quantizer of the same kind, M and nbits that has learned nothing."""
+        return type(self)(self.M, self.nbits)
+
     def take(self, other: ProductQuantizer) -> None:
         """Take over the codewords and the decoder of a quantizer of the same M and nbits."""
-        self._codebooks, self._decoder = other.trained(), other._decoder
+        self.share(other.trained())
+        self._decoder = other._decoder
 
     def share(self, codebooks: Floats) -> None:
         """Use these codebooks without a copy; a decoder stays."""
@@ -148,10 +172,12 @@ class ProductQuantizer:
     ) -> None:
         """Fit the codebooks by Lloyd's k-means, from the present ones if there are any.
 
+        Frozen ones stay, and `z` is only checked.
+
         Parameters
         ----------
         z : ndarray of float32, (n, M * dsub)
-            Training vectors, n >= ksub.
+            Training vectors, at least `least_rows`.
         iterations : int
             Lloyd steps.
         seed : int
@@ -165,11 +191,13 @@ class ProductQuantizer:
         DimensionError
             If the columns of `z` cannot be split into M, or do not fit the codebooks.
         InputError
-            If there are fewer than ksub rows, or NaN or infinity among them.
+            If there are too few rows, or NaN or infinity among them.
         """
         z = self._as_rows(z)
         if not np.isfinite(z).all():
             raise InputError("expected finite training vectors, got NaN or infinity")
+        if self.is_frozen:
+            return
         rng = np.random.default_rng(seed)
         if self._codebooks is None:
             self.draw(z, rng)
@@ -203,7 +231,7 @@ class ProductQuantizer:
             _fill_empty_cells(
                 books[m], counts[m], _sub_vectors(z, self.M, int(m)), words[:, m], rng
             )
-        self._codebooks = books
+        self.share(books)
         return max(0.0, energy - float((sums * means).sum())) / len(z)
 
     def assign(self, z: Floats) -> Words:
@@ -217,7 +245,7 @@ class ProductQuantizer:
         z = np.empty((len(words), self.M, self.dsub), dtype=np.float32)
         for m in range(self.M):
             z[:, m] = books[m][words[:, m]]
-        return z.reshape(len(words), -1)
+        return z.reshape(len(words), self.M * self.dsub)
 
     def choose(self, z: Floats) -> Words:
         """Words (n, M) that vectors (n, M * dsub) are stored as: the decoder's choice, if any.
@@ -290,6 +318,72 @@ class ProductQuantizer:
         if self._codebooks is not None and z.shape[1] != self.M * self.dsub:
             raise DimensionError(f"expected {self.M * self.dsub} columns, got {z.shape[1]}")
         return z
+
+
+class BinaryQuantizer(ProductQuantizer):
+    """Binary codes: a bit for each number, 1 where it is at least 0.
+
+    A product quantizer whose codebooks are the corners of a hypercube and are never trained:
+    dsub = nbits, and codeword j of every sub-space has +1 where j has a 1 bit and -1 where it has a
+    0 bit, the least significant bit first. So the nearest codeword is the sign of each number (0
+    counts as +1), and between rows of +-1 squared distances are 4 times the Hamming distance,
+    exactly. The bits of a code follow the numbers of the vector: `M` and `nbits` matter for the
+    speed of the scan, but not for the bytes, which are those of
+    ``np.packbits(z >= 0, axis=1, bitorder="little")``.
+
+    Parameters
+    ----------
+    M : int
+        Number of sub-spaces; vectors have M * nbits numbers.
+    nbits : int
+        Bits of a word, 1 to 8: longer ones would make larger tables for the same bytes.
+
+    Raises
+    ------
+    InputError
+        If `M` or `nbits` is out of range; whenever other codewords are set, or a decoder.
+    """
+
+    is_frozen = True
+    _most_bits = 8
+
+    def __init__(self, M: int, nbits: int = 8) -> None:
+        super().__init__(M, nbits)
+        self._codebooks = np.tile(_hypercube(self.nbits), (self.M, 1, 1))
+        self._codebooks.flags.writeable = False
+
+    def share(self, codebooks: Floats) -> None:
+        """Keep the codebooks that are there. Raises InputError if these are others."""
+        if not np.array_equal(codebooks, self.trained()):
+            raise InputError(
+                "expected the codewords of +-1 that a BinaryQuantizer always has, got others"
+            )
+
+    def assign(self, z: Floats) -> Words:
+        """Words (n, M) uint8 of the signs of `z` (n, M * nbits); 0 counts as +1."""
+        z = self._as_rows(z)
+        bits = (z >= 0).reshape(len(z), self.M, self.nbits)
+        return np.packbits(bits, axis=2, bitorder="little")[:, :, 0]
+
+
+# Kinds that files may hold, by name.
+TYPES: dict[str, type[ProductQuantizer]] = {
+    kind.__name__: kind for kind in (ProductQuantizer, BinaryQuantizer)
+}
+
+
+def kind_of(codebooks: Floats) -> type[ProductQuantizer]:
+    """Kind of quantizer that has the codebooks (M, ksub, dsub): binary for those of +-1 only."""
+    _, ksub, dsub = codebooks.shape
+    binary = dsub <= BinaryQuantizer._most_bits and ksub == 1 << dsub
+    return BinaryQuantizer if binary and (codebooks == _hypercube(dsub)).all() else ProductQuantizer
+
+
+def _hypercube(nbits: int) -> Floats:
+    """Codewords (2**nbits, nbits) of +-1: row j is the bits of j, the least significant first."""
+    numbers = np.arange(1 << nbits, dtype=np.uint8)[:, None]
+    bits = np.unpackbits(numbers, axis=1, count=nbits, bitorder="little")
+    return 2 * bits.astype(np.float32) - 1
 
 
 def pack(words: Words, nbits: int) -> Codes:

@@ -1,7 +1,8 @@
 """Published systems as indexes: one function each, with the hyper-parameters that were found best.
 
 Every recipe takes the shape of one vector and the bits of a code, and returns an untrained
-`DeepQuantIndex`: ``train(x, y)``, ``add``, ``search``. docs/deep.md compares them.
+`DeepQuantIndex`: ``train(x, y)``, ``add``, ``search``. docs/deep.md compares them. Those of binary
+hashing are in `_hashing_recipes`.
 
 Codes of b bits have b / 8 words of 8 bits where 8 divides b, else the longest words from 7 down
 that divide it: 12 bits are two words of 6.
@@ -9,33 +10,36 @@ that divide it: 12 bits are two words of 6.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
 from deepq import networks
-from deepq._checks import InputError, KindError, as_size
-from deepq._device import seeded
+from deepq._checks import as_size
+from deepq._hashing_recipes import cnnh, csq, dnnh, dsh, ftbe, ksh, orthohash
+from deepq._recipe_parts import Shape, as_warm_up, code_shape, make_network
 from deepq.encoders import Chain, Encoder, Rotation
 from deepq.index import DeepQuantIndex
-from deepq.network_encoder import NetworkEncoder
 from deepq.objectives import InnerProduct, Likelihood, Objective, PairwiseCosine
 from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2
 from deepq.settings import TrainConfig
 
-__all__ = ["class_codes", "dqn", "dqn_ip", "dqn_two_step"]
-
-Shape = tuple[int, ...] | int
+__all__ = [
+    "class_codes",
+    "cnnh",
+    "code_shape",
+    "csq",
+    "dnnh",
+    "dqn",
+    "dqn_ip",
+    "dqn_two_step",
+    "dsh",
+    "ftbe",
+    "ksh",
+    "orthohash",
+]
 
 _WIDTH = 48  # numbers of an embedding, or the next multiple of M
-_BACKBONES = {
-    "convnet": networks.ConvNet,
-    "resnet": networks.ResNet,
-    "alexnet": networks.AlexNet,
-    "mlp": networks.MLP,
-}
-_WARM_UP = 0.6  # part of the epochs as a classifier, for networks that start from nothing
 
 
 def dqn(
@@ -88,7 +92,7 @@ def dqn(
     InputError, KindError, DimensionError
         If an argument is out of range or of the wrong kind, or the parts do not fit each other.
     """
-    objective = PairwiseCosine(quantization_weight, _warm_up(warm_up, backbone))
+    objective = PairwiseCosine(quantization_weight, as_warm_up(warm_up, backbone))
     return _metric_learner(
         *(input_shape, bits, nbits, backbone, width, metric, objective, training, encoder),
         rotated=False,
@@ -111,7 +115,7 @@ def dqn_two_step(
 
     The ablation of the same paper. Parameters as of `dqn`.
     """
-    objective = PairwiseCosine(0.0, _warm_up(warm_up, backbone))
+    objective = PairwiseCosine(0.0, as_warm_up(warm_up, backbone))
     return _metric_learner(
         *(input_shape, bits, nbits, backbone, width, metric, objective, training, encoder),
         rotated=True,
@@ -135,7 +139,7 @@ def dqn_ip(
 
     The ablation of the same paper. Parameters as of `dqn`.
     """
-    objective = InnerProduct(quantization_weight, _warm_up(warm_up, backbone))
+    objective = InnerProduct(quantization_weight, as_warm_up(warm_up, backbone))
     return _metric_learner(
         *(input_shape, bits, nbits, backbone, width, metric, objective, training, encoder),
         rotated=False,
@@ -171,23 +175,8 @@ def class_codes(
     def head(features: int) -> nn.Module:
         return networks.Probabilities(features, classes, -(-classes // M) * M)
 
-    network = _network(input_shape, backbone, head, training, encoder)
+    network = make_network(input_shape, backbone, head, training, encoder)
     return _index(network, M, nbits, METRIC_INNER_PRODUCT, Likelihood(classes=classes), training)
-
-
-def code_shape(bits: int, nbits: int | None = None) -> tuple[int, int]:
-    """Return M and nbits of codes of so many bits. Raises InputError where nbits does not divide.
-
-    >>> [code_shape(bits) for bits in (12, 24, 32, 48)]
-    [(2, 6), (3, 8), (4, 8), (6, 8)]
-    """
-    bits = as_size(bits, "bits")
-    if nbits is None:
-        nbits = next(number for number in (8, 7, 6, 5, 4, 3, 2, 1) if bits % number == 0)
-    nbits = as_size(nbits, "nbits")
-    if bits % nbits:
-        raise InputError(f"expected nbits that divides {bits} bits, got {nbits}")
-    return bits // nbits, nbits
 
 
 def _metric_learner(
@@ -209,7 +198,7 @@ def _metric_learner(
     def head(features: int) -> nn.Module:
         return networks.Bottleneck(features, numbers)
 
-    network: Encoder = _network(input_shape, backbone, head, training, encoder)
+    network: Encoder = make_network(input_shape, backbone, head, training, encoder)
     if rotated:
         network = Chain([network, Rotation(numbers)])
     return _index(network, M, nbits, metric, objective, training)
@@ -226,37 +215,3 @@ def _index(
     return DeepQuantIndex(
         network.d_in, M, nbits, metric, encoder=network, objective=objective, training=training
     )
-
-
-def _warm_up(given: float | None, backbone: str | nn.Module | None) -> float:
-    if given is not None:
-        return given
-    return 0.0 if isinstance(backbone, nn.Module) else _WARM_UP
-
-
-def _network(
-    input_shape: Shape,
-    backbone: str | nn.Module | None,
-    head: Callable[[int], nn.Module],
-    training: TrainConfig | None,
-    encoder: dict[str, Any],
-) -> NetworkEncoder:
-    """Put a head on a backbone; their weights follow the seed of the training."""
-    shape = networks.as_shape(input_shape)
-    if training is not None and not isinstance(training, TrainConfig):
-        raise KindError(f"expected a TrainConfig, got {type(training).__name__}")
-    with seeded((training or TrainConfig()).seed):
-        body = backbone if isinstance(backbone, nn.Module) else _backbone(shape, backbone)
-        features = NetworkEncoder(body, shape, layout=encoder.get("layout", "CHW")).d_out
-        network = networks.Embedding(body, head(features))
-    return NetworkEncoder(network, shape, **encoder)
-
-
-def _backbone(shape: tuple[int, ...], name: str | None) -> nn.Module:
-    name = name or ("mlp" if len(shape) == 1 else "convnet")
-    if name not in _BACKBONES:
-        raise InputError(f"expected a backbone of {', '.join(_BACKBONES)}, got {name!r}")
-    if (name == "mlp") != (len(shape) == 1):
-        raise InputError(f"expected a backbone for inputs of shape {shape}, got {name!r}")
-    made: nn.Module = _BACKBONES[name](shape)
-    return made

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from deepq._checks import FormatError
+from deepq._checks import FormatError, KindError
 from deepq._store import Store
 from deepq._tree import Living
 from deepq.decoders import Decoder
 from deepq.encoders import encoder_state, make_encoder
-from deepq.quantizers import ProductQuantizer
+from deepq.quantizers import TYPES, ProductQuantizer
 from deepq.settings import TrainConfig
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def live_state(index: Store) -> State:
     quantizer = index.quantizer
     return {
         "d": int(index.d),
+        "quantizer": _quantizer_state(quantizer),
         "M": quantizer.M,
         "nbits": quantizer.nbits,
         "metric": int(index.metric_type),
@@ -79,7 +80,10 @@ def make_index(state: State, cls: type[Index]) -> Index:
     """
     try:
         training, clustering = state["training"], state["clustering"]
-        quantizer = ProductQuantizer(state["M"], state["nbits"])
+        kind = state.get("quantizer", "ProductQuantizer")  # the only one of the first files
+        if kind not in TYPES:
+            raise FormatError(f"a quantizer of the type {kind!r}, which this deepq does not have")
+        quantizer = TYPES[kind](state["M"], state["nbits"])
         quantizer.codebooks = state["codebooks"]
         if state["decoder"] is not None:
             quantizer.decoder = Decoder.from_parts(state["decoder"])
@@ -120,6 +124,14 @@ class _OwnObjective(Living):
             "the objective is of a class of your own, %s: the file does without",
             type(self.objective).__name__,
         )
+
+
+def _quantizer_state(quantizer: ProductQuantizer) -> str:
+    """Name the kind of a quantizer; files know those in `quantizers.TYPES`."""
+    name = type(quantizer).__name__
+    if TYPES.get(name) is not type(quantizer):
+        raise KindError(f"expected a quantizer of a class in deepq.quantizers.TYPES, got {name}")
+    return name
 
 
 def _objective_state(objective: Objective | None) -> Any:

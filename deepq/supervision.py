@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepq._checks import DimensionError, Floats, Ids, InputError, KindError, as_ids
+from deepq._checks import DimensionError, Floats, Ids, InputError, KindError, as_ids, as_vectors
 
 Matrix = NDArray[np.bool_]
 
@@ -303,3 +303,11 @@ def as_supervision(y: Any, n: int) -> Supervision:
     if len(np.unique(labels)) < 2:
         raise InputError("expected labels of at least 2 classes, got one")
     return Classes(labels)
+
+
+def query_rows(supervision: Supervision, d: int) -> NDArray[Any] | None:
+    """Return the queries of a search log as rows (p, d); None for any other supervision."""
+    if not isinstance(supervision, Positives):
+        return None
+    rows = supervision.queries.reshape(len(supervision.rows), -1)
+    return as_vectors(rows, d, "queries", finite=True, keep_bytes=True)

@@ -7,8 +7,9 @@ A training has stages, and each later one must show, on rows held out of all lea
 3. *decoder*, where results will be re-ranked: a network that reads whole codes, and codes chosen
    under it (`_decoding`), then the order of tables for these codes.
 
-With labels the network in the encoder is trained first (`_network_training`). Then the stages work
-on its embeddings, without the one for the order of neighbours: labels say what ranks well.
+With labels the network in the encoder is trained first (`_network_training`), or a `KernelHash`
+learns. Then the stages work on the embeddings, without the one for the order of neighbours: labels
+say what ranks well.
 """
 
 from __future__ import annotations
@@ -16,12 +17,18 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from deepq._checks import InputError
+from deepq._inputs import Inputs
 from deepq._report import Report
 from deepq._rows import Rows
 from deepq._stages import Stages
-from deepq.encoders import Encoder
+from deepq.encoders import Chain, Encoder, Identity
+from deepq.kernel_hash import KernelHash
 from deepq.quantizers import METRIC_L2, ProductQuantizer
 from deepq.settings import TrainConfig
+from deepq.supervision import as_supervision, query_rows
 
 if TYPE_CHECKING:
     from deepq.objectives import Objective
@@ -69,9 +76,9 @@ def fit(
     encoder : Encoder
         Fitted in place.
     quantizer : ProductQuantizer
-        Trained in place; codebooks it has are forgotten.
+        Trained in place; codebooks it has are forgotten, unless they are frozen.
     x : (n, d_in) array, or callable
-        Training vectors, at least ksub: see `Rows`.
+        Training vectors, at least the quantizer's `least_rows`: see `Rows`.
     config : TrainConfig
         Settings.
     y : (n,) int, (n, c) bool, Pairs or Positives, optional
@@ -88,18 +95,26 @@ def fit(
     Raises
     ------
     InputError
-        If there are fewer than ksub rows, NaN or infinity among them, a checkpoint of another
-        training, nothing to learn from the labels, or a loss that is not finite.
+        If there are too few rows, NaN or infinity among them, a checkpoint of another training,
+        nothing to learn from the labels, a loss that is not finite, or frozen codebooks for an
+        encoder that learns some.
     KeyboardInterrupt
         If Ctrl-C came in the first stage, or a network's first epoch, before there was anything to
         keep.
     """
+    if quantizer.is_frozen and encoder.learns_codebooks:
+        raise InputError(
+            f"expected an encoder that learns no codebooks for a {type(quantizer).__name__}, "
+            f"got {type(encoder).__name__}"
+        )
     if decoder:
         from deepq._device import as_device
 
         as_device(config.device)
     quantizer.codebooks = None
     with Report(verbose, config.max_seconds) as report:
+        if y is not None and _learn_kernels(encoder, x, y, config, report):
+            y = None
         if y is None:
             stages = Stages(encoder, quantizer, Rows(x, encoder.d_in), config, metric, report)
             interrupted = stages.run(decoder=decoder)
@@ -113,3 +128,21 @@ def fit(
         if interrupted:
             _log.warning("interrupted: the training keeps the best so far")
     return Outcome(encoder, report.history, interrupted)
+
+
+def _learn_kernels(encoder: Encoder, x: Any, y: Any, config: TrainConfig, report: Report) -> bool:
+    """Let the kernel hash in an encoder learn from labels; return whether there is one."""
+    members = encoder.members if isinstance(encoder, Chain) else (encoder,)
+    place = next((i for i, m in enumerate(members) if isinstance(m, KernelHash)), None)
+    if place is None:
+        return False
+    learner: Any = members[place]
+    before = Chain(members[:place]) if place else Identity(encoder.d_in)
+    before.settle()
+    supervision = as_supervision(y, len(x))
+    queries = query_rows(supervision, encoder.d_in)
+    n = len(x) + (0 if queries is None else len(queries))
+    z = Inputs(x, queries).embeddings(before, np.arange(n))
+    report.begin("codes", learner.d_out)
+    learner.learn(z, supervision, seed=config.seed, progress=report)
+    return True

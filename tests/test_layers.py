@@ -23,26 +23,30 @@ FLOORS = [
         *("_tree", "_binary"),
         *("_rows", "_report", "_schedule", "_presets", "settings", "_relevance", "metrics"),
         *("_vector_files", "_image_files", "_image_lists"),
-        *("_augment", "_optimizers", "_backbones", "_device", "_torch_data", "supervision"),
+        *("_augment", "_optimizers", "_backbones", "_heads", "_device"),
+        *("_torch_data", "_losses", "supervision"),
     },
     {"decoders", "quantizers"},
     {
         *("_rotation", "encoders", "networks", "network_encoder"),
+        *("_kernel_hashing", "kernel_hash", "_similarity_codes", "_triplet_codes"),
         *("_neighbours", "_rerank", "_validation", "_structure"),
     },
-    {"objectives", "_ranking", "_decoding"},
+    {"_objective", "_code_objectives", "objectives", "_ranking", "_decoding"},
     {
         *("trainer", "_stages", "_supervised", "_network_training", "_inputs", "_checkpoint"),
         *("_native", "_foreign", "_mapping", "_plain", "_faiss_files"),
     },
     {"_store", "_search", "_surface", "search_parameters", "state", "index", "ivf", "hashtable"},
-    {"io", "interop", "recipes", "evaluation", "suggestion", "plots", "datasets", "distributed"},
+    {"_recipe_parts", "_hashing_recipes", "recipes"},
+    {"io", "interop", "evaluation", "suggestion", "plots", "datasets", "distributed"},
     {"cli", "__main__"},
 ]
 HEAVY = ["torch", "sklearn", "scipy.optimize", "matplotlib"]
 USE_TORCH = {
     *("networks", "network_encoder", "objectives", "recipes"),
-    *("_augment", "_backbones", "_decoding", "_device", "_optimizers"),
+    *("_augment", "_backbones", "_decoding", "_device", "_heads", "_optimizers"),
+    *("_code_objectives", "_losses", "_objective", "_hashing_recipes", "_recipe_parts"),
     *("_network_training", "_supervised"),
 }
 

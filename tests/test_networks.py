@@ -17,6 +17,7 @@ from deepq.networks import (
     AlexNet,
     Bottleneck,
     ConvNet,
+    DivideAndEncode,
     Embedding,
     Probabilities,
     ResNet,
@@ -37,14 +38,16 @@ MAKE = {
     "ConvNet": lambda: ConvNet(IMAGE, (4, 6)),
     "ResNet": lambda: ResNet(IMAGE, 14, (4, 6, 8)),
     "Bottleneck": lambda: Bottleneck(20, 6, on_pretrained=True),
+    "Bottleneck with norm": lambda: Bottleneck(20, 6, batch_norm=True),
+    "DivideAndEncode": lambda: DivideAndEncode(20, 6, 5, 0.1),
     "Probabilities": lambda: Probabilities(20, 5, 8, 0.5),
     "Embedding": lambda: Embedding(ConvNet(IMAGE, (4,)), Bottleneck(4, 6, tanh=False)),
 }
 
 
 def inputs(name: str, n: int = 6) -> torch.Tensor:
-    vectors = ("MLP", "MLP without layers", "Bottleneck", "Probabilities")
-    return pixels(n, (20,) if name in vectors else IMAGE)
+    images = ("ConvNet", "ResNet", "Embedding")
+    return pixels(n, IMAGE if name in images else (20,))
 
 
 @pytest.fixture(params=MAKE)
@@ -155,6 +158,90 @@ def test_heads():
     assert Probabilities(20, 5).d_out == 5
 
 
+def test_a_bottleneck_may_be_normalized_over_batches():
+    head, x = Bottleneck(20, 6, tanh=False, batch_norm=True).train(), pixels(50, (20,))
+    z = head(x)
+    torch.testing.assert_close(z.mean(0), torch.zeros(6), rtol=0, atol=1e-4)
+    torch.testing.assert_close(z.std(0, correction=0), torch.ones(6), rtol=1e-3, atol=0)
+    bounded = Bottleneck(20, 6, batch_norm=True).train()
+    bounded.load_state_dict(head.state_dict())
+    torch.testing.assert_close(bounded(x), z.tanh())
+    assert not hasattr(Bottleneck(20, 6), "norm")
+
+
+def divided(epsilon: float, part: int = 5) -> DivideAndEncode:
+    """One whose sigmoids spread over 0 to 1."""
+    torch.manual_seed(0)
+    head = DivideAndEncode(20, 6, part, epsilon)
+    with torch.no_grad():
+        head.weight.mul_(4)
+        head.bias.normal_()
+    return head
+
+
+ROWS = torch.randn(40, 20, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.1, 0.3, 0.5])
+def test_divided_numbers_go_through_a_threshold(epsilon):
+    head, want, middle = divided(epsilon), [], 0
+    weight, bias = head.features.weight.tolist(), head.features.bias.tolist()
+    for x in ROWS.tolist():
+        for b in range(6):
+            total = head.bias[b].item()
+            for j in range(5):
+                row = weight[5 * b + j]
+                feature = bias[5 * b + j] + sum(p * q for p, q in zip(row, x, strict=True))
+                total += head.weight[b, j].item() * max(feature, 0)
+            s = 1 / (1 + math.exp(-total))
+            low, high = s < 0.5 - epsilon, s > 0.5 + epsilon
+            middle += not (low or high)
+            want.append(2 * (0 if low else 1 if high else s) - 1)
+    z = head(ROWS)
+    np.testing.assert_allclose(z.detach().ravel(), want, atol=1e-5)
+    assert z.abs().max() <= 1
+    assert middle in {0.0: [0], 0.5: [240]}.get(epsilon, range(20, 220))
+    assert (z.abs() == 1).sum() == 240 - middle
+
+
+def test_divided_numbers_stay_between_minus_1_and_1():
+    for epsilon in (0.1, 0.5):
+        z = divided(epsilon)(1e4 * ROWS)
+        assert {-1.0, 1.0} <= set(z.unique().tolist())
+        assert z.abs().max() <= 1
+
+
+def test_each_divided_number_has_features_of_its_own():
+    head = divided(0.5)
+    for b in range(6):
+        head.zero_grad()
+        head(ROWS)[:, b].sum().backward()
+        own = slice(5 * b, 5 * b + 5)
+        for gradient, of in [
+            (head.features.weight.grad, own),
+            (head.features.bias.grad, own),
+            (head.weight.grad, slice(b, b + 1)),
+            (head.bias.grad, slice(b, b + 1)),
+        ]:
+            assert gradient[of].any()
+            rest = gradient.clone()
+            rest[of] = 0
+            assert not rest.any()
+
+
+def test_gradients_pass_the_threshold_unchanged():
+    found = []
+    for epsilon in (0.5, 0.1, 0.0):
+        head, x = divided(epsilon), ROWS.clone().requires_grad_()
+        weights = torch.linspace(-1, 1, 6)
+        (head(x) * weights).sum().backward()
+        found.append([x.grad, *(p.grad for p in head.parameters())])
+    for others in found[1:]:
+        for ours, theirs in zip(found[0], others, strict=True):
+            torch.testing.assert_close(ours, theirs)
+    assert found[0][0].any(1).all()
+
+
 def test_an_embedding_is_a_backbone_and_a_head():
     backbone, head = MLP(20, (16,)).eval(), Bottleneck(16, 6, on_pretrained=True)
     both, x = Embedding(backbone, head), pixels(5, (20,))
@@ -178,6 +265,9 @@ def test_an_embedding_is_a_backbone_and_a_head():
         (lambda: ResNet((3, 2, 2), 8), DimensionError),
         (lambda: ResNet(IMAGE, 8, ()), InputError),
         (lambda: Bottleneck(0, 3), InputError),
+        (lambda: DivideAndEncode(4, 5, 0), InputError),
+        (lambda: DivideAndEncode(4, 5, epsilon=0.6), InputError),
+        (lambda: DivideAndEncode(4, 1 << 17, 1 << 17), InputError),
         (lambda: Probabilities(4, 5, 3), InputError),
         (lambda: Probabilities(4, 5, temperature=0), InputError),
         (lambda: Embedding(nn.Flatten(), "head"), KindError),

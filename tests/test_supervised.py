@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import deepq
-from deepq import NetworkEncoder, Pairs, Positives, _inputs, objectives
+from deepq import NetworkEncoder, Pairs, Positives, _inputs, _losses, objectives
 from deepq import _network_training as training
 from deepq._checks import DimensionError, InputError, KindError
 from deepq.encoders import Affine, Chain, Normalize, Rotation
@@ -206,10 +206,10 @@ def test_gradients_of_both_parts_reach_the_first_layer(part) -> None:
     z = encoder.network(encoder.images(torch.from_numpy(X[rows])))
     if part == "objective":
         similar, known = map(torch.from_numpy, as_supervision(Y, len(Y)).similar(rows))
-        loss = objectives.pairwise_cosine(z, similar, known)
+        loss = _losses.pairwise_cosine(z, similar, known)
     else:
         words = index.quantizer.gather(index.quantizer.assign(z.detach().numpy()))
-        loss = objectives.quantization(z, torch.from_numpy(words))
+        loss = _losses.quantization(z, torch.from_numpy(words))
     loss.backward()
     first = next(p for p in encoder.network.parameters() if p.requires_grad)
     assert first.grad is not None

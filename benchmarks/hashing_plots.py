@@ -1,0 +1,112 @@
+"""Pictures of deep hashing, from committed results.
+
+    python benchmarks/hashing_plots.py --output docs
+
+hashing_time.png     mAP by CPU seconds: pairs, triplets and inferred codes (`bench_hashing.py`)
+hashing_grid.png     mAP of DSH by margin and weight of the pull
+hashing_outputs.png  outputs of DSH's network with a pull to +-1, without, with a sigmoid
+hashing_bits.png     mAP by bits of divided features and of one layer (`retrieval.py`)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bench_hashing import EDGES, MARGINS, PULLS, TIMED
+from harness import RESULTS
+
+Rows = list[dict[str, Any]]
+
+
+def draw_time(rows: Rows, path: Path) -> None:
+    """Draw mAP against the CPU seconds of whole trainings, from the trunk on."""
+    figure, axis = _figure()
+    for method in TIMED:
+        mine = sorted((r["train_cpu_s"], r["mAP"]) for r in rows if r["method"] == method)
+        axis.plot(*np.transpose(mine), marker="o", markersize=4, label=method)
+    axis.set(xlabel="CPU seconds", ylabel="mAP", xscale="log")
+    axis.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def draw_grid(rows: Rows, path: Path) -> None:
+    """Draw mAP by margin and pull."""
+    figure, axis = _figure()
+    found = {(row["pull"], row["margin"]): row["mAP"] for row in rows}
+    values = np.array([[found.get((pull, margin), np.nan) for margin in MARGINS] for pull in PULLS])
+    image = axis.imshow(values, aspect="auto", origin="lower")
+    for (i, j), value in np.ndenumerate(values):
+        axis.text(j, i, f"{value:.3f}", ha="center", va="center", color="white")
+    axis.set_xticks(range(len(MARGINS)), [f"{margin:g}" for margin in MARGINS])
+    axis.set_yticks(range(len(PULLS)), [f"{pull:g}" for pull in PULLS])
+    axis.set(xlabel="margin / bits", ylabel="weight of the pull")
+    figure.colorbar(image, label="mAP")
+    figure.savefig(path, dpi=110)
+
+
+def draw_outputs(rows: Rows, path: Path) -> None:
+    """Draw the distributions of outputs."""
+    figure, axis = _figure()
+    for row in rows:
+        counts = np.array(row["histogram"])
+        axis.stairs(counts / counts.sum(), EDGES, label=row["method"])
+    axis.set(xlabel="output (ends: and beyond)", ylabel="part")
+    axis.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def draw_bits(rows: Rows, path: Path) -> None:
+    """Draw mAP by bits of DNNH's two encoders, a mean of the seeds."""
+    figure, axis = _figure()
+    for method in ("DNNH", "DNNH, one layer"):
+        mine = [row for row in rows if row["method"] == method and row["protocol"] == "5000"]
+        bits = sorted({row["bits"] for row in mine})
+        means = [
+            np.mean([row["mAP_without_training"] for row in mine if row["bits"] == b]) for b in bits
+        ]
+        axis.plot(bits, means, marker="o", markersize=4, label=method)
+    axis.set(xlabel="bits", ylabel="mAP, 54,000")
+    axis.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def _figure() -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _read(name: str) -> Rows:
+    path = RESULTS / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def main() -> None:
+    """Draw what there are results of."""
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("--output", type=Path, default=Path())
+    folder = arguments.parse_args().output
+    hashing = _read("hashing")
+    pictures = {
+        "time": (draw_time, [row for row in hashing if row.get("case") == "time"]),
+        "grid": (draw_grid, [row for row in hashing if row.get("case") == "grid"]),
+        "outputs": (draw_outputs, [row for row in hashing if row.get("case") == "outputs"]),
+        "bits": (
+            draw_bits,
+            [r for r in _read("retrieval") if r.get("method", "").startswith("DNNH")],
+        ),
+    }
+    for name, (draw, rows) in pictures.items():
+        if rows:
+            draw(rows, folder / f"hashing_{name}.png")
+
+
+if __name__ == "__main__":
+    main()

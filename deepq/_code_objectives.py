@@ -1,0 +1,229 @@
+"""Objectives that know a code for each training row, or for each class: for binary hashing.
+
+Embeddings are compared with codes of +-1; an encoder that ends in `Sign` makes codes of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from deepq import _triplet_codes
+from deepq._checks import Floats, InputError, as_part, as_size
+from deepq._losses import code_cross_entropy, code_regression, cross_entropy
+from deepq._objective import Objective
+from deepq._similarity_codes import factorized
+from deepq.supervision import Supervision
+
+_DRAWS = 1000  # of codes of classes, of which the best are kept
+_MARGIN = 0.5  # part of a code that triplets should be apart by
+
+
+class CodeRegression(Objective):
+    """`code_regression` to codes whose inner products are the similarities: CNNH's.
+
+    Xia et al., "Supervised hashing for image retrieval via image representation learning", AAAI
+    2014. The codes are those of `_similarity_codes.factorized`.
+
+    Parameters
+    ----------
+    classes : int, optional
+        So many last numbers of an embedding stand for the classes, 1 for those of a row and -1 for
+        others, as in CNNH+. There are as many fewer bits.
+    """
+
+    codes: Tensor
+
+    def __init__(
+        self,
+        quantization_weight: float = 0.0,
+        classes: int | None = None,
+        warm_up: float = 0.6,
+    ) -> None:
+        super().__init__(quantization_weight, warm_up)
+        self.classes = None if classes is None else as_size(classes, "classes")
+        self.needs_classes = self.classes is not None
+
+    def prepare(self, d: int, supervision: Supervision) -> None:
+        classes = self.classes or 0
+        bits = d - classes
+        if bits < 1:
+            raise InputError(f"expected more than {classes} numbers for {classes} classes, got {d}")
+        codes = np.full((supervision.n, d), -1, np.float32)
+        targets = supervision.targets(np.arange(supervision.n)) if classes else None
+        if targets is not None:
+            if supervision.classes > classes:
+                raise InputError(
+                    f"expected labels of at most {classes} classes, got {supervision.classes}"
+                )
+            codes[:, bits : bits + supervision.classes][targets > 0] = 1
+        codes[:, :bits] = factorized(supervision, bits, seed=_seed())
+        self.register_buffer("codes", torch.from_numpy(codes))
+
+    def forward(self, z: Tensor, batch: Any) -> Tensor:
+        return code_regression(z, self.codes[batch.rows])
+
+
+class InferredCodes(Objective):
+    """`code_cross_entropy` with codes that are inferred from triplets, some bits at a time: FTBE.
+
+    Zhuang, Lin, Shen & Reid, "Fast training of triplet-based deep binary embedding networks", CVPR
+    2016. The epochs are divided among groups of bits. When the turn of a group comes, its bits are
+    inferred for all rows of triplets, given those that the network has learned by then; from then
+    on it learns them as well.
+
+    Parameters
+    ----------
+    group : int
+        Bits in a group.
+    triplets : int
+        Of each row that bits are inferred from.
+    """
+
+    codes: Tensor
+
+    def __init__(
+        self,
+        quantization_weight: float = 0.0,
+        group: int = 8,
+        triplets: int = 20,
+        warm_up: float = 0.6,
+    ) -> None:
+        super().__init__(quantization_weight, warm_up)
+        self.group, self.triplets = as_size(group, "group"), as_size(triplets, "triplets")
+
+    def prepare(self, d: int, supervision: Supervision) -> None:
+        self._supervision, self._seed = supervision, _seed()
+        self.active = 0
+        self.register_buffer("codes", torch.zeros(supervision.n, d))
+
+    def begin_epoch(self, epoch: int, epochs: int, embeddings: Callable[[], Floats]) -> None:
+        n, bits = self.codes.shape
+        groups = -(-bits // self.group)
+        first, end = (-(-number * groups // epochs) for number in (epoch, epoch + 1))
+        codes = np.empty((n, 0), np.float32)
+        if 0 < first < end:
+            learned = embeddings()[:, : self.group * first]
+            codes = np.where(learned >= 0, 1, -1).astype(np.float32)
+        for number in range(first, end):
+            rng = np.random.default_rng([self._seed, number])
+            triplets = _triplet_codes.drawn(self._supervision, self.triplets, rng)
+            if not len(triplets):
+                raise InputError(
+                    "expected rows that are similar to one row and not to another, got none"
+                )
+            known = codes.shape[1]
+            more = min(self.group, bits - known)
+            inferred = _triplet_codes.inferred(codes, triplets, more, _MARGIN * bits, rng)
+            seen = np.unique(triplets)  # bits of other rows are arbitrary; 0 leaves them out
+            self.codes[seen, known : known + more] = torch.from_numpy(inferred[seen])
+            codes = np.concatenate([codes, inferred], axis=1)
+        self.active = min(bits, self.group * end)
+
+    def forward(self, z: Tensor, batch: Any) -> Tensor:
+        codes = self.codes[batch.rows, : self.active]
+        return code_cross_entropy(z[:, : self.active], codes)
+
+
+class OrthoHash(Objective):
+    """`cross_entropy` of scaled cosines with fixed codes of the classes, less a margin at the true.
+
+    Hoe et al., "One loss for all: deep hashing with a single cosine similarity based learning
+    objective", NeurIPS 2021, equation 6.
+
+    Parameters
+    ----------
+    scale : float
+        Of cosines.
+    margin : float
+        Taken from the cosine of the true class.
+    """
+
+    needs_classes = True
+    codes: Tensor
+
+    def __init__(
+        self,
+        quantization_weight: float = 0.0,
+        scale: float = 8.0,
+        margin: float = 0.2,
+        warm_up: float = 0.6,
+    ) -> None:
+        super().__init__(quantization_weight, warm_up)
+        self.scale = as_part(scale, "scale", np.inf)
+        self.margin = as_part(margin, "margin", 2.0)
+
+    def prepare(self, d: int, supervision: Supervision) -> None:
+        codes = torch.from_numpy(class_codes(supervision.classes, d, _seed()))
+        self.register_buffer("codes", codes)
+
+    def forward(self, z: Tensor, batch: Any) -> Tensor:
+        cosines = normalize(z, dim=1) @ normalize(self.codes, dim=1).T
+        true = (batch.targets > 0).float()
+        return cross_entropy(self.scale * (cosines - self.margin * true), batch.targets)
+
+
+class CentralSimilarity(Objective):
+    """`code_cross_entropy` of 2 z with the code of a row's class, and tanh(z) pulled to +-1: CSQ.
+
+    Yuan et al., "Central similarity quantization for efficient image and video retrieval", CVPR
+    2020, equations 4 to 6. The centre of a row of several classes has the signs of their sum; where
+    that is 0, of the first one. A row without a class has none.
+
+    Parameters
+    ----------
+    pull : float
+        Weight of the mean of (|tanh(z)| - 1)^2.
+    """
+
+    needs_classes = True
+    codes: Tensor
+
+    def __init__(
+        self, quantization_weight: float = 0.0, pull: float = 1e-4, warm_up: float = 0.6
+    ) -> None:
+        super().__init__(quantization_weight, warm_up)
+        self.pull = as_part(pull, "pull", np.inf)
+
+    def prepare(self, d: int, supervision: Supervision) -> None:
+        codes = torch.from_numpy(class_codes(supervision.classes, d, _seed()))
+        self.register_buffer("codes", codes)
+
+    def forward(self, z: Tensor, batch: Any) -> Tensor:
+        true = (batch.targets > 0).float()
+        first = self.codes[batch.targets.argmax(1)] * true.amax(1, keepdim=True)
+        centres = (2 * true @ self.codes + first).sign()
+        loss = code_cross_entropy(2 * z, centres)
+        return loss + self.pull * (z.tanh().abs() - 1).square().mean()
+
+
+def class_codes(classes: int, bits: int, seed: int) -> Floats:
+    """Codes (classes, bits) float32 of +-1 that are far from each other.
+
+    Where there is a Hadamard matrix of Sylvester's of that many bits, its rows and, beyond them,
+    their opposites; else the codes of the largest least distance of many draws.
+    """
+    if bits & (bits - 1) == 0 and classes <= 2 * bits:
+        rows = np.ones((1, 1), np.float32)
+        while len(rows) < bits:
+            rows = np.block([[rows, rows], [rows, -rows]])
+        return np.concatenate([rows, -rows])[:classes].astype(np.float32)
+    rng = np.random.default_rng(seed)
+    best, apart = None, -1
+    for _ in range(_DRAWS):
+        codes = np.asarray(rng.integers(0, 2, (classes, bits)) * 2 - 1, np.float32)
+        products = codes @ codes.T
+        np.fill_diagonal(products, -bits)
+        if best is None or bits - products.max() > apart:
+            best, apart = codes, bits - products.max()
+    return np.asarray(best, np.float32)
+
+
+def _seed() -> int:
+    """Draw a seed for NumPy from torch's generator."""
+    return int(torch.randint(1 << 62, (1,)))

@@ -1,0 +1,400 @@
+"""Hash functions of kernels: each quantity by loops or differences, and codes that find classes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.linalg import eigh
+from sklearn.datasets import load_digits
+
+import deepq
+from deepq import _kernel_hashing
+from deepq._checks import DimensionError, FormatError, InputError, KindError, StateError
+from deepq.encoders import Chain, Normalize, encoder_state, make_encoder
+from deepq.kernel_hash import KernelHash
+from deepq.metrics import mean_average_precision
+from deepq.quantizers import ProductQuantizer
+from deepq.supervision import Classes, Pairs, Tags
+
+
+def clusters(n, d=16, classes=5, seed=0):
+    """Rows of classes that are three clusters each, which no plane tells apart."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).standard_normal((classes, 3, d))
+    y = rng.integers(classes, size=n)
+    x = 2 * centres[y, rng.integers(3, size=n)] + rng.standard_normal((n, d))
+    return x.astype(np.float32), y
+
+
+def instance(n=40, m=6, seed=0, bits=4):
+    """K (n, m), similar and known (n, n), and a residue (n, n)."""
+    rng = np.random.default_rng(seed)
+    K = rng.standard_normal((n, m), dtype=np.float32)
+    y = rng.integers(3, size=n)
+    upper = np.triu(rng.random((n, n)) < 0.7)
+    h = np.sign(rng.standard_normal((n, 2)))
+    similar, known = y[:, None] == y, upper | upper.T
+    R = (bits * np.where(similar, 1, -1) - h @ h.T) * known
+    return K, similar, known, R.astype(np.float32)
+
+
+def bits_of(encoder, x):
+    return np.where(encoder.encode(x) < 0, -1, 1)
+
+
+def mean_precision(base, queries, y, yq) -> float:
+    """Of codes (n, bits) of -1 and 1, by Hamming distance."""
+    distances = -queries @ base.T
+    order = np.argsort(distances, axis=1, kind="stable")
+    D = np.take_along_axis(distances, order, axis=1)
+    return mean_average_precision(order, yq, y, D=D)
+
+
+@pytest.fixture(scope="module")
+def learned() -> KernelHash:
+    x, y = clusters(800)
+    encoder = KernelHash(16, 12, 40)
+    encoder.learn(x, Classes(y))
+    return encoder
+
+
+# ---- parts ---------------------------------------------------------------------------------------
+
+
+def test_kernels() -> None:
+    x, _ = clusters(7)
+    anchors = x[2:5]
+    found = _kernel_hashing.kernels(x, anchors, 3.0)
+    for i in range(7):
+        for j in range(3):
+            squared = sum((float(a) - float(b)) ** 2 for a, b in zip(x[i], anchors[j], strict=True))
+            assert found[i, j] == pytest.approx(math.exp(-squared / 6), rel=1e-5)
+    assert found.dtype == np.float32
+    assert found.max() <= 1
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_kernels_far_from_the_origin(scale) -> None:
+    x, _ = clusters(50)
+    away = ((x + 256) * np.float32(scale)).astype(np.float32)
+    near = away.astype(np.float64) / np.float32(scale)
+    width = _kernel_hashing.mean_squared_distance(away, away[:9])
+    squared = np.square(near[:, None] - near[:9]).sum(axis=2)
+    assert width == pytest.approx(squared.mean() * scale**2, rel=1e-5)
+    found = _kernel_hashing.kernels(away, away[:9], width)
+    np.testing.assert_allclose(found, np.exp(-squared / (2 * squared.mean())), atol=1e-5)
+
+
+def test_whitened_kernels_are_orthonormal_but_for_the_ridge() -> None:
+    K, *_ = instance(n=500)
+    T = _kernel_hashing.whitening(K)
+    gram = K.T.astype(float) @ K
+    ridge = 0.01 * np.trace(gram) / 6 * np.eye(6)
+    np.testing.assert_allclose(T.T @ (gram + ridge) @ T, 500 * np.eye(6), atol=1e-8)
+    equal = _kernel_hashing.whitening(np.ones_like(K))
+    assert np.isfinite(equal).all()
+    assert np.isfinite(_kernel_hashing.whitening(np.zeros_like(K))).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_start_is_the_top_generalized_eigenvector(seed, monkeypatch) -> None:
+    K, *_, R = instance(seed=seed)
+    starts = []
+    monkeypatch.setattr(_kernel_hashing, "refined", lambda *a: starts.append(a) or a[2])
+    T = _kernel_hashing.whitening(K)
+    u = _kernel_hashing.best_direction((K @ T).astype(np.float32), R)
+    np.testing.assert_array_equal(u, starts[0][2])
+    K = K.astype(float)
+    gram = K.T @ K
+    want = eigh(K.T @ R @ K, gram + 0.01 * np.trace(gram) / 6 * np.eye(6))[1][:, -1]
+    a = T @ u
+    cosine = a @ want / np.linalg.norm(a) / np.linalg.norm(want)
+    assert abs(cosine) == pytest.approx(1, abs=1e-5)
+    assert np.square(K @ a).mean() == pytest.approx(1, rel=0.02)
+
+
+def test_the_smooth_value_by_loops_and_its_gradient_by_differences() -> None:
+    K, *_, R = instance()
+    K, R, u = K.astype(float), R.astype(float), np.random.default_rng(1).standard_normal(6)
+
+    def value(u) -> float:
+        p = [2 / (1 + math.exp(-float(row @ u))) - 1 for row in K]
+        return -sum(p[i] * R[i, j] * p[j] for i in range(40) for j in range(40))
+
+    found, gradient = _kernel_hashing.smooth(K, R, u)
+    assert found == pytest.approx(value(u))
+    for j in range(6):
+        step = 1e-5 * np.eye(6)[j]
+        slope = (value(u + step) - value(u - step)) / 2e-5
+        assert gradient[j] == pytest.approx(slope, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("curvature", [1e-3, 1.0, 1e6])
+def test_refinement_descends(curvature) -> None:
+    for seed in range(5):
+        K, *_, R = instance(seed=seed)
+        u = np.random.default_rng(seed).standard_normal(6).astype(np.float32)
+        before = _kernel_hashing.smooth(K, R, u)[0]
+        after = _kernel_hashing.smooth(K, R, _kernel_hashing.refined(K, R, u, curvature))[0]
+        assert after < before
+
+
+def test_refinement_finds_what_a_grid_finds() -> None:
+    """Two anchors: the best bit of all directions."""
+    gains, spectral, best = [], [], []
+    angles = np.linspace(0, 2 * np.pi, 721)
+    for seed in range(20):
+        K, *_ = instance(m=2, seed=seed)
+        y = np.floor(5 * np.arctan2(*K.T) / (2 * np.pi))  # of five sectors
+        R = np.where(y[:, None] == y, np.float32(4), np.float32(-4))
+        Z = (K @ _kernel_hashing.whitening(K)).astype(np.float32)
+
+        def gain(u, Z=Z, R=R) -> float:
+            h = [1 if row @ u >= 0 else -1 for row in Z]
+            return sum(h[i] * R[i, j] * h[j] for i in range(40) for j in range(40))
+
+        top = np.linalg.eigh(Z.T @ R @ Z)[1][:, -1]
+        found = _kernel_hashing.best_direction(Z, R)
+        assert _kernel_hashing.gain(_kernel_hashing.signs(Z @ found), R) == gain(found)
+        gains.append(gain(found))
+        spectral.append(gain(top))
+        every = np.array([np.cos(angles), np.sin(angles)]).astype(np.float32)
+        best.append(max(_kernel_hashing.gain(h, R) for h in _kernel_hashing.signs(Z @ every).T))
+    gains, spectral, best = map(np.array, (gains, spectral, best))
+    assert (gains >= spectral).all()
+    assert (gains > spectral).any()
+    assert gains.sum() > 0.9 * best.sum()
+
+
+@pytest.mark.parametrize("some", [False, True])
+def test_every_bit_leaves_less_of_the_similarities(some) -> None:
+    x, y = clusters(60)
+    similar, known = y[:, None] == y, np.ones((60, 60), np.bool_)
+    if some:
+        known = np.add.outer(np.arange(60), np.arange(60)) % 3 > 0
+    K = _kernel_hashing.kernels(x, x[:20], 20.0)
+    K -= K.mean(axis=0)
+    entries = []
+    A = _kernel_hashing.learn(K, similar, known, 8, entries.append)
+    H = np.where(K @ A.T < 0, -1, 1)
+    known = known | np.eye(60, dtype=np.bool_)
+    errors = []
+    for t in range(9):
+        left = [
+            ((1 if similar[i, j] else -1) - H[i, :t] @ H[j, :t] / 8) ** 2
+            for i, j in zip(*np.nonzero(known), strict=True)
+        ]
+        errors.append(np.mean(left))
+    assert np.all(np.diff(errors) < 0)
+    assert [entry["iteration"] for entry in entries] == list(range(8))
+    np.testing.assert_allclose([entry["error"] for entry in entries], errors[1:], rtol=1e-5)
+
+
+def test_what_is_not_known_does_not_count() -> None:
+    K, similar, known, _ = instance()
+    A = _kernel_hashing.learn(K, similar, known, 4)
+    np.testing.assert_array_equal(A, _kernel_hashing.learn(K, similar ^ ~known, known, 4))
+    assert not np.array_equal(A, _kernel_hashing.learn(K, similar, np.ones_like(known), 4))
+
+
+# ---- the encoder ---------------------------------------------------------------------------------
+
+
+def test_encode_is_the_formula(learned) -> None:
+    x, _ = clusters(800)
+    anchors, width, mean, A = learned.functions
+    assert anchors.shape == (40, 16)
+    assert all((x == anchor).all(axis=1).any() for anchor in anchors)
+    squared = np.square(x[:, None].astype(float) - anchors).sum(axis=2)
+    assert width == pytest.approx(squared.mean())
+    k = np.exp(-squared / (2 * width))
+    np.testing.assert_allclose(mean, k.mean(axis=0), rtol=1e-5)
+    z = learned.encode(x)
+    np.testing.assert_allclose(z, (k - mean) @ A.T.astype(float), atol=1e-3)
+    assert np.abs(z).mean() > 0.1
+    assert z.dtype == np.float32
+
+
+@pytest.mark.parametrize("cast", [np.asfortranarray, np.float64, lambda x: x[::-1][::-1]])
+def test_encode_takes_any_layout(learned, cast) -> None:
+    x, _ = clusters(10)
+    z = learned.encode(cast(x))
+    assert z.flags.c_contiguous
+    np.testing.assert_array_equal(z, learned.encode(x))
+
+
+def test_the_mean_does_not_depend_on_blocks(learned, monkeypatch) -> None:
+    monkeypatch.setattr("deepq.kernel_hash._BLOCK", 100)
+    x, y = clusters(800)
+    encoder = KernelHash(16, 12, 40)
+    encoder.learn(x, Classes(y))
+    np.testing.assert_allclose(encoder.functions.mean, learned.functions.mean, rtol=1e-6)
+
+
+def test_codes_find_classes_that_random_planes_do_not(learned) -> None:
+    x, y = clusters(800)
+    xq, yq = clusters(200, seed=1)
+    planes = np.random.default_rng(0).standard_normal((16, 12))
+    centre = x.mean(axis=0)
+    lsh = mean_precision(np.sign((x - centre) @ planes), np.sign((xq - centre) @ planes), y, yq)
+    ours = mean_precision(bits_of(learned, x), bits_of(learned, xq), y, yq)
+    assert ours > lsh + 0.3
+    assert ours > 0.7
+
+
+def test_codes_find_unseen_digits() -> None:
+    x, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(x))
+    x, y = x[order].astype(np.float32), y[order]
+    encoder = KernelHash(64, 24, 100, labelled=500)
+    encoder.learn(x[300:], Classes(y[300:]))
+    assert (
+        mean_precision(bits_of(encoder, x[300:]), bits_of(encoder, x[:300]), y[300:], y[:300]) > 0.9
+    )
+
+
+def test_it_learns_from_tags_and_from_pairs() -> None:
+    x, y = clusters(600)
+    rng = np.random.default_rng(0)
+    i = rng.integers(600, size=9000)
+    j = (i + rng.integers(1, 600, size=9000)) % 600
+    tags = np.eye(5, dtype=np.bool_)[y]
+    tags[:100] = False
+    random = mean_precision(
+        np.sign(rng.standard_normal((600, 12))), np.sign(rng.standard_normal((600, 12))), y, y
+    )
+    for supervision in (Tags(tags), Pairs(i, j, y[i] == y[j])):
+        encoder = KernelHash(16, 12, 40)
+        encoder.learn(x, supervision)
+        found = bits_of(encoder, x)
+        assert mean_precision(found, found, y, y) > random + 0.2
+
+
+def test_labels_are_taken_of_about_as_many_rows_as_asked(monkeypatch) -> None:
+    counts = []
+    plain = _kernel_hashing.learn
+    monkeypatch.setattr(
+        _kernel_hashing, "learn", lambda K, *a: counts.append(len(K)) or plain(K, *a)
+    )
+    x, y = clusters(800)
+    for labelled in (2000, 400, 100):
+        KernelHash(16, 4, 40, labelled=labelled).learn(x, Classes(y))
+    assert counts == [800, 400, 100]
+
+
+def test_seed_decides_what_is_learned(learned) -> None:
+    x, y = clusters(800)
+    again, other = KernelHash(16, 12, 40), KernelHash(16, 12, 40)
+    again.learn(x, Classes(y))
+    other.learn(x, Classes(y), seed=7)
+    np.testing.assert_array_equal(again.encode(x), learned.encode(x))
+    assert not np.array_equal(again.functions.anchors, other.functions.anchors)
+    again.learn(x, Classes(y))  # from the beginning
+    np.testing.assert_array_equal(again.encode(x), learned.encode(x))
+
+
+@pytest.mark.parametrize("odd", ["duplicates", "constant columns", "huge", "tiny", "far"])
+def test_it_copes_with_odd_data(odd) -> None:
+    x, y = clusters(200)
+    if odd == "duplicates":
+        x, y = x[np.arange(200) % 7], y[np.arange(200) % 7]
+    elif odd == "constant columns":
+        x[:, 1:] = 7
+    elif odd == "far":
+        x += 1e4
+    else:
+        x *= {"huge": 1e12, "tiny": 1e-12}[odd]
+    encoder = KernelHash(16, 8, 30)
+    encoder.learn(x, Classes(y))
+    codes = bits_of(encoder, x)
+    assert np.isfinite(encoder.encode(x)).all()
+    assert mean_precision(codes, codes, y, y) > 0.25
+
+
+# ---- as plain data, and in an index --------------------------------------------------------------
+
+
+def test_a_state_restores_it(learned) -> None:
+    x, _ = clusters(50)
+    state = encoder_state(learned)
+    again = make_encoder(state)
+    assert type(again) is KernelHash
+    assert (again.d_in, again.d_out, again.m, again.labelled) == (16, 12, 40, 2000)
+    np.testing.assert_array_equal(again.encode(x), learned.encode(x))
+    assert not make_encoder(encoder_state(KernelHash(16, 12))).is_fitted
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("A", np.zeros((12, 39), np.float32), r"shapes .*\(12, 39\)"),
+        ("anchors", np.full((40, 16), np.nan, np.float32), "finite numbers"),
+        ("width", 0.0, "width above 0"),
+        ("width", "wide", "width to be a number"),
+        ("more", 1, "unexpected keyword"),
+    ],
+)
+def test_a_damaged_state_is_refused(learned, name, value, text) -> None:
+    state = encoder_state(learned)
+    with pytest.raises(FormatError, match=text):
+        make_encoder({**state, "functions": {**state["functions"], name: value}})
+
+
+def test_an_index_searches_by_it_and_is_written(learned, tmp_path) -> None:
+    x, _ = clusters(800)
+    index = deepq.DeepQuantIndex(16, 3, 4, encoder=Chain([Normalize(16), learned]))
+    with pytest.raises(InputError, match="labels for a kernel hash"):
+        deepq.DeepQuantIndex(16, 3, 4, encoder=KernelHash(16, 12)).train(x)
+    index.train(x)
+    index.add(x)
+    deepq.write_index(index, tmp_path / "index")
+    again = deepq.read_index(tmp_path / "index")
+    for a, b in zip(index.search(x[:9], 5), again.search(x[:9], 5), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# ---- refusals ------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_learned_from_is_refused() -> None:
+    x, y = clusters(100)
+    encoder = KernelHash(16, 8, 30)
+    with pytest.raises(InputError, match="at least 30 training vectors, got 29"):
+        encoder.learn(x[:29], Classes(y[:29]))
+    with pytest.raises(InputError, match="at least 100 training vectors, got 50"):
+        encoder.learn(x[:50], Classes(y))
+    with pytest.raises(DimensionError, match=r"\(n, 16\), got \(100, 8\)"):
+        encoder.learn(x[:, :8], Classes(y))
+    with pytest.raises(InputError, match="training vectors that differ"):
+        encoder.learn(np.full_like(x, 0.1), Classes(y))
+    x[3, 2] = np.nan
+    with pytest.raises(InputError, match="finite numbers in x, got NaN or infinity in row 3"):
+        encoder.learn(x, Classes(y))
+    assert not encoder.is_fitted
+
+
+def test_it_must_have_learned() -> None:
+    x, _ = clusters(100)
+    encoder = KernelHash(16, 8, 30)
+    with pytest.raises(StateError, match="has learned from labels"):
+        encoder.encode(x)
+    with pytest.raises(InputError, match="expected labels"):
+        encoder.fit(x, ProductQuantizer(2, 4))
+
+
+def test_it_cannot_be_undone(learned) -> None:
+    assert not learned.can_decode
+    with pytest.raises(StateError, match="undone"):
+        learned.decode(np.zeros((1, 12), np.float32))
+
+
+@pytest.mark.parametrize("sizes", [(0, 8, 30), (16, 0, 30), (16, 8, 0)])
+def test_sizes_are_positive(sizes) -> None:
+    with pytest.raises(InputError, match="of at least 1, got 0"):
+        KernelHash(*sizes)
+    with pytest.raises(InputError, match="labelled of at least 1"):
+        KernelHash(16, 8, labelled=0)
+    with pytest.raises(KindError, match="anchors to be an integer"):
+        KernelHash(16, 8, 30.5)
