@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from deepq._checks import Floats, Ids, InputError, KindError, StateError, as_vectors
+from deepq._threads import openmp_threads
 from deepq.encoders import embed
 from deepq.index import DeepQuantIndex
 from deepq.interop import from_faiss
@@ -114,14 +114,10 @@ def in_one_thread(work: Callable[[], Result]) -> tuple[Result, float]:
 
     The number of threads is one for the calling thread only, and what it was before afterwards.
     """
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
+    with openmp_threads(1):
         start = time.thread_time()
         result = work()
         return result, time.thread_time() - start
-    finally:
-        faiss.omp_set_num_threads(threads)
 
 
 @dataclass(frozen=True)

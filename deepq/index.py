@@ -29,6 +29,7 @@ from deepq._checks import (
 )
 from deepq._search import Search
 from deepq._tensors import accepts_tensors
+from deepq._threads import openmp_threads
 from deepq._torch_data import is_torch_data, read_torch_data
 from deepq.encoders import Encoder, Identity, Rotation, as_encoder, embed
 from deepq.quantizers import ProductQuantizer, kind_of
@@ -231,10 +232,11 @@ class DeepQuantIndex(Search):
         if xq_train is not None:
             self._vectors(xq_train, "xq_train", finite=True)
         x, y = self._training_data(x, y)
-        with self._lock.changing():
+        threads = self._threads()
+        with self._lock.changing(), openmp_threads(threads):
             self._require_empty("it is trained")
             quantizer = self._quantizer.fresh()
-            quantizer.num_threads = faiss.omp_get_max_threads()
+            quantizer.num_threads = threads
             kept, held = self._for_polysemous(x, labels=y is not None)
             outcome = fit(
                 copy.deepcopy(self._encoder),
@@ -247,9 +249,10 @@ class DeepQuantIndex(Search):
                 decoder=self.rerank > 0 and held is None,
                 verbose=bool(self.verbose),
             )
-            self._inject(outcome.encoder, quantizer)
             if held is not None:
-                self._native.optimize_polysemous(embed(outcome.encoder, held))
+                z = embed(outcome.encoder, held)
+                quantizer.codebooks = self._native.polysemous(quantizer.trained(), z)
+            self._inject(outcome.encoder, quantizer)
             self.history = outcome.history
         if outcome.interrupted:
             raise KeyboardInterrupt
