@@ -413,11 +413,11 @@ def test_threads_are_set_for_an_index_and_for_a_call(monkeypatch):
     def scan(num_threads, **_):
         used.append(num_threads)
 
+    index, params = trained(), deepq.SearchParameters(num_threads=7)
+    index.add(X)
     monkeypatch.setattr(_search, "_LOOKUPS_PER_THREAD", 1)
     monkeypatch.setattr(_scan, "search", scan)
     monkeypatch.setattr(faiss, "omp_get_max_threads", lambda: 5)
-    index, params = trained(), deepq.SearchParameters(num_threads=7)
-    index.add(X)
     for number in (None, 3):
         index.num_threads = number
         index.search(X, 1)
