@@ -193,10 +193,10 @@ class Search(Store):
         """Return what a scan of a part of the codes takes."""
         quantizer = self._quantizer
         codes = self._native.codes[part.rows]
-        num_threads = getattr(params, "num_threads", None)
-        if num_threads is None:
+        num_threads = self._threads(params)
+        if getattr(params, "num_threads", None) is None:
             lookups = len(z) * len(codes) * quantizer.M
-            num_threads = min(self._threads(), 1 + lookups // _LOOKUPS_PER_THREAD)
+            num_threads = min(num_threads, 1 + lookups // _LOOKUPS_PER_THREAD)
         return {
             "codes": codes,
             "M": quantizer.M,

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 1 << 16
 _NUMBERS = 1 << 26  # in a block of vectors
+_MOST_THREADS = 1 << 10
 _OWN = (
     "this",
     "referenced_objects",
@@ -162,7 +163,7 @@ class Store(Surface):
     def _threads(self, params: Any = None) -> int:
         """How many threads a call may use that was given these parameters."""
         asked = getattr(params, "num_threads", None) or self._num_threads
-        return asked or int(faiss.omp_get_max_threads())
+        return min(asked or int(faiss.omp_get_max_threads()), _MOST_THREADS)
 
     def _carry(self, quantizer: ProductQuantizer) -> None:
         """Let the C++ object take along what faiss does not know, for `from_faiss`."""
@@ -304,6 +305,8 @@ class Store(Surface):
         ni = self.ntotal - n0 if ni == -1 else ni
         if ni < 0:
             raise InputError(f"expected ni of at least 0, or -1, got {ni} from {n0} on")
+        if ni and not 0 <= n0 <= self.ntotal - ni:
+            raise InputError(f"expected rows from 0 to {self.ntotal}, got {ni} from {n0} on")
         return self.reconstruct_batch(np.arange(n0, n0 + ni), x)
 
     # ---- changing what is stored -------------------------------------------------------------
@@ -413,7 +416,7 @@ class Store(Surface):
 
         Raises InputError if the two differ in anything but their codes, or `add_id` is not 0.
         """
-        if add_id != 0:
+        if as_integer(add_id, "add_id") != 0:
             raise InputError(f"expected add_id = 0: ids are positions here, got {add_id}")
         self._require_other(otherIndex)
         first, second = sorted((self, otherIndex), key=id)  # one order for all: no deadlock

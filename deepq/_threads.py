@@ -35,7 +35,8 @@ def openmp_threads(count: int | None = None) -> Iterator[None]:
     keeps the number for every calling thread by itself, so no other one sees the change.
     """
     before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1 if _is_forked else count or before)
+    most = max(before, os.cpu_count() or 1)  # where there are too many, OpenMP ends the process
+    faiss.omp_set_num_threads(1 if _is_forked else min(count or before, most))
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._checks import Floats, Ids, InputError, KindError, StateError, as_vectors
+from deepq._checks import Floats, Ids, InputError, KindError, StateError, as_array, as_vectors
 from deepq._threads import openmp_threads
 from deepq.encoders import embed
 from deepq.index import DeepQuantIndex
@@ -89,7 +89,12 @@ def evaluate(
     >>> evaluate(index, x[:5], gt, ["1-recall@1", "10-recall@10"])
     {'1-recall@1': 1.0, '10-recall@10': 1.0}
     """
+    if not (hasattr(index, "ntotal") and hasattr(index, "search")):
+        raise KindError(f"expected an index, got {type(index).__name__}")
     names = (measures,) if isinstance(measures, str) else tuple(measures)
+    for name in names:
+        if not isinstance(name, str):
+            raise KindError(f"expected names of measures, got {type(name).__name__}")
     wanted = {name: _parse(name, index.ntotal) for name in names if name not in TIMES}
     queries = as_vectors(queries, index.d, "queries", image=_image(index))
     true = None if ground_truth is None else _as_ground_truth(ground_truth, len(queries))
@@ -166,7 +171,9 @@ def _parse(name: Any, ntotal: int) -> _Measure:
 
 
 def _check_labels(labels: tuple[Any, Any], nq: int, ntotal: int) -> None:
-    found = tuple(len(rows) for rows in labels)
+    if not isinstance(labels, tuple | list) or len(labels) != 2:
+        raise KindError(f"expected labels to be two arrays, got {type(labels).__name__}")
+    found = tuple(len(as_array(rows, "labels")) for rows in labels)
     if found != (nq, ntotal):
         raise InputError(
             f"expected labels of {nq} queries and of {ntotal} stored vectors, "
@@ -175,7 +182,7 @@ def _check_labels(labels: tuple[Any, Any], nq: int, ntotal: int) -> None:
 
 
 def _as_ground_truth(ground_truth: Any, nq: int) -> Ids:
-    true = np.asarray(ground_truth)
+    true = as_array(ground_truth, "ground_truth")
     if true.ndim != 2 or len(true) != nq or not nq:
         raise InputError(
             f"expected a row of ground truth for each of {nq} queries, got shape {true.shape}"

@@ -22,6 +22,7 @@ from deepq._checks import (
     FormatError,
     InputError,
     KindError,
+    as_array,
     as_size,
     as_vectors,
     flattened,
@@ -121,9 +122,10 @@ class DeepQuantIndex(Search):
         rerank: int = 0,
     ) -> None:
         d, M, nbits = as_size(d, "d"), as_size(M, "M"), as_size(nbits, "nbits")
-        quantizer = ProductQuantizer(M, nbits) if quantizer is None else copy.copy(quantizer)
+        quantizer = ProductQuantizer(M, nbits) if quantizer is None else quantizer
         if not isinstance(quantizer, ProductQuantizer):
             raise KindError(f"expected a ProductQuantizer, got {type(quantizer).__name__}")
+        quantizer = copy.copy(quantizer)
         if (quantizer.M, quantizer.nbits) != (M, nbits):
             got = f"M = {quantizer.M}, nbits = {quantizer.nbits}"
             raise InputError(f"expected a quantizer of M = {M}, nbits = {nbits}, got {got}")
@@ -156,7 +158,7 @@ class DeepQuantIndex(Search):
         DimensionError, InputError
             If the shapes do not fit or the numbers are not finite.
         """
-        books = np.asarray(codebooks)
+        books = as_array(codebooks, "codebooks")
         if books.ndim != 3 or books.shape[1] < 2 or books.shape[1] & (books.shape[1] - 1):
             raise DimensionError(f"expected codebooks (M, 2**nbits, dsub), got shape {books.shape}")
         M, ksub, dsub = books.shape

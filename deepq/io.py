@@ -62,7 +62,8 @@ def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
     Raises
     ------
     KindError
-        If `index` is not a DeepQuantIndex, or its encoder's state is not arrays and JSON values.
+        If `index` is not a DeepQuantIndex, or `path_or_file` neither a path nor a file, or if the
+        state of the encoder is not arrays and JSON values.
     InputError
         If all but its arrays takes more than 16 MB: a very long `history`.
     OSError
@@ -71,6 +72,7 @@ def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
     if not isinstance(index, DeepQuantIndex):
         raise KindError(f"expected a DeepQuantIndex, got {type(index).__name__}")
     if not isinstance(path_or_file, str | os.PathLike):
+        _require_method(path_or_file, "write")
         _write(index, path_or_file)
         return
     path = Path(os.path.realpath(path_or_file))  # a link stays, what it points to is replaced
@@ -125,7 +127,7 @@ def read_index(
     StateError
         If codes cannot be mapped with this faiss.
     """
-    if verify not in ("full", "header"):
+    if not (isinstance(verify, str) and verify in ("full", "header")):
         raise InputError(f"expected verify='full' or 'header', got {verify!r}")
     if mmap:
         _mapping.require()
@@ -235,6 +237,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def _require_method(file: Any, name: str) -> None:
+    if not hasattr(file, name):
+        raise KindError(f"expected a path or a binary file, got {type(file).__name__}")
+
+
 def _refuse_special(path: Path) -> None:
     """Raise OSError if there is a folder, a pipe or a device, which may block or be replaced."""
     if path.exists() and not path.is_file():
@@ -253,6 +260,7 @@ def _opened(path_or_file: PathOrFile) -> Iterator[tuple[BinaryIO, str]]:
         with Path(path_or_file).open("rb") as file:
             yield file, str(path_or_file)
         return
+    _require_method(path_or_file, "read")
     content = path_or_file.read()
     if not isinstance(content, bytes):
         raise KindError(f"expected a binary file, got one of {type(content).__name__}")

@@ -88,7 +88,7 @@ class TrainConfig:
         object.__setattr__(self, "seed", as_integer(self.seed, "seed"))
         if self.seed < 0:
             raise InputError(f"expected seed of at least 0, got {self.seed}")
-        if self.preset not in PRESETS:
+        if not (isinstance(self.preset, str) and self.preset in PRESETS):
             raise InputError(f"expected a preset of {', '.join(PRESETS)}, got {self.preset!r}")
         object.__setattr__(self, "validation", as_part(self.validation, "validation", 0.5))
         for name in ("max_seconds", "learning_rate"):
