@@ -139,6 +139,21 @@ def as_integer(value: Any, name: str) -> int:
     return number
 
 
+def as_tuple(values: Any, name: str) -> tuple[Any, ...]:
+    """Return the members of an iterable. Raises KindError for anything else."""
+    try:
+        return tuple(values)
+    except TypeError:
+        raise KindError(f"expected {name} to be a sequence, got {type(values).__name__}") from None
+
+
+def as_flag(value: Any, name: str) -> bool:
+    """Return a bool. Raises KindError for anything else."""
+    if not isinstance(value, bool | np.bool_):
+        raise KindError(f"expected {name} to be True or False, got {type(value).__name__}")
+    return bool(value)
+
+
 def as_size(value: Any, name: str) -> int:
     """Return a positive int, a size to build with. Raises InputError below 1 and from 2**31 on."""
     size = as_integer(value, name)

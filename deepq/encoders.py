@@ -31,6 +31,7 @@ from deepq._checks import (
     StateError,
     as_floats,
     as_size,
+    as_tuple,
 )
 from deepq._rotation import ITERATIONS, learn
 from deepq.quantizers import ProductQuantizer, Progress
@@ -261,7 +262,7 @@ class Chain(Encoder):
     """
 
     def __init__(self, members: Iterable[Encoder]) -> None:
-        self.members = tuple(members)
+        self.members: tuple[Encoder, ...] = as_tuple(members, "members")
         if not self.members:
             raise InputError("expected at least one encoder, got none")
         for member in self.members:

@@ -11,7 +11,16 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._checks import Floats, Ids, InputError, KindError, StateError, as_array, as_vectors
+from deepq._checks import (
+    Floats,
+    Ids,
+    InputError,
+    KindError,
+    StateError,
+    as_array,
+    as_tuple,
+    as_vectors,
+)
 from deepq._threads import openmp_threads
 from deepq.encoders import embed
 from deepq.index import DeepQuantIndex
@@ -91,7 +100,7 @@ def evaluate(
     """
     if not (hasattr(index, "ntotal") and hasattr(index, "search")):
         raise KindError(f"expected an index, got {type(index).__name__}")
-    names = (measures,) if isinstance(measures, str) else tuple(measures)
+    names = (measures,) if isinstance(measures, str) else as_tuple(measures, "measures")
     for name in names:
         if not isinstance(name, str):
             raise KindError(f"expected names of measures, got {type(name).__name__}")
@@ -173,7 +182,7 @@ def _parse(name: Any, ntotal: int) -> _Measure:
 def _check_labels(labels: tuple[Any, Any], nq: int, ntotal: int) -> None:
     if not isinstance(labels, tuple | list) or len(labels) != 2:
         raise KindError(f"expected labels to be two arrays, got {type(labels).__name__}")
-    found = tuple(len(as_array(rows, "labels")) for rows in labels)
+    found = tuple(len(np.atleast_1d(as_array(rows, "labels"))) for rows in labels)
     if found != (nq, ntotal):
         raise InputError(
             f"expected labels of {nq} queries and of {ntotal} stored vectors, "
