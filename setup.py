@@ -14,16 +14,20 @@ scan = Extension(
     # No -march and no -ffast-math: one binary for every machine, one answer on all of them.
     extra_compile_args=["-O3", "-ffp-contract=off"],
 )
-bridge = Extension(
-    "deepq._bridge",
-    sources=["deepq/_bridge.pyx"],
-    depends=HEADERS,
-    language="c++",
-    libraries=["dl"],
-    # Hidden: what it declares in faiss's namespace must not stand in for faiss's own.
-    extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
+bridge, mapped = (
+    Extension(
+        f"deepq.{name}",
+        sources=[f"deepq/{name}.pyx"],
+        depends=HEADERS,
+        language="c++",
+        libraries=["dl"],
+        # Hidden: what it declares in faiss's namespace must not stand in for faiss's own.
+        extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
+    )
+    for name in ("_bridge", "_mapped")
 )
-for extension in (scan, bridge):
+extensions = [scan, bridge, mapped]
+for extension in extensions:
     extension.cython_directives = {"language_level": 3}
 
-setup(ext_modules=[scan, bridge])
+setup(ext_modules=extensions)

@@ -15,6 +15,8 @@
 #include <string>
 #include <vector>
 
+#include "_python.h"
+
 namespace faiss {
 
 struct VectorTransform {
@@ -46,14 +48,6 @@ using Run = bool (*)(const Bridge &bridge, bool encodes, int64_t n, const float 
                      std::string &fault);
 inline Run run = nullptr;
 
-inline bool python_runs() {
-#if PY_VERSION_HEX >= 0x030D0000
-    return Py_IsInitialized() && !Py_IsFinalizing();
-#else
-    return Py_IsInitialized() && !_Py_IsFinalizing();
-#endif
-}
-
 struct Bridge final : faiss::LinearTransform {
     PyObject *encoder;  // a reference; read and changed under the GIL
 
@@ -67,12 +61,7 @@ struct Bridge final : faiss::LinearTransform {
     Bridge(const Bridge &) = delete;
     Bridge &operator=(const Bridge &) = delete;
 
-    ~Bridge() override {
-        if (!python_runs()) return;
-        PyGILState_STATE state = PyGILState_Ensure();
-        Py_DECREF(encoder);
-        PyGILState_Release(state);
-    }
+    ~Bridge() override { let_go(encoder); }
 
     void train(int64_t, const float *) override {
         throw std::runtime_error(

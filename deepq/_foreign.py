@@ -19,7 +19,6 @@ import re
 import struct
 import sys
 import weakref
-import zlib
 from functools import cache
 from typing import Any
 
@@ -27,6 +26,7 @@ import faiss
 import numpy as np
 
 from deepq import _bridge
+from deepq._binary import checksum
 from deepq._checks import Floats, FormatError, KindError
 from deepq._tree import from_bytes, to_bytes
 from deepq.encoders import Encoder, encoder_state, hand_back, make_encoder
@@ -60,32 +60,39 @@ def write(transform: Any, encoder: Encoder) -> None:
 
 
 def read(transform: Any, network: Any = None) -> Encoder | None:
-    """Return the encoder in a LinearTransform; None if there is a matrix, as in faiss's own.
+    """Return the encoder in a LinearTransform: the living one, or what `stored` makes of it."""
+    size = transform.d_in * transform.d_out
+    if transform.A.size() < size + _HEAD.size // 4:
+        return None
+    numbers = faiss.vector_to_array(transform.A)
+    if not is_state(numbers, size):
+        return None
+    living: Encoder | None = _bridge.get_encoder(int(transform.this)) if is_available() else None
+    return stored(numbers, size, network) if living is None else living
+
+
+def is_state(numbers: Floats, size: int) -> bool:
+    """Whether after `size` numbers of a LinearTransform the state of an encoder follows."""
+    return numbers[size : size + _HEAD.size // 4].tobytes().startswith(_MAGIC)
+
+
+def stored(numbers: Floats, size: int, network: Any = None) -> Encoder | None:
+    """Make the encoder whose state is in a LinearTransform's numbers; None if there is a matrix.
 
     `network` is what a user hands back, for a `NetworkEncoder`.
 
     Raises
     ------
     KindError
-        If it comes from a file, and the encoder was one that has no state.
+        If the encoder was one that has no state.
     FormatError
         If the state is damaged.
     """
-    size = transform.d_in * transform.d_out
-    if transform.A.size() < size + _HEAD.size // 4:
+    if not is_state(numbers, size):
         return None
-    content = faiss.vector_to_array(transform.A)[size:].tobytes()
-    magic, length, crc = _HEAD.unpack_from(content)
-    if magic != _MAGIC:
-        return None
-    living: Encoder | None = _bridge.get_encoder(int(transform.this)) if is_available() else None
-    if living is not None:
-        return living
-    if not length:
+    state = unseal(numbers[size:], _MAGIC)
+    if not state:
         raise KindError("expected an encoder that was written, got one without a state()")
-    state = content[_HEAD.size : _HEAD.size + length]
-    if len(state) != length or zlib.crc32(state) != crc:
-        raise FormatError("expected the state of an encoder, got a damaged one")
     return make_encoder(hand_back(from_bytes(state), network))
 
 
@@ -97,13 +104,36 @@ def fingerprint(encoder: Encoder) -> bytes:
 def _numbers(encoder: Encoder) -> Floats:
     """Return what stands in the place of a matrix."""
     try:
-        state = to_bytes(encoder_state(encoder))
-        head = _HEAD.pack(_MAGIC, len(state), zlib.crc32(state))
-    except KindError:
-        state, head = b"", _HEAD.pack(_MAGIC, 0, id(encoder))  # the same as itself only
-    content = np.frombuffer(head + state + bytes(-len(state) % 4), np.float32)
+        content = seal(to_bytes(encoder_state(encoder)), _MAGIC)
+    except KindError:  # the same as itself only
+        content = np.frombuffer(_HEAD.pack(_MAGIC, 0, id(encoder)), np.float32)
     nothing = np.full(encoder.d_in * encoder.d_out, np.nan, np.float32)
     return np.concatenate([nothing, content])
+
+
+# ---- bytes among numbers -------------------------------------------------------------------------
+
+
+def seal(content: bytes, magic: bytes) -> Floats:
+    """Bytes as numbers that `unseal` recognizes."""
+    head = _HEAD.pack(magic, len(content), checksum(content))
+    return np.frombuffer(head + content + bytes(-len(content) % 4), np.float32)
+
+
+def unseal(numbers: Floats, magic: bytes) -> bytes | None:
+    """Return the bytes in numbers; None if they are somebody else's.
+
+    Raises FormatError if they are damaged.
+    """
+    held = numbers.tobytes()
+    if len(held) < _HEAD.size or not held.startswith(magic):
+        return None
+    _, length, wanted = _HEAD.unpack_from(held)
+    content, rest = held[_HEAD.size :][:length], held[_HEAD.size :][length:]
+    whole = len(content) == length and len(rest) < 4 and not any(rest)
+    if not whole or (length and checksum(content) != wanted):
+        raise FormatError("expected data of deepq among the numbers, got a damaged one")
+    return content
 
 
 # ---- whether it fits this faiss ------------------------------------------------------------------
@@ -118,14 +148,21 @@ def is_available() -> bool:
     return not fault
 
 
-def _fault() -> str:
-    """Say why `_bridge` does not fit, if so. A step relies on the ones before it."""
+def untested() -> str:
+    """Say why nothing is known about the classes of this faiss on this machine, if so."""
     numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", faiss.__version__)
     version = tuple(map(int, numbers.groups())) if numbers else ()
     if not _OLDEST <= version < _BEYOND:
         return f"it is tested with faiss from 1.14.2 to 1.15, this is {faiss.__version__}"
     if sys.platform != "linux" or platform.machine() not in _MACHINES:
         return f"it is tested on Linux on {' and '.join(_MACHINES)} only"
+    return ""
+
+
+def _fault() -> str:
+    """Say why `_bridge` does not fit, if so. A step relies on the ones before it."""
+    if untested():
+        return untested()
     if not _has_known_layout():
         return f"the classes of this faiss {faiss.__version__} are not as expected"
     try:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from deepq import networks
-from deepq._checks import InputError, as_size
+from deepq._checks import InputError, as_flag, as_size
 from deepq._recipe_parts import Shape, as_warm_up, code_shape, make_network
 from deepq.encoders import Affine, Chain, Encoder, Sign
 from deepq.index import DeepQuantIndex
@@ -131,7 +131,7 @@ def dnnh(
     input_shape, bits, nbits, backbone, warm_up, training, **encoder
         As of `dqn`.
     """
-    head = networks.DivideAndEncode if divided else networks.Bottleneck
+    head = networks.DivideAndEncode if as_flag(divided, "divided") else networks.Bottleneck
     objective = TripletRanking(margin, warm_up=as_warm_up(warm_up, backbone))
     return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
 

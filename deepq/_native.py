@@ -7,16 +7,17 @@ for encoders that faiss has no transforms for, in `_foreign`.
 
 from __future__ import annotations
 
-import zlib
 from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq import _foreign
-from deepq._checks import Codes, Floats, FormatError, InputError, KindError, StateError
-from deepq._tree import from_bytes, to_bytes
+from deepq import _foreign, _mapping, _plain
+from deepq._binary import InFile
+from deepq._checks import Codes, DimensionError, Floats, InputError, StateError
+from deepq._plain import PlainIndex, Transform
+from deepq._threads import openmp_threads
 from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize, Rotation
 
 # Kept at import: a program may put DeepQuantIndex in its place.
@@ -82,9 +83,26 @@ class Native:
         Raises KindError for an unknown transform.
         """
         members = [_encoder(transform, network) for transform in self.transforms]
-        if not members:
-            return Identity(self.chain.d)
-        return members[0] if len(members) == 1 else Chain(members)
+        return _plain.chained(members, self.chain.d)
+
+    def plain(self, network: Any = None) -> PlainIndex:
+        """Describe it, without settings; codes and codebooks are its own, not copies.
+
+        Raises as `read_encoder` does, and FormatError if what it carries is damaged.
+        """
+        index = self.pq_index
+        trained = bool(self.chain.is_trained)
+        return PlainIndex(
+            encoder=self.read_encoder(network),
+            is_trained=trained,
+            M=index.pq.M,
+            nbits=index.pq.nbits,
+            metric=index.metric_type,
+            codebooks=self.codebooks if index.is_trained else None,
+            codes=self.codes if trained else self.codes[:0],
+            settings={},
+            carried=self.carried(),
+        )
 
     # ---- codebooks and codes ----------------------------------------------------------------
 
@@ -105,31 +123,19 @@ class Native:
 
     def codebooks_crc(self) -> int:
         """Checksum of the centroids."""
-        return zlib.crc32(self.codebooks.data)
+        return _plain.codebooks_crc(self.codebooks)
 
     # ---- what faiss does not know ------------------------------------------------------------
-    # A LinearTransform without a bias has a vector for one all the same. faiss writes, reads and
-    # copies it, and never looks inside.
 
     def carry(self, value: Any) -> None:
         """Put nested data where faiss takes it along, if the chain has a place; None for none."""
-        content = b"" if value is None else to_bytes(value)
-        numbers = np.frombuffer(content + bytes(-len(content) % 4), np.float32)
         for transform in self._spare_biases()[:1]:
-            faiss.copy_array_to_vector(numbers, transform.b)
+            faiss.copy_array_to_vector(_plain.carry(value), transform.b)
 
     def carried(self) -> Any:
-        """Return what `carry` put there; None for none, or for numbers that are somebody else's.
-
-        The "crc" in it must be that of the codebooks: others may stand beside the transform now.
-        """
-        for transform in self._spare_biases()[:1]:
-            try:
-                value = from_bytes(faiss.vector_to_array(transform.b).tobytes())
-                return value if value["crc"] == self.codebooks_crc() else None
-            except (FormatError, StateError, KeyError, TypeError):
-                return None
-        return None
+        """Return what `carry` put there; see `_plain.carried`."""
+        spare = [faiss.vector_to_array(transform.b) for transform in self._spare_biases()[:1]]
+        return _plain.carried(spare, self.codebooks) if spare else None
 
     def _spare_biases(self) -> list[Any]:
         linear = [t for t in self.transforms if isinstance(t, faiss.LinearTransform)]
@@ -151,6 +157,29 @@ class Native:
         if len(codes):
             self.pq_index.add_sa_codes_c(len(codes), faiss.swig_ptr(codes), None)
         self.chain.ntotal = self.pq_index.ntotal
+
+    def fill(self, codes: Codes | InFile) -> None:
+        """Take packed codes (n, code_size) that may be in a file; there may be none before."""
+        index = self.pq_index
+        if not isinstance(codes, InFile):
+            self.append(codes)
+            return
+        if codes.shape[1] != index.code_size:
+            wanted = f"(n, {index.code_size})"
+            raise DimensionError(f"expected codes of shape {wanted}, got {codes.shape}")
+        if codes.maps:
+            _mapping.place(index, codes.map())
+        elif len(codes):
+            index.codes.resize(len(codes) * index.code_size)
+            memory = _Memory(self, index.codes.data(), codes.shape, "|u1", writes=True)
+            codes.read(np.asarray(memory))
+            index.ntotal = len(codes)
+        self.chain.ntotal = index.ntotal
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether the codes are in a file; nothing but `reset` is possible with them then."""
+        return not self.pq_index.codes.is_owned
 
     def remove(self, selector: Any) -> int:
         """Remove the vectors that a faiss.IDSelector picks, or an int64 array lists."""
@@ -178,16 +207,21 @@ class Native:
     # ---- faiss's own ways --------------------------------------------------------------------
     # By the raw methods: faiss.contrib.torch_utils replaces the wrappers that take arrays.
 
-    def search(self, z: Floats, k: int, params: Any, D: Floats, I: NDArray[np.int64]) -> None:
+    def search(
+        self, z: Floats, k: int, params: Any, threads: int, D: Floats, I: NDArray[np.int64]
+    ) -> None:
         """Search for embeddings with faiss, in whatever mode is set or asked for."""
-        self.pq_index.search_c(
-            len(z), faiss.swig_ptr(z), k, faiss.swig_ptr(D), faiss.swig_ptr(I), params
-        )
+        pointers = [faiss.swig_ptr(array) for array in (z, D, I)]
+        with openmp_threads(threads):
+            self.pq_index.search_c(len(z), pointers[0], k, *pointers[1:], params)
 
-    def range_search(self, z: Floats, thresh: float, params: Any) -> tuple[Any, Any, Any]:
+    def range_search(
+        self, z: Floats, thresh: float, params: Any, threads: int
+    ) -> tuple[Any, Any, Any]:
         """Return lims, D, I of faiss's range search for embeddings."""
         result = faiss.RangeSearchResult(len(z))
-        self.pq_index.range_search_c(len(z), faiss.swig_ptr(z), thresh, result, params)
+        with openmp_threads(threads):
+            self.pq_index.range_search_c(len(z), faiss.swig_ptr(z), thresh, result, params)
         lims = faiss.rev_swig_ptr(result.lims, len(z) + 1).copy()
         found = int(lims[-1])
         D, I = (
@@ -195,28 +229,42 @@ class Native:
         )
         return lims, D, I
 
-    def optimize_polysemous(self, z: Floats) -> None:
-        """Reorder the codewords so that Hamming distances of codes follow distances."""
-        index = self.pq_index
-        index.polysemous_training.optimize_pq_for_hamming(index.pq, len(z), faiss.swig_ptr(z))
+    def polysemous(self, codebooks: Floats, z: Floats) -> Floats:
+        """Codewords in an order in which Hamming distances of codes follow distances."""
+        M, ksub, dsub = codebooks.shape
+        pq = faiss.ProductQuantizer(M * dsub, M, ksub.bit_length() - 1)
+        faiss.copy_array_to_vector(codebooks.ravel(), pq.centroids)
+        training = self.pq_index.polysemous_training
+        training.optimize_pq_for_hamming(pq, len(z), faiss.swig_ptr(z))
+        ordered: Floats = faiss.vector_to_array(pq.centroids).reshape(codebooks.shape)
+        return ordered
 
     def prepare_symmetric(self) -> None:
         """Fill the (M, ksub, ksub) tables of symmetric search, if they are not."""
         pq = self.pq_index.pq
         if pq.sdc_table.size() != pq.M * pq.ksub * pq.ksub:
-            pq.compute_sdc_table()
+            with openmp_threads():
+                pq.compute_sdc_table()
 
 
 class _Memory:
     """Numbers inside a C++ object, for np.asarray; holds a reference to the object's owner."""
 
-    def __init__(self, owner: Native, pointer: Any, shape: tuple[int, ...], dtype: str) -> None:
+    def __init__(
+        self,
+        owner: Native,
+        pointer: Any,
+        shape: tuple[int, ...],
+        dtype: str,
+        *,
+        writes: bool = False,
+    ) -> None:
         self.owner = owner.chain
         self.__array_interface__ = {
             "version": 3,
             "shape": tuple(map(int, shape)),
             "typestr": dtype,
-            "data": (int(pointer), True),  # read only
+            "data": (int(pointer), not writes),
         }
 
 
@@ -267,15 +315,6 @@ def _rotation(transform: Any) -> Rotation:
     return Rotation.of(A.reshape(transform.d_out, transform.d_in))
 
 
-def _remapping(transform: Any) -> Encoder:
-    source = faiss.vector_to_array(transform.map)
-    if np.array_equal(source, np.arange(transform.d_in)):
-        return Identity(transform.d_in)
-    A = np.zeros((transform.d_out, transform.d_in), np.float32)
-    A[source >= 0, source[source >= 0]] = 1
-    return Affine(A)
-
-
 def _numbers(encoder: Encoder) -> tuple[Any, ...]:
     if _is_foreign(encoder):
         return (_foreign.fingerprint(encoder),)
@@ -296,20 +335,19 @@ def _encoder(transform: Any, network: Any = None) -> Encoder:
             return foreign
     if isinstance(transform, faiss.OPQMatrix) and transform.d_in == transform.d_out:
         return _rotation(transform)
-    if not transform.is_trained:
-        raise InputError(
-            f"expected trained transforms, got an untrained {type(transform).__name__}"
-        )
+    return _plain.encoder_of(_described(transform))
+
+
+def _described(transform: Any) -> Transform:
+    """Copy the numbers of a faiss transform."""
+    known = transform.d_in, transform.d_out, transform.is_trained
     if isinstance(transform, faiss.LinearTransform):
-        A = faiss.vector_to_array(transform.A).reshape(transform.d_out, transform.d_in)
-        b = faiss.vector_to_array(transform.b) if transform.have_bias else None
-        return Affine(A, b)
+        A, b = faiss.vector_to_array(transform.A), faiss.vector_to_array(transform.b)
+        return Transform("linear", *known, A, transform.have_bias, b)
     if isinstance(transform, faiss.RemapDimensionsTransform):
-        return _remapping(transform)
+        return Transform("remapping", *known, faiss.vector_to_array(transform.map))
     if isinstance(transform, faiss.CenteringTransform):
-        return Affine(np.eye(transform.d_in), -faiss.vector_to_array(transform.mean))
-    if isinstance(transform, faiss.NormalizationTransform) and transform.norm == 2.0:
-        return Normalize(transform.d_in)
-    raise KindError(
-        f"expected linear, centring or L2-normalising transforms, got {type(transform).__name__}"
-    )
+        return Transform("centring", *known, faiss.vector_to_array(transform.mean))
+    if isinstance(transform, faiss.NormalizationTransform):
+        return Transform("normalizing", *known, np.array([transform.norm], np.float32))
+    return Transform(type(transform).__name__, *known, np.empty(0, np.float32))

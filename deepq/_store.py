@@ -11,6 +11,7 @@ import faiss
 import numpy as np
 from tqdm import tqdm
 
+from deepq._binary import InFile
 from deepq._checks import (
     Codes,
     DimensionError,
@@ -24,6 +25,7 @@ from deepq._checks import (
     as_integer,
     as_metric,
     as_output,
+    as_size,
     as_vectors,
 )
 from deepq._native import Native
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 1 << 16
 _NUMBERS = 1 << 26  # in a block of vectors
+_MOST_THREADS = 1 << 10
 _OWN = (
     "this",
     "referenced_objects",
@@ -60,6 +63,7 @@ class Store(Surface):
     history: list[dict[str, Any]] = []  # noqa: RUF012 - replaced, never changed in place
     _training: TrainConfig | None = None
     _rerank: int = 0
+    _num_threads: int | None = None
     _objective: Objective | None = None
     _encoder: Encoder
     _quantizer: ProductQuantizer
@@ -142,6 +146,24 @@ class Store(Surface):
         self._rerank = count
         if self.is_trained:
             self._carry(self.quantizer)
+
+    @property
+    def num_threads(self) -> int | None:
+        """Most threads of a call; None for as many as `faiss.omp_get_max_threads` says then.
+
+        A setting of this object, which files, pickles and copies leave out. NumPy's matrix products
+        and torch have settings of their own. Setting it raises InputError below 1.
+        """
+        return self._num_threads
+
+    @num_threads.setter
+    def num_threads(self, value: int | None) -> None:
+        self._num_threads = None if value is None else as_size(value, "num_threads")
+
+    def _threads(self, params: Any = None) -> int:
+        """How many threads a call may use that was given these parameters."""
+        asked = getattr(params, "num_threads", None) or self._num_threads
+        return min(asked or int(faiss.omp_get_max_threads()), _MOST_THREADS)
 
     def _carry(self, quantizer: ProductQuantizer) -> None:
         """Let the C++ object take along what faiss does not know, for `from_faiss`."""
@@ -227,7 +249,7 @@ class Store(Surface):
     def _encode(self, x: Floats, *, progress: bool = False) -> Codes:
         self._require_trained()
         encoder, quantizer = self.encoder, copy.copy(self.quantizer)
-        quantizer.num_threads = faiss.omp_get_max_threads()
+        quantizer.num_threads = self._threads()
         codes = np.empty((len(x), quantizer.code_size), np.uint8)
         size = max(1, min(_BLOCK, _NUMBERS // x.shape[1]))
         for i in tqdm(range(0, len(x), size), desc="encode", unit="block", disable=not progress):
@@ -283,14 +305,18 @@ class Store(Surface):
         ni = self.ntotal - n0 if ni == -1 else ni
         if ni < 0:
             raise InputError(f"expected ni of at least 0, or -1, got {ni} from {n0} on")
+        if ni and not 0 <= n0 <= self.ntotal - ni:
+            raise InputError(f"expected rows from 0 to {self.ntotal}, got {ni} from {n0} on")
         return self.reconstruct_batch(np.arange(n0, n0 + ni), x)
 
     # ---- changing what is stored -------------------------------------------------------------
 
     @contextmanager
-    def _rewriting(self) -> Iterator[None]:
-        """Keep everybody else out."""
+    def _rewriting(self, *, resets: bool = False) -> Iterator[None]:
+        """Keep everybody else out; raise StateError if the codes must not change otherwise."""
         with self._lock.changing(), self._lock.exclusive():
+            if not resets:
+                self._require_memory()
             yield
 
     @accepts_tensors
@@ -303,6 +329,14 @@ class Store(Surface):
         with self._rewriting():
             self._native.append(codes)
 
+    def _fill(self, codes: Codes | InFile) -> None:
+        """Take the codes (n, code_size) of another index over; there are none before."""
+        if not isinstance(codes, InFile):
+            codes = as_codes(codes, self.code_size)
+        if len(codes):
+            self._require_trained()
+        self._native.fill(codes)
+
     @accepts_tensors
     def add_with_ids(self, x: Any, ids: Any, numeric_type: int = 0) -> None:  # noqa: ARG002
         """Not supported, as in IndexPQ: raises StateError (RuntimeError)."""
@@ -311,8 +345,8 @@ class Store(Surface):
         )
 
     def reset(self) -> None:
-        """Remove all vectors; the training stays."""
-        with self._rewriting():
+        """Remove all vectors; the training stays. A mapped file is let go of."""
+        with self._rewriting(resets=True):
             self._native.chain.reset()
 
     @accepts_tensors
@@ -382,11 +416,12 @@ class Store(Surface):
 
         Raises InputError if the two differ in anything but their codes, or `add_id` is not 0.
         """
-        if add_id != 0:
+        if as_integer(add_id, "add_id") != 0:
             raise InputError(f"expected add_id = 0: ids are positions here, got {add_id}")
         self._require_other(otherIndex)
         first, second = sorted((self, otherIndex), key=id)  # one order for all: no deadlock
-        with first._rewriting(), second._rewriting():
+        with first._rewriting(resets=True), second._rewriting(resets=True):
+            self._require_memory()
             self.check_compatible_for_merge(otherIndex)
             self._native.append(otherIndex._native.codes)
             otherIndex._native.chain.reset()
@@ -396,6 +431,13 @@ class Store(Surface):
     def _require_trained(self) -> None:
         if not self.is_trained:
             raise StateError("expected a trained index, got one before train()")
+
+    def _require_memory(self) -> None:
+        if self._native.is_mapped:
+            raise StateError(
+                "expected an index in memory to change, got one mapped from a file: "
+                "copy.copy(index) is in memory, and so is what is added after reset()"
+            )
 
     def _require_decoding(self) -> None:
         if not self._encoder.can_decode:

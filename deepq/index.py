@@ -9,6 +9,8 @@ composites and C++ code work on the same codebooks and codes as the methods here
 from __future__ import annotations
 
 import copy
+import operator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import faiss
@@ -17,8 +19,10 @@ import numpy as np
 from deepq._checks import (
     DimensionError,
     Floats,
+    FormatError,
     InputError,
     KindError,
+    as_array,
     as_size,
     as_vectors,
     flattened,
@@ -26,11 +30,12 @@ from deepq._checks import (
 )
 from deepq._search import Search
 from deepq._tensors import accepts_tensors
+from deepq._threads import openmp_threads
 from deepq._torch_data import is_torch_data, read_torch_data
 from deepq.encoders import Encoder, Identity, Rotation, as_encoder, embed
 from deepq.quantizers import ProductQuantizer, kind_of
 from deepq.settings import TrainConfig
-from deepq.state import get_state, make_index
+from deepq.state import make_index, pack, unpack
 from deepq.trainer import fit
 
 if TYPE_CHECKING:
@@ -117,9 +122,10 @@ class DeepQuantIndex(Search):
         rerank: int = 0,
     ) -> None:
         d, M, nbits = as_size(d, "d"), as_size(M, "M"), as_size(nbits, "nbits")
-        quantizer = ProductQuantizer(M, nbits) if quantizer is None else copy.copy(quantizer)
+        quantizer = ProductQuantizer(M, nbits) if quantizer is None else quantizer
         if not isinstance(quantizer, ProductQuantizer):
             raise KindError(f"expected a ProductQuantizer, got {type(quantizer).__name__}")
+        quantizer = copy.copy(quantizer)
         if (quantizer.M, quantizer.nbits) != (M, nbits):
             got = f"M = {quantizer.M}, nbits = {quantizer.nbits}"
             raise InputError(f"expected a quantizer of M = {M}, nbits = {nbits}, got {got}")
@@ -152,7 +158,7 @@ class DeepQuantIndex(Search):
         DimensionError, InputError
             If the shapes do not fit or the numbers are not finite.
         """
-        books = np.asarray(codebooks)
+        books = as_array(codebooks, "codebooks")
         if books.ndim != 3 or books.shape[1] < 2 or books.shape[1] & (books.shape[1] - 1):
             raise DimensionError(f"expected codebooks (M, 2**nbits, dsub), got shape {books.shape}")
         M, ksub, dsub = books.shape
@@ -175,7 +181,14 @@ class DeepQuantIndex(Search):
         )
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return make_index, (get_state(self), type(self))
+        text, parts, *living = pack(self, operator.index(protocol))
+        if type(self) is DeepQuantIndex and not living:
+            return restore, (text, parts)
+        return restore, (text, parts, *(living or [()]), type(self))
+
+    def __setstate__(self, state: Any) -> None:
+        """Refuse: a pickle of ours is whole without, and faiss would read any bytes here."""
+        raise FormatError("expected a pickle of an index, got one that changes an index")
 
     # ---- train and add -----------------------------------------------------------------------
 
@@ -221,10 +234,11 @@ class DeepQuantIndex(Search):
         if xq_train is not None:
             self._vectors(xq_train, "xq_train", finite=True)
         x, y = self._training_data(x, y)
-        with self._lock.changing():
+        threads = self._threads()
+        with self._lock.changing(), openmp_threads(threads):
             self._require_empty("it is trained")
             quantizer = self._quantizer.fresh()
-            quantizer.num_threads = faiss.omp_get_max_threads()
+            quantizer.num_threads = threads
             kept, held = self._for_polysemous(x, labels=y is not None)
             outcome = fit(
                 copy.deepcopy(self._encoder),
@@ -237,9 +251,10 @@ class DeepQuantIndex(Search):
                 decoder=self.rerank > 0 and held is None,
                 verbose=bool(self.verbose),
             )
-            self._inject(outcome.encoder, quantizer)
             if held is not None:
-                self._native.optimize_polysemous(embed(outcome.encoder, held))
+                z = embed(outcome.encoder, held)
+                quantizer.codebooks = self._native.polysemous(quantizer.trained(), z)
+            self._inject(outcome.encoder, quantizer)
             self.history = outcome.history
         if outcome.interrupted:
             raise KeyboardInterrupt
@@ -305,7 +320,7 @@ class DeepQuantIndex(Search):
         Raises
         ------
         StateError
-            If the index is not trained.
+            If the index is not trained, or is mapped from a file.
         InputError
             If there is a NaN or an infinity. Nothing is added by a call that fails.
         DimensionError, KindError
@@ -314,9 +329,18 @@ class DeepQuantIndex(Search):
         require_float32(numeric_type)
         x = self._vectors(x, finite=True, keep_bytes=True)
         with self._lock.changing():
+            self._require_memory()
             codes = self._encode(x, progress=bool(self.verbose))
             with self._lock.exclusive():
                 self._native.append(codes)
+
+
+def restore(
+    text: str, parts: Sequence[Any], living: Sequence[Any] = (), cls: Any = DeepQuantIndex
+) -> DeepQuantIndex:
+    """Make the index that a pickle holds: the only function that one of ours calls."""
+    index: DeepQuantIndex = make_index(unpack(text, parts, living), cls)
+    return index
 
 
 def _cosine(name: str, encoder: Encoder) -> tuple[int, Encoder]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from deepq._checks import InputError, KindError
 from deepq._native import IndexPQ, IndexPreTransform, Native
+from deepq._plain import PlainIndex
 from deepq.decoders import Decoder
 from deepq.index import DeepQuantIndex
 from deepq.quantizers import BinaryQuantizer, ProductQuantizer, kind_of
@@ -60,29 +61,35 @@ def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex:
             f"expected an IndexPQ or an IndexPreTransform over one, got {type(native).__name__}"
         )
     source = Native(native)
-    pq_index, carried = source.pq_index, source.carried()
+    names = {name: getattr(source.pq_index, name) for name in SETTINGS}
+    copied = from_plain(source.plain(encoder)._replace(settings=names))
+    copied.pq.cp.niter, copied.pq.cp.seed = source.pq_index.pq.cp.niter, source.pq_index.pq.cp.seed
+    return copied
+
+
+def from_plain(plain: PlainIndex) -> DeepQuantIndex:
+    """Make the index that the description of a faiss index stands for."""
     # A binary quantizer's codebooks are there before the encoder is fitted.
-    kind = kind_of(source.codebooks) if pq_index.is_trained else ProductQuantizer
-    quantizer = kind(pq_index.pq.M, pq_index.pq.nbits)
-    if native.is_trained:
-        quantizer.codebooks = source.codebooks
+    kind = ProductQuantizer if plain.codebooks is None else kind_of(plain.codebooks)
+    quantizer = kind(plain.M, plain.nbits)
+    if plain.is_trained:
+        quantizer.codebooks = plain.codebooks
+    carried = plain.carried
     if carried is not None:
         quantizer.decoder = Decoder.from_parts(carried["decoder"])
-    copied = DeepQuantIndex(
-        native.d,
+    index = DeepQuantIndex(
+        plain.encoder.d_in,
         quantizer.M,
         quantizer.nbits,
-        pq_index.metric_type,
-        encoder=source.read_encoder(encoder),
+        plain.metric,
+        encoder=plain.encoder,
         quantizer=quantizer,
         rerank=0 if carried is None else carried["rerank"],
     )
-    for name in SETTINGS:
-        setattr(copied, name, getattr(pq_index, name))
-    copied.pq.cp.niter, copied.pq.cp.seed = pq_index.pq.cp.niter, pq_index.pq.cp.seed
-    if native.is_trained:
-        copied.add_sa_codes(source.codes)
-    return copied
+    for name, value in plain.settings.items():
+        setattr(index, name, value)
+    index._fill(plain.codes)
+    return index
 
 
 def _from_binary(native: Any) -> DeepQuantIndex:

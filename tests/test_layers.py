@@ -19,7 +19,8 @@ PACKAGE = Path(deepq.__file__).parent
 # Modules of one floor may import each other as long as there is no cycle.
 FLOORS = [
     {
-        *("_scan", "_bridge", "_reference", "_checks", "_tensors", "_threads", "_tree"),
+        *("_scan", "_bridge", "_mapped", "_reference", "_checks", "_tensors", "_threads"),
+        *("_tree", "_binary"),
         *("_rows", "_report", "_schedule", "_presets", "settings", "_relevance", "metrics"),
         *("_vector_files", "_image_files", "_image_lists"),
         *("_augment", "_optimizers", "_backbones", "_heads", "_device"),
@@ -34,7 +35,7 @@ FLOORS = [
     {"_objective", "_code_objectives", "objectives", "_ranking", "_decoding"},
     {
         *("trainer", "_stages", "_supervised", "_network_training", "_inputs", "_checkpoint"),
-        *("_native", "_foreign"),
+        *("_native", "_foreign", "_mapping", "_plain", "_faiss_files"),
     },
     {"_store", "_search", "_surface", "search_parameters", "state", "index", "ivf", "hashtable"},
     {

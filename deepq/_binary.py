@@ -1,0 +1,125 @@
+"""Binary files, read in order and never further than they go; checksums of what is in them."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, BinaryIO
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from deepq._checks import Codes, FormatError
+
+_CHUNK = 1 << 20  # stays in the processor's cache between reading and checking
+
+
+def checksum(data: Any) -> int:
+    """XXH3, 64 bits, of bytes or of an array."""
+    return xxhash.xxh3_64_intdigest(data)
+
+
+class Reader:
+    """A seekable binary file, of which nothing is allocated that is not there.
+
+    Attributes
+    ----------
+    size, at : int
+        Bytes of the file, and how many of them have been read.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.size = file.seek(0, 2)
+        self.at = 0
+
+    @property
+    def left(self) -> int:
+        """How many bytes follow."""
+        return self.size - self.at
+
+    def take(self, count: int, what: str) -> bytes:
+        """Read `count` bytes. Raises FormatError, which names `what`, where there are fewer."""
+        return self.numbers(count, "u1", what).tobytes()
+
+    def unpack(self, layout: str, what: str) -> tuple[Any, ...]:
+        """Read a struct."""
+        return struct.unpack(layout, self.take(struct.calcsize(layout), what))
+
+    def numbers(self, count: int, dtype: str, what: str) -> NDArray[Any]:
+        """Read an array (count,)."""
+        width = np.dtype(dtype).itemsize
+        start = self.skip(count * width, what)
+        array = np.empty(count, dtype)
+        fill(self.file, start, array.view("u1"))
+        return array
+
+    def skip(self, count: int, what: str) -> int:
+        """Pass over `count` bytes; return where they are."""
+        if count > self.left:
+            raise FormatError(f"{what} of {count} bytes where the file has {self.left}")
+        self.at += count
+        return self.at - count
+
+    def pad(self, multiple: int) -> None:
+        """Pass over the zeros that fill up to a multiple of so many bytes."""
+        if any(self.take(-self.at % multiple, "padding")):
+            raise FormatError(f"padding that is not zero before byte {self.at}")
+
+    def end(self) -> None:
+        """Raise FormatError if anything follows."""
+        if self.left:
+            raise FormatError(f"{self.left} bytes too many")
+
+
+class InFile:
+    """Bytes (n, width) that are still in a file.
+
+    Parameters
+    ----------
+    file : binary file
+        As in `Reader`.
+    at : int
+        Where they begin.
+    shape : (int, int)
+        How many there are.
+    wanted : int, optional
+        Their checksum; None if nobody is to check it.
+    maps : bool
+        Whether they are to stay in the file, which has a descriptor then.
+    """
+
+    def __init__(
+        self, file: BinaryIO, at: int, shape: tuple[int, int], wanted: int | None, *, maps: bool
+    ) -> None:
+        self.file, self.at, self.shape = file, at, shape
+        self.wanted, self.maps = wanted, maps
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def read(self, out: Codes) -> None:
+        """Fill an array of that shape. Raises FormatError if the checksum is another."""
+        found = fill(self.file, self.at, out.reshape(-1), checks=self.wanted is not None)
+        if found != self.wanted:
+            raise FormatError("damaged codes")
+
+    def map(self) -> Codes:
+        """Return a read-only array over the file."""
+        if 0 in self.shape:
+            return np.empty(self.shape, np.uint8)
+        return np.memmap(self.file, np.uint8, "r", self.at, self.shape)
+
+
+def fill(file: BinaryIO, at: int, out: Codes, *, checks: bool = False) -> int | None:
+    """Fill an array (n,) of bytes with those from `at` on; return their checksum if asked to."""
+    file.seek(at)
+    state, rest = xxhash.xxh3_64(), out.data
+    while rest:
+        count = file.readinto(rest[:_CHUNK] if checks else rest)  # type: ignore[attr-defined]
+        if not count:
+            raise FormatError("a file that became shorter while it was read")
+        if checks:
+            state.update(rest[:count])
+        rest = rest[count:]
+    return state.intdigest() if checks else None
