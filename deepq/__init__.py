@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from deepq.evaluation import Diagnosis, diagnose, evaluate
     from deepq.index import DeepQuantIndex
     from deepq.interop import from_faiss, to_faiss
-    from deepq.io import read_index, write_index
+    from deepq.io import load_pickle, read_index, write_index
     from deepq.network_encoder import NetworkEncoder
     from deepq.search_parameters import SearchParameters
     from deepq.settings import TrainConfig
@@ -48,6 +48,7 @@ __all__ = [
     "encoders",
     "evaluate",
     "from_faiss",
+    "load_pickle",
     "metrics",
     "networks",
     "objectives",
@@ -72,6 +73,7 @@ _HOME = {
     "diagnose": "evaluation",
     "evaluate": "evaluation",
     "from_faiss": "interop",
+    "load_pickle": "io",
     "read_index": "io",
     "suggest": "suggestion",
     "to_faiss": "interop",

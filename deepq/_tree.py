@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from deepq._checks import FormatError
+from deepq._checks import FormatError, KindError
 
 _NAME = "deepq"
 
@@ -23,29 +24,50 @@ class Living:
         raise NotImplementedError
 
 
-def take_arrays(value: Any, arrays: list[NDArray[Any]]) -> Any:
-    """Replace every array inside `value` by its number, and collect them, without copies."""
+def take_arrays(value: Any, arrays: list[NDArray[Any]], living: list[Living] | None = None) -> Any:
+    """Replace every array inside `value` by its number, and collect them, without copies.
+
+    So are the objects that are `living`, if there is a list for them. Raises KindError for what
+    JSON does not hold.
+    """
     if isinstance(value, Living):
-        return take_arrays(value.plain(), arrays)
+        if living is None:
+            return take_arrays(value.plain(), arrays)
+        living.append(value)
+        return {"$living": len(living) - 1}
     if isinstance(value, np.ndarray):
         arrays.append(np.asarray(value, order="C"))
         return {"$array": len(arrays) - 1}
-    if isinstance(value, dict):
-        return {key: take_arrays(item, arrays) for key, item in value.items()}
-    if isinstance(value, list):
-        return [take_arrays(item, arrays) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: take_arrays(item, arrays, living) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [take_arrays(item, arrays, living) for item in value]
+    if not (value is None or isinstance(value, str | int | float)):
+        raise KindError(f"expected arrays and JSON values, got {type(value).__name__} {value!r}")
     return value
 
 
-def put_arrays(value: Any, arrays: list[NDArray[Any]]) -> Any:
-    """Undo `take_arrays`."""
-    if isinstance(value, dict):
-        if "$array" in value:
-            return arrays[value["$array"]]
-        return {key: put_arrays(item, arrays) for key, item in value.items()}
-    if isinstance(value, list):
-        return [put_arrays(item, arrays) for item in value]
-    return value
+def put_arrays(value: Any, arrays: Sequence[Any], living: Sequence[Living] = ()) -> Any:
+    """Undo `take_arrays`. Raises FormatError unless each array and object has one place."""
+    missing = {("$array", i): a for i, a in enumerate(arrays)}
+    missing.update({("$living", i): a for i, a in enumerate(living)})
+
+    def put(value: Any) -> Any:
+        if isinstance(value, list):
+            return [put(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        for kind in ("$array", "$living"):
+            if kind in value:
+                if (kind, value[kind]) not in missing:
+                    raise FormatError(f"{kind[1:]} {value[kind]} missing or in two places")
+                return missing.pop((kind, value[kind]))
+        return {key: put(item) for key, item in value.items()}
+
+    whole = put(value)
+    if missing:
+        raise FormatError(f"{len(missing)} arrays without a place")
+    return whole
 
 
 def to_bytes(value: Any) -> bytes:

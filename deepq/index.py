@@ -9,6 +9,8 @@ composites and C++ code work on the same codebooks and codes as the methods here
 from __future__ import annotations
 
 import copy
+import operator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import faiss
@@ -17,6 +19,7 @@ import numpy as np
 from deepq._checks import (
     DimensionError,
     Floats,
+    FormatError,
     InputError,
     KindError,
     as_size,
@@ -30,7 +33,7 @@ from deepq._torch_data import is_torch_data, read_torch_data
 from deepq.encoders import Encoder, Identity, Rotation, as_encoder, embed
 from deepq.quantizers import ProductQuantizer, kind_of
 from deepq.settings import TrainConfig
-from deepq.state import get_state, make_index
+from deepq.state import make_index, pack, unpack
 from deepq.trainer import fit
 
 if TYPE_CHECKING:
@@ -175,7 +178,14 @@ class DeepQuantIndex(Search):
         )
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return make_index, (get_state(self), type(self))
+        text, parts, *living = pack(self, operator.index(protocol))
+        if type(self) is DeepQuantIndex and not living:
+            return restore, (text, parts)
+        return restore, (text, parts, *(living or [()]), type(self))
+
+    def __setstate__(self, state: Any) -> None:
+        """Refuse: a pickle of ours is whole without, and faiss would read any bytes here."""
+        raise FormatError("expected a pickle of an index, got one that changes an index")
 
     # ---- train and add -----------------------------------------------------------------------
 
@@ -318,6 +328,14 @@ class DeepQuantIndex(Search):
             codes = self._encode(x, progress=bool(self.verbose))
             with self._lock.exclusive():
                 self._native.append(codes)
+
+
+def restore(
+    text: str, parts: Sequence[Any], living: Sequence[Any] = (), cls: Any = DeepQuantIndex
+) -> DeepQuantIndex:
+    """Make the index that a pickle holds: the only function that one of ours calls."""
+    index: DeepQuantIndex = make_index(unpack(text, parts, living), cls)
+    return index
 
 
 def _cosine(name: str, encoder: Encoder) -> tuple[int, Encoder]:

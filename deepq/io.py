@@ -14,10 +14,11 @@ import io
 import json
 import math
 import os
+import pickle
 import secrets
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,16 +31,15 @@ from deepq._binary import InFile, Reader, checksum
 from deepq._checks import FormatError, InputError, KindError
 from deepq._tree import put_arrays, take_arrays
 from deepq.encoders import hand_back
-from deepq.index import DeepQuantIndex
+from deepq.index import DeepQuantIndex, restore
 from deepq.interop import from_plain
-from deepq.state import live_state, make_index
+from deepq.state import DTYPES, live_state, make_index, require_known
 
 MAGIC = b"deepq\r\n\x1a"
 VERSION = 1
 _HEAD = "<8sIIQQQ"  # magic, version, flags; checksum and length of the header, length of the file
 _ALIGN = 64
 _MOST_HEADER = 1 << 24
-_DTYPES = ("|u1", "<f4")
 # What may be raised on the way from the content of a file to objects.
 _FAULTS = (
     *(ValueError, TypeError, KeyError, IndexError),
@@ -62,7 +62,9 @@ def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
     Raises
     ------
     KindError
-        If `index` is not a DeepQuantIndex.
+        If `index` is not a DeepQuantIndex, or its encoder's state is not arrays and JSON values.
+    InputError
+        If all but its arrays takes more than 16 MB: a very long `history`.
     OSError
         If the file cannot be written.
     """
@@ -144,6 +146,41 @@ def read_index(
             raise FormatError(f"expected {expected} in {name}, got {error}") from error
 
 
+def load_pickle(
+    path_or_file: PathOrFile, *, buffers: Iterable[Any] | None = None
+) -> DeepQuantIndex:
+    """Load the pickle of an index, and run nothing that it may contain.
+
+    ``pickle.load`` does what a pickle says; this refuses all but the data of a DeepQuantIndex. So
+    pickles of subclasses, and of networks and objectives of your own classes, are refused too.
+
+    Parameters
+    ----------
+    path_or_file : str, path or binary file open for reading
+        It holds one pickle, of any protocol; ``joblib.dump`` writes such files.
+    buffers : iterable of buffers, optional
+        Those that ``pickle.dump`` gave to its ``buffer_callback``.
+
+    Raises
+    ------
+    FormatError
+        (ValueError, RuntimeError) If the pickle holds anything else, which it names, or is damaged.
+    OSError
+        If the file cannot be read.
+    """
+    with _opened(path_or_file) as (file, name):
+        try:
+            index = _Unpickler(file, buffers=buffers).load()
+            if not isinstance(index, DeepQuantIndex):
+                raise FormatError(f"one of a {type(index).__name__}")
+        except OSError:
+            raise
+        except Exception as error:  # of a damaged pickle it may be of any class
+            got = str(error) if isinstance(error, FormatError) else repr(error)
+            raise FormatError(f"expected the pickle of an index in {name}, got {got}") from error
+    return index
+
+
 # ---- writing -------------------------------------------------------------------------------------
 
 
@@ -160,13 +197,13 @@ def _pieces(state: dict[str, Any]) -> Iterator[bytes | memoryview]:
     """Yield the bytes of a file in order."""
     arrays: list[NDArray[Any]] = []
     fields = take_arrays(state, arrays)
-    for array in arrays:
-        if array.dtype.str not in _DTYPES:
-            raise KindError(f"expected arrays of float32 or uint8, got {array.dtype}")
+    require_known(arrays)
     listing = [
         {"dtype": a.dtype.str, "shape": a.shape, "xxh3": f"{checksum(a):016x}"} for a in arrays
     ]
     header = json.dumps({"index": fields, "arrays": listing}, allow_nan=False).encode()
+    if len(header) > _MOST_HEADER:
+        raise InputError(f"expected a header of up to {_MOST_HEADER} bytes, got {len(header)}")
     sizes = [struct.calcsize(_HEAD), len(header), *(a.nbytes for a in arrays)]
     total = sum(_padded(size) for size in sizes)
     head = struct.pack(_HEAD, MAGIC, VERSION, 0, checksum(header), len(header), total)
@@ -261,7 +298,7 @@ def _arrays(
     """Yield the arrays that lie one after the other, which must end the file."""
     for name, entry in listing:
         dtype, shape = entry["dtype"], tuple(entry["shape"])
-        if dtype not in _DTYPES or any(type(n) is not int or n < 0 for n in shape):
+        if dtype not in DTYPES or any(type(n) is not int or n < 0 for n in shape):
             raise FormatError(f"{name} of an unknown kind")
         count, wanted = math.prod(shape), int(entry["xxh3"], 16)
         if name == "codes":
@@ -276,3 +313,46 @@ def _arrays(
             yield array.reshape(shape)
         reader.pad(_ALIGN)
     reader.end()
+
+
+# ---- pickles -------------------------------------------------------------------------------------
+
+_INSTRUCTIONS = b"".join(
+    (
+        *(pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.GLOBAL, pickle.STACK_GLOBAL),
+        *(pickle.UNICODE, pickle.SHORT_BINUNICODE, pickle.BINUNICODE, pickle.BINUNICODE8),
+        *(pickle.SHORT_BINBYTES, pickle.BINBYTES, pickle.BINBYTES8, pickle.BYTEARRAY8),
+        *(pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
+        *(pickle.MARK, pickle.LIST, pickle.EMPTY_LIST, pickle.APPEND, pickle.APPENDS),
+        *(pickle.TUPLE, pickle.EMPTY_TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.REDUCE),
+        *(pickle.PUT, pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE),
+        *(pickle.GET, pickle.BINGET, pickle.LONG_BINGET),
+    )
+)
+
+
+class _Unpickler(pickle._Unpickler):
+    """Follows the instructions that pickles of ours need, and calls nothing but `restore`.
+
+    The one in C takes gigabytes of memory where a few bytes say so, and a table of instructions is
+    not to be had there.
+    """
+
+    dispatch = {code: pickle._Unpickler.dispatch[code] for code in _INSTRUCTIONS}  # noqa: RUF012
+
+    def __init__(self, file: BinaryIO, buffers: Iterable[Any] | None) -> None:
+        self._size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        given = [memoryview(buffer).cast("B") for buffer in buffers or ()]
+        self._size += sum(map(len, given))
+        super().__init__(file, buffers=given)
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) != (restore.__module__, restore.__name__):
+            raise FormatError(f"one that asks for {module}.{name}")
+        return self._restore
+
+    def _restore(self, text: str, parts: list[Any]) -> DeepQuantIndex:
+        if len(text) > _MOST_HEADER or sum(map(len, parts)) > self._size:
+            raise FormatError("one that holds less than it says")
+        return restore(text, parts)

@@ -7,14 +7,18 @@ A state is a dict of JSON values and arrays, nested where encoders are. Nothing 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable, Sequence
+from pickle import PickleBuffer
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepq._checks import FormatError, KindError
 from deepq._store import Store
-from deepq._tree import Living
+from deepq._tree import Living, put_arrays, take_arrays
 from deepq.decoders import Decoder
 from deepq.encoders import encoder_state, make_encoder
 from deepq.quantizers import TYPES, ProductQuantizer
@@ -28,6 +32,9 @@ _log = logging.getLogger(__name__)
 Index = TypeVar("Index", bound=Store)
 State = dict[str, Any]
 
+# Of the arrays in files and pickles.
+DTYPES = ("|u1", "<f4")
+
 # faiss attributes that are settings of the user, not results of training.
 SETTINGS = (
     "do_polysemous_training",
@@ -37,15 +44,6 @@ SETTINGS = (
     "search_type",
     "verbose",
 )
-
-
-def get_state(index: Store) -> State:
-    """Copy an index's parts into a state."""
-    with index._lock.reading():
-        state = live_state(index)
-        for name in ("codebooks", "codes"):
-            state[name] = None if state[name] is None else np.array(state[name])
-        return state
 
 
 def live_state(index: Store) -> State:
@@ -68,6 +66,49 @@ def live_state(index: Store) -> State:
         "decoder": None if quantizer.decoder is None else quantizer.decoder.parts,
         "codes": index._native.codes,
     }
+
+
+def pack(index: Store, protocol: int) -> tuple[Any, ...]:
+    """Give `unpack` its arguments: text and bytes, and objects of a user's own classes if any.
+
+    Pickles pass the bytes on without a copy: from protocol 5 on as buffers, out of band if wanted.
+    """
+    arrays: list[NDArray[Any]] = []
+    living: list[Living] = []
+    with index._lock.reading():
+        fields = take_arrays(live_state(index), arrays, living)
+        require_known(arrays)
+        content = [array.tobytes() for array in arrays]  # of this moment; no view may outlive it
+    listing = [(array.dtype.str, array.shape) for array in arrays]
+    text = json.dumps({"index": fields, "arrays": listing})
+    parts: list[Any] = content
+    if protocol >= 5:
+        parts = [PickleBuffer(part) for part in content]
+    elif protocol < 3:  # which write bytes as a call of a function
+        parts = [part.decode("latin-1") for part in content]
+    return (text, parts, living) if living else (text, parts)
+
+
+def unpack(text: str, parts: Sequence[Any], living: Sequence[Living] = ()) -> State:
+    """Make the state that `pack` was given."""
+    document = json.loads(text)
+    arrays = []
+    for (dtype, shape), part in zip(document["arrays"], parts, strict=True):
+        content = part.encode("latin-1") if isinstance(part, str) else part
+        if dtype not in DTYPES:
+            raise FormatError(f"an array of the dtype {dtype!r}")
+        arrays.append(np.frombuffer(content, dtype).reshape(shape))
+    # Encoders may write into their arrays. The codes, which are last, are copied by the index.
+    return cast(
+        State, put_arrays(document["index"], [*map(np.array, arrays[:-1]), *arrays[-1:]], living)
+    )
+
+
+def require_known(arrays: Iterable[NDArray[Any]]) -> None:
+    """Raise KindError for an array that files and pickles do not hold."""
+    for array in arrays:
+        if array.dtype.str not in DTYPES:
+            raise KindError(f"expected arrays of float32 or uint8, got {array.dtype}")
 
 
 def make_index(state: State, cls: type[Index]) -> Index:

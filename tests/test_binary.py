@@ -21,7 +21,7 @@ from deepq.decoders import Decoder
 from deepq.encoders import Affine, Chain, Encoder, Identity, Rotation, Sign
 from deepq.networks import MLP, Bottleneck, Embedding
 from deepq.quantizers import METRIC_INNER_PRODUCT, BinaryQuantizer, ProductQuantizer, kind_of
-from deepq.state import get_state, make_index
+from deepq.state import live_state, make_index
 
 D, M = 12, 3
 BITS = 8 * M
@@ -477,7 +477,7 @@ def test_a_quantizer_of_another_class_has_no_state() -> None:
 
 
 def test_a_file_of_an_unknown_quantizer_is_refused() -> None:
-    state = get_state(filled())
+    state = live_state(filled())
     assert state["quantizer"] == "BinaryQuantizer"
     for change in ({"quantizer": "Other"}, {"rerank": 3}, {"codebooks": -state["codebooks"]}):
         with pytest.raises(deepq.FormatError, match=r"Other|rerank|codewords"):

@@ -32,7 +32,7 @@ from deepq.kernel_hash import KernelHash
 from deepq.metrics import mean_average_precision
 from deepq.network_encoder import NetworkEncoder
 from deepq.quantizers import BinaryQuantizer
-from deepq.state import get_state
+from deepq.state import live_state
 
 D, CLASSES, SHAPE = 12, 4, (3, 8, 8)
 
@@ -520,14 +520,14 @@ def test_ctrl_c_in_the_first_stage_changes_nothing(name, owner, function, n, mon
     fresh, trained = make(name), make(name)
     trained.train(X, Y)
     for index in (fresh, trained):
-        history, state = list(index.history), pickle.dumps(get_state(index))
+        history, state = list(index.history), pickle.dumps(live_state(index))
         with monkeypatch.context() as patch:
             interrupt = Interrupt(patch, owner, function, n)
             with pytest.raises(KeyboardInterrupt):
                 index.train(X, Y % 3)
         assert interrupt.calls == n
         assert index.history == history
-        assert pickle.dumps(get_state(index)) == state
+        assert pickle.dumps(live_state(index)) == state
     assert not fresh.is_trained
 
 
