@@ -14,7 +14,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 SOURCES := pyproject.toml setup.py MANIFEST.in $(wildcard deepq/*.pyx deepq/*.pxd deepq/*.h)
 
-.PHONY: help setup demo test lint types sanitize bench-smoke test-oldest sdist-check clean
+.PHONY: help setup demo test lint types sanitize bench-smoke faults fuzz test-oldest sdist-check clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -49,6 +49,9 @@ bench-smoke: $(VENV)/.stamp  ## run every benchmark on a tiny input; records not
 	done
 	$(PY) benchmarks/retrieval.py --smoke --tune
 	$(PY) benchmarks/retrieval.py --smoke --protocol unseen
+
+faults: $(VENV)/.stamp  ## damage files, kill saves, fill disks, ...; about 20 minutes, root for some cases
+	$(PY) benchmarks/bench_faults.py --output benchmarks/results/faults.jsonl
 
 test-oldest: $(OLDEST)/.stamp  ## run the tests with the oldest NumPy and faiss-cpu of the range
 	$(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from faults import damage, memory, pickles, places, saving, threads
-from faults.children import Crashed, Hung, in_child
+from faults.children import CrashError, HangError, in_child
 from faults.files import KINDS, SMALL, Kind, Sizes
 from faults.reading import DEEPQ, FAISS, Case, Engine, case_of, outcome, read_and_use
 from harness import parser, run
@@ -64,7 +64,7 @@ def exhaustive(amounts: Amounts) -> Iterator[Row]:
             work = _Exhaustive(case, folder / "index", amounts.stride)
             try:
                 total, slowest = in_child(work, seconds=3600)
-            except (Crashed, Hung) as error:
+            except (CrashError, HangError) as error:
                 total, slowest = Counter({type(error).__name__: 1}), 0.0
         yield _row("every byte", name, engine.name, total, slowest_s=slowest)
 
@@ -111,7 +111,8 @@ def paths(_: Amounts) -> Iterator[Row]:
 
 def hostile(_: Amounts) -> Iterator[Row]:
     """Pickles that would do harm."""
-    for engine, load in pickles.loaders().items():
+    for engine in ENGINES:
+        load = pickles.LOADERS[engine]
         with _folder() as folder:
             found = list(pickles.outcomes(load, folder))
         total = Counter(said for _, said in found)
@@ -144,7 +145,7 @@ def _readers() -> Iterator[tuple[str, Kind, Engine]]:
     """Every kind of file, with all who read it."""
     for name, kind in KINDS.items():
         yield name, kind, DEEPQ
-        if kind.is_of_faiss:
+        if kind.is_of_faiss and "faiss" in ENGINES:
             yield name, kind, FAISS
 
 

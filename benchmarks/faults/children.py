@@ -15,11 +15,11 @@ from typing import Any
 _PAGE = os.sysconf("SC_PAGESIZE")
 
 
-class Crashed(Exception):
+class CrashError(Exception):
     """The child was ended by a signal, or ended itself."""
 
 
-class Hung(Exception):
+class HangError(Exception):
     """The child was not done in time."""
 
 
@@ -28,7 +28,7 @@ def in_child(work: Callable[[], Any], seconds: float = 15.0, memory: int = 1 << 
 
     Raises
     ------
-    Crashed, Hung
+    CrashError, HangError
         If it does not return. What it raises counts as a crash: `work` knows what to expect.
     """
     receiving, sending = os.pipe()
@@ -43,9 +43,9 @@ def in_child(work: Callable[[], Any], seconds: float = 15.0, memory: int = 1 << 
         status = os.waitpid(child, 0)[1]
         os.close(receiving)
     if content is None:
-        raise Hung(f"not done after {seconds} s")
+        raise HangError(f"not done after {seconds} s")
     if not content:
-        raise Crashed(f"ended with {os.waitstatus_to_exitcode(status)}")
+        raise CrashError(f"ended with {os.waitstatus_to_exitcode(status)}")
     return pickle.loads(content)
 
 

@@ -101,9 +101,7 @@ def _with_network(sizes: Sizes) -> deepq.DeepQuantIndex:
     quantizer = ProductQuantizer(sizes.M, sizes.nbits)
     shape = (sizes.M, 1 << sizes.nbits, network.d_out // sizes.M)
     quantizer.codebooks = np.random.default_rng(3).standard_normal(shape)
-    return deepq.DeepQuantIndex(
-        sizes.d, sizes.M, sizes.nbits, encoder=network, quantizer=quantizer
-    )
+    return deepq.DeepQuantIndex(sizes.d, sizes.M, sizes.nbits, encoder=network, quantizer=quantizer)
 
 
 def _binary(sizes: Sizes) -> deepq.DeepQuantIndex:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from faults.children import Crashed, Hung, in_child
+from faults.children import CrashError, HangError, in_child
 from faults.reading import DEEPQ, FAISS, Engine
 from faults.saving import WRITERS, two_indexes
 
@@ -64,9 +64,9 @@ def _timed(work: Any, memory: int) -> tuple[str, float]:
     start = time.monotonic()
     try:
         said = in_child(work, memory=memory)
-    except Crashed:
+    except CrashError:
         said = "crash"
-    except Hung:
+    except HangError:
         said = "hang"
     return said, time.monotonic() - start
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import deepq
-from faults.children import Crashed, Hung, in_child
+from faults.children import CrashError, HangError, in_child
 from faults.saving import WRITERS, two_indexes
 
 READERS = {
@@ -93,7 +93,7 @@ def _tried(verb: str, index: Any, engine: str, path: Any) -> str:
 
     try:
         return in_child(work, seconds=5)
-    except Crashed:
+    except CrashError:
         return "crash"
-    except Hung:
+    except HangError:
         return "hang"

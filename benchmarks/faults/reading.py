@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 
 import deepq
-from faults.children import Crashed, Hung, in_child
+from faults.children import CrashError, HangError, in_child
 from faults.files import Kind, Sizes
 
 # From the best to the worst. "undetectable" is a file that is whole, but of another index: where a
@@ -80,9 +80,9 @@ def outcome(case: Case, damaged: bytes, path: Path) -> Outcome:
     start = time.monotonic()
     try:
         return in_child(lambda: read_and_use(case, damaged, path))
-    except Crashed as error:
+    except CrashError as error:
         return Outcome("crash", time.monotonic() - start, str(error))
-    except Hung as error:
+    except HangError as error:
         return Outcome("hang", time.monotonic() - start, str(error))
 
 

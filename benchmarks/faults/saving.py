@@ -18,7 +18,7 @@ import numpy as np
 import xxhash
 
 import deepq
-from faults.children import Crashed, in_child
+from faults.children import CrashError, in_child
 
 Write = Callable[[Any, Path], None]
 
@@ -96,10 +96,9 @@ def _remove_others(folder: Path, path: Path) -> int:
 
 
 def no_room(writer: str, size: int, folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield what came of saves over an old index that cannot end: the way, and one of
+    """Yield what came of saves over an old index that cannot end, by the reason.
 
-    "refused" (OSError, or RuntimeError by faiss; the old file is there, nothing else), "no error",
-    "another error", "old file lost", "left over".
+    "refused" is an OSError, or faiss's RuntimeError, and the old file is there, and nothing else.
     """
     old, new = two_indexes(writer, size)
     write, path = WRITERS[writer], folder / "index"
@@ -149,7 +148,7 @@ def _refused(write: Write, old: Any, new: Any, path: Path, most: int | None) -> 
 
     try:
         said = in_child(save)
-    except Crashed:
+    except CrashError:
         said = "crash"
     lost = _digest(path) != whole
     left = {each.name for each in path.parent.iterdir()} != before

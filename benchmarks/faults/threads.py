@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 
 import deepq
-from faults.children import Crashed, Hung, in_child
+from faults.children import CrashError, HangError, in_child
 from faults.files import Sizes
 
 _SIZES = Sizes()
@@ -31,9 +31,9 @@ def trial(engine: str, seconds: float) -> dict[str, Any]:
     index = made(engine)
     try:
         return in_child(lambda: _life(index, seconds), seconds=4 * seconds + 60, memory=8 << 30)
-    except Crashed as error:
+    except CrashError as error:
         return {"outcome": f"crash: {error}"}
-    except Hung as error:
+    except HangError as error:
         return {"outcome": f"hang: {error}"}
 
 
@@ -94,7 +94,10 @@ def _bytes(D: Any, I: Any) -> bytes:
 
 def _missing(index: Any, there: np.ndarray, batches: list[tuple[int, int]]) -> int:
     """Count the vectors that are not there, in one piece with those they were added with."""
-    pieces = [piece.tobytes() for piece in there[: len(there) // _ROWS * _ROWS].reshape(-1, _ROWS, _SIZES.M)]
+    pieces = [
+        piece.tobytes()
+        for piece in there[: len(there) // _ROWS * _ROWS].reshape(-1, _ROWS, _SIZES.M)
+    ]
     wanted = {index.sa_encode(_batch(*batch)).tobytes() for batch in batches}
     extra = abs(len(there) - len(batches) * _ROWS)
     return extra + _ROWS * len(wanted.difference(pieces))
