@@ -4,6 +4,7 @@ VENV := .venv
 OLDEST := .venv-oldest
 SDIST := build/sdist-check
 SANITIZED := build/sanitized
+FUZZ := build/fuzz
 SANITIZE := -O1 -g -ffp-contract=off -Wall -Wextra -Werror -Wno-unused-function \
 	-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 PY := $(VENV)/bin/python
@@ -52,6 +53,11 @@ bench-smoke: $(VENV)/.stamp  ## run every benchmark on a tiny input; records not
 
 faults: $(VENV)/.stamp  ## damage files, kill saves, fill disks, ...; about 20 minutes, root for some cases
 	$(PY) benchmarks/bench_faults.py --output benchmarks/results/faults.jsonl
+
+fuzz: $(VENV)/.stamp  ## fuzz read_index for ten minutes with atheris (from PyPI, for Python 3.11 to 3.13)
+	$(PY) -m pip install --quiet --no-deps --target $(FUZZ)/site atheris==3.0.0
+	PYTHONPATH=$(FUZZ)/site $(PY) benchmarks/faults/fuzz.py $(FUZZ)/corpus -artifact_prefix=$(FUZZ)/ \
+		-max_total_time=600 -timeout=10 -rss_limit_mb=2048
 
 test-oldest: $(OLDEST)/.stamp  ## run the tests with the oldest NumPy and faiss-cpu of the range
 	$(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)

@@ -97,7 +97,7 @@ def kills(amounts: Amounts) -> Iterator[Row]:
 
 
 def no_room(_: Amounts) -> Iterator[Row]:
-    """Saves that cannot end."""
+    """Try saves that cannot end."""
     for engine in ENGINES:
         yield from _counted("no room", engine, lambda e, f: saving.no_room(e, 800_000, f))
 
