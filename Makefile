@@ -5,6 +5,8 @@ OLDEST := .venv-oldest
 SDIST := build/sdist-check
 SANITIZED := build/sanitized
 FUZZ := build/fuzz
+# For what is installed, and for what builds it, in older and newer releases of pip.
+PINNED := PIP_CONSTRAINT=$(CURDIR)/constraints-dev.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/constraints-dev.txt
 SANITIZE := -O1 -g -ffp-contract=off -Wall -Wextra -Werror -Wno-unused-function \
 	-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 PY := $(VENV)/bin/python
@@ -64,9 +66,9 @@ test-oldest: $(OLDEST)/.stamp  ## run the tests with the oldest NumPy and faiss-
 
 sdist-check: $(VENV)/.stamp  ## build an sdist, install it in a fresh environment, search with it
 	rm -rf $(SDIST)
-	$(PY) -m build --sdist --outdir $(SDIST) .
+	$(PINNED) $(PY) -m build --sdist --outdir $(SDIST) .
 	$(PYTHON) -m venv $(SDIST)/venv
-	$(SDIST)/venv/bin/python -m pip install --quiet -c constraints-dev.txt $(SDIST)/deepq-*.tar.gz
+	$(PINNED) $(SDIST)/venv/bin/python -m pip install --quiet $(SDIST)/deepq-*.tar.gz
 	cd $(SDIST) && venv/bin/python -I ../../tests/smoke_installed.py
 
 clean:  ## remove everything that was built, environments included
@@ -76,7 +78,7 @@ clean:  ## remove everything that was built, environments included
 
 $(VENV)/.stamp: constraints-dev.txt $(SOURCES)
 	[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet -c constraints-dev.txt -e '.[dev]'
+	$(PINNED) $(PY) -m pip install --quiet -e '.[dev]'
 	touch $@
 
 $(OLDEST)/.stamp: constraints-oldest.txt $(SOURCES)

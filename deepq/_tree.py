@@ -104,5 +104,5 @@ def _checksum(fields: Any, arrays: Sequence[NDArray[Any]]) -> str:
     state = xxhash.xxh3_64(json.dumps(fields).encode())
     for array in arrays:
         state.update(f"{array.dtype.str}{array.shape}".encode())
-        state.update(np.ascontiguousarray(array))
+        state.update(np.ascontiguousarray(array).data)
     return state.hexdigest()

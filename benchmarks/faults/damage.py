@@ -29,7 +29,7 @@ _EXTREMES = {
 }
 _NAMES = (  # of faiss's other indexes, and of none
     *(b"IxFl", b"IxF2", b"IxFI", b"IxSQ", b"IxRQ", b"IxLS", b"IxHN", b"IwFl", b"IwPQ", b"IwSq"),
-    *(b"IxMp", b"IxM2", b"IxRF", b"IxPT", b"IBxF", b"\0\0\0\0", b"PK\3\4"),
+    *(b"IxMp", b"IxM2", b"IxRF", b"IxNN", b"IBxF", b"\0\0\0\0", b"PK\3\4"),
 )
 
 
