@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+_NOBODY = 65534
 _PAGE = os.sysconf("SC_PAGESIZE")
 
 
@@ -67,6 +68,13 @@ def limit_memory(extra: int) -> None:
     """Allow this process some bytes of memory more than it has."""
     size = int(Path("/proc/self/statm").read_text().split()[0]) * _PAGE + extra
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
+
+
+def become_nobody() -> None:
+    """Give up the rights of root, if this process has them."""
+    if os.getuid() == 0:
+        os.setgid(_NOBODY)
+        os.setuid(_NOBODY)
 
 
 def _received(receiving: int, seconds: float) -> bytes | None:

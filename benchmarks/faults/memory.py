@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from faults.children import CrashError, HangError, in_child
-from faults.reading import DEEPQ, FAISS, Engine
+from faults.reading import ENGINES, Engine
 from faults.saving import WRITERS, two_indexes
-
-ENGINES = {"deepq": DEEPQ, "faiss": FAISS}
 
 
 def write(engine: str, size: int, path: Path) -> None:

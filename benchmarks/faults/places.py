@@ -7,14 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import deepq
-from faults.children import CrashError, HangError, in_child
+from faults.children import CrashError, HangError, become_nobody, in_child
+from faults.reading import ENGINES
 from faults.saving import WRITERS, two_indexes
 
-READERS = {
-    "deepq": deepq.read_index,
-    "faiss": lambda path: __import__("faiss").read_index(str(path)),
-}
 # As a name, everything that the system takes.
 NAMES = (
     *("-", "a b", "a\nb", "ä€😀", "%s%n", "*?[", "a\tb", "'\"", "index.dpq.tmp", ".hidden", "..."),
@@ -29,7 +25,7 @@ def odd_names(engine: str, folder: Path) -> Iterator[tuple[str, str]]:
         path = folder / name
         try:
             WRITERS[engine](index, path)
-            back = READERS[engine](path)
+            back = ENGINES[engine].read(path)
             others = [each for each in folder.iterdir() if each != path]
             yield "an odd name", "works" if back.ntotal == index.ntotal and not others else "wrong"
         except Exception as error:
@@ -78,18 +74,17 @@ def _tried(verb: str, index: Any, engine: str, path: Any) -> str:
     """Try it in a child, as nobody: "refused", or worse."""
 
     def work() -> str:
-        os.setgid(65534)
-        os.setuid(65534)
+        become_nobody()
         try:
             if verb == "read":
-                READERS[engine](path)
+                ENGINES[engine].read(path)
             else:
                 WRITERS[engine](index, path)
         except (OSError, RuntimeError, ValueError):
             return "refused"
         except Exception as error:
             return f"error: {type(error).__name__}"
-        return f"no error when {'read' if verb == 'read' else 'written'}"
+        return f"no error to {verb}"
 
     try:
         return in_child(work, seconds=5)

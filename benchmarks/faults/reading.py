@@ -55,6 +55,7 @@ DEEPQ = Engine("deepq", deepq.read_index, _names_the_file)
 FAISS = Engine(
     "faiss", lambda path: faiss.read_index(str(path)), lambda error, _: type(error) is RuntimeError
 )
+ENGINES = {"deepq": DEEPQ, "faiss": FAISS}
 
 
 class Case(NamedTuple):

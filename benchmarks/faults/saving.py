@@ -18,7 +18,7 @@ import numpy as np
 import xxhash
 
 import deepq
-from faults.children import CrashError, in_child
+from faults.children import CrashError, become_nobody, in_child
 
 Write = Callable[[Any, Path], None]
 
@@ -133,8 +133,7 @@ def _refused(write: Write, old: Any, new: Any, path: Path, most: int | None) -> 
 
     def save() -> str:
         if most == -1:
-            os.setgid(65534)
-            os.setuid(65534)
+            become_nobody()
         elif most is not None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
