@@ -2,7 +2,8 @@
 
     python benchmarks/bench_files.py --output benchmarks/results/files.jsonl
 
-A cold load is one of a file that the system has no copy of in memory.
+A cold load is one of a file that the system has no copy of in memory. A cached load is timed by the
+processor, the others by the clock.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 
 from faults.saving import two_indexes
@@ -40,14 +41,16 @@ def forget(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def after(prepare: Callable[[], Any], work: Callable[[], Any]) -> Callable[[], float]:
+def after(
+    prepare: Callable[[], Any], work: Callable[[], Any], clock: Callable[[], float] = perf_counter
+) -> Callable[[], float]:
     """Return a function that does both and returns the seconds of the second."""
 
     def timed() -> float:
         prepare()
-        start = perf_counter()
+        start = clock()
         kept = work()
-        seconds = perf_counter() - start
+        seconds = clock() - start
         del kept
         return seconds
 
@@ -90,14 +93,16 @@ def measured(size: int, path: Path, repeats: int) -> dict[str, dict[str, list[fl
     def remove() -> None:
         path.unlink(missing_ok=True)
 
-    def loads(prepare: Callable[[], Any]) -> dict[str, list[float]]:
-        light = after(prepare, lambda: deepq.read_index(path, verify="header"))
-        return compared(light, after(prepare, lambda: deepq.read_index(path)), repeats)
+    def loads(
+        prepare: Callable[[], Any], clock: Callable[[], float] = perf_counter
+    ) -> dict[str, list[float]]:
+        light = after(prepare, lambda: deepq.read_index(path, verify="header"), clock)
+        return compared(light, after(prepare, lambda: deepq.read_index(path), clock), repeats)
 
     plain = after(remove, lambda: plain_write(content, path))
     return {
         "save": compared(plain, after(remove, lambda: deepq.write_index(index, path)), repeats),
-        "cached load": loads(path.read_bytes),
+        "cached load": loads(path.read_bytes, thread_time),
         "cold load": loads(lambda: forget(path)),
     }
 
