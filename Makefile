@@ -4,6 +4,9 @@ VENV := .venv
 OLDEST := .venv-oldest
 SDIST := build/sdist-check
 SANITIZED := build/sanitized
+FUZZ := build/fuzz
+# For what is installed, and for what builds it, in older and newer releases of pip.
+PINNED := PIP_CONSTRAINT=$(CURDIR)/constraints-dev.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/constraints-dev.txt
 SANITIZE := -O1 -g -ffp-contract=off -Wall -Wextra -Werror -Wno-unused-function \
 	-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 PY := $(VENV)/bin/python
@@ -14,7 +17,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 SOURCES := pyproject.toml setup.py MANIFEST.in $(wildcard deepq/*.pyx deepq/*.pxd deepq/*.h)
 
-.PHONY: help setup demo test lint types sanitize bench-smoke test-oldest sdist-check clean
+.PHONY: help setup demo test lint types sanitize bench-smoke faults fuzz test-oldest sdist-check clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -50,14 +53,22 @@ bench-smoke: $(VENV)/.stamp  ## run every benchmark on a tiny input; records not
 	$(PY) benchmarks/retrieval.py --smoke --tune
 	$(PY) benchmarks/retrieval.py --smoke --protocol unseen
 
+faults: $(VENV)/.stamp  ## damage files, kill saves, fill disks, ...; about 20 minutes, root for some cases
+	$(PY) benchmarks/bench_faults.py --output benchmarks/results/faults.jsonl
+
+fuzz: $(VENV)/.stamp  ## fuzz read_index for ten minutes with atheris (from PyPI, for Python 3.11 to 3.13)
+	$(PY) -m pip install --quiet --no-deps --target $(FUZZ)/site atheris==3.0.0
+	PYTHONPATH=$(FUZZ)/site $(PY) benchmarks/faults/fuzz.py $(FUZZ)/corpus -artifact_prefix=$(FUZZ)/ \
+		-max_total_time=600 -timeout=10 -rss_limit_mb=2048
+
 test-oldest: $(OLDEST)/.stamp  ## run the tests with the oldest NumPy and faiss-cpu of the range
 	$(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)
 
 sdist-check: $(VENV)/.stamp  ## build an sdist, install it in a fresh environment, search with it
 	rm -rf $(SDIST)
-	$(PY) -m build --sdist --outdir $(SDIST) .
+	$(PINNED) $(PY) -m build --sdist --outdir $(SDIST) .
 	$(PYTHON) -m venv $(SDIST)/venv
-	$(SDIST)/venv/bin/python -m pip install --quiet -c constraints-dev.txt $(SDIST)/deepq-*.tar.gz
+	$(PINNED) $(SDIST)/venv/bin/python -m pip install --quiet $(SDIST)/deepq-*.tar.gz
 	cd $(SDIST) && venv/bin/python -I ../../tests/smoke_installed.py
 
 clean:  ## remove everything that was built, environments included
@@ -67,7 +78,7 @@ clean:  ## remove everything that was built, environments included
 
 $(VENV)/.stamp: constraints-dev.txt $(SOURCES)
 	[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet -c constraints-dev.txt -e '.[dev]'
+	$(PINNED) $(PY) -m pip install --quiet -e '.[dev]'
 	touch $@
 
 $(OLDEST)/.stamp: constraints-oldest.txt $(SOURCES)

@@ -1,7 +1,17 @@
+import platform
+import sys
 from pathlib import Path
 
 import numpy as np
 from setuptools import Extension, setup
+
+HARDENED, LINKED = [], []
+if sys.platform == "linux":
+    HARDENED = ["-fstack-protector-strong", "-fstack-clash-protection"]
+    HARDENED += ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3", "-D_GLIBCXX_ASSERTIONS"]
+    LINKED = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"]
+    if platform.machine() == "x86_64":
+        HARDENED += ["-fcf-protection=full"]
 
 HEADERS = sorted(map(str, Path("deepq").glob("*.h")))
 
@@ -29,5 +39,7 @@ bridge, mapped = (
 extensions = [scan, bridge, mapped]
 for extension in extensions:
     extension.cython_directives = {"language_level": 3}
+    extension.extra_compile_args += HARDENED
+    extension.extra_link_args += LINKED
 
 setup(ext_modules=extensions)

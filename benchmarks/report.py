@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import deep_tables
+import fault_tables
 from goals import ALTERNATIVES_COLUMNS, COLUMNS, LEVELS, alternative_rows, goal_rows
 from harness import RESULTS, table
 
@@ -238,6 +239,27 @@ def train_table() -> str:
     return table(rows, list(rows[0])) + origin(results)
 
 
+def faults_table() -> str:
+    """Lay out what came of reading damaged files."""
+    results = newest("faults", "case", "what", "engine")
+    rows = fault_tables.damage(results)
+    return table(rows, list(rows[0])) + origin(results) if rows else ""
+
+
+def events_table() -> str:
+    """Lay out what came of everything else."""
+    results = newest("faults", "case", "what", "engine")
+    rows = fault_tables.events(results)
+    return table(rows, list(rows[0])) + origin(results) if rows else ""
+
+
+def files_table() -> str:
+    """Lay out the speed of saving and of checking."""
+    results = newest("files", "case", "bytes")
+    rows = fault_tables.prices(results)
+    return table(rows, list(rows[0])) + origin(results) if rows else ""
+
+
 Tables = dict[tuple[str, str], Callable[[], str]]
 
 README: Tables = {
@@ -263,6 +285,11 @@ KERNEL: Tables = {
     ("scan-table", "scan-table"): goals_table,
     ("alternatives-table", "alternatives-table"): alternatives_table,
 }
+RELIABILITY: Tables = {
+    ("faults-table", "faults-table"): faults_table,
+    ("events-table", "events-table"): events_table,
+    ("files-table", "files-table"): files_table,
+}
 
 
 def fill(path: Path, tables: Tables) -> None:
@@ -283,6 +310,7 @@ def main() -> None:
     fill(ROOT / "docs" / "kernel.md", KERNEL)
     fill(ROOT / "docs" / "deep.md", DEEP)
     fill(ROOT / "docs" / "hashing.md", HASHING)
+    fill(ROOT / "docs" / "reliability.md", RELIABILITY)
 
 
 if __name__ == "__main__":

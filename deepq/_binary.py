@@ -1,8 +1,15 @@
-"""Binary files, read in order and never further than they go; checksums of what is in them."""
+"""Binary files: replaced whole, read in order and never further than they go; checksums."""
 
 from __future__ import annotations
 
+import errno
+import os
+import secrets
+import shutil
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,6 +24,62 @@ _CHUNK = 1 << 20  # stays in the processor's cache between reading and checking
 def checksum(data: Any) -> int:
     """XXH3, 64 bits, of bytes or of an array."""
     return xxhash.xxh3_64_intdigest(data)
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file, unbuffered, which takes the place of `path` in the end, or is removed.
+
+    It is on the disk before that, so the path holds the old file or the new one whatever happens.
+    A link stays, and so do the permissions. A process that is killed leaves a file `.deepq-*.tmp`.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written, or if there is a folder, a pipe or a device.
+    """
+    path = Path(os.path.realpath(path))
+    refuse_special(path)
+    temporary = path.with_name(f".deepq-{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb", buffering=0) as file:
+            yield file
+            os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def refuse_special(path: Path) -> None:
+    """Raise OSError if there is a folder, a pipe or a device, which may block or be replaced."""
+    if path.exists() and not path.is_file():
+        kind = errno.EISDIR if path.is_dir() else errno.EINVAL
+        raise OSError(kind, "expected a regular file, got another kind", str(path))
+
+
+def write_whole(file: BinaryIO, piece: bytes | memoryview) -> None:
+    """Write every byte, also to an unbuffered file, which may take fewer at a time."""
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut, where the system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
 
 
 class Reader:

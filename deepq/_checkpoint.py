@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
+from deepq._binary import replacing, write_whole
 from deepq._checks import FormatError, InputError
 from deepq._tree import from_bytes, to_bytes
 
@@ -46,13 +46,9 @@ class Checkpoint:
         if self.path is None:
             return
         self.stages[stage] = state
-        temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}.tmp")
-        try:
-            temporary.write_bytes(to_bytes({"key": self.key, "stages": self.stages}))
-            temporary.replace(self.path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        content = to_bytes({"key": self.key, "stages": self.stages})
+        with replacing(self.path) as file:
+            write_whole(file, content)
 
     def _load(self, path: Path) -> dict[str, Any]:
         try:

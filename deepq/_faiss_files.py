@@ -32,7 +32,7 @@ INDEXES = (b"IxPT", b"IxPq", b"IxPo", b"IxPQ")
 
 _DUMMY = 1 << 20
 _METRIC_L2 = 1
-_ST_SDC = 1
+_ST_SDC = 3
 _MOST_SYMMETRIC_BITS = 8  # of words whose distances to each other are in a table
 _MOST_TRANSFORMS = 100
 _LOOKED_AT = 1000  # codes whose unused bits are looked at

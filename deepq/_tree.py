@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
+import xxhash
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from deepq._checks import FormatError, KindError
 
 _NAME = "deepq"
+# What may be raised on the way from bytes to nested data.
+_FAULTS = (SafetensorError, KeyError, TypeError, ValueError, IndexError, RecursionError)
 
 
 class Living:
@@ -71,20 +74,35 @@ def put_arrays(value: Any, arrays: Sequence[Any], living: Sequence[Living] = ())
 
 
 def to_bytes(value: Any) -> bytes:
-    """Write nested data as safetensors: its arrays, and the rest as JSON in the metadata."""
+    """Write nested data as safetensors: its arrays, and the rest as JSON in the metadata.
+
+    The format has no checksums, so there is one of everything beside that.
+    """
     arrays: list[NDArray[Any]] = []
-    fields = json.dumps(take_arrays(value, arrays))
-    return safetensors.numpy.save(
-        {str(number): array for number, array in enumerate(arrays)}, {_NAME: fields}
-    )
+    fields = take_arrays(value, arrays)
+    text = json.dumps({"data": fields, "xxh3": _checksum(fields, arrays)})
+    tensors = {str(number): array for number, array in enumerate(arrays)}
+    return safetensors.numpy.save(tensors, {_NAME: text})
 
 
 def from_bytes(content: bytes) -> Any:
     """Undo `to_bytes`. Raises FormatError for anything else."""
     try:
         size = int.from_bytes(content[:8], "little")
-        fields = json.loads(content[8 : 8 + size])["__metadata__"][_NAME]
+        text = json.loads(json.loads(content[8 : 8 + size])["__metadata__"][_NAME])
         tensors = safetensors.numpy.load(content)
-        return put_arrays(json.loads(fields), [tensors[str(n)] for n in range(len(tensors))])
-    except (SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
+        arrays = [tensors[str(number)] for number in range(len(tensors))]
+        if text["xxh3"] != _checksum(text["data"], arrays):
+            raise FormatError("damaged data")
+        return put_arrays(text["data"], arrays)
+    except _FAULTS as error:
         raise FormatError(f"expected data of deepq in safetensors, got {error}") from error
+
+
+def _checksum(fields: Any, arrays: Sequence[NDArray[Any]]) -> str:
+    """XXH3 of the fields as JSON, and of the kind, shape and content of every array."""
+    state = xxhash.xxh3_64(json.dumps(fields).encode())
+    for array in arrays:
+        state.update(f"{array.dtype.str}{array.shape}".encode())
+        state.update(np.ascontiguousarray(array).data)
+    return state.hexdigest()

@@ -9,14 +9,11 @@ docs/format.md has it in full.
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import math
 import os
 import pickle
-import secrets
-import shutil
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq import _faiss_files, _mapping
-from deepq._binary import InFile, Reader, checksum
+from deepq._binary import InFile, Reader, checksum, refuse_special, replacing, write_whole
 from deepq._checks import FormatError, InputError, KindError
 from deepq._tree import put_arrays, take_arrays
 from deepq.encoders import hand_back
@@ -75,20 +72,8 @@ def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
         _require_method(path_or_file, "write")
         _write(index, path_or_file)
         return
-    path = Path(os.path.realpath(path_or_file))  # a link stays, what it points to is replaced
-    _refuse_special(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb", buffering=0) as file:
-            _write(index, file)
-            os.fsync(file.fileno())
-        if path.exists():
-            shutil.copymode(path, temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    with replacing(path_or_file) as file:
+        _write(index, file)
 
 
 def read_index(
@@ -187,12 +172,9 @@ def load_pickle(
 
 
 def _write(index: DeepQuantIndex, file: BinaryIO) -> None:
-    """Write every byte, also to an unbuffered file, which may take fewer at a time."""
     with index._lock.reading():
         for piece in _pieces(live_state(index)):
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[file.write(rest) :]
+            write_whole(file, piece)
 
 
 def _pieces(state: dict[str, Any]) -> Iterator[bytes | memoryview]:
@@ -223,30 +205,9 @@ def _padded(size: int) -> int:
     return -(-size // _ALIGN) * _ALIGN
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where the system can."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
-
-
 def _require_method(file: Any, name: str) -> None:
     if not hasattr(file, name):
         raise KindError(f"expected a path or a binary file, got {type(file).__name__}")
-
-
-def _refuse_special(path: Path) -> None:
-    """Raise OSError if there is a folder, a pipe or a device, which may block or be replaced."""
-    if path.exists() and not path.is_file():
-        kind = errno.EISDIR if path.is_dir() else errno.EINVAL
-        raise OSError(kind, "expected a regular file, got another kind", str(path))
 
 
 # ---- reading -------------------------------------------------------------------------------------
@@ -256,7 +217,7 @@ def _refuse_special(path: Path) -> None:
 def _opened(path_or_file: PathOrFile) -> Iterator[tuple[BinaryIO, str]]:
     """Open a path; make the rest of a file object, which may be a stream, a seekable one."""
     if isinstance(path_or_file, str | os.PathLike):
-        _refuse_special(Path(path_or_file))
+        refuse_special(Path(path_or_file))
         with Path(path_or_file).open("rb") as file:
             yield file, str(path_or_file)
         return

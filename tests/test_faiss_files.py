@@ -468,9 +468,11 @@ def test_what_does_not_fit_together_is_named(fault):
 
 def test_tables_that_nobody_can_want_are_refused():
     index = chain_of([], nbits=9)
-    index.search_type = 1
-    with pytest.raises(deepq.FormatError, match="search_type 1 for nbits = 9"):
+    index.search_type = faiss.IndexPQ.ST_SDC
+    with pytest.raises(deepq.FormatError, match="search_type 3 for nbits = 9"):
         read(content(index))
+    index.search_type = faiss.IndexPQ.ST_HE
+    assert read(content(index)).search_type == faiss.IndexPQ.ST_HE
 
 
 def test_a_small_file_asks_for_little_memory():

@@ -1,0 +1,94 @@
+"""Paths that are no files, may not be used, or have odd names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from faults.children import CrashError, HangError, become_nobody, in_child
+from faults.reading import ENGINES
+from faults.saving import WRITERS, two_indexes
+
+# As a name, everything that the system takes.
+NAMES = (
+    *("-", "a b", "a\nb", "ä€😀", "%s%n", "*?[", "a\tb", "'\"", "index.dpq.tmp", ".hidden", "..."),
+    *("x" * 255, "ä" * 127, os.fsdecode(b"\xff\xfe")),
+)
+
+
+def odd_names(engine: str, folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield what came of a save and a load under every odd name: "works", or an error."""
+    index = two_indexes(engine, 800)[0]
+    for name in NAMES:
+        path = folder / name
+        try:
+            WRITERS[engine](index, path)
+            back = ENGINES[engine].read(path)
+            others = [each for each in folder.iterdir() if each != path]
+            yield "an odd name", "works" if back.ntotal == index.ntotal and not others else "wrong"
+        except Exception as error:
+            yield "an odd name", f"error: {type(error).__name__}"
+        path.unlink(missing_ok=True)
+
+
+def no_files(engine: str, folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield what came of reading and writing where there is no file that may be used."""
+    index = two_indexes(engine, 800)[0]
+    places = _made(index, engine, folder)
+    for name, path in places.items():
+        for verb in ("read", "write"):
+            if (verb, name) in (("write", "nothing there"), ("write", "a dangling link")):
+                continue
+            yield name, _tried(verb, index, engine, path)
+
+
+def _made(index: Any, engine: str, folder: Path) -> dict[str, Any]:
+    """Make them."""
+    folder.chmod(0o755)
+    (folder / "folder").mkdir()
+    os.mkfifo(folder / "pipe")
+    (folder / "dangling").symlink_to(folder / "nothing")
+    (folder / "loop").symlink_to(folder / "loop")
+    closed = folder / "closed"
+    closed.mkdir()
+    WRITERS[engine](index, closed / "index")
+    (closed / "index").chmod(0)
+    closed.chmod(0o555)
+    return {
+        "nothing there": folder / "nothing",
+        "a dangling link": folder / "dangling",
+        "a folder": folder / "folder",
+        "a pipe": folder / "pipe",
+        "a device": Path("/dev/zero"),
+        "a loop of links": folder / "loop",
+        "no permission": closed / "index",
+        "a file as a folder": closed / "index" / "below",
+        "a name of 256 bytes": folder / ("x" * 256),
+        "an empty name": "",
+    }
+
+
+def _tried(verb: str, index: Any, engine: str, path: Any) -> str:
+    """Try it in a child, as nobody: "refused", or worse."""
+
+    def work() -> str:
+        become_nobody()
+        try:
+            if verb == "read":
+                ENGINES[engine].read(path)
+            else:
+                WRITERS[engine](index, path)
+        except (OSError, RuntimeError, ValueError):
+            return "refused"
+        except Exception as error:
+            return f"error: {type(error).__name__}"
+        return f"no error to {verb}"
+
+    try:
+        return in_child(work, seconds=5)
+    except CrashError:
+        return "crash"
+    except HangError:
+        return "hang"

@@ -1,0 +1,46 @@
+"""The suite of faults in short: benchmarks/bench_faults.py on a few cases of each kind."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+GOOD = {
+    "corpus": {"refused", "same answers", "undetectable"},
+    "every byte": {"refused", "same answers", "undetectable"},
+    "kills": {"old", "new"},
+    "no room": {"refused"},
+    "paths": {"refused", "works"},
+    "pickles": {"refused"},
+    "threads": {"right"},
+}
+
+
+@pytest.fixture(scope="module")
+def faults():
+    """The benchmark as a module."""
+    pytest.importorskip("torch")
+    pytest.importorskip("threadpoolctl")
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import bench_faults
+
+        return bench_faults
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory and /proc are Linux's")
+@pytest.mark.parametrize("case", GOOD)
+def test_every_outcome_is_a_good_one(faults, case, monkeypatch):
+    monkeypatch.setattr(faults, "ENGINES", ("deepq",))
+    rows = list(faults.CASES[case](faults.Amounts(smoke=True), 0))
+    assert rows
+    for row in rows:
+        good = GOOD[case]
+        if case in ("corpus", "every byte") and "faiss's" not in row["what"]:
+            good = {"refused"}
+        assert {name for name, count in row["outcomes"].items() if count} <= good, row
