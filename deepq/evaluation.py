@@ -101,10 +101,8 @@ def evaluate(
     if not (hasattr(index, "ntotal") and hasattr(index, "search")):
         raise KindError(f"expected an index, got {type(index).__name__}")
     names = (measures,) if isinstance(measures, str) else as_tuple(measures, "measures")
-    for name in names:
-        if not isinstance(name, str):
-            raise KindError(f"expected names of measures, got {type(name).__name__}")
-    wanted = {name: _parse(name, index.ntotal) for name in names if name not in TIMES}
+    others = [name for name in names if not isinstance(name, str) or name not in TIMES]
+    wanted = {name: _parse(name, index.ntotal) for name in others}
     queries = as_vectors(queries, index.d, "queries", image=_image(index))
     true = None if ground_truth is None else _as_ground_truth(ground_truth, len(queries))
     if labels is not None:
@@ -169,9 +167,10 @@ class _Measure:
 
 
 def _parse(name: Any, ntotal: int) -> _Measure:
-    if name == "mAP":
+    word = name if isinstance(name, str) else ""
+    if word == "mAP":
         return _Measure("mAP", ntotal)
-    match = _MEASURE.fullmatch(name) if isinstance(name, str) else None
+    match = _MEASURE.fullmatch(word)
     if match is None:
         known = " or ".join(("K-recall@R", "mAP", "mAP@R", "precision@R", *TIMES))
         raise InputError(f"expected a measure {known}, got {name!r}")
