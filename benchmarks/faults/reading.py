@@ -100,12 +100,14 @@ def read_and_use(case: Case, damaged: bytes, path: Path) -> Outcome:
     seconds = time.monotonic() - start
     try:
         answers = _answers(index, case.kind, case.sizes)
-    except Exception as error:
-        return Outcome("error when used", seconds, repr(error))
+        what, error = "silently wrong", ""
+    except Exception as raised:
+        answers, what, error = None, "error when used", repr(raised)
     if answers == case.answers:
         return Outcome("same answers", seconds)
-    whole = case.kind.is_of_faiss and _is_whole(damaged)
-    return Outcome("undetectable" if whole else "silently wrong", seconds)
+    if case.kind.is_of_faiss and _is_whole(damaged):
+        what = "undetectable"
+    return Outcome(what, seconds, error)
 
 
 def _answers(index: Any, kind: Kind, sizes: Sizes) -> bytes:
