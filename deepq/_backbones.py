@@ -15,7 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, relu, unfold
 
-from deepq._checks import DimensionError, FormatError, InputError, KindError, as_real, as_size
+from deepq._checks import (
+    DimensionError,
+    FormatError,
+    InputError,
+    KindError,
+    as_real,
+    as_size,
+    as_tuple,
+)
 
 Shape = tuple[int, ...]
 
@@ -338,7 +346,8 @@ def as_shape(input_shape: Any) -> Shape:
 
     Raises DimensionError for another length, InputError for numbers out of range.
     """
-    given = tuple(input_shape) if isinstance(input_shape, Iterable) else (input_shape,)
+    one = not isinstance(input_shape, Iterable)
+    given = (input_shape,) if one else as_tuple(input_shape, "input_shape")
     shape = tuple(as_size(number, "a number in input_shape") for number in given)
     if len(shape) not in (1, 3):
         raise DimensionError(f"expected an input_shape (d,) or of 3 numbers, got {shape}")

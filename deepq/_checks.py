@@ -21,6 +21,7 @@ PRECISIONS = ("float32", "bfloat16")
 
 # More results than this are refused when the index does not hold them: they would be padding.
 _MOST_PADDED_RESULTS = 1 << 28
+_LARGEST_SIZE = (1 << 31) - 1  # of C's int
 
 
 class DimensionError(ValueError, AssertionError):
@@ -107,20 +108,59 @@ def require_usable(x: Floats, name: str) -> None:
         )
 
 
+def as_array(value: Any, name: str) -> NDArray[Any]:
+    """Return what NumPy makes of a value. Raises KindError where that is nothing."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        got = type(value).__name__
+        raise KindError(f"expected {name} to be an array of numbers, got {got}: {error}") from error
+
+
+def as_floats(value: Any, name: str) -> Floats:
+    """Copy an array of real numbers, float32 and C-contiguous; those beyond float32 are infinite.
+
+    Raises KindError for anything else.
+    """
+    given = as_array(value, name)
+    if given.dtype.kind not in "fiub":
+        got = f"dtype {given.dtype} from {type(value).__name__}"
+        raise KindError(f"expected {name} to be an array of real numbers, got {got}")
+    with np.errstate(over="ignore"):
+        return np.array(given, np.float32, order="C", subok=False)
+
+
 def as_integer(value: Any, name: str) -> int:
     """Return a Python int. Raises KindError (TypeError, AttributeError) for anything else."""
     try:
         number: int = operator.index(value)
-    except TypeError:
+    except (TypeError, RuntimeError):  # the latter by tensors
         raise KindError(f"expected {name} to be an integer, got {type(value).__name__}") from None
     return number
 
 
+def as_tuple(values: Any, name: str) -> tuple[Any, ...]:
+    """Return the members of an iterable. Raises KindError for anything else."""
+    try:
+        return tuple(values)
+    except TypeError:
+        raise KindError(f"expected {name} to be a sequence, got {type(values).__name__}") from None
+
+
+def as_flag(value: Any, name: str) -> bool:
+    """Return a bool. Raises KindError for anything else."""
+    if not isinstance(value, bool | np.bool_):
+        raise KindError(f"expected {name} to be True or False, got {type(value).__name__}")
+    return bool(value)
+
+
 def as_size(value: Any, name: str) -> int:
-    """Return a positive int, a size to build with. Raises InputError below 1."""
+    """Return a positive int, a size to build with. Raises InputError below 1 and from 2**31 on."""
     size = as_integer(value, name)
     if size < 1:
         raise InputError(f"expected {name} of at least 1, got {size}")
+    if size > _LARGEST_SIZE:
+        raise InputError(f"expected {name} of at most {_LARGEST_SIZE}, got {size}")
     return size
 
 
@@ -147,7 +187,7 @@ def as_real(value: Any, name: str) -> float:
 
 def as_precision(name: str) -> str:
     """Return the name of a precision that networks compute in. Raises InputError."""
-    if name not in PRECISIONS:
+    if not (isinstance(name, str) and name in PRECISIONS):
         raise InputError(f"expected a precision of {' or '.join(PRECISIONS)}, got {name!r}")
     return name
 
@@ -218,7 +258,7 @@ def as_codes(codes: Any, code_size: int) -> Codes:
 
 def as_ids(ids: Any, ntotal: int, name: str = "ids") -> NDArray[np.int64]:
     """Positions of stored vectors, (n,) int64, each from 0 to ntotal - 1."""
-    ids = np.asarray(ids)
+    ids = as_array(ids, name)
     if ids.ndim != 1:
         raise DimensionError(f"expected {name} of shape (n,), got {ids.shape}")
     if ids.dtype.kind not in "iu" and ids.size:
@@ -230,5 +270,5 @@ def as_ids(ids: Any, ntotal: int, name: str = "ids") -> NDArray[np.int64]:
 
 def require_float32(numeric_type: int) -> None:
     """Refuse faiss's numeric types other than Float32 (0), as IndexPQ does."""
-    if numeric_type != 0:
+    if as_integer(numeric_type, "numeric_type") != 0:
         raise InputError(f"expected numeric_type faiss.Float32 (0), got {numeric_type}")

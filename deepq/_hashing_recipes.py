@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from deepq import networks
-from deepq._checks import InputError, as_size
+from deepq._checks import InputError, as_flag, as_size
 from deepq._recipe_parts import Shape, as_warm_up, code_shape, make_network
 from deepq.encoders import Affine, Chain, Encoder, Sign
 from deepq.index import DeepQuantIndex
@@ -131,7 +131,7 @@ def dnnh(
     """
 
     def head(features: int) -> nn.Module:
-        kind = networks.DivideAndEncode if divided else networks.Bottleneck
+        kind = networks.DivideAndEncode if as_flag(divided, "divided") else networks.Bottleneck
         return kind(features, as_size(bits, "bits"))
 
     objective = TripletRanking(margin, warm_up=as_warm_up(warm_up, backbone))

@@ -17,6 +17,7 @@ from deepq import _foreign, _mapping, _plain
 from deepq._binary import InFile
 from deepq._checks import Codes, DimensionError, Floats, InputError, StateError
 from deepq._plain import PlainIndex, Transform
+from deepq._threads import openmp_threads
 from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize, Rotation
 
 # Kept at import: a program may put DeepQuantIndex in its place.
@@ -206,16 +207,21 @@ class Native:
     # ---- faiss's own ways --------------------------------------------------------------------
     # By the raw methods: faiss.contrib.torch_utils replaces the wrappers that take arrays.
 
-    def search(self, z: Floats, k: int, params: Any, D: Floats, I: NDArray[np.int64]) -> None:
+    def search(
+        self, z: Floats, k: int, params: Any, threads: int, D: Floats, I: NDArray[np.int64]
+    ) -> None:
         """Search for embeddings with faiss, in whatever mode is set or asked for."""
-        self.pq_index.search_c(
-            len(z), faiss.swig_ptr(z), k, faiss.swig_ptr(D), faiss.swig_ptr(I), params
-        )
+        pointers = [faiss.swig_ptr(array) for array in (z, D, I)]
+        with openmp_threads(threads):
+            self.pq_index.search_c(len(z), pointers[0], k, *pointers[1:], params)
 
-    def range_search(self, z: Floats, thresh: float, params: Any) -> tuple[Any, Any, Any]:
+    def range_search(
+        self, z: Floats, thresh: float, params: Any, threads: int
+    ) -> tuple[Any, Any, Any]:
         """Return lims, D, I of faiss's range search for embeddings."""
         result = faiss.RangeSearchResult(len(z))
-        self.pq_index.range_search_c(len(z), faiss.swig_ptr(z), thresh, result, params)
+        with openmp_threads(threads):
+            self.pq_index.range_search_c(len(z), faiss.swig_ptr(z), thresh, result, params)
         lims = faiss.rev_swig_ptr(result.lims, len(z) + 1).copy()
         found = int(lims[-1])
         D, I = (
@@ -223,16 +229,22 @@ class Native:
         )
         return lims, D, I
 
-    def optimize_polysemous(self, z: Floats) -> None:
-        """Reorder the codewords so that Hamming distances of codes follow distances."""
-        index = self.pq_index
-        index.polysemous_training.optimize_pq_for_hamming(index.pq, len(z), faiss.swig_ptr(z))
+    def polysemous(self, codebooks: Floats, z: Floats) -> Floats:
+        """Codewords in an order in which Hamming distances of codes follow distances."""
+        M, ksub, dsub = codebooks.shape
+        pq = faiss.ProductQuantizer(M * dsub, M, ksub.bit_length() - 1)
+        faiss.copy_array_to_vector(codebooks.ravel(), pq.centroids)
+        training = self.pq_index.polysemous_training
+        training.optimize_pq_for_hamming(pq, len(z), faiss.swig_ptr(z))
+        ordered: Floats = faiss.vector_to_array(pq.centroids).reshape(codebooks.shape)
+        return ordered
 
     def prepare_symmetric(self) -> None:
         """Fill the (M, ksub, ksub) tables of symmetric search, if they are not."""
         pq = self.pq_index.pq
         if pq.sdc_table.size() != pq.M * pq.ksub * pq.ksub:
-            pq.compute_sdc_table()
+            with openmp_threads():
+                pq.compute_sdc_table()
 
 
 class _Memory:

@@ -64,7 +64,10 @@ def make_network(
 
 
 def _backbone(shape: tuple[int, ...], name: str | None) -> nn.Module:
-    name = name or ("mlp" if len(shape) == 1 else "convnet")
+    if name is None:
+        name = "mlp" if len(shape) == 1 else "convnet"
+    if not isinstance(name, str):
+        raise KindError(f"expected a backbone's name or a module, got {type(name).__name__}")
     if name not in _BACKBONES:
         raise InputError(f"expected a backbone of {', '.join(_BACKBONES)}, got {name!r}")
     if (name == "mlp") != (len(shape) == 1):

@@ -193,10 +193,10 @@ class Search(Store):
         """Return what a scan of a part of the codes takes."""
         quantizer = self._quantizer
         codes = self._native.codes[part.rows]
-        num_threads = getattr(params, "num_threads", None)
-        if num_threads is None:
+        num_threads = self._threads(params)
+        if getattr(params, "num_threads", None) is None:
             lookups = len(z) * len(codes) * quantizer.M
-            num_threads = min(faiss.omp_get_max_threads(), 1 + lookups // _LOOKUPS_PER_THREAD)
+            num_threads = min(num_threads, 1 + lookups // _LOOKUPS_PER_THREAD)
         return {
             "codes": codes,
             "M": quantizer.M,
@@ -215,7 +215,7 @@ class Search(Store):
         shape = len(z), D.shape[1]
         scores, ids = np.empty(shape, np.float32), np.empty(shape, np.int64)
         try:
-            self._native.search(z, shape[1], params, scores, ids)
+            self._native.search(z, shape[1], params, self._threads(params), scores, ids)
         except RuntimeError as error:
             raise InputError(f"expected a mode that suits this index, got {error}") from error
         D.fill(self._worst)
@@ -273,7 +273,7 @@ class Search(Store):
                 )
                 part.to_ids(I)
             else:
-                lims, D, I = self._native.range_search(z, thresh, params)
+                lims, D, I = self._native.range_search(z, thresh, params, self._threads(params))
         counts = np.zeros(len(x), np.uint64)
         counts[usable] = np.diff(lims)
         return np.concatenate([np.zeros(1, np.uint64), np.cumsum(counts, dtype=np.uint64)]), D, I

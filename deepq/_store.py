@@ -25,6 +25,7 @@ from deepq._checks import (
     as_integer,
     as_metric,
     as_output,
+    as_size,
     as_vectors,
 )
 from deepq._native import Native
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 1 << 16
 _NUMBERS = 1 << 26  # in a block of vectors
+_MOST_THREADS = 1 << 10
 _OWN = (
     "this",
     "referenced_objects",
@@ -61,6 +63,7 @@ class Store(Surface):
     history: list[dict[str, Any]] = []  # noqa: RUF012 - replaced, never changed in place
     _training: TrainConfig | None = None
     _rerank: int = 0
+    _num_threads: int | None = None
     _objective: Objective | None = None
     _encoder: Encoder
     _quantizer: ProductQuantizer
@@ -143,6 +146,24 @@ class Store(Surface):
         self._rerank = count
         if self.is_trained:
             self._carry(self.quantizer)
+
+    @property
+    def num_threads(self) -> int | None:
+        """Most threads of a call; None for as many as `faiss.omp_get_max_threads` says then.
+
+        A setting of this object, which files, pickles and copies leave out. NumPy's matrix products
+        and torch have settings of their own. Setting it raises InputError below 1.
+        """
+        return self._num_threads
+
+    @num_threads.setter
+    def num_threads(self, value: int | None) -> None:
+        self._num_threads = None if value is None else as_size(value, "num_threads")
+
+    def _threads(self, params: Any = None) -> int:
+        """How many threads a call may use that was given these parameters."""
+        asked = getattr(params, "num_threads", None) or self._num_threads
+        return min(asked or int(faiss.omp_get_max_threads()), _MOST_THREADS)
 
     def _carry(self, quantizer: ProductQuantizer) -> None:
         """Let the C++ object take along what faiss does not know, for `from_faiss`."""
@@ -228,7 +249,7 @@ class Store(Surface):
     def _encode(self, x: Floats, *, progress: bool = False) -> Codes:
         self._require_trained()
         encoder, quantizer = self.encoder, copy.copy(self.quantizer)
-        quantizer.num_threads = faiss.omp_get_max_threads()
+        quantizer.num_threads = self._threads()
         codes = np.empty((len(x), quantizer.code_size), np.uint8)
         size = max(1, min(_BLOCK, _NUMBERS // x.shape[1]))
         for i in tqdm(range(0, len(x), size), desc="encode", unit="block", disable=not progress):
@@ -284,6 +305,8 @@ class Store(Surface):
         ni = self.ntotal - n0 if ni == -1 else ni
         if ni < 0:
             raise InputError(f"expected ni of at least 0, or -1, got {ni} from {n0} on")
+        if ni and not 0 <= n0 <= self.ntotal - ni:
+            raise InputError(f"expected rows from 0 to {self.ntotal}, got {ni} from {n0} on")
         return self.reconstruct_batch(np.arange(n0, n0 + ni), x)
 
     # ---- changing what is stored -------------------------------------------------------------
@@ -393,7 +416,7 @@ class Store(Surface):
 
         Raises InputError if the two differ in anything but their codes, or `add_id` is not 0.
         """
-        if add_id != 0:
+        if as_integer(add_id, "add_id") != 0:
             raise InputError(f"expected add_id = 0: ids are positions here, got {add_id}")
         self._require_other(otherIndex)
         first, second = sorted((self, otherIndex), key=id)  # one order for all: no deadlock

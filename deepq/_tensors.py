@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from deepq._checks import KindError
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -47,8 +49,11 @@ def accepts_tensors(method: Method) -> Method:
 
 
 def _to_array(tensor: Any, torch: Any) -> Any:
-    tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    try:
+        tensor = tensor.detach().cpu()
+        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    except (TypeError, RuntimeError) as error:
+        raise KindError(f"expected a tensor that holds numbers, got another: {error}") from error
 
 
 def _to_tensor(value: Any, given: Any, torch: Any) -> Any:

@@ -1,26 +1,46 @@
-"""Several threads: one piece of work shared among them, and a lock for what they share."""
+"""Several threads: one piece of work shared among them, and a lock for what they share.
+
+A process may be forked at any moment. Then only the thread that forks goes on in the child: the
+pool is forgotten there, what other threads hold is free, and no change is half done, since a fork
+waits for those that have begun.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+
+import faiss
 
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
 _POOL_SIZE = max(32, 4 * (os.cpu_count() or 1))
 
 
-def _forget_pool() -> None:
-    """Start afresh in a forked child: the parent's threads do not exist there."""
-    global _pool, _pool_lock
-    _pool, _pool_lock = None, threading.Lock()
+_is_forked = False
+_locks: weakref.WeakSet[SharedLock] = weakref.WeakSet()
+_changes = threading.Condition()
+_changing: list[int] = []  # threads inside `SharedLock.exclusive`
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+@contextmanager
+def openmp_threads(count: int | None = None) -> Iterator[None]:
+    """Let faiss's own code run in so many threads, or as it is set; in a forked child in one.
+
+    OpenMP has no threads in a forked child if its parent had some, and waits for them for ever. It
+    keeps the number for every calling thread by itself, so no other one sees the change.
+    """
+    before = faiss.omp_get_max_threads()
+    most = max(before, os.cpu_count() or 1)  # where there are too many, OpenMP ends the process
+    faiss.omp_set_num_threads(1 if _is_forked else min(count or before, most))
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def run(work: Callable[[], None], num_threads: int) -> None:
@@ -72,8 +92,9 @@ class SharedLock:
     def __init__(self) -> None:
         self._writer = threading.Lock()
         self._state = threading.Condition()
-        self._readers = 0
+        self._readers: list[int] = []  # threads
         self._closed = False
+        _locks.add(self)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -81,12 +102,12 @@ class SharedLock:
         with self._state:
             while self._closed:
                 self._state.wait()
-            self._readers += 1
+            self._readers.append(threading.get_ident())
         try:
             yield
         finally:
             with self._state:
-                self._readers -= 1
+                self._readers.remove(threading.get_ident())
                 if not self._readers:
                     self._state.notify_all()
 
@@ -104,8 +125,48 @@ class SharedLock:
                 self._closed = True
                 while self._readers:
                     self._state.wait()
-            yield
+            with _announced_change():
+                yield
         finally:
             with self._state:
                 self._closed = False
                 self._state.notify_all()
+
+    def free(self) -> None:
+        """Forget what threads hold that a forked child does not have."""
+        self._writer, self._state, self._closed = threading.Lock(), threading.Condition(), False
+        self._readers = [reader for reader in self._readers if reader == threading.get_ident()]
+
+
+@contextmanager
+def _announced_change() -> Iterator[None]:
+    """Let a fork wait until this is over."""
+    with _changes:
+        _changing.append(threading.get_ident())
+    try:
+        yield
+    finally:
+        with _changes:
+            _changing.remove(threading.get_ident())
+            _changes.notify_all()
+
+
+def _before_fork() -> None:
+    """Wait until no other thread changes anything, and let none begin."""
+    _changes.acquire()
+    while set(_changing) - {threading.get_ident()}:
+        _changes.wait()
+
+
+def _in_child() -> None:
+    global _pool, _pool_lock, _is_forked
+    _pool, _pool_lock, _is_forked = None, threading.Lock(), True
+    for lock in _locks:
+        lock.free()
+    _changes.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_changes.release, after_in_child=_in_child
+    )

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from deepq._image_files import ImageSet, cifar10, cifar100, svhn
 from deepq._image_lists import ImageList, image_list, mirflickr25k, nus_wide
+from deepq._threads import openmp_threads
 from deepq._vector_files import read_vectors
 
 __all__ = [
@@ -324,7 +325,8 @@ def _candidates(base: Floats, query: Floats, k: int, metric: int) -> Ints:
     scores = np.empty((len(query), 0), dtype=np.float32)
     for start in range(0, len(base), _BASE_BLOCK):
         block = np.ascontiguousarray(base[start : start + _BASE_BLOCK] - centre, dtype=np.float32)
-        D, I = faiss.knn(query, block, min(k, len(block)), metric=metric)
+        with openmp_threads():
+            D, I = faiss.knn(query, block, min(k, len(block)), metric=metric)
         scores = np.concatenate([scores, D if metric == faiss.METRIC_L2 else -D], axis=1)
         ids = np.concatenate([ids, I + start], axis=1)
         best = np.argsort(scores, axis=1, kind="stable")[:, :k]

@@ -29,7 +29,9 @@ from deepq._checks import (
     InputError,
     KindError,
     StateError,
+    as_floats,
     as_size,
+    as_tuple,
 )
 from deepq._rotation import ITERATIONS, learn
 from deepq.quantizers import ProductQuantizer, Progress
@@ -191,11 +193,11 @@ class Affine(Encoder):
     """
 
     def __init__(self, A: ArrayLike, b: ArrayLike | None = None) -> None:
-        matrix = np.array(A, dtype=np.float32, order="C")
+        matrix = as_floats(A, "A")
         if matrix.ndim != 2:
             raise DimensionError(f"expected a matrix (d_out, d_in), got shape {matrix.shape}")
         super().__init__(matrix.shape[1], matrix.shape[0])
-        offset = None if b is None else np.array(b, dtype=np.float32, order="C")
+        offset = None if b is None else as_floats(b, "b")
         if offset is not None and offset.shape != (self.d_out,):
             raise DimensionError(f"expected an offset of shape ({self.d_out},), got {offset.shape}")
         if not np.isfinite(matrix).all() or (offset is not None and not np.isfinite(offset).all()):
@@ -260,9 +262,12 @@ class Chain(Encoder):
     """
 
     def __init__(self, members: Iterable[Encoder]) -> None:
-        self.members = tuple(members)
+        self.members: tuple[Encoder, ...] = as_tuple(members, "members")
         if not self.members:
             raise InputError("expected at least one encoder, got none")
+        for member in self.members:
+            if not isinstance(member, Encoder):
+                raise KindError(f"expected encoders, got {type(member).__name__}")
         for left, right in zip(self.members, self.members[1:], strict=False):
             if left.d_out != right.d_in:
                 raise DimensionError(
@@ -341,7 +346,7 @@ class Rotation(Affine):
     """
 
     def __init__(self, d: int) -> None:
-        super().__init__(np.eye(d))
+        super().__init__(np.eye(as_size(d, "d")))
         self._fitted = False
 
     @classmethod
@@ -481,7 +486,8 @@ def _frozen(numbers: Floats) -> Floats:
 
 
 def _as_rows(x: Any, d: int) -> NDArray[np.float32]:
-    rows = np.ascontiguousarray(x, dtype=np.float32)
+    rows = x if isinstance(x, np.ndarray) and x.dtype == np.float32 else as_floats(x, "x")
+    rows = np.ascontiguousarray(rows)
     if rows.ndim != 2 or rows.shape[1] != d:
         raise DimensionError(f"expected rows of {d} numbers, got shape {rows.shape}")
     return rows

@@ -8,11 +8,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._checks import Floats, Ids, InputError, KindError, StateError, as_vectors
+from deepq._checks import (
+    Floats,
+    Ids,
+    InputError,
+    KindError,
+    StateError,
+    as_array,
+    as_tuple,
+    as_vectors,
+)
+from deepq._threads import openmp_threads
 from deepq.encoders import embed
 from deepq.index import DeepQuantIndex
 from deepq.interop import from_faiss
@@ -89,8 +98,11 @@ def evaluate(
     >>> evaluate(index, x[:5], gt, ["1-recall@1", "10-recall@10"])
     {'1-recall@1': 1.0, '10-recall@10': 1.0}
     """
-    names = (measures,) if isinstance(measures, str) else tuple(measures)
-    wanted = {name: _parse(name, index.ntotal) for name in names if name not in TIMES}
+    if not (hasattr(index, "ntotal") and hasattr(index, "search")):
+        raise KindError(f"expected an index, got {type(index).__name__}")
+    names = (measures,) if isinstance(measures, str) else as_tuple(measures, "measures")
+    others = [name for name in names if not isinstance(name, str) or name not in TIMES]
+    wanted = {name: _parse(name, index.ntotal) for name in others}
     queries = as_vectors(queries, index.d, "queries", image=_image(index))
     true = None if ground_truth is None else _as_ground_truth(ground_truth, len(queries))
     if labels is not None:
@@ -114,14 +126,10 @@ def in_one_thread(work: Callable[[], Result]) -> tuple[Result, float]:
 
     The number of threads is one for the calling thread only, and what it was before afterwards.
     """
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
+    with openmp_threads(1):
         start = time.thread_time()
         result = work()
         return result, time.thread_time() - start
-    finally:
-        faiss.omp_set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -159,9 +167,10 @@ class _Measure:
 
 
 def _parse(name: Any, ntotal: int) -> _Measure:
-    if name == "mAP":
+    word = name if isinstance(name, str) else ""
+    if word == "mAP":
         return _Measure("mAP", ntotal)
-    match = _MEASURE.fullmatch(name) if isinstance(name, str) else None
+    match = _MEASURE.fullmatch(word)
     if match is None:
         known = " or ".join(("K-recall@R", "mAP", "mAP@R", "precision@R", *TIMES))
         raise InputError(f"expected a measure {known}, got {name!r}")
@@ -170,7 +179,9 @@ def _parse(name: Any, ntotal: int) -> _Measure:
 
 
 def _check_labels(labels: tuple[Any, Any], nq: int, ntotal: int) -> None:
-    found = tuple(len(rows) for rows in labels)
+    if not isinstance(labels, tuple | list) or len(labels) != 2:
+        raise KindError(f"expected labels to be two arrays, got {type(labels).__name__}")
+    found = tuple(len(np.atleast_1d(as_array(rows, "labels"))) for rows in labels)
     if found != (nq, ntotal):
         raise InputError(
             f"expected labels of {nq} queries and of {ntotal} stored vectors, "
@@ -179,7 +190,7 @@ def _check_labels(labels: tuple[Any, Any], nq: int, ntotal: int) -> None:
 
 
 def _as_ground_truth(ground_truth: Any, nq: int) -> Ids:
-    true = np.asarray(ground_truth)
+    true = as_array(ground_truth, "ground_truth")
     if true.ndim != 2 or len(true) != nq or not nq:
         raise InputError(
             f"expected a row of ground truth for each of {nq} queries, got shape {true.shape}"

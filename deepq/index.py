@@ -22,6 +22,7 @@ from deepq._checks import (
     FormatError,
     InputError,
     KindError,
+    as_array,
     as_size,
     as_vectors,
     flattened,
@@ -29,6 +30,7 @@ from deepq._checks import (
 )
 from deepq._search import Search
 from deepq._tensors import accepts_tensors
+from deepq._threads import openmp_threads
 from deepq._torch_data import is_torch_data, read_torch_data
 from deepq.encoders import Encoder, Identity, Rotation, as_encoder, embed
 from deepq.quantizers import ProductQuantizer, kind_of
@@ -120,9 +122,10 @@ class DeepQuantIndex(Search):
         rerank: int = 0,
     ) -> None:
         d, M, nbits = as_size(d, "d"), as_size(M, "M"), as_size(nbits, "nbits")
-        quantizer = ProductQuantizer(M, nbits) if quantizer is None else copy.copy(quantizer)
+        quantizer = ProductQuantizer(M, nbits) if quantizer is None else quantizer
         if not isinstance(quantizer, ProductQuantizer):
             raise KindError(f"expected a ProductQuantizer, got {type(quantizer).__name__}")
+        quantizer = copy.copy(quantizer)
         if (quantizer.M, quantizer.nbits) != (M, nbits):
             got = f"M = {quantizer.M}, nbits = {quantizer.nbits}"
             raise InputError(f"expected a quantizer of M = {M}, nbits = {nbits}, got {got}")
@@ -155,7 +158,7 @@ class DeepQuantIndex(Search):
         DimensionError, InputError
             If the shapes do not fit or the numbers are not finite.
         """
-        books = np.asarray(codebooks)
+        books = as_array(codebooks, "codebooks")
         if books.ndim != 3 or books.shape[1] < 2 or books.shape[1] & (books.shape[1] - 1):
             raise DimensionError(f"expected codebooks (M, 2**nbits, dsub), got shape {books.shape}")
         M, ksub, dsub = books.shape
@@ -231,10 +234,11 @@ class DeepQuantIndex(Search):
         if xq_train is not None:
             self._vectors(xq_train, "xq_train", finite=True)
         x, y = self._training_data(x, y)
-        with self._lock.changing():
+        threads = self._threads()
+        with self._lock.changing(), openmp_threads(threads):
             self._require_empty("it is trained")
             quantizer = self._quantizer.fresh()
-            quantizer.num_threads = faiss.omp_get_max_threads()
+            quantizer.num_threads = threads
             kept, held = self._for_polysemous(x, labels=y is not None)
             outcome = fit(
                 copy.deepcopy(self._encoder),
@@ -247,9 +251,10 @@ class DeepQuantIndex(Search):
                 decoder=self.rerank > 0 and held is None,
                 verbose=bool(self.verbose),
             )
-            self._inject(outcome.encoder, quantizer)
             if held is not None:
-                self._native.optimize_polysemous(embed(outcome.encoder, held))
+                z = embed(outcome.encoder, held)
+                quantizer.codebooks = self._native.polysemous(quantizer.trained(), z)
+            self._inject(outcome.encoder, quantizer)
             self.history = outcome.history
         if outcome.interrupted:
             raise KeyboardInterrupt

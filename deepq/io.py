@@ -59,7 +59,8 @@ def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
     Raises
     ------
     KindError
-        If `index` is not a DeepQuantIndex, or its encoder's state is not arrays and JSON values.
+        If `index` is not a DeepQuantIndex, or `path_or_file` neither a path nor a file, or if the
+        state of the encoder is not arrays and JSON values.
     InputError
         If all but its arrays takes more than 16 MB: a very long `history`.
     OSError
@@ -68,6 +69,7 @@ def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
     if not isinstance(index, DeepQuantIndex):
         raise KindError(f"expected a DeepQuantIndex, got {type(index).__name__}")
     if not isinstance(path_or_file, str | os.PathLike):
+        _require_method(path_or_file, "write")
         _write(index, path_or_file)
         return
     with replacing(path_or_file) as file:
@@ -110,7 +112,7 @@ def read_index(
     StateError
         If codes cannot be mapped with this faiss.
     """
-    if verify not in ("full", "header"):
+    if not (isinstance(verify, str) and verify in ("full", "header")):
         raise InputError(f"expected verify='full' or 'header', got {verify!r}")
     if mmap:
         _mapping.require()
@@ -203,6 +205,11 @@ def _padded(size: int) -> int:
     return -(-size // _ALIGN) * _ALIGN
 
 
+def _require_method(file: Any, name: str) -> None:
+    if not hasattr(file, name):
+        raise KindError(f"expected a path or a binary file, got {type(file).__name__}")
+
+
 # ---- reading -------------------------------------------------------------------------------------
 
 
@@ -214,6 +221,7 @@ def _opened(path_or_file: PathOrFile) -> Iterator[tuple[BinaryIO, str]]:
         with Path(path_or_file).open("rb") as file:
             yield file, str(path_or_file)
         return
+    _require_method(path_or_file, "read")
     content = path_or_file.read()
     if not isinstance(content, bytes):
         raise KindError(f"expected a binary file, got one of {type(content).__name__}")

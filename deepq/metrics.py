@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from deepq._checks import as_array, as_integer
 from deepq._relevance import Array, Numbers, expected_gain, gain, hits, interpolated_precision
 
 __all__ = [
@@ -67,7 +68,7 @@ def recall(I: npt.ArrayLike, gt: npt.ArrayLike, k: int = 1, r: int | None = None
     ids, true = _as_ids(I, "I"), _as_ids(gt, "gt")
     if len(ids) != len(true):
         raise ValueError(f"expected gt with {len(ids)} rows, one for each of I, got {len(true)}")
-    r = ids.shape[1] if r is None else r
+    k, r = as_integer(k, "k"), ids.shape[1] if r is None else as_integer(r, "r")
     if not 1 <= k <= true.shape[1]:
         raise ValueError(f"expected k from 1 to {true.shape[1]}, the width of gt, got {k}")
     if not 1 <= r <= ids.shape[1]:
@@ -153,7 +154,7 @@ def average_precision(
     """
     ids, labels_q, labels_b = _as_ranking(I, query_labels, base_labels)
     depth, nb = ids.shape[1], len(labels_b)
-    top = depth if top is None else top
+    top = depth if top is None else as_integer(top, "top")
     if top < 1 or (top > depth and depth < nb):
         raise ValueError(f"expected top from 1 to {depth}, the width of I, got {top}")
     if denominator not in ("possible", "relevant", "found"):
@@ -250,7 +251,7 @@ def precision_at(
     [1.0, 0.5]
     """
     ids, labels_q, labels_b = _as_ranking(I, query_labels, base_labels)
-    wanted = np.asarray(top)
+    wanted = as_array(top, "top")
     if wanted.dtype.kind not in "iu":
         raise TypeError(f"expected integers for top, got dtype {wanted.dtype}")
     if wanted.ndim > 1 or not wanted.size or wanted.min() < 1 or wanted.max() > ids.shape[1]:
@@ -301,7 +302,10 @@ def precision_recall_curve(
     ids, labels_q, labels_b = _as_ranking(I, query_labels, base_labels)
     nq, depth = ids.shape
     if levels is not None:
-        wanted = np.asarray(levels, dtype=np.float64)
+        wanted = as_array(levels, "levels")
+        if wanted.dtype.kind not in "fiu":
+            raise TypeError(f"expected real numbers for levels, got dtype {wanted.dtype}")
+        wanted = wanted.astype(np.float64)
         if wanted.ndim != 1 or not ((wanted >= 0) & (wanted <= 1)).all():
             raise ValueError(f"expected levels of shape (n,) from 0 to 1, got {levels}")
         total = np.zeros(len(wanted))
@@ -339,7 +343,7 @@ def _as_ranking(
 
 
 def _as_scores(D: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
-    scores = np.asarray(D)
+    scores = as_array(D, "D")
     if scores.dtype.kind not in "iuf":
         raise TypeError(f"expected real numbers in D, got dtype {scores.dtype}")
     if scores.shape != shape:
@@ -361,7 +365,7 @@ def _check_ties(D: Array, retrieved: Array, top: int, *, whole: bool) -> None:
 
 
 def _as_ids(ids: npt.ArrayLike, name: str) -> Array:
-    a = np.asarray(ids)
+    a = as_array(ids, name)
     if a.dtype.kind not in "iu":
         raise TypeError(f"expected integer ids in {name}, got dtype {a.dtype}")
     if a.ndim != 2 or a.size == 0:
@@ -370,7 +374,7 @@ def _as_ids(ids: npt.ArrayLike, name: str) -> Array:
 
 
 def _as_labels(labels: npt.ArrayLike, name: str) -> Array:
-    a = np.asarray(labels)
+    a = as_array(labels, name)
     if a.ndim not in (1, 2) or a.size == 0:
         raise ValueError(f"expected {name} of shape (n,) or (n, c), not empty, got {a.shape}")
     wanted = "iu" if a.ndim == 1 else "b"

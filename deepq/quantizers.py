@@ -25,8 +25,8 @@ from deepq._checks import (
     DimensionError,
     Floats,
     InputError,
-    KindError,
     StateError,
+    as_floats,
     as_size,
 )
 from deepq.decoders import Decoder, Words
@@ -137,10 +137,7 @@ class ProductQuantizer:
 
     def _as_books(self, value: Any) -> Floats:
         """Copy an array (M, ksub, dsub) of finite numbers."""
-        try:
-            books = np.array(value, dtype=np.float32, order="C")
-        except (TypeError, ValueError) as error:
-            raise KindError(f"expected codebooks of real numbers, got {error}") from error
+        books = as_floats(value, "codebooks")
         if books.ndim != 3 or books.shape[:2] != (self.M, self.ksub) or books.shape[2] < 1:
             raise DimensionError(
                 f"expected codebooks of shape ({self.M}, {self.ksub}, dsub), got {books.shape}"

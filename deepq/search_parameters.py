@@ -28,8 +28,8 @@ class SearchParameters(faiss.SearchParametersPQ):
         The only vectors that may be found: a selector, an array of ids, or an (ntotal,) array of
         booleans.
     num_threads : int, optional
-        Threads of this call; by default as many as `faiss.omp_get_max_threads`, or fewer where
-        the work is too small to share.
+        Threads of this call; by default up to ``index.num_threads``, fewer where the work is too
+        small to share.
 
     Attributes
     ----------

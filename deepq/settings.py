@@ -5,7 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from deepq._checks import InputError, KindError, as_integer, as_part, as_precision, as_real, as_size
+from deepq._checks import (
+    InputError,
+    KindError,
+    as_flag,
+    as_integer,
+    as_part,
+    as_precision,
+    as_real,
+    as_size,
+)
 from deepq._presets import PRESETS
 
 _BATCH = 512
@@ -88,7 +97,7 @@ class TrainConfig:
         object.__setattr__(self, "seed", as_integer(self.seed, "seed"))
         if self.seed < 0:
             raise InputError(f"expected seed of at least 0, got {self.seed}")
-        if self.preset not in PRESETS:
+        if not (isinstance(self.preset, str) and self.preset in PRESETS):
             raise InputError(f"expected a preset of {', '.join(PRESETS)}, got {self.preset!r}")
         object.__setattr__(self, "validation", as_part(self.validation, "validation", 0.5))
         for name in ("max_seconds", "learning_rate"):
@@ -96,6 +105,8 @@ class TrainConfig:
                 object.__setattr__(self, name, as_real(getattr(self, name), name))
                 if getattr(self, name) < 0:
                     raise InputError(f"expected {name} of at least 0, got {getattr(self, name)}")
+        for name in ("ranking", "augment"):
+            object.__setattr__(self, name, as_flag(getattr(self, name), name))
         as_precision(self.precision)
         if not isinstance(self.device, str):
             raise KindError(f"expected device to be a str, got {type(self.device).__name__}")

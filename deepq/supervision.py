@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepq._checks import DimensionError, Floats, Ids, InputError, KindError, as_ids, as_vectors
+from deepq._checks import (
+    DimensionError,
+    Floats,
+    Ids,
+    InputError,
+    KindError,
+    as_array,
+    as_ids,
+    as_vectors,
+)
 
 Matrix = NDArray[np.bool_]
 
@@ -155,7 +164,7 @@ class Pairs(Supervision):
     def __init__(self, i: ArrayLike, j: ArrayLike, s: ArrayLike | None = None) -> None:
         most = np.iinfo(np.int64).max
         self.i, self.j = as_ids(i, most, "i"), as_ids(j, most, "j")
-        similar = np.ones(len(self.i), np.bool_) if s is None else np.asarray(s)
+        similar = np.ones(len(self.i), np.bool_) if s is None else as_array(s, "s")
         if not len(self.i) == len(self.j) == len(similar) or similar.ndim != 1 or not len(self.i):
             shapes = f"{self.i.shape}, {self.j.shape} and {similar.shape}"
             raise DimensionError(f"expected i, j and s of one length (p,), not empty, got {shapes}")
@@ -214,7 +223,7 @@ class Positives(Supervision):
     """
 
     def __init__(self, queries: ArrayLike, rows: ArrayLike) -> None:
-        self.queries = np.asarray(queries)
+        self.queries = as_array(queries, "queries")
         self.rows = as_ids(rows, np.iinfo(np.int64).max, "rows")
         if self.queries.ndim < 2 or len(self.queries) != len(self.rows) or not len(self.rows):
             shapes = f"{self.queries.shape} and {self.rows.shape}"
@@ -286,7 +295,7 @@ def as_supervision(y: Any, n: int) -> Supervision:
                 f"expected rows from 0 to {n - 1} in {type(y).__name__}, got {y.n - 1}"
             )
         return y.after(n) if isinstance(y, Positives) else y
-    labels = np.asarray(y)
+    labels = as_array(y, "y")
     if labels.dtype.kind not in "iub" or labels.ndim not in (1, 2):
         raise KindError(
             "expected labels (n,) of integers, (n, c) of bools, or Pairs or Positives, got "

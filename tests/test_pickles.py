@@ -143,6 +143,7 @@ def test_codes_are_copied_once_on_the_way_out_and_not_by_the_pickle_on_the_way_i
 
 
 @pytest.mark.skipif("DEEPQ_BIG" not in os.environ, reason="takes 16 GB of memory and 5 of disk")
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("protocol", [4, 5])
 def test_codes_above_4_gib(tmp_path, protocol):
     index = deepq.DeepQuantIndex.from_codebooks(np.zeros((1 << 16, 256, 1), np.float32))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import faiss
 import numpy as np
 import pytest
+import torch
 
 import deepq
-from deepq import _threads
+from deepq import _scan, _search, _threads
 
 X = np.random.default_rng(0).standard_normal((4000, 8)).astype(np.float32)
 
@@ -112,18 +116,15 @@ def test_a_search_after_the_main_thread_has_ended_still_works():
     assert not done.stderr
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_child_searches():
-    index = deepq.DeepQuantIndex(8, 4, 4)
-    index.train(X)
-    index.add(X)
-    expected = index.search(np.tile(X, (8, 1)), 3)[1]  # enough for several threads
+def in_fork(work):
+    """Fork, call `work` in the child, and hold its answer to be true, soon."""
     child = os.fork()
     if not child:
-        found = index.search(np.tile(X, (8, 1)), 3)[1]
-        os._exit(0 if np.array_equal(found, expected) else 1)
-    deadline = time.monotonic() + 60
+        try:
+            os._exit(0 if work() else 1)
+        finally:
+            os._exit(2)
+    deadline = time.monotonic() + 200
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
         if time.monotonic() > deadline:
             os.kill(child, 9)
@@ -131,6 +132,112 @@ def test_a_forked_child_searches():
             pytest.fail("the child hangs")
         time.sleep(0.01)
     assert os.waitstatus_to_exitcode(ended[1]) == 0
+
+
+forks = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
+
+
+@pytest.fixture
+def two_threads():
+    """OpenMP with two threads, whatever the environment says."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(2)
+    yield
+    faiss.omp_set_num_threads(before)
+
+
+def of_bits(nbits, search_type=0):
+    index = deepq.DeepQuantIndex(8, 2, nbits, training=deepq.TrainConfig(epochs=1, ranking=False))
+    index.train(X)
+    index.add(X[:1000] if nbits > 4 else X)
+    index.search_type, index.polysemous_ht = search_type, 9
+    return index
+
+
+MODES = {
+    "ours": lambda: of_bits(4),
+    "9 bits": lambda: of_bits(9),
+    "symmetric": lambda: of_bits(8, faiss.IndexPQ.ST_SDC),
+    "polysemous": lambda: of_bits(8, faiss.IndexPQ.ST_polysemous),
+    "Hamming": lambda: of_bits(8, faiss.IndexPQ.ST_HE),
+}
+
+
+class TestFork:
+    pytestmark = forks
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.usefixtures("two_threads")
+    def test_a_child_does_what_its_parent_did(self, mode):
+        """faiss's OpenMP hangs in such a child where its threads are used."""
+        index, plain = MODES[mode](), faiss.IndexFlatL2(8)
+        plain.add(X)
+        plain.search(X, 3)
+        many = np.tile(X, (8, 1)) if mode == "ours" else X[:50]  # enough for several threads
+        expected, near = index.search(many, 3)[1], index.range_search(X[:50], 0.5)
+
+        def works():
+            same = np.array_equal(index.search(many, 3)[1], expected)
+            same &= all(map(np.array_equal, index.range_search(X[:50], 0.5), near))
+            index.reset()
+            index.do_polysemous_training = mode == "polysemous"
+            index.polysemous_training.n_iter = 1000
+            index.train(X)
+            index.add(X[:50])
+            return (
+                same and index.search(X[:9], 3)[1].min() >= 0 and faiss.omp_get_max_threads() == 2
+            )
+
+        in_fork(works)
+
+    @pytest.mark.parametrize("held", ["reading", "changing"])
+    def test_what_another_thread_holds_is_free_in_the_child(self, held):
+        index, inside, leave = trained(), threading.Event(), threading.Event()
+
+        def hold():
+            with getattr(index._lock, held)():
+                inside.set()
+                leave.wait(60)
+
+        def works():
+            index.add(X)
+            index.remove_ids(np.arange(5))
+            return index.search(X, 1)[1].min() >= 0
+
+        other = threading.Thread(target=hold)
+        other.start()
+        inside.wait(10)
+        try:
+            in_fork(works)
+        finally:
+            leave.set()
+            other.join()
+        assert index.ntotal == 0
+        index.add(X)
+
+    def test_a_fork_waits_for_a_change_that_has_begun(self):
+        lock, begun, done = _threads.SharedLock(), threading.Event(), []
+
+        def change():
+            with lock.changing(), lock.exclusive():
+                begun.set()
+                time.sleep(0.2)
+                done.append(True)
+
+        def works():
+            with lock.changing(), lock.exclusive():
+                return bool(done)
+
+        other = threading.Thread(target=change)
+        other.start()
+        begun.wait(10)
+        in_fork(works)
+        other.join()
+        with lock.reading():
+            pass
 
 
 def test_readers_share_the_lock_and_a_writer_has_it_alone():
@@ -222,3 +329,138 @@ def test_two_adders_lose_nothing():
     stored = faiss.vector_to_array(index.codes).reshape(len(X), -1)
     expected = index.sa_encode(X)
     assert sorted(map(bytes, stored)) == sorted(map(bytes, expected))
+
+
+@pytest.mark.usefixtures("hasty")
+def test_every_search_beside_every_change_sees_a_whole_snapshot():
+    """Also one whose encoder, codebooks and codes are all replaced meanwhile."""
+    quick = deepq.TrainConfig(epochs=1, ranking=False)
+    index = deepq.DeepQuantIndex(8, 4, 4, training=quick)
+    queries, rng = X[:5], np.random.default_rng(0)
+    index.train(X[:100])
+    right, found, done = set(), [], threading.Event()
+
+    def search():
+        while not done.is_set():
+            found.append(b"".join(map(bytes, index.search(queries, 7))))
+
+    def note():
+        right.add(b"".join(map(bytes, index.search(queries, 7))))
+
+    threads = [threading.Thread(target=search) for _ in range(2)]
+    note()
+    for thread in threads:
+        thread.start()
+    for turn in range(12):
+        index.reset()
+        note()
+        index.train(X[100 * turn : 100 * turn + 200])
+        note()
+        for _ in range(3):
+            index.add(X[rng.integers(len(X), size=50)])
+            note()
+            index.remove_ids(rng.integers(index.ntotal, size=20))
+            note()
+            index.permute_entries(rng.permutation(index.ntotal))
+            note()
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) > 3
+    assert set(found) <= right
+
+
+# ---- how many threads ----------------------------------------------------------------------------
+
+
+def settings():
+    return faiss.omp_get_max_threads(), torch.get_num_threads()
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_the_threads_of_faiss_and_torch_stay_as_they_are():
+    before, x = settings(), np.full((20, 8), np.nan, np.float32)
+    few = deepq.SearchParameters(num_threads=1)
+    config = deepq.TrainConfig(epochs=1)
+    calls = [
+        lambda i: i.reset(),
+        lambda i: i.train(x),
+        lambda i: i.train(X[:300]),
+        lambda i: i.add(x),
+        lambda i: i.add(X[:500]),
+        lambda i: i.search(X[:99], 3),
+        lambda i: i.search(X[:99], 3, params=few),
+        lambda i: i.search(X[:99], 3, params=faiss.SearchParametersIVF()),
+        lambda i: i.search(X[:99], 0),
+        lambda i: i.range_search(X[:99], 0.5, params=few),
+        lambda i: i.reconstruct_n(),
+        lambda i: i.remove_ids(np.arange(3)),
+        lambda i: deepq.evaluate(i, X[:50]),
+    ]
+    indexes = [mode() for mode in MODES.values()]
+    indexes.append(deepq.DeepQuantIndex(8, 4, 4, rerank=9, training=config))
+    for index in indexes:
+        index.num_threads = 1
+        for call in calls:
+            with suppress(ValueError, RuntimeError):
+                call(index)
+            assert settings() == before
+
+
+def test_threads_are_set_for_an_index_and_for_a_call(monkeypatch):
+    used = []
+
+    def scan(num_threads, **_):
+        used.append(num_threads)
+
+    index, params = trained(), deepq.SearchParameters(num_threads=7)
+    index.add(X)
+    monkeypatch.setattr(_search, "_LOOKUPS_PER_THREAD", 1)
+    monkeypatch.setattr(_scan, "search", scan)
+    monkeypatch.setattr(faiss, "omp_get_max_threads", lambda: 5)
+    for number in (None, 3):
+        index.num_threads = number
+        index.search(X, 1)
+        index.search(X, 1, params=params)
+    assert used == [5, 7, 3, 7]
+    assert copy.copy(index).num_threads is None
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_faiss_itself_follows_that_number_in_the_thread_that_calls(monkeypatch):
+    index, used = of_bits(9), []
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr(
+        type(index._native.pq_index),
+        "search_c",
+        lambda *_: used.append(faiss.omp_get_max_threads()),
+    )
+    index.search(X, 1)
+    index.num_threads = 3
+    index.search(X, 1)
+    for number in (4, 10**6):  # where threads cannot be had, OpenMP ends the process
+        index.search(X, 1, params=deepq.SearchParameters(num_threads=number))
+    assert used == [2, 3, 4, 8]
+
+    def fail(*_):
+        used.append(faiss.omp_get_max_threads())
+        with ThreadPoolExecutor(1) as pool:
+            used.append(pool.submit(faiss.omp_get_max_threads).result())
+        raise RuntimeError("no")
+
+    elsewhere = ThreadPoolExecutor(1).submit(faiss.omp_get_max_threads).result()
+    monkeypatch.setattr(type(index._native.pq_index), "search_c", fail)
+    with pytest.raises(ValueError, match="no"):
+        index.search(X, 1)
+    assert used[4:] == [3, elsewhere]
+    assert faiss.omp_get_max_threads() == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "refusal"), [(0, ValueError), (-1, ValueError), ("2", TypeError)]
+)
+def test_a_number_of_threads_is_positive(value, refusal):
+    index = deepq.DeepQuantIndex(8, 4, 4)
+    with pytest.raises(refusal, match="expected num_threads"):
+        index.num_threads = value
+    assert index.num_threads is None
