@@ -195,8 +195,7 @@ class Native:
         """Declare encoder and codebooks complete; symmetric tables of older ones are forgotten."""
         self.pq_index.is_trained = self.chain.is_trained = True
         self.pq_index.pq.sdc_table.resize(0)
-        if self.pq_index.search_type == IndexPQ.ST_SDC:
-            self.prepare_symmetric()
+        self.settle_symmetric()
 
     def fingerprint(self) -> tuple[Any, ...]:
         """Everything that gives codes their meaning; equal fingerprints, equal meaning."""
@@ -239,9 +238,20 @@ class Native:
         ordered: Floats = faiss.vector_to_array(pq.centroids).reshape(codebooks.shape)
         return ordered
 
+    def settle_symmetric(self) -> None:
+        """Prepare symmetric search if it is set and can be."""
+        index = self.pq_index
+        if index.search_type == IndexPQ.ST_SDC and self.chain.is_trained and index.pq.nbits == 8:
+            self.prepare_symmetric()
+
     def prepare_symmetric(self) -> None:
-        """Fill the (M, ksub, ksub) tables of symmetric search, if they are not."""
+        """Fill the (M, ksub, ksub) tables of symmetric search, if they are not.
+
+        Raises InputError for other words than those of 8 bits, with which faiss cannot search so.
+        """
         pq = self.pq_index.pq
+        if pq.nbits != 8:
+            raise InputError(f"expected nbits = 8 for symmetric search (ST_SDC), got {pq.nbits}")
         if pq.sdc_table.size() != pq.M * pq.ksub * pq.ksub:
             with openmp_threads():
                 pq.compute_sdc_table()

@@ -97,14 +97,16 @@ class Surface(IndexPQ):  # type: ignore[misc, valid-type]
 
     @property
     def search_type(self) -> int:
-        """ST_PQ for look-up tables of queries, ST_SDC for symmetric search, or polysemous."""
+        """ST_PQ for look-up tables of queries, ST_SDC for symmetric search, or polysemous.
+
+        Symmetric search is for nbits = 8, and takes a table of M * 2^16 numbers.
+        """
         return int(self._native.pq_index.search_type)
 
     @search_type.setter
     def search_type(self, value: int) -> None:
         self._native.pq_index.search_type = as_search_type(value)
-        if value == IndexPQ.ST_SDC and self._native.chain.is_trained:
-            self._native.prepare_symmetric()
+        self._native.settle_symmetric()
 
     def get_FlatCodesDistanceComputer(self) -> Any:  # noqa: N802
         """Return a distance computer for queries of the input space, as `get_distance_computer`."""

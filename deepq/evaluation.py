@@ -90,7 +90,7 @@ def evaluate(
 
     Examples
     --------
-    >>> import deepq
+    >>> import deepq, faiss
     >>> x = np.random.default_rng(0).standard_normal((1000, 16)).astype("float32")
     >>> index = faiss.IndexFlatL2(16)
     >>> index.add(x)

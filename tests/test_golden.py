@@ -1,0 +1,38 @@
+"""Files of every released version of the format are read, and answer as they did."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import deepq
+from tests.golden.make import rows
+
+FOLDERS = sorted(path for path in (Path(__file__).parent / "golden").iterdir() if path.is_dir())
+FILES = [path for folder in FOLDERS for path in sorted(folder.glob("*.*")) if path.suffix != ".npz"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_it_answers_as_it_did(path: Path) -> None:
+    index = deepq.read_index(path)
+    D, I = index.search(rows()[0][100:110], 5)
+    answers = np.load(path.parent / "answers.npz")
+    np.testing.assert_array_equal(I, answers[f"{path.stem}_I"])
+    np.testing.assert_allclose(D, answers[f"{path.stem}_D"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.suffix == ".dpq"], ids=lambda p: p.name)
+def test_it_is_written_as_it_was(path: Path) -> None:
+    if path.parent != FOLDERS[-1]:
+        pytest.skip("of an older version of the format")
+    file = io.BytesIO()
+    deepq.write_index(deepq.read_index(path), file)
+    assert file.getvalue() == path.read_bytes()
+
+
+def test_there_are_files_of_every_kind() -> None:
+    found = {path.stem for path in FILES if path.parent == FOLDERS[-1]}
+    assert found == {"codes", "cosine", "decoder", "dqn", "dsh", "cnnh", "ksh", "IxPq", "IxPT"}
