@@ -290,7 +290,7 @@ _INSTRUCTIONS = b"".join(
     (
         *(pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.GLOBAL, pickle.STACK_GLOBAL),
         *(pickle.UNICODE, pickle.SHORT_BINUNICODE, pickle.BINUNICODE, pickle.BINUNICODE8),
-        *(pickle.SHORT_BINBYTES, pickle.BINBYTES, pickle.BINBYTES8, pickle.BYTEARRAY8),
+        *(pickle.SHORT_BINBYTES, pickle.BINBYTES, pickle.BINBYTES8),
         *(pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
         *(pickle.MARK, pickle.LIST, pickle.EMPTY_LIST, pickle.APPEND, pickle.APPENDS),
         *(pickle.TUPLE, pickle.EMPTY_TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.REDUCE),
@@ -301,7 +301,7 @@ _INSTRUCTIONS = b"".join(
 
 
 class _Unpickler(pickle._Unpickler):
-    """Follows the instructions that pickles of ours need, and calls nothing but `restore`.
+    """Follows the instructions that pickles of ours need, and calls nothing but `restore`, once.
 
     The one in C takes gigabytes of memory where a few bytes say so, and a table of instructions is
     not to be had there.
@@ -314,6 +314,7 @@ class _Unpickler(pickle._Unpickler):
         file.seek(0)
         given = [memoryview(buffer).cast("B") for buffer in buffers or ()]
         self._size += sum(map(len, given))
+        self._is_restored = False
         super().__init__(file, buffers=given)
 
     def find_class(self, module: str, name: str) -> Any:
@@ -324,4 +325,7 @@ class _Unpickler(pickle._Unpickler):
     def _restore(self, text: str, parts: list[Any]) -> DeepQuantIndex:
         if len(text) > _MOST_HEADER or sum(map(len, parts)) > self._size:
             raise FormatError("one that holds less than it says")
+        if self._is_restored:  # a few bytes would do for another copy
+            raise FormatError("one of several indexes")
+        self._is_restored = True
         return restore(text, parts)

@@ -147,6 +147,10 @@ WRONG = {
     "another M": (sets("index", "M", to=4), "expected codebooks of shape"),
     "M of infinity": (sets("index", "M", to=float("inf")), "expected M to be an integer"),
     "a metric": (sets("index", "metric", to=7), "expected METRIC_L2"),
+    "a rotation that is no matrix": (
+        sets("index", "encoder", to={"type": "Rotation", "A": [{"$array": 0}], "is_fitted": False}),
+        r"expected a matrix \(d_out, d_in\), got shape \(1, 4, 4\)",
+    ),
     "an unknown setting": (sets("index", "training", to={"speed": 1}), "speed"),
     "no settings": (sets("index", "settings", to={}), ""),
     "deep JSON": (lambda _: b"[" * 200_000 + b"]" * 200_000, "recursion"),
@@ -161,6 +165,14 @@ def test_a_header_that_does_not_fit_is_refused(saved, fault):
     data = io.BytesIO(altered(saved, change))
     with pytest.raises(deepq.FormatError, match=f"^expected a whole deepq index.*{message}"):
         deepq.read_index(data)
+
+
+def test_a_file_does_not_choose_where_a_training_writes(saved, tmp_path):
+    path = str(tmp_path / "checkpoint")
+    index = deepq.read_index(
+        io.BytesIO(altered(saved, sets("index", "training", to={"checkpoint": path})))
+    )
+    assert index.training == deepq.TrainConfig()
 
 
 def test_a_newer_version_says_so(saved):

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import pickletools
+import struct
 import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 
@@ -349,6 +350,24 @@ def test_hostile_pickles_are_refused(attack, plain, tmp_path, monkeypatch):
         from_bytes(pickled)
     assert restore.__defaults__ is before
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pickle_makes_one_index(plain):
+    """A call takes a few bytes, where it is of what the pickle holds already."""
+    arguments = plain.__reduce_ex__(4)[1]
+    pickled = pickle.dumps([Calls(restore, *arguments), Calls(restore, *arguments)], 4)
+    with pytest.raises(deepq.FormatError, match="one of several indexes"):
+        from_bytes(pickled)
+
+
+@pytest.mark.parametrize("instruction", [pickle.BINBYTES8, pickle.BYTEARRAY8, pickle.BINUNICODE8])
+def test_memory_is_not_taken_for_bytes_that_are_not_there(instruction):
+    pickled = b"\x80\x05" + instruction + struct.pack("<Q", 1 << 28) + b"."
+    tracemalloc.start()
+    with pytest.raises(deepq.FormatError):
+        from_bytes(pickled)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
 
 
 def test_faiss_reads_no_bytes_of_a_pickle_even_where_all_is_allowed(plain):
