@@ -62,9 +62,10 @@ def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
         If `index` is not a DeepQuantIndex, or `path_or_file` neither a path nor a file, or if the
         state of the encoder is not arrays and JSON values.
     InputError
-        If all but its arrays takes more than 16 MB: a very long `history`.
+        If all but its arrays takes more than 16 MB: a very long `history`. If a setting, or a
+        number in `history`, is NaN or infinite, which JSON does not hold.
     OSError
-        If the file cannot be written.
+        If the file cannot be written, or a file object does not say how many bytes it took.
     """
     if not isinstance(index, DeepQuantIndex):
         raise KindError(f"expected a DeepQuantIndex, got {type(index).__name__}")
@@ -185,7 +186,10 @@ def _pieces(state: dict[str, Any]) -> Iterator[bytes | memoryview]:
     listing = [
         {"dtype": a.dtype.str, "shape": a.shape, "xxh3": f"{checksum(a):016x}"} for a in arrays
     ]
-    header = json.dumps({"index": fields, "arrays": listing}, allow_nan=False).encode()
+    try:
+        header = json.dumps({"index": fields, "arrays": listing}, allow_nan=False).encode()
+    except ValueError as error:
+        raise InputError(f"expected finite settings and history, got another: {error}") from error
     if len(header) > _MOST_HEADER:
         raise InputError(f"expected a header of up to {_MOST_HEADER} bytes, got {len(header)}")
     sizes = [struct.calcsize(_HEAD), len(header), *(a.nbytes for a in arrays)]

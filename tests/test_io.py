@@ -240,6 +240,23 @@ def test_a_stream_will_do(index, tmp_path):
     assert repr(deepq.read_index(stream)) == repr(index)
 
 
+@pytest.mark.parametrize("count", [None, 0])
+def test_a_file_that_takes_nothing_is_an_error(index, count):
+    class Deaf:
+        def write(self, _):
+            return count
+
+    with pytest.raises(OSError, match=f"expected a file that takes bytes, got .* says {count}"):
+        deepq.write_index(index, Deaf())
+
+
+def test_numbers_that_json_does_not_hold_are_an_error(tmp_path):
+    index = deepq.DeepQuantIndex(4, 2, 2, training=deepq.TrainConfig(max_seconds=float("inf")))
+    with pytest.raises(ValueError, match="expected finite settings and history"):
+        deepq.write_index(index, tmp_path / "index.dpq")
+    assert not list(tmp_path.iterdir())
+
+
 def test_folders_pipes_and_devices_are_left_alone(index, tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
