@@ -161,7 +161,7 @@ def load_pickle(
             index = _Unpickler(file, buffers=buffers).load()
             if not isinstance(index, DeepQuantIndex):
                 raise FormatError(f"one of a {type(index).__name__}")
-        except OSError:
+        except (OSError, MemoryError):
             raise
         except Exception as error:  # of a damaged pickle it may be of any class
             got = str(error) if isinstance(error, FormatError) else repr(error)
@@ -304,6 +304,17 @@ _INSTRUCTIONS = b"".join(
 )
 
 
+class _Bounded:
+    """A file of `size` bytes, of which no more are asked for."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file, self.size, self.readline = file, size, file.readline
+
+    def read(self, count: int) -> bytes:
+        """Read up to `count` bytes."""
+        return self.file.read(min(count, self.size))
+
+
 class _Unpickler(pickle._Unpickler):
     """Follows the instructions that pickles of ours need, and calls nothing but `restore`, once.
 
@@ -314,12 +325,12 @@ class _Unpickler(pickle._Unpickler):
     dispatch = {code: pickle._Unpickler.dispatch[code] for code in _INSTRUCTIONS}  # noqa: RUF012
 
     def __init__(self, file: BinaryIO, buffers: Iterable[Any] | None) -> None:
-        self._size = file.seek(0, os.SEEK_END)
+        size = file.seek(0, os.SEEK_END)
         file.seek(0)
         given = [memoryview(buffer).cast("B") for buffer in buffers or ()]
-        self._size += sum(map(len, given))
+        self._size = size + sum(map(len, given))
         self._is_restored = False
-        super().__init__(file, buffers=given)
+        super().__init__(_Bounded(file, size), buffers=given)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) != (restore.__module__, restore.__name__):

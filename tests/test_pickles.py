@@ -360,14 +360,24 @@ def test_a_pickle_makes_one_index(plain):
         from_bytes(pickled)
 
 
-@pytest.mark.parametrize("instruction", [pickle.BINBYTES8, pickle.BYTEARRAY8, pickle.BINUNICODE8])
-def test_memory_is_not_taken_for_bytes_that_are_not_there(instruction):
-    pickled = b"\x80\x05" + instruction + struct.pack("<Q", 1 << 28) + b"."
+@pytest.mark.parametrize("instruction", [pickle.BINBYTES8, pickle.BYTEARRAY8, pickle.FRAME])
+def test_memory_is_not_taken_for_bytes_that_are_not_there(instruction, tmp_path):
+    path = tmp_path / "index.pickle"
+    path.write_bytes(b"\x80\x05" + instruction + struct.pack("<Q", 1 << 28) + b".")
     tracemalloc.start()
     with pytest.raises(deepq.FormatError):
-        from_bytes(pickled)
+        deepq.load_pickle(path)
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
+
+
+def test_memory_that_runs_out_is_no_damage(plain, monkeypatch):
+    def out_of_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("deepq.index.make_index", out_of_memory)
+    with pytest.raises(MemoryError):
+        from_bytes(content(plain))
 
 
 def test_faiss_reads_no_bytes_of_a_pickle_even_where_all_is_allowed(plain):
