@@ -112,9 +112,8 @@ def paths(_: Amounts) -> Iterator[Row]:
 def hostile(_: Amounts) -> Iterator[Row]:
     """Pickles that would do harm."""
     for engine in ENGINES:
-        load = pickles.LOADERS[engine]
         with _folder() as folder:
-            found = list(pickles.outcomes(load, folder))
+            found = list(pickles.outcomes(pickles.LOADERS[engine], folder))
         total = Counter(said for _, said in found)
         harmful = sorted({name for name, said in found if said != "refused"})
         yield _row("pickles", "hostile pickles", engine, total, harmful=harmful)

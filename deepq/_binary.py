@@ -62,10 +62,16 @@ def refuse_special(path: Path) -> None:
 
 
 def write_whole(file: BinaryIO, piece: bytes | memoryview) -> None:
-    """Write every byte, also to an unbuffered file, which may take fewer at a time."""
+    """Write every byte, also to an unbuffered file, which may take fewer at a time.
+
+    Raises OSError if it takes none, or does not say how many.
+    """
     rest = memoryview(piece)
     while rest:
-        rest = rest[file.write(rest) :]
+        count = file.write(rest)
+        if not count:
+            raise OSError(errno.EIO, f"expected a file that takes bytes, got one that says {count}")
+        rest = rest[count:]
 
 
 def _sync_folder(folder: Path) -> None:

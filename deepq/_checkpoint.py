@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from deepq._binary import replacing, write_whole
+from deepq._binary import refuse_special, replacing, write_whole
 from deepq._checks import FormatError, InputError
 from deepq._tree import from_bytes, to_bytes
 
@@ -28,6 +28,8 @@ class Checkpoint:
         If there is a file which is no checkpoint.
     InputError
         If it belongs to another training.
+    OSError
+        If there is a folder, a pipe or a device, or the file cannot be read.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, key: dict[str, Any]) -> None:
@@ -51,6 +53,7 @@ class Checkpoint:
             write_whole(file, content)
 
     def _load(self, path: Path) -> dict[str, Any]:
+        refuse_special(path)
         try:
             content = from_bytes(path.read_bytes())
             key, stages = dict(content["key"]), dict(content["stages"])

@@ -410,7 +410,10 @@ class Rotation(Affine):
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Rotation:
         """Make a rotation, learned or not."""
-        return cls.of(state["A"]) if state["is_fitted"] else cls(len(state["A"]))
+        given = Affine(state["A"])
+        if given.d_in != given.d_out:
+            raise DimensionError(f"expected a matrix (d, d), got shape {given.A.shape}")
+        return cls.of(given.A) if state["is_fitted"] else cls(given.d_in)
 
 
 def as_encoder(value: Any, d: int) -> Encoder:

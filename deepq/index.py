@@ -226,6 +226,9 @@ class DeepQuantIndex(Search):
         DimensionError, KindError
             If `x` is not made of (n, d) arrays of real numbers, or `y` is not one of the above.
             The index is unchanged by any failure.
+        FormatError, OSError
+            If the checkpoint in `training` is damaged, or cannot be read or written. One of another
+            training is an InputError.
         KeyboardInterrupt
             On Ctrl-C. If codebooks, or a network for an epoch, had been learned by then, the index
             is trained with the best that there was; else it is unchanged.

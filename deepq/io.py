@@ -62,9 +62,10 @@ def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
         If `index` is not a DeepQuantIndex, or `path_or_file` neither a path nor a file, or if the
         state of the encoder is not arrays and JSON values.
     InputError
-        If all but its arrays takes more than 16 MB: a very long `history`.
+        If all but its arrays takes more than 16 MB: a very long `history`. If a setting, or a
+        number in `history`, is NaN or infinite, which JSON does not hold.
     OSError
-        If the file cannot be written.
+        If the file cannot be written, or a file object does not say how many bytes it took.
     """
     if not isinstance(index, DeepQuantIndex):
         raise KindError(f"expected a DeepQuantIndex, got {type(index).__name__}")
@@ -160,7 +161,7 @@ def load_pickle(
             index = _Unpickler(file, buffers=buffers).load()
             if not isinstance(index, DeepQuantIndex):
                 raise FormatError(f"one of a {type(index).__name__}")
-        except OSError:
+        except (OSError, MemoryError):
             raise
         except Exception as error:  # of a damaged pickle it may be of any class
             got = str(error) if isinstance(error, FormatError) else repr(error)
@@ -185,7 +186,10 @@ def _pieces(state: dict[str, Any]) -> Iterator[bytes | memoryview]:
     listing = [
         {"dtype": a.dtype.str, "shape": a.shape, "xxh3": f"{checksum(a):016x}"} for a in arrays
     ]
-    header = json.dumps({"index": fields, "arrays": listing}, allow_nan=False).encode()
+    try:
+        header = json.dumps({"index": fields, "arrays": listing}, allow_nan=False).encode()
+    except ValueError as error:
+        raise InputError(f"expected finite settings and history, got another: {error}") from error
     if len(header) > _MOST_HEADER:
         raise InputError(f"expected a header of up to {_MOST_HEADER} bytes, got {len(header)}")
     sizes = [struct.calcsize(_HEAD), len(header), *(a.nbytes for a in arrays)]
@@ -290,7 +294,7 @@ _INSTRUCTIONS = b"".join(
     (
         *(pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.GLOBAL, pickle.STACK_GLOBAL),
         *(pickle.UNICODE, pickle.SHORT_BINUNICODE, pickle.BINUNICODE, pickle.BINUNICODE8),
-        *(pickle.SHORT_BINBYTES, pickle.BINBYTES, pickle.BINBYTES8, pickle.BYTEARRAY8),
+        *(pickle.SHORT_BINBYTES, pickle.BINBYTES, pickle.BINBYTES8),
         *(pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
         *(pickle.MARK, pickle.LIST, pickle.EMPTY_LIST, pickle.APPEND, pickle.APPENDS),
         *(pickle.TUPLE, pickle.EMPTY_TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.REDUCE),
@@ -300,8 +304,19 @@ _INSTRUCTIONS = b"".join(
 )
 
 
+class _Bounded:
+    """A file of `size` bytes, of which no more are asked for."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file, self.size, self.readline = file, size, file.readline
+
+    def read(self, count: int) -> bytes:
+        """Read up to `count` bytes."""
+        return self.file.read(min(count, self.size))
+
+
 class _Unpickler(pickle._Unpickler):
-    """Follows the instructions that pickles of ours need, and calls nothing but `restore`.
+    """Follows the instructions that pickles of ours need, and calls nothing but `restore`, once.
 
     The one in C takes gigabytes of memory where a few bytes say so, and a table of instructions is
     not to be had there.
@@ -310,11 +325,12 @@ class _Unpickler(pickle._Unpickler):
     dispatch = {code: pickle._Unpickler.dispatch[code] for code in _INSTRUCTIONS}  # noqa: RUF012
 
     def __init__(self, file: BinaryIO, buffers: Iterable[Any] | None) -> None:
-        self._size = file.seek(0, os.SEEK_END)
+        size = file.seek(0, os.SEEK_END)
         file.seek(0)
         given = [memoryview(buffer).cast("B") for buffer in buffers or ()]
-        self._size += sum(map(len, given))
-        super().__init__(file, buffers=given)
+        self._size = size + sum(map(len, given))
+        self._is_restored = False
+        super().__init__(_Bounded(file, size), buffers=given)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) != (restore.__module__, restore.__name__):
@@ -324,4 +340,7 @@ class _Unpickler(pickle._Unpickler):
     def _restore(self, text: str, parts: list[Any]) -> DeepQuantIndex:
         if len(text) > _MOST_HEADER or sum(map(len, parts)) > self._size:
             raise FormatError("one that holds less than it says")
+        if self._is_restored:  # a few bytes would do for another copy
+            raise FormatError("one of several indexes")
+        self._is_restored = True
         return restore(text, parts)

@@ -132,7 +132,8 @@ def make_index(state: State, cls: type[Index]) -> Index:
         if encoder.d_in != state["d"]:
             raise FormatError(f"d = {state['d']} and an encoder of {encoder.d_in} inputs")
         index = cls.__new__(cls)
-        config = None if training is None else TrainConfig(**training)
+        # Whoever made the file does not choose where a training writes.
+        config = None if training is None else TrainConfig(**{**training, "checkpoint": None})
         index._assemble(state["metric"], encoder, quantizer, config)
         index.rerank = state["rerank"]
         if isinstance(state["objective"], _OwnObjective):

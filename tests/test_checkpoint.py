@@ -187,6 +187,12 @@ def test_other_data_of_deepq_is_no_checkpoint(value, tmp_path) -> None:
         Checkpoint(tmp_path / "c", {})
 
 
+def test_a_pipe_is_no_checkpoint_and_not_waited_for(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="expected a regular file"):
+        Checkpoint(tmp_path / "pipe", {})
+
+
 def test_an_index_file_is_no_checkpoint(tmp_path) -> None:
     deepq.write_index(deepq.DeepQuantIndex(D, M, NBITS), tmp_path / "c")
     with pytest.raises(FormatError, match=r"expected a checkpoint in .*got"):

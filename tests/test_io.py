@@ -147,6 +147,10 @@ WRONG = {
     "another M": (sets("index", "M", to=4), "expected codebooks of shape"),
     "M of infinity": (sets("index", "M", to=float("inf")), "expected M to be an integer"),
     "a metric": (sets("index", "metric", to=7), "expected METRIC_L2"),
+    "a rotation that is no matrix": (
+        sets("index", "encoder", to={"type": "Rotation", "A": [{"$array": 0}], "is_fitted": False}),
+        r"expected a matrix \(d_out, d_in\), got shape \(1, 4, 4\)",
+    ),
     "an unknown setting": (sets("index", "training", to={"speed": 1}), "speed"),
     "no settings": (sets("index", "settings", to={}), ""),
     "deep JSON": (lambda _: b"[" * 200_000 + b"]" * 200_000, "recursion"),
@@ -161,6 +165,14 @@ def test_a_header_that_does_not_fit_is_refused(saved, fault):
     data = io.BytesIO(altered(saved, change))
     with pytest.raises(deepq.FormatError, match=f"^expected a whole deepq index.*{message}"):
         deepq.read_index(data)
+
+
+def test_a_file_does_not_choose_where_a_training_writes(saved, tmp_path):
+    path = str(tmp_path / "checkpoint")
+    index = deepq.read_index(
+        io.BytesIO(altered(saved, sets("index", "training", to={"checkpoint": path})))
+    )
+    assert index.training == deepq.TrainConfig()
 
 
 def test_a_newer_version_says_so(saved):
@@ -226,6 +238,23 @@ def test_a_stream_will_do(index, tmp_path):
     deepq.write_index(index, tmp_path / "index.dpq")
     assert stream.held == (tmp_path / "index.dpq").read_bytes()
     assert repr(deepq.read_index(stream)) == repr(index)
+
+
+@pytest.mark.parametrize("count", [None, 0])
+def test_a_file_that_takes_nothing_is_an_error(index, count):
+    class Deaf:
+        def write(self, _):
+            return count
+
+    with pytest.raises(OSError, match=f"expected a file that takes bytes, got .* says {count}"):
+        deepq.write_index(index, Deaf())
+
+
+def test_numbers_that_json_does_not_hold_are_an_error(tmp_path):
+    index = deepq.DeepQuantIndex(4, 2, 2, training=deepq.TrainConfig(max_seconds=float("inf")))
+    with pytest.raises(ValueError, match="expected finite settings and history"):
+        deepq.write_index(index, tmp_path / "index.dpq")
+    assert not list(tmp_path.iterdir())
 
 
 def test_folders_pipes_and_devices_are_left_alone(index, tmp_path):

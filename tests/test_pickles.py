@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import pickletools
+import struct
 import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 
@@ -349,6 +350,34 @@ def test_hostile_pickles_are_refused(attack, plain, tmp_path, monkeypatch):
         from_bytes(pickled)
     assert restore.__defaults__ is before
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pickle_makes_one_index(plain):
+    """A call takes a few bytes, where it is of what the pickle holds already."""
+    arguments = plain.__reduce_ex__(4)[1]
+    pickled = pickle.dumps([Calls(restore, *arguments), Calls(restore, *arguments)], 4)
+    with pytest.raises(deepq.FormatError, match="one of several indexes"):
+        from_bytes(pickled)
+
+
+@pytest.mark.parametrize("instruction", [pickle.BINBYTES8, pickle.BYTEARRAY8, pickle.FRAME])
+def test_memory_is_not_taken_for_bytes_that_are_not_there(instruction, tmp_path):
+    path = tmp_path / "index.pickle"
+    path.write_bytes(b"\x80\x05" + instruction + struct.pack("<Q", 1 << 28) + b".")
+    tracemalloc.start()
+    with pytest.raises(deepq.FormatError):
+        deepq.load_pickle(path)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+def test_memory_that_runs_out_is_no_damage(plain, monkeypatch):
+    def out_of_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("deepq.index.make_index", out_of_memory)
+    with pytest.raises(MemoryError):
+        from_bytes(content(plain))
 
 
 def test_faiss_reads_no_bytes_of_a_pickle_even_where_all_is_allowed(plain):

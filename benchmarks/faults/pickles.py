@@ -15,10 +15,12 @@ from faults.saving import two_indexes
 
 _MARK = "executed"
 
+Loader = tuple[Callable[[Any], Any], type[Exception]]  # and what it raises to refuse
+
 # faiss leaves it to Python.
-LOADERS: dict[str, Callable[[Any], Any]] = {
-    "deepq": deepq.load_pickle,
-    "faiss": lambda path: pickle.load(io.BytesIO(path.read_bytes())),
+LOADERS: dict[str, Loader] = {
+    "deepq": (deepq.load_pickle, deepq.FormatError),
+    "faiss": (lambda path: pickle.load(io.BytesIO(path.read_bytes())), Exception),
 }
 
 
@@ -73,8 +75,9 @@ def hostile(index: deepq.DeepQuantIndex, folder: Path) -> Iterator[tuple[str, by
         yield "a part of a pickle", whole[: len(whole) * part // 10]
 
 
-def tried(load: Callable[[Any], Any], content: bytes, folder: Path) -> str:
+def tried(loader: Loader, content: bytes, folder: Path) -> str:
     """Load it in a child: "refused", or worse."""
+    load, refusal = loader
     path = folder / "hostile.pickle"
     path.write_bytes(content)
 
@@ -83,8 +86,10 @@ def tried(load: Callable[[Any], Any], content: bytes, folder: Path) -> str:
             load(path)
         except MemoryError:
             return "out of memory"
-        except Exception:
+        except refusal:
             return "refused"
+        except Exception:
+            return "another error"
         return "loaded"
 
     try:
@@ -100,8 +105,8 @@ def tried(load: Callable[[Any], Any], content: bytes, folder: Path) -> str:
     return str(said)
 
 
-def outcomes(load: Callable[[Any], Any], folder: Path) -> Iterator[tuple[str, str]]:
+def outcomes(loader: Loader, folder: Path) -> Iterator[tuple[str, str]]:
     """Yield what came of every one."""
     index = two_indexes("deepq", 800)[0]
     for name, content in hostile(index, folder):
-        yield name, tried(load, content, folder)
+        yield name, tried(loader, content, folder)
