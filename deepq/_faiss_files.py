@@ -34,7 +34,7 @@ _DUMMY = 1 << 20
 _METRIC_L2 = 1
 _ST_SDC = 3
 _MOST_SYMMETRIC_BITS = 8  # of words whose distances to each other are in a table
-_MOST_TRANSFORMS = 100
+_MOST_TRANSFORMS = 16
 _LOOKED_AT = 1000  # codes whose unused bits are looked at
 
 # What linear transforms have before their vectors, and the vectors of some before A and b.

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from deepq import _faiss_files, _mapping
 from deepq._binary import InFile, Reader, checksum, refuse_special, replacing, write_whole
-from deepq._checks import FormatError, InputError, KindError
+from deepq._checks import FormatError, InputError, KindError, as_flag
 from deepq._tree import put_arrays, take_arrays
 from deepq.encoders import hand_back
 from deepq.index import DeepQuantIndex, restore
@@ -115,7 +115,7 @@ def read_index(
     """
     if not (isinstance(verify, str) and verify in ("full", "header")):
         raise InputError(f"expected verify='full' or 'header', got {verify!r}")
-    if mmap:
+    if as_flag(mmap, "mmap"):
         _mapping.require()
         if not isinstance(path_or_file, str | os.PathLike):
             raise InputError(f"expected a path with mmap, got a {type(path_or_file).__name__}")
