@@ -53,7 +53,7 @@ bench-smoke: $(VENV)/.stamp  ## run every benchmark on a tiny input; records not
 	$(PY) benchmarks/retrieval.py --smoke --tune
 	$(PY) benchmarks/retrieval.py --smoke --protocol unseen
 
-faults: $(VENV)/.stamp  ## damage files, kill saves, fill disks, ...; about 20 minutes, root for some cases
+faults: $(VENV)/.stamp  ## damage files, kill saves, fill disks, ...; about 10 minutes, root for some cases
 	$(PY) benchmarks/bench_faults.py --output benchmarks/results/faults.jsonl
 
 fuzz: $(VENV)/.stamp  ## fuzz read_index for ten minutes with atheris (from PyPI, for Python 3.11 to 3.13)
