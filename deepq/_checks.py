@@ -133,6 +133,8 @@ def as_floats(value: Any, name: str) -> Floats:
 def as_integer(value: Any, name: str) -> int:
     """Return a Python int. Raises KindError (TypeError, AttributeError) for anything else."""
     try:
+        if isinstance(value, np.bool_):  # which older NumPy takes for 0 and 1
+            raise TypeError
         number: int = operator.index(value)
     except (TypeError, RuntimeError):  # the latter by tensors
         raise KindError(f"expected {name} to be an integer, got {type(value).__name__}") from None
@@ -175,6 +177,8 @@ def as_count(value: Any, name: str) -> int:
 def as_real(value: Any, name: str) -> float:
     """Return a float. Raises KindError for no number, InputError for NaN or a word."""
     try:
+        if isinstance(value, np.ndarray) and value.ndim:  # older NumPy takes one of one number
+            raise TypeError
         number = float(value)
     except ValueError:
         raise InputError(f"expected {name} to be a number, got {value!r}") from None
