@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import faiss
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -52,3 +54,12 @@ def big_data() -> Path:
 def glosses() -> datasets.Dataset:
     """The small data set that ships with the package."""
     return datasets.wordnet_glosses()
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """OpenMP with two threads, whatever the environment says."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(2)
+    yield
+    faiss.omp_set_num_threads(before)

@@ -139,14 +139,6 @@ def test_one_measure_may_be_a_string():
     assert found == {"10-recall@5": 0.5}
 
 
-@pytest.fixture
-def two_threads():
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(2)
-    yield
-    faiss.omp_set_num_threads(before)
-
-
 @pytest.mark.usefixtures("two_threads")
 def test_times_are_cpu_times_of_one_thread():
     index = Answers(np.zeros((5, 20), int), seconds=0.05)

@@ -140,15 +140,6 @@ forks = [
 ]
 
 
-@pytest.fixture
-def two_threads():
-    """OpenMP with two threads, whatever the environment says."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(2)
-    yield
-    faiss.omp_set_num_threads(before)
-
-
 def of_bits(nbits, search_type=0):
     index = deepq.DeepQuantIndex(8, 2, nbits, training=deepq.TrainConfig(epochs=1, ranking=False))
     index.train(X)
