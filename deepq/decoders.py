@@ -27,6 +27,8 @@ from numpy.typing import ArrayLike, NDArray
 from deepq import _scan
 from deepq._checks import DimensionError, Floats, InputError, as_real, as_size
 
+__all__ = ["Decoder"]
+
 Words = NDArray[np.unsignedinteger[Any]]
 
 # Rows whose candidates are tried together: their hidden layers stay in the processor's cache.

@@ -33,6 +33,17 @@ from deepq._checks import (
 from deepq._rotation import ITERATIONS, learn
 from deepq.quantizers import ProductQuantizer, Progress
 
+__all__ = [
+    "TYPES",
+    "Affine",
+    "Chain",
+    "Encoder",
+    "Identity",
+    "Normalize",
+    "Rotation",
+    "Sign",
+]
+
 # Encoders that files may hold: the name of the class, and where it is imported from when needed.
 TYPES = {
     "Identity": "deepq.encoders:Identity",

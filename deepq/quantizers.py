@@ -31,6 +31,16 @@ from deepq._checks import (
 )
 from deepq.decoders import Decoder, Words
 
+__all__ = [
+    "METRIC_INNER_PRODUCT",
+    "METRIC_L2",
+    "TYPES",
+    "BinaryQuantizer",
+    "ProductQuantizer",
+    "pack",
+    "unpack",
+]
+
 Progress = Callable[[dict[str, Any]], None]
 
 METRIC_INNER_PRODUCT = 0

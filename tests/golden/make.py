@@ -1,10 +1,11 @@
-"""Write index files, and what they answer: `python tests/golden/make.py VERSION`.
+"""Write index files and pickles, and what they answer: `python tests/golden/make.py VERSION`.
 
 Every released version of the format has a folder here, and stays readable. Files are only added.
 """
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,7 @@ def main() -> None:
     answers = {}
     for name, index in indexes():
         deepq.write_index(index, folder / f"{name}.dpq")
+        (folder / f"{name}.pickle").write_bytes(pickle.dumps(index, protocol=4))
         answers[f"{name}_D"], answers[f"{name}_I"] = index.search(x[100:110], 5)
     for name in ("IxPq", "IxPT"):
         index = faiss.index_factory(D, "PQ4x4" if name == "IxPq" else "OPQ4,PQ4x4")
