@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         quantizers,
         recipes,
     )
-    from deepq._checks import FormatError
+    from deepq._common.errors import FormatError
     from deepq.evaluation import Diagnosis, diagnose, evaluate
     from deepq.index import DeepQuantIndex
     from deepq.interop import from_faiss, to_faiss
@@ -63,7 +63,7 @@ __all__ = [
 _HOME = {
     "DeepQuantIndex": "index",
     "Diagnosis": "evaluation",
-    "FormatError": "_checks",
+    "FormatError": "_common.errors",
     "NetworkEncoder": "network_encoder",
     "Pairs": "supervision",
     "Positives": "supervision",

@@ -15,15 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, relu, unfold
 
-from deepq._checks import (
-    DimensionError,
-    FormatError,
-    InputError,
-    KindError,
-    as_real,
-    as_size,
-    as_tuple,
-)
+from deepq._common.checks import as_real, as_size, as_tuple
+from deepq._common.errors import DimensionError, FormatError, InputError, KindError
 
 Shape = tuple[int, ...]
 

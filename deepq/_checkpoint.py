@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from deepq._binary import refuse_special, replacing, write_whole
-from deepq._checks import FormatError, InputError
-from deepq._tree import from_bytes, to_bytes
+from deepq._common.errors import FormatError, InputError
+from deepq._common.plain_data import from_bytes, to_bytes
+from deepq._common.safe_files import refuse_special, replacing, write_whole
 
 
 class Checkpoint:

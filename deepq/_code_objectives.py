@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from deepq import _triplet_codes
-from deepq._checks import Floats, InputError, as_part, as_size
+from deepq._common.checks import as_part, as_size
+from deepq._common.errors import InputError
+from deepq._common.types import Floats
 from deepq._losses import code_cross_entropy, code_regression, cross_entropy
 from deepq._objective import Objective
 from deepq._similarity_codes import factorized

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import embedding, embedding_bag
 
-from deepq._checks import Floats
+from deepq._common.types import Floats
 from deepq._device import as_device
 from deepq._presets import Plan
 from deepq._schedule import one_cycle

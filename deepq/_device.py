@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from deepq._checks import InputError
+from deepq._common.errors import InputError
 
 _CPU = torch.device("cpu")
 

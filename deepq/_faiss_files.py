@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq import _foreign, _plain
-from deepq._binary import InFile, Reader, fill
-from deepq._checks import Floats, FormatError
+from deepq._common.errors import FormatError
+from deepq._common.safe_files import InFile, Reader, fill
+from deepq._common.types import Floats
 from deepq._plain import PlainIndex, Transform
 
 INDEXES = (b"IxPT", b"IxPq", b"IxPo", b"IxPQ")

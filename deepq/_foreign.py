@@ -26,9 +26,10 @@ import faiss
 import numpy as np
 
 from deepq import _bridge
-from deepq._binary import checksum
-from deepq._checks import Floats, FormatError, KindError
-from deepq._tree import from_bytes, to_bytes
+from deepq._common.errors import FormatError, KindError
+from deepq._common.plain_data import from_bytes, to_bytes
+from deepq._common.safe_files import checksum
+from deepq._common.types import Floats
 from deepq.encoders import Encoder, encoder_state, hand_back, make_encoder
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ import numpy as np
 from torch import nn
 
 from deepq import networks
-from deepq._checks import InputError, as_flag, as_size
+from deepq._common.checks import as_flag, as_size
+from deepq._common.errors import InputError
 from deepq._recipe_parts import Shape, as_warm_up, code_shape, make_network
 from deepq.encoders import Affine, Chain, Encoder, Sign
 from deepq.index import DeepQuantIndex

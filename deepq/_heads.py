@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
 from deepq._backbones import as_width
-from deepq._checks import InputError, as_part, as_real
+from deepq._common.checks import as_part, as_real
+from deepq._common.errors import InputError
 
 
 class Bottleneck(nn.Module):

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._checks import Floats, Ids, InputError, as_vectors
+from deepq._common.checks import as_vectors
+from deepq._common.errors import InputError
+from deepq._common.types import Floats, Ids
 from deepq.encoders import Encoder, embed
 
 _BLOCK, _BLOCK_NUMBERS = 4096, 1 << 24  # rows and numbers that are read at once

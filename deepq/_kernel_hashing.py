@@ -20,7 +20,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._checks import Floats
+from deepq._common.types import Floats
 from deepq.quantizers import Progress
 from deepq.supervision import Matrix
 

@@ -17,7 +17,8 @@ import faiss
 import numpy as np
 
 from deepq import _mapped
-from deepq._checks import Codes, StateError
+from deepq._common.errors import StateError
+from deepq._common.types import Codes
 from deepq._foreign import untested
 
 _IndexPQ = faiss.IndexPQ  # kept at import: a program may put another class in its place

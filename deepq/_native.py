@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq import _foreign, _mapping, _plain
-from deepq._binary import InFile
-from deepq._checks import Codes, DimensionError, Floats, InputError, StateError
+from deepq._common.errors import DimensionError, InputError, StateError
+from deepq._common.safe_files import InFile
+from deepq._common.threads import openmp_threads
+from deepq._common.types import Codes, Floats
 from deepq._plain import PlainIndex, Transform
-from deepq._threads import openmp_threads
 from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize, Rotation
 
 # Kept at import: a program may put DeepQuantIndex in its place.

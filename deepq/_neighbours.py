@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 
 from deepq import _scan
-from deepq._checks import Codes, Floats, Ids
+from deepq._common.types import Codes, Floats, Ids
 from deepq.quantizers import METRIC_INNER_PRODUCT, ProductQuantizer
 
 TOP = 10  # neighbours that count

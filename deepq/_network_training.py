@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from deepq._augment import augmented
 from deepq._checkpoint import Checkpoint
-from deepq._checks import Floats, Ids, InputError
+from deepq._common.errors import InputError
+from deepq._common.types import Floats, Ids
 from deepq._device import as_device, computing, seeded, torch_seed
 from deepq._inputs import Inputs, diverged
 from deepq._losses import quantization

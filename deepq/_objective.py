@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from deepq._checks import Floats, as_part
+from deepq._common.checks import as_part
+from deepq._common.types import Floats
 from deepq.supervision import Supervision
 
 

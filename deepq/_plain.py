@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq import _foreign
-from deepq._binary import InFile
-from deepq._checks import Codes, Floats, InputError, KindError
-from deepq._tree import from_bytes, to_bytes
+from deepq._common.errors import InputError, KindError
+from deepq._common.plain_data import from_bytes, to_bytes
+from deepq._common.safe_files import InFile
+from deepq._common.types import Codes, Floats
 from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize
 
 _MOST_NUMBERS = 1 << 24  # of a matrix that stands for something smaller

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._checks import Floats, Ids
+from deepq._common.types import Floats, Ids
 from deepq._neighbours import TOP, Neighbours, scan
 from deepq._schedule import one_cycle
 from deepq._validation import Judge, pays

@@ -8,7 +8,8 @@ from typing import Any
 from torch import nn
 
 from deepq import networks
-from deepq._checks import InputError, KindError, as_size
+from deepq._common.checks import as_size
+from deepq._common.errors import InputError, KindError
 from deepq._device import seeded
 from deepq.network_encoder import NetworkEncoder
 from deepq.settings import TrainConfig

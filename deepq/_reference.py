@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._checks import Floats
+from deepq._common.types import Floats
 
 
 def scores(words: NDArray[Any], luts: Floats) -> Floats:

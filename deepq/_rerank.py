@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq import _scan
-from deepq._checks import Codes, Floats, Ids
+from deepq._common.types import Codes, Floats, Ids
 from deepq.decoders import Decoder
 from deepq.quantizers import METRIC_INNER_PRODUCT, ProductQuantizer
 

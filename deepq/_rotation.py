@@ -17,7 +17,7 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._checks import Floats
+from deepq._common.types import Floats
 from deepq._validation import FEWEST_ROWS, Judge, hold_out
 from deepq.decoders import Words
 from deepq.quantizers import METRIC_L2, ProductQuantizer, Progress

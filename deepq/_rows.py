@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from deepq._checks import Floats, Ids, InputError, KindError, as_vectors, require_usable
+from deepq._common.checks import as_vectors, require_usable
+from deepq._common.errors import InputError, KindError
+from deepq._common.types import Floats, Ids
 
 Source = Callable[[], Iterable[Any]]
 

@@ -13,7 +13,7 @@ from libc.math cimport INFINITY, NAN, nextafterf
 from libc.stdint cimport UINT32_MAX, int32_t, int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from deepq import _threads
+from deepq._common import threads
 
 cdef extern from "_scan_kernels.h" nogil:
     enum: SIMD_PORTABLE
@@ -244,7 +244,7 @@ def search(codes, int M, int nbits, D, I, *, int num_threads=1, **tables):
     ranges = _ranges(codes, nq, k, num_threads)
     if len(ranges) == 1:
         scan = _Scan(codes, M, nbits, num_threads=num_threads, **tables).nearest(D, I)
-        _threads.run(scan.work, min(num_threads, nq))
+        threads.run(scan.work, min(num_threads, nq))
         return
     scores = np.empty((len(ranges), nq, k), np.float32)
     ids = np.empty((len(ranges), nq, k), np.int64)
@@ -271,7 +271,7 @@ def range_search(codes, int M, int nbits, float radius, *, int num_threads=1, **
     ranges = _ranges(codes, nq, 0, num_threads)
     if len(ranges) == 1:
         scan = _Scan(codes, M, nbits, num_threads=num_threads, **tables).within(most)
-        _threads.run(scan.work, min(num_threads, nq))
+        threads.run(scan.work, min(num_threads, nq))
         return scan.found()
     scans = [_part(codes, M, nbits, part, tables).within(most) for part in ranges]
     _run_all(scans)
@@ -305,7 +305,7 @@ def _run_all(scans):
         for scan in stock:
             scan.work()
 
-    _threads.run(work, len(scans))
+    threads.run(work, len(scans))
 
 
 def mark_ids(const int64_t[::1] ids, int64_t n):
@@ -433,7 +433,7 @@ def assign(z, codebooks, *, int num_threads=1):
     words = np.empty((len(z), len(codebooks)), np.uint8 if codebooks.shape[1] <= 256 else np.uint16)
     if len(z):
         work = _Assignment(z, codebooks, words).work
-        _threads.run(work, min(num_threads, 1 + len(z) // (4 * ROWS_AT_ONCE)))
+        threads.run(work, min(num_threads, 1 + len(z) // (4 * ROWS_AT_ONCE)))
     return words
 
 

@@ -9,17 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq import _scan
-from deepq._checks import (
-    Floats,
-    Ids,
-    InputError,
-    KindError,
-    as_k,
-    as_output,
-    as_real,
-    as_search_type,
-    require_float32,
-)
+from deepq._common.checks import as_k, as_output, as_real, as_search_type, require_float32
+from deepq._common.errors import InputError, KindError
+from deepq._common.types import Floats, Ids
 from deepq._rerank import rerank
 from deepq._store import Store
 from deepq._tensors import accepts_tensors

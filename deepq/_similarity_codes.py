@@ -19,7 +19,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._checks import Floats, Ids, InputError, as_count, as_size
+from deepq._common.checks import as_count, as_size
+from deepq._common.errors import InputError
+from deepq._common.types import Floats, Ids
 from deepq.quantizers import Progress
 from deepq.supervision import Matrix, Supervision
 

@@ -11,14 +11,7 @@ import faiss
 import numpy as np
 from tqdm import tqdm
 
-from deepq._binary import InFile
-from deepq._checks import (
-    Codes,
-    DimensionError,
-    Floats,
-    InputError,
-    KindError,
-    StateError,
+from deepq._common.checks import (
     as_codes,
     as_count,
     as_ids,
@@ -28,12 +21,15 @@ from deepq._checks import (
     as_size,
     as_vectors,
 )
+from deepq._common.errors import DimensionError, InputError, KindError, StateError
+from deepq._common.plain_data import to_bytes
+from deepq._common.safe_files import InFile
+from deepq._common.threads import SharedLock
+from deepq._common.types import Codes, Floats
 from deepq._native import Native
 from deepq._rerank import Decoded
 from deepq._surface import Surface
 from deepq._tensors import accepts_tensors
-from deepq._threads import SharedLock
-from deepq._tree import to_bytes
 from deepq.encoders import Encoder, embed
 from deepq.quantizers import ProductQuantizer
 from deepq.settings import TrainConfig

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from deepq._checks import DimensionError, Floats, InputError, as_vectors
+from deepq._common.checks import as_vectors
+from deepq._common.errors import DimensionError, InputError
+from deepq._common.types import Floats
 from deepq._rotation import eigenvalue_allocation, held_out_error, rotate
 from deepq.quantizers import ProductQuantizer
 

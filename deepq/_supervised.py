@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from deepq._augment import augmented
 from deepq._checkpoint import Checkpoint
-from deepq._checks import Floats, InputError
+from deepq._common.errors import InputError
+from deepq._common.types import Floats
 from deepq._device import torch_seed
 from deepq._inputs import Inputs
 from deepq._network_training import NetworkTraining

@@ -13,7 +13,7 @@ from typing import Any
 
 import faiss
 
-from deepq._checks import as_metric, as_search_type
+from deepq._common.checks import as_metric, as_search_type
 from deepq._native import IndexPQ, Native
 
 # Attributes that only the IndexPQ inside has.

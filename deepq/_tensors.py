@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from deepq._checks import KindError
+from deepq._common.errors import KindError
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._checks import DimensionError, InputError, KindError
+from deepq._common.errors import DimensionError, InputError, KindError
 
 Array = NDArray[Any]
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._checks import Floats, Ids
+from deepq._common.types import Floats, Ids
 from deepq.supervision import Supervision
 
 Numbers = NDArray[np.float64]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deepq._checks import Floats, Ids
+from deepq._common.types import Floats, Ids
 from deepq._neighbours import TOP, Neighbours, scan
 from deepq._rerank import rerank
 from deepq.decoders import Words

@@ -18,9 +18,9 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from deepq._common.threads import openmp_threads
 from deepq._image_files import ImageSet, cifar10, cifar100, svhn
 from deepq._image_lists import ImageList, image_list, mirflickr25k, nus_wide
-from deepq._threads import openmp_threads
 from deepq._vector_files import read_vectors
 
 __all__ = [

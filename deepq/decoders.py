@@ -25,7 +25,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepq import _scan
-from deepq._checks import DimensionError, Floats, InputError, as_real, as_size
+from deepq._common.checks import as_real, as_size
+from deepq._common.errors import DimensionError, InputError
+from deepq._common.types import Floats
 
 __all__ = ["Decoder"]
 

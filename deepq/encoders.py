@@ -19,17 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepq._checks import (
-    DimensionError,
-    Floats,
-    FormatError,
-    InputError,
-    KindError,
-    StateError,
-    as_floats,
-    as_size,
-    as_tuple,
-)
+from deepq._common.checks import as_floats, as_size, as_tuple
+from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
+from deepq._common.types import Floats
 from deepq._rotation import ITERATIONS, learn
 from deepq.quantizers import ProductQuantizer, Progress
 

@@ -11,17 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._checks import (
-    Floats,
-    Ids,
-    InputError,
-    KindError,
-    StateError,
-    as_array,
-    as_tuple,
-    as_vectors,
-)
-from deepq._threads import openmp_threads
+from deepq._common.checks import as_array, as_tuple, as_vectors
+from deepq._common.errors import InputError, KindError, StateError
+from deepq._common.threads import openmp_threads
+from deepq._common.types import Floats, Ids
 from deepq.encoders import embed
 from deepq.index import DeepQuantIndex
 from deepq.interop import from_faiss

@@ -16,21 +16,12 @@ from typing import TYPE_CHECKING, Any
 import faiss
 import numpy as np
 
-from deepq._checks import (
-    DimensionError,
-    Floats,
-    FormatError,
-    InputError,
-    KindError,
-    as_array,
-    as_size,
-    as_vectors,
-    flattened,
-    require_float32,
-)
+from deepq._common.checks import as_array, as_size, as_vectors, flattened, require_float32
+from deepq._common.errors import DimensionError, FormatError, InputError, KindError
+from deepq._common.threads import openmp_threads
+from deepq._common.types import Floats
 from deepq._search import Search
 from deepq._tensors import accepts_tensors
-from deepq._threads import openmp_threads
 from deepq._torch_data import is_torch_data, read_torch_data
 from deepq.encoders import Encoder, Identity, Rotation, as_encoder, embed
 from deepq.quantizers import ProductQuantizer, kind_of

@@ -8,7 +8,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from deepq._checks import InputError, KindError
+from deepq._common.errors import InputError, KindError
 from deepq._native import IndexPQ, IndexPreTransform, Native
 from deepq._plain import PlainIndex
 from deepq.decoders import Decoder

@@ -24,9 +24,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq import _faiss_files, _mapping
-from deepq._binary import InFile, Reader, checksum, refuse_special, replacing, write_whole
-from deepq._checks import FormatError, InputError, KindError, as_flag
-from deepq._tree import put_arrays, take_arrays
+from deepq._common.checks import as_flag
+from deepq._common.errors import FormatError, InputError, KindError
+from deepq._common.plain_data import put_arrays, take_arrays
+from deepq._common.safe_files import (
+    InFile,
+    Reader,
+    checksum,
+    refuse_special,
+    replacing,
+    write_whole,
+)
 from deepq.encoders import hand_back
 from deepq.index import DeepQuantIndex, restore
 from deepq.interop import from_plain

@@ -10,16 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepq import _kernel_hashing
-from deepq._checks import (
-    DimensionError,
-    Floats,
-    InputError,
-    KindError,
-    StateError,
-    as_real,
-    as_size,
-    as_vectors,
-)
+from deepq._common.checks import as_real, as_size, as_vectors
+from deepq._common.errors import DimensionError, InputError, KindError, StateError
+from deepq._common.types import Floats
 from deepq.encoders import Encoder
 from deepq.quantizers import ProductQuantizer, Progress
 from deepq.supervision import Supervision

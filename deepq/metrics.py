@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from deepq._checks import as_array, as_integer
+from deepq._common.checks import as_array, as_integer
 from deepq._relevance import Array, Numbers, expected_gain, gain, hits, interpolated_precision
 
 __all__ = [

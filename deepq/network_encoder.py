@@ -19,19 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from deepq import networks
-from deepq._checks import (
-    Codes,
-    DimensionError,
-    Floats,
-    FormatError,
-    InputError,
-    KindError,
-    StateError,
-    as_precision,
-    as_vectors,
-)
+from deepq._common.checks import as_precision, as_vectors
+from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
+from deepq._common.plain_data import Living
+from deepq._common.types import Codes, Floats
 from deepq._device import computing
-from deepq._tree import Living
 from deepq.encoders import Chain, Encoder, Normalize
 from deepq.quantizers import ProductQuantizer, Progress
 

@@ -25,7 +25,8 @@ from deepq._backbones import (
     as_shape,
     require_same,
 )
-from deepq._checks import Floats, FormatError, KindError
+from deepq._common.errors import FormatError, KindError
+from deepq._common.types import Floats
 from deepq._heads import Bottleneck, DivideAndEncode, Probabilities
 
 __all__ = [

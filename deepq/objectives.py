@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from deepq._checks import FormatError, InputError, as_part, as_size
 from deepq._code_objectives import CentralSimilarity, CodeRegression, InferredCodes, OrthoHash
+from deepq._common.checks import as_part, as_size
+from deepq._common.errors import FormatError, InputError
 from deepq._losses import (
     binary_cross_entropy,
     contrastive,

@@ -20,15 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq import _scan
-from deepq._checks import (
-    Codes,
-    DimensionError,
-    Floats,
-    InputError,
-    StateError,
-    as_floats,
-    as_size,
-)
+from deepq._common.checks import as_floats, as_size
+from deepq._common.errors import DimensionError, InputError, StateError
+from deepq._common.types import Codes, Floats
 from deepq.decoders import Decoder, Words
 
 __all__ = [

@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from deepq import networks
-from deepq._checks import as_size
+from deepq._common.checks import as_size
 from deepq._hashing_recipes import cnnh, csq, dnnh, dsh, ftbe, ksh, orthohash
 from deepq._recipe_parts import Shape, as_warm_up, code_shape, make_network
 from deepq.encoders import Chain, Encoder, Rotation

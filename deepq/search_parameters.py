@@ -8,7 +8,9 @@ import faiss
 import numpy as np
 
 from deepq import _scan
-from deepq._checks import Codes, DimensionError, Ids, KindError, as_count, as_size
+from deepq._common.checks import as_count, as_size
+from deepq._common.errors import DimensionError, KindError
+from deepq._common.types import Codes, Ids
 
 # Copying a code takes as long as scanning some hundreds for a query: codes are copied, and not
 # passed over among all, up to a share of the stored ones that grows with the number of queries.

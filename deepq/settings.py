@@ -5,16 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from deepq._checks import (
-    InputError,
-    KindError,
-    as_flag,
-    as_integer,
-    as_part,
-    as_precision,
-    as_real,
-    as_size,
-)
+from deepq._common.checks import as_flag, as_integer, as_part, as_precision, as_real, as_size
+from deepq._common.errors import InputError, KindError
 from deepq._presets import PRESETS
 
 _BATCH = 512

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._checks import FormatError, KindError
+from deepq._common.errors import FormatError, KindError
+from deepq._common.plain_data import Living, put_arrays, take_arrays
 from deepq._store import Store
-from deepq._tree import Living, put_arrays, take_arrays
 from deepq.decoders import Decoder
 from deepq.encoders import encoder_state, make_encoder
 from deepq.quantizers import TYPES, ProductQuantizer

@@ -13,15 +13,9 @@ import faiss
 import numpy as np
 from tqdm import tqdm
 
-from deepq._checks import (
-    DimensionError,
-    Floats,
-    Ids,
-    InputError,
-    as_metric,
-    as_real,
-    as_size,
-)
+from deepq._common.checks import as_metric, as_real, as_size
+from deepq._common.errors import DimensionError, InputError
+from deepq._common.types import Floats, Ids
 from deepq._structure import LEAST_ROWS, sample
 from deepq.datasets import exact_neighbours
 from deepq.evaluation import evaluate, in_one_thread

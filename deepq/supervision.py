@@ -15,16 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepq._checks import (
-    DimensionError,
-    Floats,
-    Ids,
-    InputError,
-    KindError,
-    as_array,
-    as_ids,
-    as_vectors,
-)
+from deepq._common.checks import as_array, as_ids, as_vectors
+from deepq._common.errors import DimensionError, InputError, KindError
+from deepq._common.types import Floats, Ids
 
 Matrix = NDArray[np.bool_]
 

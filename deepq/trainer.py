@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from deepq._checks import InputError
+from deepq._common.errors import InputError
 from deepq._inputs import Inputs
 from deepq._report import Report
 from deepq._rows import Rows

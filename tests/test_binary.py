@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import deepq
 from deepq import NetworkEncoder, objectives
-from deepq._checks import DimensionError, InputError, KindError, StateError
+from deepq._common.errors import DimensionError, InputError, KindError, StateError
 from deepq.decoders import Decoder
 from deepq.encoders import Affine, Chain, Encoder, Identity, Rotation, Sign
 from deepq.networks import MLP, Bottleneck, Embedding

@@ -22,7 +22,8 @@ import pytest
 
 import deepq
 from deepq import _bridge, _foreign, encoders
-from deepq._checks import Floats, FormatError, InputError, KindError
+from deepq._common.errors import FormatError, InputError, KindError
+from deepq._common.types import Floats
 from deepq.encoders import Affine, Chain, Encoder, Normalize
 
 D_IN, D_OUT, M, NBITS = 12, 8, 4, 4

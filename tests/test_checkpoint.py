@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 import deepq
 from deepq import _checkpoint, _ranking, _stages, encoders
 from deepq._checkpoint import Checkpoint
-from deepq._checks import FormatError, InputError
-from deepq._tree import from_bytes, to_bytes
+from deepq._common.errors import FormatError, InputError
+from deepq._common.plain_data import from_bytes, to_bytes
 
 D, M, NBITS = 16, 4, 4
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepq import _scan
-from deepq._checks import DimensionError, InputError, KindError
+from deepq._common.errors import DimensionError, InputError, KindError
 from deepq.decoders import Decoder
 from deepq.quantizers import ProductQuantizer
 
@@ -467,9 +467,9 @@ def test_vectors_that_are_all_the_same_are_learned() -> None:
 
 def test_a_learner_goes_on_from_its_state() -> None:
     pytest.importorskip("torch")
+    from deepq._common.plain_data import from_bytes, to_bytes
     from deepq._decoding import Learner
     from deepq._presets import Plan
-    from deepq._tree import from_bytes, to_bytes
 
     quantizer, z = trained()
     plan = Plan(8, 4, 4, 1, 1000)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from deepq import _rotation
-from deepq._checks import DimensionError, InputError, StateError
+from deepq._common.errors import DimensionError, InputError, StateError
 from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize, Rotation
 from deepq.quantizers import ProductQuantizer
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepq import DeepQuantIndex, TrainConfig, _structure, evaluation, suggestion
-from deepq._checks import DimensionError, InputError, KindError, StateError
+from deepq._common.errors import DimensionError, InputError, KindError, StateError
 from deepq._rotation import eigenvalue_allocation
 from deepq._structure import has_structure, structure
 from deepq.datasets import exact_neighbours

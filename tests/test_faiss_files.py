@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import deepq
 from deepq import encoders
-from deepq._binary import Reader
+from deepq._common.safe_files import Reader
 from deepq._faiss_files import parse
 from deepq.decoders import Decoder
 from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize

@@ -24,7 +24,7 @@ from deepq import (
     objectives,
     recipes,
 )
-from deepq._checks import DimensionError, InputError, KindError
+from deepq._common.errors import DimensionError, InputError, KindError
 from deepq._network_training import NetworkTraining
 from deepq._report import Report
 from deepq.encoders import Affine, Chain, Encoder, Sign

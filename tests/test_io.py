@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import deepq
-from deepq._binary import checksum
+from deepq._common.safe_files import checksum
 from deepq.encoders import Affine, Chain, Identity, Normalize
 
 D = 12

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 import deepq
 from deepq import _kernel_hashing
-from deepq._checks import DimensionError, FormatError, InputError, KindError, StateError
+from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
 from deepq.encoders import Chain, Normalize, encoder_state, make_encoder
 from deepq.kernel_hash import KernelHash
 from deepq.metrics import mean_average_precision

@@ -16,7 +16,7 @@ from torch import nn
 
 import deepq
 from deepq import NetworkEncoder
-from deepq._checks import DimensionError, FormatError, InputError, KindError, StateError
+from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
 from deepq.encoders import Affine, Chain, Normalize, Rotation, encoder_state, make_encoder
 from deepq.networks import Bottleneck, ConvNet, Embedding
 

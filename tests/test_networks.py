@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from deepq import networks
-from deepq._checks import DimensionError, FormatError, InputError, KindError
+from deepq._common.errors import DimensionError, FormatError, InputError, KindError
 from deepq.networks import (
     MLP,
     AlexNet,

@@ -12,8 +12,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from deepq import _code_objectives, _losses, _triplet_codes, objectives  # noqa: E402
-from deepq._checks import FormatError, InputError  # noqa: E402
 from deepq._code_objectives import class_codes  # noqa: E402
+from deepq._common.errors import FormatError, InputError  # noqa: E402
 from deepq._similarity_codes import factorized  # noqa: E402
 from deepq.supervision import Classes, Pairs, Positives, Tags  # noqa: E402
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deepq
-from deepq._checks import DimensionError, InputError, StateError
+from deepq._common.errors import DimensionError, InputError, StateError
 from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2, ProductQuantizer, pack, unpack
 
 

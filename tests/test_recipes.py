@@ -14,7 +14,7 @@ from torch import nn
 
 import deepq
 from deepq import networks, objectives, recipes
-from deepq._checks import DimensionError, InputError, KindError
+from deepq._common.errors import DimensionError, InputError, KindError
 from deepq.encoders import Chain, Rotation
 
 SHAPE, CLASSES = (3, 8, 8), 3

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from deepq import _rows
-from deepq._checks import DimensionError, InputError, KindError
+from deepq._common.errors import DimensionError, InputError, KindError
 from deepq._rows import Rows
 
 N, D = 1000, 4

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deepq import _similarity_codes
-from deepq._checks import InputError, KindError
+from deepq._common.errors import InputError, KindError
 from deepq._similarity_codes import factorized
 from deepq.metrics import mean_average_precision
 from deepq.supervision import Classes, Pairs, Supervision, Tags

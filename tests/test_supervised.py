@@ -15,7 +15,7 @@ from torch import nn
 import deepq
 from deepq import NetworkEncoder, Pairs, Positives, _inputs, _losses, objectives
 from deepq import _network_training as training
-from deepq._checks import DimensionError, InputError, KindError
+from deepq._common.errors import DimensionError, InputError, KindError
 from deepq.encoders import Affine, Chain, Normalize, Rotation
 from deepq.networks import MLP, Bottleneck, ConvNet, Embedding
 from deepq.supervision import as_supervision

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepq._checks import DimensionError, InputError, KindError
+from deepq._common.errors import DimensionError, InputError, KindError
 from deepq.supervision import Classes, Pairs, Positives, Tags, as_supervision
 
 

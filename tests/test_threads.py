@@ -17,7 +17,8 @@ import pytest
 import torch
 
 import deepq
-from deepq import _scan, _search, _threads
+from deepq import _scan, _search
+from deepq._common import threads
 
 X = np.random.default_rng(0).standard_normal((4000, 8)).astype(np.float32)
 
@@ -29,7 +30,7 @@ def test_run_calls_the_work_in_every_thread_it_can_get():
         barrier.wait()
         seen.add(threading.get_ident())
 
-    _threads.run(work, 3)
+    threads.run(work, 3)
     assert len(seen) == 3
     assert threading.get_ident() in seen
 
@@ -47,7 +48,7 @@ def test_run_raises_what_the_work_raises(where):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        _threads.run(work, 2)
+        threads.run(work, 2)
 
 
 def test_run_returns_only_when_every_helper_has_ended(monkeypatch):
@@ -72,15 +73,15 @@ def test_run_returns_only_when_every_helper_has_ended(monkeypatch):
             raise KeyboardInterrupt
         return wait(others)
 
-    wait = _threads.wait
-    monkeypatch.setattr(_threads, "wait", interrupted)
+    wait = threads.wait
+    monkeypatch.setattr(threads, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        _threads.run(work, 2)
+        threads.run(work, 2)
     assert ended
 
 
 def test_an_interrupt_while_waiting_for_readers_opens_the_lock_again(monkeypatch):
-    lock = _threads.SharedLock()
+    lock = threads.SharedLock()
 
     def interrupt():
         raise KeyboardInterrupt
@@ -210,7 +211,7 @@ class TestFork:
         index.add(X)
 
     def test_a_fork_waits_for_a_change_that_has_begun(self):
-        lock, begun, done = _threads.SharedLock(), threading.Event(), []
+        lock, begun, done = threads.SharedLock(), threading.Event(), []
 
         def change():
             with lock.changing(), lock.exclusive():
@@ -232,7 +233,7 @@ class TestFork:
 
 
 def test_readers_share_the_lock_and_a_writer_has_it_alone():
-    lock, inside, log = _threads.SharedLock(), threading.Barrier(2, timeout=10), []
+    lock, inside, log = threads.SharedLock(), threading.Barrier(2, timeout=10), []
 
     def read():
         with lock.reading():

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from deepq._checks import InputError
+from deepq._common.errors import InputError
 from deepq.encoders import Identity, Rotation
 from deepq.quantizers import ProductQuantizer
 from deepq.settings import TrainConfig

@@ -15,7 +15,7 @@ import torch
 import deepq
 from deepq import _faiss_files
 from deepq import io as deepq_io
-from deepq._binary import Reader
+from deepq._common.safe_files import Reader
 from deepq.decoders import Decoder
 from deepq.encoders import Sign
 from deepq.networks import MLP

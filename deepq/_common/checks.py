@@ -1,8 +1,4 @@
-"""Every refusal of the library, and the checks of arguments that raise them.
-
-Each exception is the natural Python type and also the type that faiss raises for the same
-mistake, so that code written for faiss still catches it.
-"""
+"""The checks of arguments: they raise `errors`, and say what was expected and what came."""
 
 from __future__ import annotations
 
@@ -13,35 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Codes = NDArray[np.uint8]
-Ids = NDArray[np.int64]
+from deepq._common.errors import DimensionError, InputError, KindError
+from deepq._common.types import Codes, Floats
 
 PRECISIONS = ("float32", "bfloat16")
 
 # More results than this are refused when the index does not hold them: they would be padding.
 _MOST_PADDED_RESULTS = 1 << 28
 _LARGEST_SIZE = (1 << 31) - 1  # of C's int
-
-
-class DimensionError(ValueError, AssertionError):
-    """An array has the wrong shape, or a count is not positive."""
-
-
-class InputError(ValueError, RuntimeError):
-    """An argument has the right kind but an unusable value."""
-
-
-class KindError(TypeError, AttributeError):
-    """An argument is of the wrong kind."""
-
-
-class StateError(RuntimeError):
-    """The object is in the wrong state for the call, for example not trained."""
-
-
-class FormatError(ValueError, RuntimeError):
-    """A file is not a whole, undamaged index of a known version."""
 
 
 def as_vectors(

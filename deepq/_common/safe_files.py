@@ -16,7 +16,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from deepq._checks import Codes, FormatError
+from deepq._common.errors import FormatError
+from deepq._common.types import Codes
 
 _CHUNK = 1 << 20  # stays in the processor's cache between reading and checking
 

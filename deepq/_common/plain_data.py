@@ -12,7 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from deepq._checks import FormatError, KindError
+from deepq._common.errors import FormatError, KindError
 
 _NAME = "deepq"
 # What may be raised on the way from bytes to nested data.
