@@ -15,7 +15,7 @@ PYTEST_ARGS ?=
 export OPENBLAS_NUM_THREADS ?= 1
 # Threads of OpenMP that wait for one that has no processor would take up the others.
 export OMP_WAIT_POLICY ?= passive
-SOURCES := pyproject.toml setup.py MANIFEST.in $(wildcard deepq/*.pyx deepq/*.pxd deepq/*.h)
+SOURCES := pyproject.toml setup.py MANIFEST.in $(shell find deepq -name "*.pyx" -o -name "*.h")
 
 .PHONY: help setup demo test lint types sanitize bench-smoke faults fuzz test-oldest sdist-check clean
 .DELETE_ON_ERROR:
@@ -73,7 +73,7 @@ sdist-check: $(VENV)/.stamp  ## build an sdist, install it in a fresh environmen
 
 clean:  ## remove everything that was built, environments included
 	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f deepq/*.so deepq/*.c deepq/*.cpp
+	find deepq -name "*.so" -o -name "*.c" -o -name "*.cpp" | xargs rm -f
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.stamp: constraints-dev.txt $(SOURCES)

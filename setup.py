@@ -13,7 +13,7 @@ if sys.platform == "linux":
     if platform.machine() == "x86_64":
         HARDENED += ["-fcf-protection=full"]
 
-HEADERS = sorted(map(str, Path("deepq").glob("*.h")))
+HEADERS = sorted(map(str, Path("deepq").rglob("*.h")))
 
 scan = Extension(
     "deepq._scan",

@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free
 
 from deepq._common import threads
 
-cdef extern from "_scan_kernels.h" nogil:
+cdef extern from "_kernels/kernels.h" nogil:
     enum: SIMD_PORTABLE
     enum: SIMD_AVX2
     enum: SIMD_AVX512
@@ -63,7 +63,7 @@ cdef extern from "_scan_kernels.h" nogil:
     void rank_keys(const scan_job *, int64_t q, const scan_scratch *, uint64_t *keys)
     void rank_results(const scan_job *, int64_t q, const uint64_t *keys, int64_t k)
 
-cdef extern from "_assign_kernels.h" nogil:
+cdef extern from "_kernels/assign.h" nogil:
     enum: ASSIGN_PAD
     ctypedef struct assign_codebook:
         int dsub

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import deepq
-from deepq import _reference
+from deepq._kernels import reference
 from deepq.encoders import Affine, Identity
 from deepq.quantizers import pack, unpack
 
@@ -52,7 +52,7 @@ class Model:
         self.words = np.empty((0, M), np.int64)
 
     def encode(self, x):
-        return _reference.assign(self.encoder.encode(x), self.codebooks)
+        return reference.assign(self.encoder.encode(x), self.codebooks)
 
     def decode(self, words):
         z = self.codebooks[np.arange(M), words].reshape(len(words), D)
@@ -73,18 +73,18 @@ class Model:
         return products.sum(-1, dtype=np.float32)
 
     def search(self, queries, k, allowed=None):
-        return _reference.search(
+        return reference.search(
             self.words, self.tables(queries), k, inner_product=self.inner_product, allowed=allowed
         )
 
     def range_search(self, queries, radius):
-        return _reference.range_search(
+        return reference.range_search(
             self.words, self.tables(queries), radius, inner_product=self.inner_product
         )
 
     def some_score(self, queries, at):
         """Return one of the scores, which is where a range ends and does not yet hold."""
-        scores = np.append(_reference.scores(self.words, self.tables(queries)).ravel(), 1)
+        scores = np.append(reference.scores(self.words, self.tables(queries)).ravel(), 1)
         return float(scores[at % len(scores)])
 
 
@@ -96,7 +96,7 @@ def assert_equal(got, want):
 def assert_nearest(got, model, queries, ids=None):
     """Hold faiss's answer, which may put ties into any order, against all of the model's."""
     D, I = got
-    scores = _reference.scores(model.words, model.tables(queries))
+    scores = reference.scores(model.words, model.tables(queries))
     right = model.search(queries, D.shape[1])[0]
     np.testing.assert_array_equal(D, right)
     for d, found, row in zip(D, I, scores, strict=True):

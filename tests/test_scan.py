@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepq import _reference, _scan
+from deepq import _scan
+from deepq._kernels import reference
 from deepq.quantizers import ProductQuantizer, pack
 
 SIMD = _scan.simd_levels()
@@ -69,7 +70,7 @@ def check(words, nbits, k, luts, *, allowed=None, inner_product=False, num_threa
     got = scan(
         words, nbits, k, codes=codes, allowed=in_bits(allowed), num_threads=num_threads, **how
     )
-    assert_equal(got, _reference.search(words, k=k, allowed=allowed, **how))
+    assert_equal(got, reference.search(words, k=k, allowed=allowed, **how))
     return got
 
 
@@ -81,7 +82,7 @@ def check_within(
     got = scan_within(
         words, nbits, radius, codes=codes, allowed=in_bits(allowed), num_threads=num_threads, **how
     )
-    assert_equal(got, _reference.range_search(words, radius=radius, allowed=allowed, **how))
+    assert_equal(got, reference.range_search(words, radius=radius, allowed=allowed, **how))
 
 
 # ---- words and tables of every kind --------------------------------------------------------------
@@ -203,7 +204,7 @@ def test_search_equals_the_reference_ties_included(tables, case):
 def test_range_search_equals_the_reference(tables, case, radius, rank):
     words, luts, options = case.arrays(tables)
     if radius is None:  # exactly the score of a code, which must not be found
-        rows = np.sort(_reference.scores(words, luts[:1])[0])
+        rows = np.sort(reference.scores(words, luts[:1])[0])
         radius = float(rows[int(rank * (len(rows) - 1))]) if len(rows) else 0.0
     check_within(words, case.nbits, radius, luts, num_threads=case.num_threads, **options)
 
@@ -259,9 +260,9 @@ def test_tables_built_from_queries_equal_those_handed_in(nq, nbits, inner_produc
     quantizer.codebooks = codebooks
     luts = np.ascontiguousarray(quantizer.lookup_tables(queries, 0 if inner_product else 1))
     options = {"queries": queries, "codebooks": codebooks, "inner_product": inner_product}
-    expected = _reference.search(words, luts, 10, inner_product=inner_product)
+    expected = reference.search(words, luts, 10, inner_product=inner_product)
     assert_equal(scan(words, nbits, 10, **options), expected)
-    expected = _reference.range_search(words, luts, 30.25, inner_product=inner_product)
+    expected = reference.range_search(words, luts, 30.25, inner_product=inner_product)
     assert_equal(scan_within(words, nbits, 30.25, **options), expected)
 
 
@@ -270,7 +271,7 @@ def test_tables_built_from_queries_equal_those_handed_in(nq, nbits, inner_produc
 
 def ordered(words, luts, how):
     """The words in an order that is hard on a bound taken from a part of them."""
-    rows = _reference.scores(words, luts[:1])[0]
+    rows = reference.scores(words, luts[:1])[0]
     orders = {
         "descending": np.argsort(-rows, kind="stable"),
         "ascending": np.argsort(rows, kind="stable"),
@@ -383,7 +384,7 @@ def test_binary_codes_are_ranked_by_hamming_distance_and_id(bits, nbits, nq, inn
 @pytest.mark.parametrize("M", [4, 8, 70])
 def test_nothing_is_lost_where_pruning_is_given_up(M, nq, share):
     words, luts = draw(np.random.default_rng(16), 12_000, M, 8, nq)
-    radius = float(np.quantile(_reference.scores(words, luts), share))
+    radius = float(np.quantile(reference.scores(words, luts), share))
     check_within(words, 8, radius, luts)
 
 
@@ -488,9 +489,9 @@ def test_unpack_undoes_pack(nbits):
 def test_assignment_equals_the_reference_ties_included(seed, n, M, dsub, ksub):
     rng = np.random.default_rng(seed)
     z, codebooks = quarters(rng, (n, M * dsub), most=9), quarters(rng, (M, ksub, dsub), most=9)
-    np.testing.assert_array_equal(_scan.assign(z, codebooks), _reference.assign(z, codebooks))
+    np.testing.assert_array_equal(_scan.assign(z, codebooks), reference.assign(z, codebooks))
     np.testing.assert_array_equal(
-        _scan.assign(z, codebooks, num_threads=3), _reference.assign(z, codebooks)
+        _scan.assign(z, codebooks, num_threads=3), reference.assign(z, codebooks)
     )
 
 

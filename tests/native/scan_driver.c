@@ -7,8 +7,8 @@
  */
 #include <stdio.h>
 
-#include "_assign_kernels.h"
-#include "_scan_kernels.h"
+#include "_kernels/assign.h"
+#include "_kernels/kernels.h"
 
 enum { CASES = 1000, WORK_MAX = 1500000 /* codes * queries * sub-quantizers of a case */ };
 enum { RANKED_K = 4096, RANKED_FRACTION = 8 }; /* as in _scan.pyx */

@@ -1,12 +1,12 @@
 /* Scans of product-quantizer codes: the kernels of every instruction set, and the choice among them.
  *
- * Where queries are many a lane of a register holds a query (_scan_block.h), where they are few it
- * holds a code (_scan_columns.h). Nothing here validates its arguments: _scan.pyx does.
+ * Where queries are many a lane of a register holds a query (block.h), where they are few it
+ * holds a code (columns.h). Nothing here validates its arguments: _scan.pyx does.
  */
 #ifndef DEEPQ_SCAN_KERNELS_H
 #define DEEPQ_SCAN_KERNELS_H
 
-#include "_scan_query.h"
+#include "query.h"
 
 typedef void (*scan_fn)(const scan_job *, int64_t first, int count, const scan_scratch *);
 
@@ -14,7 +14,7 @@ typedef void (*scan_fn)(const scan_job *, int64_t first, int count, const scan_s
 #define FLOAT_BYTES 16
 #define NAME(x) x##_portable
 #define PORTABLE 1
-#include "_scan_block.h"
+#include "block.h"
 
 #ifdef DEEPQ_X86
 DEEPQ_BEGIN_AVX2
@@ -25,7 +25,7 @@ DEEPQ_BEGIN_AVX2
 #define BYTES __m128i
 #define ADD_SATURATED _mm_adds_epu8
 #define AT_MOST(a, b) ((uint64_t)(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(a, b), a)))
-#include "_scan_block.h"
+#include "block.h"
 
 #define LANES 32
 #define FLOAT_BYTES 32
@@ -34,7 +34,7 @@ DEEPQ_BEGIN_AVX2
 #define BYTES __m256i
 #define ADD_SATURATED _mm256_adds_epu8
 #define AT_MOST(a, b) ((uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_min_epu8(a, b), a)))
-#include "_scan_block.h"
+#include "block.h"
 
 static inline __attribute__((always_inline)) __m256i load_pieces_avx2(const uint8_t *p, int64_t stride) {
     if (stride == 16) return _mm256_loadu_si256((const __m256i *)p);
@@ -96,7 +96,7 @@ static inline __attribute__((always_inline)) void add_halves_avx2(__m256i *sums,
 #define SUBTRACT_WORDS _mm256_subs_epu16
 #define PACK_WORDS _mm256_packus_epi16
 #define AT_MOST(a, b) ((uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_min_epu8(a, b), a)))
-#include "_scan_columns.h"
+#include "columns.h"
 DEEPQ_END_TARGET
 
 DEEPQ_BEGIN_AVX512
@@ -107,7 +107,7 @@ DEEPQ_BEGIN_AVX512
 #define BYTES __m512i
 #define ADD_SATURATED _mm512_adds_epu8
 #define AT_MOST(a, b) ((uint64_t)_mm512_cmple_epu8_mask(a, b))
-#include "_scan_block.h"
+#include "block.h"
 
 static inline __attribute__((always_inline)) __m512i load_pieces_avx512(const uint8_t *p, int64_t stride) {
     if (stride == 16) return _mm512_loadu_si512(p);
@@ -141,7 +141,7 @@ static inline __attribute__((always_inline)) void add_bounds_avx512(__m512i *sum
 #define SUBTRACT_WORDS _mm512_subs_epu16
 #define PACK_WORDS _mm512_packus_epi16
 #define AT_MOST(a, b) ((uint64_t)_mm512_cmple_epu8_mask(a, b))
-#include "_scan_columns.h"
+#include "columns.h"
 DEEPQ_END_TARGET
 #endif
 

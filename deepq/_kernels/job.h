@@ -10,7 +10,7 @@
 #ifndef DEEPQ_SCAN_JOB_H
 #define DEEPQ_SCAN_JOB_H
 
-#include "_simd.h"
+#include "simd.h"
 
 #define NO_ID INT64_MAX
 #define WORST_SCORE 0x1.fffffcp127f /* the largest that may be returned; FLT_MAX marks an empty place */

@@ -2,7 +2,7 @@
 #ifndef DEEPQ_ASSIGN_KERNELS_H
 #define DEEPQ_ASSIGN_KERNELS_H
 
-#include "_simd.h"
+#include "simd.h"
 
 /* One sub-space. The nearest codeword is the one with the least c.c / 2 - x.c, which is one
  * multiplication an element. Both x and c are taken from near the middle of the codewords, so that
@@ -53,7 +53,7 @@ static inline __attribute__((always_inline)) int32_t least_lane(const void *scor
         best = (FLOATS)((less & (INTS)(score)) | (~less & (INTS)(best)));        \
         best_at = (less & (at)) | (~less & (best_at));                           \
     } while (0)
-#include "_assign_rows.h"
+#include "assign_rows.h"
 
 #ifdef DEEPQ_X86
 DEEPQ_BEGIN_AVX2
@@ -66,7 +66,7 @@ DEEPQ_BEGIN_AVX2
         best = (FLOATS)_mm256_blendv_ps((__m256)(best), (__m256)(score), less);                          \
         best_at = (INTS)_mm256_blendv_ps((__m256)(best_at), (__m256)(at), less);                         \
     } while (0)
-#include "_assign_rows.h"
+#include "assign_rows.h"
 DEEPQ_END_TARGET
 
 DEEPQ_BEGIN_AVX512
@@ -79,7 +79,7 @@ DEEPQ_BEGIN_AVX512
         best = (FLOATS)_mm512_mask_mov_ps((__m512)(best), less, (__m512)(score));                        \
         best_at = (INTS)_mm512_mask_mov_epi32((__m512i)(best_at), less, (__m512i)(at));                  \
     } while (0)
-#include "_assign_rows.h"
+#include "assign_rows.h"
 DEEPQ_END_TARGET
 #endif
 

@@ -9,7 +9,7 @@
  * (LANES / 16 pieces of 16 bytes), UNPACK_LOW and UNPACK_HIGH (interleave bytes of 16-byte parts),
  * AT_ONCE (blocks to sum before a look at the sums), ADD_BOUNDS(sums, table, columns) (look up TOGETHER
  * registers of bytes in 256 bounds, and add), ADD_HALVES where looking up each half of a byte in 16 is
- * faster, LESS (the minima), AT_MOST as in _scan_block.h, ADD_WORDS and
+ * faster, LESS (the minima), AT_MOST as in block.h, ADD_WORDS and
  * SUBTRACT_WORDS (16 bits, saturating), PACK_WORDS (back to bytes; of the numbers below 2^15 only 0 becomes 0).
  */
 

@@ -2,7 +2,7 @@
 #ifndef DEEPQ_SCAN_QUERY_H
 #define DEEPQ_SCAN_QUERY_H
 
-#include "_scan_job.h"
+#include "job.h"
 
 enum { MAX_LANES = 64, LANE_BITS = 6, TILE = 512, SURVIVORS_MIN = 4096 };
 
