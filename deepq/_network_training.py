@@ -32,7 +32,7 @@ from deepq._optimizers import Muon
 from deepq._report import Report
 from deepq._schedule import one_cycle
 from deepq.encoders import Encoder
-from deepq.metrics import mean_average_precision
+from deepq.metrics.ranking import mean_average_precision
 from deepq.network_encoder import NetworkEncoder
 from deepq.objectives import Classification
 from deepq.quantizers import METRIC_L2, ProductQuantizer

@@ -17,7 +17,7 @@ from deepq._common.checks import as_metric, as_real, as_size
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.types import Floats, Ids
 from deepq._structure import LEAST_ROWS, sample
-from deepq.datasets import exact_neighbours
+from deepq.datasets.exact import exact_neighbours
 from deepq.evaluation import evaluate, in_one_thread
 from deepq.index import DeepQuantIndex
 from deepq.settings import TrainConfig

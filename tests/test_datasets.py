@@ -6,10 +6,10 @@ import faiss
 import numpy as np
 import pytest
 
-from deepq import datasets
-from deepq.datasets import Dataset, exact_neighbours, load, read_vectors
+import deepq
+from deepq.datasets import Dataset, exact, exact_neighbours, load, read_vectors
 
-PACKAGE = Path(datasets.__file__).parent
+PACKAGE = Path(deepq.__file__).parent
 
 
 def write_vecs(path, x, dtype):
@@ -233,8 +233,8 @@ class TestExactNeighbours:
     @pytest.mark.parametrize("metric", [faiss.METRIC_L2, faiss.METRIC_INNER_PRODUCT])
     @pytest.mark.parametrize("k", [1, 7, 50])
     def test_equals_the_definition(self, monkeypatch, metric, k):
-        monkeypatch.setattr(datasets, "_BASE_BLOCK", 13)
-        monkeypatch.setattr(datasets, "_QUERY_BLOCK", 4)
+        monkeypatch.setattr(exact, "_BASE_BLOCK", 13)
+        monkeypatch.setattr(exact, "_QUERY_BLOCK", 4)
         base, query = vectors(50), vectors(30, seed=1)
         D, I = exact_neighbours(base, query, k, metric)
         if metric == faiss.METRIC_L2:

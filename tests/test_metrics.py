@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from deepq import _relevance
 from deepq.metrics import (
     average_precision,
     mean_average_precision,
     precision_at,
     precision_recall_curve,
     recall,
+    relevance,
 )
 
 
@@ -206,7 +206,7 @@ class TestMeanAveragePrecision:
         b, q = rng.integers(0, 4, 50), rng.integers(0, 4, 9)
         I = np.argsort(rng.random((9, 50)), axis=1)
         whole = mean_average_precision(I, q, b)
-        monkeypatch.setattr(_relevance, "_BLOCK", 100)
+        monkeypatch.setattr(relevance, "_BLOCK", 100)
         assert mean_average_precision(I, q, b) == pytest.approx(whole, abs=1e-15)
 
     @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ class TestTies:
             I = shuffled[np.argsort(D[:, shuffled], axis=1, kind="stable")]
             ranked = np.take_along_axis(D, I, axis=1)
             found.append(average_precision(I, q, b, D=ranked, top=77))
-        monkeypatch.setattr(_relevance, "_BLOCK", 500)
+        monkeypatch.setattr(relevance, "_BLOCK", 500)
         found.append(average_precision(I, q, b, D=ranked, top=77))
         np.testing.assert_allclose(found[0], found[1])
         np.testing.assert_allclose(found[1], found[2])
@@ -407,7 +407,7 @@ class TestPrecisionRecallCurve:
         b, q = rng.integers(0, 4, 50), rng.integers(0, 4, 9)
         I = np.argsort(rng.random((9, 50)), axis=1)
         whole = precision_recall_curve(I, q, b)
-        monkeypatch.setattr(_relevance, "_BLOCK", 100)
+        monkeypatch.setattr(relevance, "_BLOCK", 100)
         np.testing.assert_allclose(precision_recall_curve(I, q, b), whole)
 
     @pytest.mark.parametrize("levels", [0.5, [1.1], [-0.1], [np.nan]])

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from deepq._common.types import Ids
+
 Pixels = npt.NDArray[np.uint8]
-Ints = npt.NDArray[np.int64]
 Kind = TypeVar("Kind")
 
 _SHAPE = (3, 32, 32)
@@ -44,9 +45,9 @@ class ImageSet:
 
     name: str
     train: Pixels
-    train_labels: Ints
+    train_labels: Ids
     test: Pixels
-    test_labels: Ints
+    test_labels: Ids
     label_names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -212,7 +213,7 @@ def _contents(path: Path, names: set[str]) -> dict[str, bytes]:
         raise ValueError(f"{path}: expected a folder or a .tar.gz, got: {error}") from error
 
 
-def _from_binary(name: str, content: bytes, its: _Cifar) -> tuple[Pixels, Ints]:
+def _from_binary(name: str, content: bytes, its: _Cifar) -> tuple[Pixels, Ids]:
     width = its.label_bytes + _PIXELS
     if not content or len(content) % width:
         raise ValueError(f"{name}: expected images of {width} bytes, got {len(content)} bytes")
@@ -223,7 +224,7 @@ def _from_binary(name: str, content: bytes, its: _Cifar) -> tuple[Pixels, Ints]:
     )
 
 
-def _from_pickle(name: str, content: bytes, key: str) -> tuple[Pixels, Ints]:
+def _from_pickle(name: str, content: bytes, key: str) -> tuple[Pixels, Ids]:
     rows = _entry(name, content, "data", _Array).rows
     labels = _entry(name, content, key, list)
     if rows.ndim != 2 or rows.shape[1] != _PIXELS or not len(rows):
@@ -279,7 +280,7 @@ class _Array:
         self.rows = np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")
 
 
-def _read_svhn(path: Path) -> tuple[Pixels, Ints]:
+def _read_svhn(path: Path) -> tuple[Pixels, Ids]:
     try:
         from scipy.io import loadmat
     except ImportError as error:

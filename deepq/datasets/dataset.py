@@ -1,10 +1,4 @@
-"""Data sets in the formats that the field uses, and a small one that ships with the package.
-
-Vectors come as a `Dataset`: `load`, `wordnet_glosses`. Labelled images come as an `ImageSet`
-(`cifar10`, `cifar100`, `svhn`), which `retrieval_protocol` splits into a `Dataset` as papers do.
-Lists of image files and their classes come as an `ImageList` (`image_list`, `nus_wide`,
-`mirflickr25k`). Nothing is downloaded.
-"""
+"""Vectors to train on, to store and to search with: in files, or shipped with the package."""
 
 from __future__ import annotations
 
@@ -14,40 +8,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
-from deepq._common.threads import openmp_threads
-from deepq._image_files import ImageSet, cifar10, cifar100, svhn
-from deepq._image_lists import ImageList, image_list, mirflickr25k, nus_wide
-from deepq._vector_files import read_vectors
-
-__all__ = [
-    "Dataset",
-    "ImageList",
-    "ImageSet",
-    "cifar10",
-    "cifar100",
-    "exact_neighbours",
-    "image_list",
-    "load",
-    "mirflickr25k",
-    "nus_wide",
-    "read_vectors",
-    "retrieval_protocol",
-    "svhn",
-    "wordnet_glosses",
-]
+from deepq._common.types import Floats, Ids
+from deepq.datasets.exact import exact_neighbours
+from deepq.datasets.vector_files import read_vectors
 
 Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 _PARTS = ("train", "base", "query")
 _QUERIES = 1000  # rows that become queries when a file has none of its own
-_BASE_BLOCK, _QUERY_BLOCK = 1 << 18, 256
-_SPARE = 16  # candidates past k: single precision may have ranked them wrongly
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -79,7 +50,7 @@ class Dataset:
     train: Array
     base: Array
     query: Array
-    gt: Ints | None = None
+    gt: Ids | None = None
     train_labels: Array | None = None
     base_labels: Array | None = None
     query_labels: Array | None = None
@@ -130,7 +101,7 @@ class Dataset:
         """The number of dimensions."""
         return int(self.base.shape[-1])
 
-    def neighbours(self, k: int = 100) -> Ints:
+    def neighbours(self, k: int = 100) -> Ids:
         """Return the true L2 neighbours (nq, k): `gt` if it is deep enough, else computed."""
         if self.gt is not None and self.gt.shape[1] >= k:
             return self.gt[:, :k]
@@ -145,7 +116,7 @@ def wordnet_glosses() -> Dataset:
     ("noun.animal"). Base and queries have their texts. The licence lies beside the file, in
     ``WORDNET_NOTICE.txt``.
     """
-    return load(Path(__file__).parent / "_data" / "wordnet_glosses.npz")
+    return load(Path(__file__).parents[1] / "_data" / "wordnet_glosses.npz")
 
 
 def load(path: str | Path) -> Dataset:
@@ -188,153 +159,6 @@ def load(path: str | Path) -> Dataset:
     return _split(path.stem, read_vectors(path))
 
 
-def retrieval_protocol(
-    images: ImageSet,
-    queries: int | None = 100,
-    training: int | None = 500,
-    *,
-    training_in_base: bool = True,
-) -> Dataset:
-    """Split labelled images into training rows, base and queries, as papers on retrieval do.
-
-    Queries are the first images of each class in the test part, training rows the first of each
-    class in the training part. The base is all of the training part and what is left of the test
-    part. Of CIFAR-10:
-
-    ==========================  ========  =======  ======
-    arguments                   training  base     query
-    ==========================  ========  =======  ======
-    none                        5,000     59,000   1,000
-    ``training_in_base=False``  5,000     54,000   1,000
-    ``None, None``              50,000    50,000   10,000
-    ==========================  ========  =======  ======
-
-    Parameters
-    ----------
-    images : ImageSet
-        Such as `cifar10` returns.
-    queries, training : int, optional
-        How many of each class; None for the whole part.
-    training_in_base : bool
-        Whether training rows may be found.
-
-    Returns
-    -------
-    Dataset
-        uint8 rows (n, channels * height * width), with labels.
-
-    Raises
-    ------
-    ValueError
-        If a class has too few images, or nothing is left for the base.
-    """
-    drawn = _first_of_each_class(images.test_labels, queries, f"{images.name}: test")
-    learnt = _first_of_each_class(images.train_labels, training, f"{images.name}: training")
-    kept = np.full(len(learnt), fill_value=True) if training_in_base else ~learnt
-    if not kept.any() and drawn.all():
-        raise ValueError(f"{images.name}: expected images that are left for the base, got none")
-    train, test = (x.reshape(len(x), -1) for x in (images.train, images.test))
-    return Dataset(
-        name=images.name,
-        train=train[learnt],
-        base=np.concatenate([train[kept], test[~drawn]]),
-        query=test[drawn],
-        train_labels=images.train_labels[learnt],
-        base_labels=np.concatenate([images.train_labels[kept], images.test_labels[~drawn]]),
-        query_labels=images.test_labels[drawn],
-        label_names=images.label_names,
-    )
-
-
-def _first_of_each_class(labels: Ints, count: int | None, part: str) -> npt.NDArray[np.bool_]:
-    chosen = np.full(len(labels), fill_value=count is None)
-    if count is None:
-        return chosen
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        if not 1 <= count <= len(rows):
-            raise ValueError(
-                f"{part}: expected from 1 to {len(rows)} images of class {label}, got {count}"
-            )
-        chosen[rows[:count]] = True
-    return chosen
-
-
-def exact_neighbours(
-    base: Floats, query: Floats, k: int, metric: int = faiss.METRIC_L2
-) -> tuple[Floats, Ints]:
-    """Return the k best base vectors for each query by exhaustive search.
-
-    The base is read block by block, so it may be memory-mapped. faiss finds the candidates in
-    single precision, and double precision ranks them.
-
-    Parameters
-    ----------
-    base, query : (n, d) float32
-        What is searched, and for what.
-    k : int
-        From 1 to the number of base vectors.
-    metric : int
-        ``faiss.METRIC_L2`` (squared distances) or ``faiss.METRIC_INNER_PRODUCT``.
-
-    Returns
-    -------
-    D : (nq, k) float32
-        Squared distances, ascending, or inner products, descending.
-    I : (nq, k) int64
-        Their ids; equals in ascending id.
-
-    Raises
-    ------
-    ValueError
-        If `k`, `metric` or the shapes are unusable.
-    """
-    if base.ndim != 2 or query.ndim != 2 or base.shape[1] != query.shape[1]:
-        raise ValueError(
-            f"expected base (nb, d) and query (nq, d), got {base.shape} and {query.shape}"
-        )
-    if not 1 <= k <= len(base):
-        raise ValueError(f"expected k from 1 to {len(base)}, the size of the base, got {k}")
-    if metric not in (faiss.METRIC_L2, faiss.METRIC_INNER_PRODUCT):
-        raise ValueError(f"expected metric METRIC_L2 or METRIC_INNER_PRODUCT, got {metric}")
-    candidates = _candidates(base, query, min(k + _SPARE, len(base)), metric)
-    D = np.empty((len(query), k), dtype=np.float32)
-    I = np.empty((len(query), k), dtype=np.int64)
-    sign = 1.0 if metric == faiss.METRIC_L2 else -1.0
-    for start in range(0, len(query), _QUERY_BLOCK):
-        rows = slice(start, start + _QUERY_BLOCK)
-        ids = np.sort(candidates[rows], axis=1)
-        x, q = base[ids].astype(np.float64), query[rows, None, :].astype(np.float64)
-        scores = ((x - q) ** 2).sum(axis=2) if sign > 0 else -(x * q).sum(axis=2)
-        order = np.argsort(scores, axis=1, kind="stable")[:, :k]
-        D[rows] = sign * np.take_along_axis(scores, order, axis=1)
-        I[rows] = np.take_along_axis(ids, order, axis=1)
-    return D, I
-
-
-def _candidates(base: Floats, query: Floats, k: int, metric: int) -> Ints:
-    """Return the ids (nq, k) that single precision takes for the k best, in any order.
-
-    faiss expands |x - y|^2, which cancels far from the origin, so L2 is measured from the centre.
-    """
-    centre = np.zeros(base.shape[1], dtype=np.float32)
-    if metric == faiss.METRIC_L2:
-        centre = base[:_BASE_BLOCK].mean(axis=0, dtype=np.float64).astype(np.float32)
-    query = np.ascontiguousarray(query - centre, dtype=np.float32)
-    ids = np.empty((len(query), 0), dtype=np.int64)
-    scores = np.empty((len(query), 0), dtype=np.float32)
-    for start in range(0, len(base), _BASE_BLOCK):
-        block = np.ascontiguousarray(base[start : start + _BASE_BLOCK] - centre, dtype=np.float32)
-        with openmp_threads():
-            D, I = faiss.knn(query, block, min(k, len(block)), metric=metric)
-        scores = np.concatenate([scores, D if metric == faiss.METRIC_L2 else -D], axis=1)
-        ids = np.concatenate([ids, I + start], axis=1)
-        best = np.argsort(scores, axis=1, kind="stable")[:, :k]
-        scores = np.take_along_axis(scores, best, axis=1)
-        ids = np.take_along_axis(ids, best, axis=1)
-    return ids
-
-
 def _from_arrays(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Dataset:
     missing = [key for key in ("base", "query") if key not in arrays]
     if missing:
@@ -347,7 +171,7 @@ def _from_arrays(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Dataset:
         x = arrays[key].astype(np.float32, copy=False)
         return x / np.float32(arrays["scale"]) if "scale" in arrays else x
 
-    def ints(key: str) -> Ints | None:
+    def ints(key: str) -> Ids | None:
         return arrays[key].astype(np.int64, copy=False) if key in arrays else None
 
     base, query = floats("base"), floats("query")

@@ -17,15 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from deepq._common.checks import as_array, as_integer
-from deepq._relevance import Array, Numbers, expected_gain, gain, hits, interpolated_precision
-
-__all__ = [
-    "average_precision",
-    "mean_average_precision",
-    "precision_at",
-    "precision_recall_curve",
-    "recall",
-]
+from deepq.metrics.relevance import (
+    Array,
+    Numbers,
+    expected_gain,
+    gain,
+    hits,
+    interpolated_precision,
+)
 
 Denominator = Literal["possible", "relevant", "found"]
 
