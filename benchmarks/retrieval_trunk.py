@@ -12,7 +12,7 @@ from retrieval_judge import Protocol
 
 import deepq
 from deepq import recipes
-from deepq._device import seeded
+from deepq.networks.devices import seeded
 
 _BITS = 48  # of the index that a trunk is kept in
 _BATCH = 250

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from deepq.index import DeepQuantIndex
     from deepq.interop import from_faiss, to_faiss
     from deepq.io import load_pickle, read_index, write_index
+    from deepq.labels.supervision import Pairs, Positives
     from deepq.network_encoder import NetworkEncoder
     from deepq.search_parameters import SearchParameters
     from deepq.settings import TrainConfig
     from deepq.suggestion import Suggestion, suggest
-    from deepq.supervision import Pairs, Positives
 
 __version__ = "0.1.0.dev0"
 
@@ -65,8 +65,8 @@ _HOME = {
     "Diagnosis": "evaluation",
     "FormatError": "_common.errors",
     "NetworkEncoder": "network_encoder",
-    "Pairs": "supervision",
-    "Positives": "supervision",
+    "Pairs": "labels.supervision",
+    "Positives": "labels.supervision",
     "SearchParameters": "search_parameters",
     "Suggestion": "suggestion",
     "TrainConfig": "settings",

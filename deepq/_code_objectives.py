@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from deepq import _triplet_codes
 from deepq._common.checks import as_part, as_size
 from deepq._common.errors import InputError
 from deepq._common.types import Floats
 from deepq._losses import code_cross_entropy, code_regression, cross_entropy
 from deepq._objective import Objective
-from deepq._similarity_codes import factorized
-from deepq.supervision import Supervision
+from deepq.labels import triplet_codes
+from deepq.labels.similarity_codes import factorized
+from deepq.labels.supervision import Supervision
 
 _DRAWS = 1000  # of codes of classes, of which the best are kept
 _MOST_PAIRS = 10**8  # of classes that are compared in all draws: fewer draws of many classes
@@ -124,14 +124,14 @@ class InferredCodes(Objective):
     def _infer(self, codes: Floats, number: int) -> Floats:
         """Infer the bits (n, m) of a group, given the codes (n, q) before it, and keep them."""
         rng = np.random.default_rng([self._seed, number])
-        triplets = _triplet_codes.drawn(self._supervision, self.triplets, rng)
+        triplets = triplet_codes.drawn(self._supervision, self.triplets, rng)
         if not len(triplets):
             raise InputError(
                 "expected rows that are similar to one row and not to another, got none"
             )
         known, bits = codes.shape[1], self.codes.shape[1]
         more = min(self.group, bits - known)
-        inferred = _triplet_codes.inferred(codes, triplets, more, _MARGIN * bits, rng)
+        inferred = triplet_codes.inferred(codes, triplets, more, _MARGIN * bits, rng)
         seen = np.unique(triplets)  # bits of other rows are arbitrary; 0 leaves them out
         self.codes[seen, known : known + more] = torch.from_numpy(inferred[seen])
         return inferred

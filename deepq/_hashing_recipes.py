@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from deepq import networks
 from deepq._common.checks import as_flag, as_size
 from deepq._common.errors import InputError
 from deepq._recipe_parts import Shape, as_warm_up, code_shape, make_network
@@ -17,6 +16,8 @@ from deepq.encoders import Affine, Chain, Encoder, Sign
 from deepq.index import DeepQuantIndex
 from deepq.kernel_hash import KernelHash
 from deepq.network_encoder import NetworkEncoder
+from deepq.networks.backbones import as_shape
+from deepq.networks.heads import Bottleneck, DivideAndEncode
 from deepq.objectives import (
     CentralSimilarity,
     CodeRegression,
@@ -54,7 +55,7 @@ def ksh(
     anchors, labelled : int
         See `KernelHash`.
     """
-    shape = networks.as_shape(input_shape)
+    shape = as_shape(input_shape)
     front: list[Encoder] = []
     d = int(np.prod(shape))
     if backbone is not None:
@@ -94,7 +95,7 @@ def cnnh(
     more = 0 if classes is None else as_size(classes, "classes")
 
     def head(features: int) -> nn.Module:
-        return networks.Bottleneck(features, as_size(bits, "bits") + more)
+        return Bottleneck(features, as_size(bits, "bits") + more)
 
     objective = CodeRegression(classes=classes, warm_up=as_warm_up(warm_up, backbone))
     network = make_network(input_shape, backbone, head, training, encoder)
@@ -132,7 +133,7 @@ def dnnh(
     input_shape, bits, nbits, backbone, warm_up, training, **encoder
         As of `dqn`.
     """
-    head = networks.DivideAndEncode if as_flag(divided, "divided") else networks.Bottleneck
+    head = DivideAndEncode if as_flag(divided, "divided") else Bottleneck
     objective = TripletRanking(margin, warm_up=as_warm_up(warm_up, backbone))
     return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
 
@@ -166,7 +167,7 @@ def dsh(
     input_shape, bits, nbits, backbone, warm_up, training, **encoder
         As of `dqn`.
     """
-    head = partial(networks.Bottleneck, tanh=sigmoid)
+    head = partial(Bottleneck, tanh=sigmoid)
     if pull is None:
         pull = 0.0 if sigmoid else 0.01
     objective = Contrastive(margin, warm_up=as_warm_up(warm_up, backbone), pull=pull)
@@ -196,7 +197,7 @@ def ftbe(
     input_shape, bits, nbits, backbone, warm_up, training, **encoder
         As of `dqn`.
     """
-    head = partial(networks.Bottleneck, tanh=False)
+    head = partial(Bottleneck, tanh=False)
     objective = InferredCodes(group=group, warm_up=as_warm_up(warm_up, backbone))
     return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
 
@@ -216,7 +217,7 @@ def orthohash(
     Hoe et al., "One loss for all: deep hashing with a single cosine similarity based learning
     objective", NeurIPS 2021. Parameters as of `dqn`.
     """
-    head = partial(networks.Bottleneck, tanh=False, batch_norm=True)
+    head = partial(Bottleneck, tanh=False, batch_norm=True)
     objective = OrthoHash(warm_up=as_warm_up(warm_up, backbone))
     return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
 
@@ -236,7 +237,7 @@ def csq(
     Yuan et al., "Central similarity quantization for efficient image and video retrieval", CVPR
     2020. Parameters as of `dqn`.
     """
-    head = partial(networks.Bottleneck, tanh=False)
+    head = partial(Bottleneck, tanh=False)
     objective = CentralSimilarity(warm_up=as_warm_up(warm_up, backbone))
     return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
 

@@ -24,7 +24,6 @@ from deepq._augment import augmented
 from deepq._checkpoint import Checkpoint
 from deepq._common.errors import InputError
 from deepq._common.types import Floats, Ids
-from deepq._device import as_device, computing, seeded, torch_seed
 from deepq._inputs import Inputs, diverged
 from deepq._losses import quantization
 from deepq._objective import Batch, Objective
@@ -32,12 +31,13 @@ from deepq._optimizers import Muon
 from deepq._report import Report
 from deepq._schedule import one_cycle
 from deepq.encoders import Encoder
+from deepq.labels.supervision import Supervision
 from deepq.metrics.ranking import mean_average_precision
 from deepq.network_encoder import NetworkEncoder
+from deepq.networks.devices import as_device, computing, seeded, torch_seed
 from deepq.objectives import Classification
 from deepq.quantizers import METRIC_L2, ProductQuantizer
 from deepq.settings import TrainConfig
-from deepq.supervision import Supervision
 
 EPOCHS = 60
 LEARNING_RATE = 6e-3

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from deepq._common.checks import as_part
 from deepq._common.types import Floats
-from deepq.supervision import Supervision
+from deepq.labels.supervision import Supervision
 
 
 class Batch(NamedTuple):

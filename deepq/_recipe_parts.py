@@ -7,20 +7,21 @@ from typing import Any
 
 from torch import nn
 
-from deepq import networks
 from deepq._common.checks import as_size
 from deepq._common.errors import InputError, KindError
-from deepq._device import seeded
 from deepq.network_encoder import NetworkEncoder
+from deepq.networks.backbones import MLP, AlexNet, ConvNet, ResNet, as_shape
+from deepq.networks.devices import seeded
+from deepq.networks.embedding import Embedding
 from deepq.settings import TrainConfig
 
 Shape = tuple[int, ...] | int
 
 _BACKBONES = {
-    "convnet": networks.ConvNet,
-    "resnet": networks.ResNet,
-    "alexnet": networks.AlexNet,
-    "mlp": networks.MLP,
+    "convnet": ConvNet,
+    "resnet": ResNet,
+    "alexnet": AlexNet,
+    "mlp": MLP,
 }
 _WARM_UP = 0.6  # part of the epochs as a classifier, for networks that start from nothing
 
@@ -54,13 +55,13 @@ def make_network(
     encoder: dict[str, Any],
 ) -> NetworkEncoder:
     """Put a head on a backbone; their weights follow the seed of the training."""
-    shape = networks.as_shape(input_shape)
+    shape = as_shape(input_shape)
     if training is not None and not isinstance(training, TrainConfig):
         raise KindError(f"expected a TrainConfig, got {type(training).__name__}")
     with seeded((training or TrainConfig()).seed):
         body = backbone if isinstance(backbone, nn.Module) else _backbone(shape, backbone)
         features = NetworkEncoder(body, shape, layout=encoder.get("layout", "CHW")).d_out
-        network = networks.Embedding(body, head(features))
+        network = Embedding(body, head(features))
     return NetworkEncoder(network, shape, **encoder)
 
 

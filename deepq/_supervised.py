@@ -16,18 +16,18 @@ from deepq._augment import augmented
 from deepq._checkpoint import Checkpoint
 from deepq._common.errors import InputError
 from deepq._common.types import Floats
-from deepq._device import torch_seed
 from deepq._inputs import Inputs
 from deepq._network_training import NetworkTraining
 from deepq._report import Report
 from deepq._rows import Rows
 from deepq._stages import Stages, training_key
 from deepq.encoders import Chain, Encoder, Identity
+from deepq.labels.supervision import as_supervision, query_rows
 from deepq.network_encoder import NetworkEncoder
+from deepq.networks.devices import torch_seed
 from deepq.objectives import Objective, PairwiseCosine, objective_state
 from deepq.quantizers import ProductQuantizer
 from deepq.settings import TrainConfig
-from deepq.supervision import as_supervision, query_rows
 
 _QUICK = 5  # iterations of what is learned after Ctrl-C
 _MOST_COPIES, _MOST_CHANGED = 3, 20_000  # of an image, and in all, that codebooks learn from

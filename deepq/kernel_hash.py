@@ -14,8 +14,8 @@ from deepq._common.checks import as_real, as_size, as_vectors
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
 from deepq._common.types import Floats
 from deepq.encoders import Encoder
+from deepq.labels.supervision import Supervision
 from deepq.quantizers import ProductQuantizer, Progress
-from deepq.supervision import Supervision
 
 _BLOCK = 16_384
 

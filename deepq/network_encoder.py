@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepq import networks
 from deepq._common.checks import as_precision, as_vectors
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
 from deepq._common.plain_data import Living
 from deepq._common.types import Codes, Floats
-from deepq._device import computing
 from deepq.encoders import Chain, Encoder, Normalize
+from deepq.networks.backbones import as_shape
+from deepq.networks.devices import computing
+from deepq.networks.plain import plan_of, restore, set_weights, weights_of
 from deepq.quantizers import ProductQuantizer, Progress
 
 _log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class NetworkEncoder(Encoder):
     ) -> None:
         if not isinstance(network, nn.Module):
             raise KindError(f"expected a torch.nn.Module, got {type(network).__name__}")
-        shape = networks.as_shape(input_shape)
+        shape = as_shape(input_shape)
         _check_layout(shape, layout)
         if mirrored and len(shape) != 3:
             raise InputError(f"expected images to mirror, got vectors of shape {shape}")
@@ -186,10 +187,10 @@ class NetworkEncoder(Encoder):
 
     def state(self) -> dict[str, Any]:
         """Network and settings."""
-        plan = networks.plan_of(self.network)
+        plan = plan_of(self.network)
         network: Any = _Whole(self.network)
         if plan is not None:
-            network = {"plan": plan, "weights": networks.weights_of(self.network)}
+            network = {"plan": plan, "weights": weights_of(self.network)}
         return {
             "network": network,
             "input_shape": list(self.input_shape),
@@ -208,7 +209,7 @@ class NetworkEncoder(Encoder):
         elif isinstance(stored, _Whole):
             network = stored.module
         elif "plan" in stored:
-            network = networks.restore(stored["plan"], stored["weights"])
+            network = restore(stored["plan"], stored["weights"])
         else:
             raise KindError(
                 f"one whose network is of a class of your own, {stored['class']}: hand the network "
@@ -223,7 +224,7 @@ class NetworkEncoder(Encoder):
             fitted=state["fitted"],
         )
         if given is not None:
-            networks.set_weights(encoder.network, _plain(stored)["weights"])
+            set_weights(encoder.network, _plain(stored)["weights"])
         return encoder
 
 
@@ -236,7 +237,7 @@ class _Whole(Living):
     def plain(self) -> dict[str, Any]:
         """Name of the class, and weights."""
         name = type(self.module).__qualname__
-        return {"class": name, "weights": networks.weights_of(self.module)}
+        return {"class": name, "weights": weights_of(self.module)}
 
 
 def _plain(stored: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from deepq._losses import (
     triplet,
 )
 from deepq._objective import Objective
-from deepq.supervision import Supervision
+from deepq.labels.supervision import Supervision
 
 __all__ = [
     "OBJECTIVES",

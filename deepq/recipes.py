@@ -14,12 +14,12 @@ from typing import Any
 
 from torch import nn
 
-from deepq import networks
 from deepq._common.checks import as_size
 from deepq._hashing_recipes import cnnh, csq, dnnh, dsh, ftbe, ksh, orthohash
 from deepq._recipe_parts import Shape, as_warm_up, code_shape, make_network
 from deepq.encoders import Chain, Encoder, Rotation
 from deepq.index import DeepQuantIndex
+from deepq.networks.heads import Bottleneck, Probabilities
 from deepq.objectives import InnerProduct, Likelihood, Objective, PairwiseCosine
 from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2
 from deepq.settings import TrainConfig
@@ -173,7 +173,7 @@ def class_codes(
     classes = as_size(classes, "classes")
 
     def head(features: int) -> nn.Module:
-        return networks.Probabilities(features, classes, -(-classes // M) * M)
+        return Probabilities(features, classes, -(-classes // M) * M)
 
     network = make_network(input_shape, backbone, head, training, encoder)
     return _index(network, M, nbits, METRIC_INNER_PRODUCT, Likelihood(classes=classes), training)
@@ -196,7 +196,7 @@ def _metric_learner(
     numbers = -(-_WIDTH // M) * M if width is None else as_size(width, "width")
 
     def head(features: int) -> nn.Module:
-        return networks.Bottleneck(features, numbers)
+        return Bottleneck(features, numbers)
 
     network: Encoder = make_network(input_shape, backbone, head, training, encoder)
     if rotated:

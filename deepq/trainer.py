@@ -26,9 +26,9 @@ from deepq._rows import Rows
 from deepq._stages import Stages
 from deepq.encoders import Chain, Encoder, Identity
 from deepq.kernel_hash import KernelHash
+from deepq.labels.supervision import as_supervision, query_rows
 from deepq.quantizers import METRIC_L2, ProductQuantizer
 from deepq.settings import TrainConfig
-from deepq.supervision import as_supervision, query_rows
 
 if TYPE_CHECKING:
     from deepq.objectives import Objective
@@ -108,7 +108,7 @@ def fit(
             f"got {type(encoder).__name__}"
         )
     if decoder:
-        from deepq._device import as_device
+        from deepq.networks.devices import as_device
 
         as_device(config.device)
     quantizer.codebooks = None

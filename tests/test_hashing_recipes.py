@@ -14,21 +14,13 @@ import torch
 from torch import nn
 
 import deepq
-from deepq import (
-    Pairs,
-    Positives,
-    _kernel_hashing,
-    _similarity_codes,
-    _triplet_codes,
-    networks,
-    objectives,
-    recipes,
-)
+from deepq import Pairs, Positives, _kernel_hashing, networks, objectives, recipes
 from deepq._common.errors import DimensionError, InputError, KindError
 from deepq._network_training import NetworkTraining
 from deepq._report import Report
 from deepq.encoders import Affine, Chain, Encoder, Sign
 from deepq.kernel_hash import KernelHash
+from deepq.labels import similarity_codes, triplet_codes
 from deepq.metrics import mean_average_precision
 from deepq.network_encoder import NetworkEncoder
 from deepq.quantizers import BinaryQuantizer
@@ -507,8 +499,8 @@ def test_history_tells_of_the_training(filled) -> None:
 
 FIRST_STAGES = [
     *[(name, NetworkTraining, "_step", 3) for name in NETWORKS],
-    ("cnnh", _similarity_codes, "_sweep", 2),
-    ("ftbe", _triplet_codes, "inferred", 1),
+    ("cnnh", similarity_codes, "_sweep", 2),
+    ("ftbe", triplet_codes, "inferred", 1),
     ("csq", NetworkTraining, "_judge", 1),
     ("ksh", _kernel_hashing, "best_direction", 5),
     ("ksh", Report, "__call__", 2),

@@ -14,9 +14,9 @@ from deepq import _kernel_hashing
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
 from deepq.encoders import Chain, Normalize, encoder_state, make_encoder
 from deepq.kernel_hash import KernelHash
+from deepq.labels.supervision import Classes, Pairs, Tags
 from deepq.metrics import mean_average_precision
 from deepq.quantizers import ProductQuantizer
-from deepq.supervision import Classes, Pairs, Tags
 
 
 def clusters(n, d=16, classes=5, seed=0):

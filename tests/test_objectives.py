@@ -11,11 +11,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from deepq import _code_objectives, _losses, _triplet_codes, objectives  # noqa: E402
+from deepq import _code_objectives, _losses, objectives  # noqa: E402
 from deepq._code_objectives import class_codes  # noqa: E402
 from deepq._common.errors import FormatError, InputError  # noqa: E402
-from deepq._similarity_codes import factorized  # noqa: E402
-from deepq.supervision import Classes, Pairs, Positives, Tags  # noqa: E402
+from deepq.labels import triplet_codes  # noqa: E402
+from deepq.labels.similarity_codes import factorized  # noqa: E402
+from deepq.labels.supervision import Classes, Pairs, Positives, Tags  # noqa: E402
 
 RNG = np.random.default_rng(0)
 Z = RNG.standard_normal((6, 4))
@@ -461,14 +462,14 @@ def test_bits_become_active_in_turn_and_in_the_end_all_are(epochs, group, active
 
 
 def test_later_bits_are_inferred_given_the_signs_of_embeddings(monkeypatch) -> None:
-    given, real = [], _triplet_codes.inferred
+    given, real = [], triplet_codes.inferred
 
     def inferred(codes: Any, triplets: Any, bits: int, margin: float, rng: Any) -> Any:
         added = real(codes, triplets, bits, margin, rng)
         given.append((codes.copy(), len(triplets), bits, margin, added))
         return added
 
-    monkeypatch.setattr(_triplet_codes, "inferred", inferred)
+    monkeypatch.setattr(triplet_codes, "inferred", inferred)
     signs = np.where(EMBEDDED >= 0, 1, -1)
     objective = inferring(triplets=5)
     for epoch in range(6):

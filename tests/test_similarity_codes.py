@@ -7,11 +7,11 @@ import itertools
 import numpy as np
 import pytest
 
-from deepq import _similarity_codes
 from deepq._common.errors import InputError, KindError
-from deepq._similarity_codes import factorized
+from deepq.labels import similarity_codes
+from deepq.labels.similarity_codes import factorized
+from deepq.labels.supervision import Classes, Pairs, Supervision, Tags
 from deepq.metrics import mean_average_precision
-from deepq.supervision import Classes, Pairs, Supervision, Tags
 
 
 class Full(Supervision):
@@ -76,7 +76,7 @@ def start(n, q, seed=0):
 
 @kinds
 def test_the_loss_is_that_of_all_pairs(supervision) -> None:
-    H, others = start(12, 5), _similarity_codes._others(supervision)
+    H, others = start(12, 5), similarity_codes._others(supervision)
     others.begin(H)
     assert others.loss(H) == pytest.approx(loss(H, supervision), rel=1e-12)
     assert others.known == weighed(supervision)[1].sum()
@@ -84,7 +84,7 @@ def test_the_loss_is_that_of_all_pairs(supervision) -> None:
 
 @kinds
 def test_a_row_knows_the_gram_matrix_and_the_sum_of_the_others(supervision) -> None:
-    H, others = start(12, 5), _similarity_codes._others(supervision)
+    H, others = start(12, 5), similarity_codes._others(supervision)
     S, weights = weighed(supervision)
     others.begin(H)
     for i in range(12):
@@ -115,11 +115,11 @@ def newton(H, i, supervision):
 @kinds
 @pytest.mark.parametrize("seed", range(3))
 def test_steps_are_newton_steps_of_the_loss(supervision, seed) -> None:
-    H, others = start(12, 3, seed), _similarity_codes._others(supervision)
+    H, others = start(12, 3, seed), similarity_codes._others(supervision)
     others.begin(H)
     for i in range(12):
         others.move(i, H[i], -1)
-        moved = _similarity_codes._row(H[i], *others.of(i, H), flip=False)
+        moved = similarity_codes._row(H[i], *others.of(i, H), flip=False)
         np.testing.assert_allclose(moved, newton(H, i, supervision), atol=1e-9)
         others.move(i, H[i], 1)
 
@@ -133,12 +133,12 @@ def test_the_loss_falls_sweep_by_sweep(supervision, q) -> None:
     entries = []
     codes = factorized(supervision, q, sweeps=6, progress=entries.append)
     H = start(12, q, seed=1234)
-    others = _similarity_codes._others(supervision)
+    others = similarity_codes._others(supervision)
     losses = [loss(H, supervision)]
     others.begin(H)
     rng = np.random.default_rng(0)
     for _ in range(6):
-        _similarity_codes._sweep(H, others, rng, flip=False)
+        similarity_codes._sweep(H, others, rng, flip=False)
         losses.append(loss(H, supervision))
         assert others.loss(H) == pytest.approx(losses[-1])
     assert np.all(np.diff(losses) <= 1e-9)
@@ -233,7 +233,7 @@ def test_refusals(monkeypatch) -> None:
         factorized(KINDS[0], 8, sweeps=-1)
     with pytest.raises(KindError, match="bits to be an integer"):
         factorized(KINDS[0], 8.5)
-    monkeypatch.setattr(_similarity_codes, "_MOST_ROWS", 11)
+    monkeypatch.setattr(similarity_codes, "_MOST_ROWS", 11)
     with pytest.raises(InputError, match="at most 11 rows without classes, got 12"):
         factorized(KINDS[2], 8)
     factorized(KINDS[1], 8)

@@ -17,8 +17,8 @@ from deepq import NetworkEncoder, Pairs, Positives, _inputs, _losses, objectives
 from deepq import _network_training as training
 from deepq._common.errors import DimensionError, InputError, KindError
 from deepq.encoders import Affine, Chain, Normalize, Rotation
+from deepq.labels.supervision import as_supervision
 from deepq.networks import MLP, Bottleneck, ConvNet, Embedding
-from deepq.supervision import as_supervision
 
 D, M, NBITS, CLASSES = 12, 2, 4, 4
 SHAPE = (3, 8, 8)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepq._common.errors import DimensionError, InputError, KindError
-from deepq.supervision import Classes, Pairs, Positives, Tags, as_supervision
+from deepq.labels.supervision import Classes, Pairs, Positives, Tags, as_supervision
 
 
 def test_classes() -> None:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepq import _triplet_codes
-from deepq._triplet_codes import coefficients, drawn, inferred
+from deepq.labels import triplet_codes
+from deepq.labels.supervision import Classes, Pairs, Positives, Supervision, Tags
+from deepq.labels.triplet_codes import coefficients, drawn, inferred
 from deepq.metrics import mean_average_precision
-from deepq.supervision import Classes, Pairs, Positives, Supervision, Tags
 
 
 def some_tags(n: int, seed: int = 0) -> Tags:
@@ -96,7 +96,7 @@ def test_triplets_are_drawn_of_each_row_that_has_some(supervision) -> None:
 
 @kinds
 def test_triplets_of_many_batches_are_valid(supervision, monkeypatch) -> None:
-    monkeypatch.setattr(_triplet_codes, "_BATCH", 12)
+    monkeypatch.setattr(triplet_codes, "_BATCH", 12)
     near, far = choices(supervision)
     triplets = draws(supervision)
     assert len(triplets) >= 50
@@ -138,7 +138,7 @@ def test_coefficients_are_those_of_all_signs(slack) -> None:
 def test_the_form_is_the_loss_but_for_a_constant(margin) -> None:
     codes, triplets = instance(6, 3, 25)
     slack = np.array([loss(codes, [t], 100.0) - 100 + margin for t in triplets])
-    form = _triplet_codes._Form(6, triplets, coefficients(slack))
+    form = triplet_codes._Form(6, triplets, coefficients(slack))
     rest = []
     for h in itertools.product([-1.0, 1.0], repeat=6):
         with_bit = np.column_stack([codes, h])
@@ -154,7 +154,7 @@ def test_each_bit_is_inferred_given_those_before(monkeypatch) -> None:
     codes, triplets = instance(12, 4, 60)
     seen, real = [], coefficients
     monkeypatch.setattr(
-        _triplet_codes, "coefficients", lambda slack: seen.append(slack.copy()) or real(slack)
+        triplet_codes, "coefficients", lambda slack: seen.append(slack.copy()) or real(slack)
     )
     added = inferred(codes, triplets, 5, 3.5, np.random.default_rng(0))
     assert added.shape == (12, 5)
@@ -215,7 +215,7 @@ def test_the_loss_falls_with_every_bit(supervision) -> None:
 
 @pytest.mark.parametrize(("classes", "bits"), [(4, 8), (10, 16), (50, 32)])
 def test_bits_tell_classes_apart(monkeypatch, classes, bits) -> None:
-    monkeypatch.setattr(_triplet_codes, "_BATCH", 200)  # rows of other batches have the same bits
+    monkeypatch.setattr(triplet_codes, "_BATCH", 200)  # rows of other batches have the same bits
     y = np.random.default_rng(0).integers(classes, size=400)
     rng = np.random.default_rng(0)
     codes = inferred(np.empty((400, 0)), draws(Classes(y), 20), bits, bits / 2, rng)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq._common.types import Floats, Ids
-from deepq.supervision import Supervision
+from deepq.labels.supervision import Supervision
 
 Numbers = NDArray[np.float64]
 

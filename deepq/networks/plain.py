@@ -1,10 +1,4 @@
-"""The networks that encoders are made of, as torch modules; see `network_encoder` for the encoder.
-
-A backbone makes features of vectors or images, a head makes embeddings of features, and `Embedding`
-is the one before the other. `plan_of` and `weights_of` describe such a module as plain data, and
-`restore` makes it again; for that each class keeps the arguments of its constructor as attributes
-of the same names.
-"""
+"""Networks as plain data: `plan_of` and `weights_of` describe a module, `restore` makes it again."""
 
 from __future__ import annotations
 
@@ -16,76 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepq._backbones import (
+from deepq._common.errors import FormatError, KindError
+from deepq._common.types import Floats
+from deepq.networks.backbones import (
     MLP,
     AlexNet,
     ConvNet,
     ResNet,
-    Standardize,
-    as_shape,
     require_same,
 )
-from deepq._common.errors import FormatError, KindError
-from deepq._common.types import Floats
-from deepq._heads import Bottleneck, DivideAndEncode, Probabilities
-
-__all__ = [
-    "MLP",
-    "AlexNet",
-    "Bottleneck",
-    "ConvNet",
-    "DivideAndEncode",
-    "Embedding",
-    "Probabilities",
-    "ResNet",
-    "Standardize",
-    "as_shape",
-    "make",
-    "plan_of",
-    "restore",
-    "set_weights",
-    "weights_of",
-]
-
-
-class Embedding(nn.Module):
-    """z = head(backbone(x)).
-
-    Parameters
-    ----------
-    backbone, head : torch.nn.Module
-    """
-
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        for part in (backbone, head):
-            if not isinstance(part, nn.Module):
-                raise KindError(f"expected a torch.nn.Module, got {type(part).__name__}")
-        self.backbone, self.head = backbone, head
-
-    @property
-    def rates(self) -> dict[str, float]:
-        """Factors of the learning rate, by the beginning of a parameter's name."""
-        parts = {"backbone": self.backbone, "head": self.head}
-        return {
-            f"{part}.{name}": factor
-            for part, module in parts.items()
-            for name, factor in getattr(module, "rates", {}).items()
-        }
-
-    def prepare(self, x: Tensor) -> None:
-        """Prepare the backbone, if it takes that."""
-        prepare = getattr(self.backbone, "prepare", None)
-        if prepare is not None:
-            prepare(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Embeddings (n, d_out)."""
-        z: Tensor = self.head(self.backbone(x))
-        return z
-
-
-# ---- as plain data -------------------------------------------------------------------------------
+from deepq.networks.embedding import Embedding
+from deepq.networks.heads import Bottleneck, DivideAndEncode, Probabilities
 
 _KNOWN: dict[str, type[nn.Module]] = {
     cls.__name__: cls

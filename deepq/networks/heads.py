@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
-from deepq._backbones import as_width
 from deepq._common.checks import as_part, as_real
 from deepq._common.errors import InputError
+from deepq.networks.backbones import as_width
 
 
 class Bottleneck(nn.Module):
