@@ -11,6 +11,7 @@ from torch import nn
 
 from deepq._common.checks import as_flag, as_size
 from deepq._common.errors import InputError
+from deepq._common.types import METRIC_L2
 from deepq._recipe_parts import Shape, as_warm_up, code_shape, make_network
 from deepq.encoders import Affine, Chain, Encoder, Sign
 from deepq.index import DeepQuantIndex
@@ -27,7 +28,7 @@ from deepq.objectives import (
     OrthoHash,
     TripletRanking,
 )
-from deepq.quantizers import METRIC_L2, BinaryQuantizer
+from deepq.quantizers import BinaryQuantizer
 from deepq.settings import TrainConfig
 
 

@@ -20,9 +20,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._common.types import Floats
+from deepq._common.types import Floats, Progress
 from deepq.labels.supervision import Matrix
-from deepq.quantizers import Progress
 
 STEPS = 100  # at most, of a bit's gradient
 _RIDGE = 1e-2  # part of the mean eigenvalue of K^T K that is added to each: without, codes overfit

@@ -8,8 +8,8 @@ import faiss
 import numpy as np
 
 from deepq import _scan
-from deepq._common.types import Codes, Floats, Ids
-from deepq.quantizers import METRIC_INNER_PRODUCT, ProductQuantizer
+from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids
+from deepq.quantizers import ProductQuantizer
 
 TOP = 10  # neighbours that count
 

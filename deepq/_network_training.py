@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from deepq._augment import augmented
 from deepq._checkpoint import Checkpoint
 from deepq._common.errors import InputError
-from deepq._common.types import Floats, Ids
+from deepq._common.types import METRIC_L2, Floats, Ids
 from deepq._inputs import Inputs, diverged
 from deepq._losses import quantization
 from deepq._objective import Batch, Objective
@@ -36,7 +36,7 @@ from deepq.metrics.ranking import mean_average_precision
 from deepq.network_encoder import NetworkEncoder
 from deepq.networks.devices import as_device, computing, seeded, torch_seed
 from deepq.objectives import Classification
-from deepq.quantizers import METRIC_L2, ProductQuantizer
+from deepq.quantizers import ProductQuantizer
 from deepq.settings import TrainConfig
 
 EPOCHS = 60

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq import _scan
-from deepq._common.types import Codes, Floats, Ids
+from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids
 from deepq.decoders import Decoder
-from deepq.quantizers import METRIC_INNER_PRODUCT, ProductQuantizer
+from deepq.quantizers import ProductQuantizer
 
 _NUMBERS = 1 << 24  # of decoded vectors that are held at a time
 _NUMBERS_KEPT = 1 << 24  # of decoded vectors that are kept from one search to the next

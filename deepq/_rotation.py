@@ -17,10 +17,9 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._common.types import Floats
+from deepq._common.types import METRIC_L2, Floats, Progress, Words
 from deepq._validation import FEWEST_ROWS, Judge, hold_out
-from deepq.decoders import Words
-from deepq.quantizers import METRIC_L2, ProductQuantizer, Progress
+from deepq.quantizers import ProductQuantizer
 
 Matrix = NDArray[np.float64]
 

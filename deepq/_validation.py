@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from deepq._common.types import Floats, Ids
+from deepq._common.types import Floats, Ids, Words
 from deepq._neighbours import TOP, Neighbours, scan
 from deepq._rerank import rerank
-from deepq.decoders import Words
 from deepq.quantizers import ProductQuantizer, pack
 
 FEWEST_ROWS = 200  # held out, below which chance decides

@@ -22,16 +22,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from deepq import _scan
 from deepq._common.checks import as_real, as_size
 from deepq._common.errors import DimensionError, InputError
-from deepq._common.types import Floats
+from deepq._common.types import Floats, Words
 
 __all__ = ["Decoder"]
-
-Words = NDArray[np.unsignedinteger[Any]]
 
 # Rows whose candidates are tried together: their hidden layers stay in the processor's cache.
 _BLOCK = 128

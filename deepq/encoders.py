@@ -21,9 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepq._common.checks import as_floats, as_size, as_tuple
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
-from deepq._common.types import Floats
+from deepq._common.types import Floats, Progress
 from deepq._rotation import ITERATIONS, learn
-from deepq.quantizers import ProductQuantizer, Progress
+from deepq.quantizers import ProductQuantizer
 
 __all__ = [
     "TYPES",

@@ -12,10 +12,10 @@ import numpy as np
 from deepq import _kernel_hashing
 from deepq._common.checks import as_real, as_size, as_vectors
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
-from deepq._common.types import Floats
+from deepq._common.types import Floats, Progress
 from deepq.encoders import Encoder
 from deepq.labels.supervision import Supervision
-from deepq.quantizers import ProductQuantizer, Progress
+from deepq.quantizers import ProductQuantizer
 
 _BLOCK = 16_384
 

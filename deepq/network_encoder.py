@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from deepq._common.checks import as_precision, as_vectors
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
 from deepq._common.plain_data import Living
-from deepq._common.types import Codes, Floats
+from deepq._common.types import Codes, Floats, Progress
 from deepq.encoders import Chain, Encoder, Normalize
 from deepq.networks.backbones import as_shape
 from deepq.networks.devices import computing
 from deepq.networks.plain import plan_of, restore, set_weights, weights_of
-from deepq.quantizers import ProductQuantizer, Progress
+from deepq.quantizers import ProductQuantizer
 
 _log = logging.getLogger(__name__)
 

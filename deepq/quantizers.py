@@ -13,7 +13,6 @@ together; the codewords then only make the look-up tables of a search.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,8 @@ from numpy.typing import NDArray
 from deepq import _scan
 from deepq._common.checks import as_floats, as_size
 from deepq._common.errors import DimensionError, InputError, StateError
-from deepq._common.types import Codes, Floats
-from deepq.decoders import Decoder, Words
+from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2, Codes, Floats, Progress, Words
+from deepq.decoders import Decoder
 
 __all__ = [
     "METRIC_INNER_PRODUCT",
@@ -34,11 +33,6 @@ __all__ = [
     "pack",
     "unpack",
 ]
-
-Progress = Callable[[dict[str, Any]], None]
-
-METRIC_INNER_PRODUCT = 0
-METRIC_L2 = 1
 
 _BLOCK = 16_384
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from deepq._common.errors import InputError
+from deepq._common.types import METRIC_L2
 from deepq._inputs import Inputs
 from deepq._report import Report
 from deepq._rows import Rows
@@ -27,7 +28,7 @@ from deepq._stages import Stages
 from deepq.encoders import Chain, Encoder, Identity
 from deepq.kernel_hash import KernelHash
 from deepq.labels.supervision import as_supervision, query_rows
-from deepq.quantizers import METRIC_L2, ProductQuantizer
+from deepq.quantizers import ProductQuantizer
 from deepq.settings import TrainConfig
 
 if TYPE_CHECKING:

@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 
 from deepq._common.checks import as_count, as_size
 from deepq._common.errors import InputError
-from deepq._common.types import Floats, Ids
+from deepq._common.types import Floats, Ids, Progress
 from deepq.labels.supervision import Matrix, Supervision
-from deepq.quantizers import Progress
 
 Numbers = NDArray[np.float64]
 

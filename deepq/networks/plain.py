@@ -1,4 +1,4 @@
-"""Networks as plain data: `plan_of` and `weights_of` describe a module, `restore` makes it again."""
+"""Networks as plain data: `plan_of` and `weights_of` describe a module; `restore` makes it."""
 
 from __future__ import annotations
 
