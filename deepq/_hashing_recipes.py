@@ -28,7 +28,7 @@ from deepq.objectives import (
     OrthoHash,
     TripletRanking,
 )
-from deepq.quantizers import BinaryQuantizer
+from deepq.quantizers.binary import BinaryQuantizer
 from deepq.settings import TrainConfig
 
 

@@ -36,7 +36,7 @@ from deepq.metrics.ranking import mean_average_precision
 from deepq.network_encoder import NetworkEncoder
 from deepq.networks.devices import as_device, computing, seeded, torch_seed
 from deepq.objectives import Classification
-from deepq.quantizers import ProductQuantizer
+from deepq.quantizers.product import ProductQuantizer
 from deepq.settings import TrainConfig
 
 EPOCHS = 60

@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids, Progress, Words
-from deepq._neighbours import TOP, Neighbours, scan
 from deepq._schedule import one_cycle
-from deepq._validation import Judge, pays
-from deepq.quantizers import ProductQuantizer, pack
+from deepq.quantizers.judging import TOP, Judge, Neighbours, pays, scan
+from deepq.quantizers.packing import pack
+from deepq.quantizers.product import ProductQuantizer
 
 EPOCHS = 4
 SHRINKS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq._common.types import METRIC_L2, Floats, Progress, Words
-from deepq._validation import FEWEST_ROWS, Judge, hold_out
-from deepq.quantizers import ProductQuantizer
+from deepq.quantizers.judging import FEWEST_ROWS, Judge, hold_out
+from deepq.quantizers.product import ProductQuantizer
 
 Matrix = NDArray[np.float64]
 

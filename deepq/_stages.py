@@ -20,14 +20,13 @@ from deepq._checkpoint import Checkpoint
 from deepq._common.errors import InputError
 from deepq._common.plain_data import take_arrays
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids
-from deepq._neighbours import TOP, Neighbours
 from deepq._presets import Plan, plan
 from deepq._report import Report
 from deepq._rows import Rows
 from deepq._structure import LEAST_ROWS, has_structure
-from deepq._validation import FEWEST_ROWS, Judge, hold_out, pays
 from deepq.encoders import Encoder, embed, encoder_state, hand_back, make_encoder
-from deepq.quantizers import ProductQuantizer
+from deepq.quantizers.judging import FEWEST_ROWS, TOP, Judge, Neighbours, hold_out, pays
+from deepq.quantizers.product import ProductQuantizer
 from deepq.settings import TrainConfig
 
 DEFAULT_EPOCHS = 25

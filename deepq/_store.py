@@ -27,11 +27,11 @@ from deepq._common.safe_files import InFile
 from deepq._common.threads import SharedLock
 from deepq._common.types import Codes, Floats
 from deepq._native import Native
-from deepq._rerank import Decoded
 from deepq._surface import Surface
 from deepq._tensors import accepts_tensors
 from deepq.encoders import Encoder, embed
-from deepq.quantizers import ProductQuantizer
+from deepq.quantizers.product import ProductQuantizer
+from deepq.quantizers.reranking import Decoded
 from deepq.settings import TrainConfig
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from deepq.labels.supervision import as_supervision, query_rows
 from deepq.network_encoder import NetworkEncoder
 from deepq.networks.devices import torch_seed
 from deepq.objectives import Objective, PairwiseCosine, objective_state
-from deepq.quantizers import ProductQuantizer
+from deepq.quantizers.product import ProductQuantizer
 from deepq.settings import TrainConfig
 
 _QUICK = 5  # iterations of what is learned after Ctrl-C

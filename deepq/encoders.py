@@ -23,7 +23,7 @@ from deepq._common.checks import as_floats, as_size, as_tuple
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
 from deepq._common.types import Floats, Progress
 from deepq._rotation import ITERATIONS, learn
-from deepq.quantizers import ProductQuantizer
+from deepq.quantizers.product import ProductQuantizer
 
 __all__ = [
     "TYPES",

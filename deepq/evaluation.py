@@ -19,7 +19,7 @@ from deepq.encoders import embed
 from deepq.index import DeepQuantIndex
 from deepq.interop import from_faiss
 from deepq.metrics.ranking import mean_average_precision, precision_at, recall
-from deepq.quantizers import unpack
+from deepq.quantizers.packing import unpack
 
 MEASURES = ("1-recall@1", "1-recall@10", "1-recall@100", "10-recall@10")
 TIMES = ("us_per_query", "queries_per_second")

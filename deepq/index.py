@@ -24,7 +24,8 @@ from deepq._search import Search
 from deepq._tensors import accepts_tensors
 from deepq._torch_data import is_torch_data, read_torch_data
 from deepq.encoders import Encoder, Identity, Rotation, as_encoder, embed
-from deepq.quantizers import ProductQuantizer, kind_of
+from deepq.quantizers.binary import kind_of
+from deepq.quantizers.product import ProductQuantizer
 from deepq.settings import TrainConfig
 from deepq.state import make_index, pack, unpack
 from deepq.trainer import fit

@@ -13,7 +13,8 @@ from deepq._native import IndexPQ, IndexPreTransform, Native
 from deepq._plain import PlainIndex
 from deepq.decoders import Decoder
 from deepq.index import DeepQuantIndex
-from deepq.quantizers import BinaryQuantizer, ProductQuantizer, kind_of
+from deepq.quantizers.binary import BinaryQuantizer, kind_of
+from deepq.quantizers.product import ProductQuantizer
 from deepq.state import SETTINGS
 
 

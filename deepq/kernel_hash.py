@@ -15,7 +15,7 @@ from deepq._common.errors import DimensionError, InputError, KindError, StateErr
 from deepq._common.types import Floats, Progress
 from deepq.encoders import Encoder
 from deepq.labels.supervision import Supervision
-from deepq.quantizers import ProductQuantizer
+from deepq.quantizers.product import ProductQuantizer
 
 _BLOCK = 16_384
 

@@ -26,7 +26,7 @@ from deepq.encoders import Chain, Encoder, Normalize
 from deepq.networks.backbones import as_shape
 from deepq.networks.devices import computing
 from deepq.networks.plain import plan_of, restore, set_weights, weights_of
-from deepq.quantizers import ProductQuantizer
+from deepq.quantizers.product import ProductQuantizer
 
 _log = logging.getLogger(__name__)
 

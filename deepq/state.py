@@ -21,7 +21,8 @@ from deepq._common.plain_data import Living, put_arrays, take_arrays
 from deepq._store import Store
 from deepq.decoders import Decoder
 from deepq.encoders import encoder_state, make_encoder
-from deepq.quantizers import TYPES, ProductQuantizer
+from deepq.quantizers.binary import TYPES
+from deepq.quantizers.product import ProductQuantizer
 from deepq.settings import TrainConfig
 
 if TYPE_CHECKING:

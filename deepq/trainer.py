@@ -28,7 +28,7 @@ from deepq._stages import Stages
 from deepq.encoders import Chain, Encoder, Identity
 from deepq.kernel_hash import KernelHash
 from deepq.labels.supervision import as_supervision, query_rows
-from deepq.quantizers import ProductQuantizer
+from deepq.quantizers.product import ProductQuantizer
 from deepq.settings import TrainConfig
 
 if TYPE_CHECKING:

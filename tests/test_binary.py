@@ -20,7 +20,8 @@ from deepq._common.errors import DimensionError, InputError, KindError, StateErr
 from deepq.decoders import Decoder
 from deepq.encoders import Affine, Chain, Encoder, Identity, Rotation, Sign
 from deepq.networks import MLP, Bottleneck, Embedding
-from deepq.quantizers import METRIC_INNER_PRODUCT, BinaryQuantizer, ProductQuantizer, kind_of
+from deepq.quantizers import METRIC_INNER_PRODUCT, BinaryQuantizer, ProductQuantizer
+from deepq.quantizers.binary import kind_of
 from deepq.state import live_state, make_index
 
 D, M = 12, 3

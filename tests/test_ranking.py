@@ -11,12 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepq import _ranking, _rerank
-from deepq._neighbours import TOP, Neighbours
+from deepq import _ranking
 from deepq._ranking import Ranker, learn, shrink
-from deepq._validation import Judge, pays
 from deepq.decoders import Decoder
-from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2, ProductQuantizer, pack
+from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2, ProductQuantizer, pack, reranking
+from deepq.quantizers.judging import TOP, Judge, Neighbours, pays
 
 METRICS = {"l2": METRIC_L2, "ip": METRIC_INNER_PRODUCT}
 both_metrics = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
@@ -483,7 +482,7 @@ def test_a_judge_measures_recall_of_tables_and_of_decoded_vectors(metric: int) -
 @both_metrics
 @pytest.mark.parametrize("rows", [1, 7, 1 << 15])
 def test_rerank_sorts_by_decoded_vectors(metric: int, rows: int, monkeypatch) -> None:
-    monkeypatch.setattr(_rerank, "_NUMBERS", rows)
+    monkeypatch.setattr(reranking, "_NUMBERS", rows)
     rng = np.random.default_rng(0)
     vectors, queries = rng.integers(-2, 3, (40, 4)).astype("f4"), normal(9, 4)
     queries[::2] = np.round(queries[::2])  # scores that tie
@@ -496,7 +495,7 @@ def test_rerank_sorts_by_decoded_vectors(metric: int, rows: int, monkeypatch) ->
         asked.append(ids)
         return vectors[ids]
 
-    D = _rerank.rerank(queries, found, decode, metric)
+    D = reranking.rerank(queries, found, decode, metric)
     assert (D.dtype, D.shape) == (np.float32, found.shape)
     for i, ids in enumerate(given):
         cost = scores(queries[i : i + 1], vectors, metric)[0]
@@ -512,7 +511,7 @@ def test_rerank_sorts_by_decoded_vectors(metric: int, rows: int, monkeypatch) ->
 
 
 def test_rerank_of_nothing() -> None:
-    D = _rerank.rerank(
+    D = reranking.rerank(
         normal(3, 4), np.empty((3, 0), np.int64), lambda i: np.empty((len(i), 4), "f4"), METRIC_L2
     )
     assert D.shape == (3, 0)

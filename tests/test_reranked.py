@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import deepq
-from deepq import _rerank, encoders
+from deepq import encoders
 from deepq.decoders import Decoder
-from deepq.quantizers import ProductQuantizer
+from deepq.quantizers import ProductQuantizer, reranking
 
 D, M, RERANK = 16, 4, 20
 L2, IP = faiss.METRIC_L2, faiss.METRIC_INNER_PRODUCT
@@ -425,7 +425,7 @@ def test_removing_and_permuting_keep_the_decoder(metric) -> None:
 
 @pytest.mark.parametrize("kept", [0, 1 << 24])
 def test_decoded_vectors_that_are_kept_follow_the_codes(monkeypatch, kept) -> None:
-    monkeypatch.setattr(_rerank, "_NUMBERS_KEPT", kept)
+    monkeypatch.setattr(reranking, "_NUMBERS_KEPT", kept)
     index = filled()
 
     def check_against_a_new_one() -> None:
@@ -482,7 +482,7 @@ def test_settings_of_a_decoder_count_at_once() -> None:
 
 def test_little_is_kept_and_nothing_for_many(monkeypatch) -> None:
     index = filled()
-    monkeypatch.setattr(_rerank, "_NUMBERS_KEPT", D * (index.ntotal + 1))
+    monkeypatch.setattr(reranking, "_NUMBERS_KEPT", D * (index.ntotal + 1))
     index.add(XT[:1])
     index.search(XQ, 10)
     assert index._decoded._kept.vectors.size == D * index.ntotal

@@ -16,8 +16,8 @@ import deepq
 from deepq import _ranking, _stages
 from deepq._presets import PRESETS, plan
 from deepq._report import Report
-from deepq._validation import Judge
 from deepq.quantizers import ProductQuantizer
+from deepq.quantizers.judging import Judge
 
 D, M, NBITS = 16, 4, 4
 

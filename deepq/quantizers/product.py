@@ -23,18 +23,7 @@ from deepq._common.checks import as_floats, as_size
 from deepq._common.errors import DimensionError, InputError, StateError
 from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2, Codes, Floats, Progress, Words
 from deepq.decoders import Decoder
-
-__all__ = [
-    "METRIC_INNER_PRODUCT",
-    "METRIC_L2",
-    "TYPES",
-    "BinaryQuantizer",
-    "ProductQuantizer",
-    "pack",
-    "unpack",
-]
-
-_BLOCK = 16_384
+from deepq.quantizers.packing import pack, unpack
 
 
 class ProductQuantizer:
@@ -313,113 +302,6 @@ class ProductQuantizer:
         if self._codebooks is not None and z.shape[1] != self.M * self.dsub:
             raise DimensionError(f"expected {self.M * self.dsub} columns, got {z.shape[1]}")
         return z
-
-
-class BinaryQuantizer(ProductQuantizer):
-    """Binary codes: a bit for each number, 1 where it is at least 0.
-
-    A product quantizer whose codebooks are the corners of a hypercube and are never trained:
-    dsub = nbits, and codeword j of every sub-space has +1 where j has a 1 bit and -1 where it has a
-    0 bit, the least significant bit first. So the nearest codeword is the sign of each number (0
-    counts as +1), and between rows of +-1 squared distances are 4 times the Hamming distance,
-    exactly. The bits of a code follow the numbers of the vector: `M` and `nbits` matter for the
-    speed of the scan, but not for the bytes, which are those of
-    ``np.packbits(z >= 0, axis=1, bitorder="little")``.
-
-    Parameters
-    ----------
-    M : int
-        Number of sub-spaces; vectors have M * nbits numbers.
-    nbits : int
-        Bits of a word, 1 to 8: longer ones would make larger tables for the same bytes.
-
-    Raises
-    ------
-    InputError
-        If `M` or `nbits` is out of range; whenever other codewords are set, or a decoder.
-    """
-
-    is_frozen = True
-    _most_bits = 8
-
-    def __init__(self, M: int, nbits: int = 8) -> None:
-        super().__init__(M, nbits)
-        self._codebooks = np.tile(_hypercube(self.nbits), (self.M, 1, 1))
-        self._codebooks.flags.writeable = False
-
-    def share(self, codebooks: Floats) -> None:
-        """Keep the codebooks that are there. Raises InputError if these are others."""
-        if not np.array_equal(codebooks, self.trained()):
-            raise InputError(
-                "expected the codewords of +-1 that a BinaryQuantizer always has, got others"
-            )
-
-    def assign(self, z: Floats) -> Words:
-        """Words (n, M) uint8 of the signs of `z` (n, M * nbits); 0 counts as +1."""
-        z = self._as_rows(z)
-        bits = (z >= 0).reshape(len(z), self.M, self.nbits)
-        return np.packbits(bits, axis=2, bitorder="little")[:, :, 0]
-
-
-# Kinds that files may hold, by name.
-TYPES: dict[str, type[ProductQuantizer]] = {
-    kind.__name__: kind for kind in (ProductQuantizer, BinaryQuantizer)
-}
-
-
-def kind_of(codebooks: Floats) -> type[ProductQuantizer]:
-    """Kind of quantizer that has the codebooks (M, ksub, dsub): binary for those of +-1 only."""
-    _, ksub, dsub = codebooks.shape
-    binary = dsub <= BinaryQuantizer._most_bits and ksub == 1 << dsub
-    return BinaryQuantizer if binary and (codebooks == _hypercube(dsub)).all() else ProductQuantizer
-
-
-def _hypercube(nbits: int) -> Floats:
-    """Codewords (2**nbits, nbits) of +-1: row j is the bits of j, the least significant first."""
-    numbers = np.arange(1 << nbits, dtype=np.uint8)[:, None]
-    bits = np.unpackbits(numbers, axis=1, count=nbits, bitorder="little")
-    return 2 * bits.astype(np.float32) - 1
-
-
-def pack(words: Words, nbits: int) -> Codes:
-    """Pack words (n, M) into codes (n, ceil(M * nbits / 8)) uint8.
-
-    The words of a vector form one stream of bits, the least significant bit first: faiss's
-    layout. The last byte is filled with zeros.
-    """
-    n, M = words.shape
-    if nbits == 8:
-        return words.astype(np.uint8, order="C")
-    if nbits == 16:
-        return words.astype("<u2", order="C").view(np.uint8)
-    codes = np.empty((n, (M * nbits + 7) // 8), dtype=np.uint8)
-    for i in range(0, n, _BLOCK):
-        pairs = np.ascontiguousarray(words[i : i + _BLOCK], dtype="<u2")[:, :, None].view(np.uint8)
-        bits = np.unpackbits(pairs, axis=2, count=nbits, bitorder="little")
-        codes[i : i + _BLOCK] = np.packbits(bits.reshape(len(bits), -1), axis=1, bitorder="little")
-    return codes
-
-
-def unpack(codes: Codes, M: int, nbits: int) -> Words:
-    """Words (n, M), uint8 or for nbits > 8 uint16, of packed codes: the inverse of `pack`.
-
-    Raises DimensionError if `codes` is not (n, ceil(M * nbits / 8)).
-    """
-    codes = np.ascontiguousarray(codes, dtype=np.uint8)
-    code_size = (M * nbits + 7) // 8
-    if codes.ndim != 2 or codes.shape[1] != code_size:
-        raise DimensionError(f"expected codes of shape (n, {code_size}), got {codes.shape}")
-    if nbits == 8:
-        return codes.copy()
-    if nbits == 16:
-        return codes.view("<u2").astype(np.uint16)
-    words = np.empty((len(codes), M), dtype=np.uint8 if nbits < 8 else np.uint16)
-    for i in range(0, len(codes), _BLOCK):
-        bits = np.unpackbits(codes[i : i + _BLOCK], axis=1, count=M * nbits, bitorder="little")
-        pairs = np.zeros((len(bits), M, 16), dtype=np.uint8)
-        pairs[:, :, :nbits] = bits.reshape(len(bits), M, nbits)
-        words[i : i + _BLOCK] = np.packbits(pairs, axis=2, bitorder="little").view("<u2")[:, :, 0]
-    return words
 
 
 def _sub_vectors(z: Floats, M: int, m: int) -> Floats:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from deepq import _scan
 from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids
 from deepq.decoders import Decoder
-from deepq.quantizers import ProductQuantizer
+from deepq.quantizers.product import ProductQuantizer
 
 _NUMBERS = 1 << 24  # of decoded vectors that are held at a time
 _NUMBERS_KEPT = 1 << 24  # of decoded vectors that are kept from one search to the next
