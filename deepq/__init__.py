@@ -20,12 +20,12 @@ if TYPE_CHECKING:
         recipes,
     )
     from deepq._common.errors import FormatError
+    from deepq.encoders.network import NetworkEncoder
     from deepq.evaluation import Diagnosis, diagnose, evaluate
     from deepq.index import DeepQuantIndex
     from deepq.interop import from_faiss, to_faiss
     from deepq.io import load_pickle, read_index, write_index
     from deepq.labels.supervision import Pairs, Positives
-    from deepq.network_encoder import NetworkEncoder
     from deepq.search_parameters import SearchParameters
     from deepq.settings import TrainConfig
     from deepq.suggestion import Suggestion, suggest
@@ -64,7 +64,7 @@ _HOME = {
     "DeepQuantIndex": "index",
     "Diagnosis": "evaluation",
     "FormatError": "_common.errors",
-    "NetworkEncoder": "network_encoder",
+    "NetworkEncoder": "encoders.network",
     "Pairs": "labels.supervision",
     "Positives": "labels.supervision",
     "SearchParameters": "search_parameters",

@@ -30,7 +30,8 @@ from deepq._common.errors import FormatError, KindError
 from deepq._common.plain_data import from_bytes, to_bytes
 from deepq._common.safe_files import checksum
 from deepq._common.types import Floats
-from deepq.encoders import Encoder, encoder_state, hand_back, make_encoder
+from deepq.encoders.base import Encoder
+from deepq.encoders.plain import encoder_state, hand_back, make_encoder
 
 _log = logging.getLogger(__name__)
 

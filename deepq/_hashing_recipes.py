@@ -13,10 +13,12 @@ from deepq._common.checks import as_flag, as_size
 from deepq._common.errors import InputError
 from deepq._common.types import METRIC_L2
 from deepq._recipe_parts import Shape, as_warm_up, code_shape, make_network
-from deepq.encoders import Affine, Chain, Encoder, Sign
+from deepq.encoders.base import Encoder
+from deepq.encoders.chain import Chain
+from deepq.encoders.fixed import Affine, Sign
+from deepq.encoders.kernel_hash import KernelHash
+from deepq.encoders.network import NetworkEncoder
 from deepq.index import DeepQuantIndex
-from deepq.kernel_hash import KernelHash
-from deepq.network_encoder import NetworkEncoder
 from deepq.networks.backbones import as_shape
 from deepq.networks.heads import Bottleneck, DivideAndEncode
 from deepq.objectives import (

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from deepq._common.checks import as_vectors
 from deepq._common.errors import InputError
 from deepq._common.types import Floats, Ids
-from deepq.encoders import Encoder, embed
+from deepq.encoders.base import Encoder, embed
 
 _BLOCK, _BLOCK_NUMBERS = 4096, 1 << 24  # rows and numbers that are read at once
 

@@ -19,7 +19,10 @@ from deepq._common.safe_files import InFile
 from deepq._common.threads import openmp_threads
 from deepq._common.types import Codes, Floats
 from deepq._plain import PlainIndex, Transform
-from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize, Rotation
+from deepq.encoders.base import Encoder
+from deepq.encoders.chain import Chain
+from deepq.encoders.fixed import Affine, Identity, Normalize
+from deepq.encoders.rotation import Rotation
 
 # Kept at import: a program may put DeepQuantIndex in its place.
 IndexPQ = faiss.IndexPQ

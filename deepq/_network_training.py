@@ -30,10 +30,10 @@ from deepq._objective import Batch, Objective
 from deepq._optimizers import Muon
 from deepq._report import Report
 from deepq._schedule import one_cycle
-from deepq.encoders import Encoder
+from deepq.encoders.base import Encoder
+from deepq.encoders.network import NetworkEncoder
 from deepq.labels.supervision import Supervision
 from deepq.metrics.ranking import mean_average_precision
-from deepq.network_encoder import NetworkEncoder
 from deepq.networks.devices import as_device, computing, seeded, torch_seed
 from deepq.objectives import Classification
 from deepq.quantizers.product import ProductQuantizer

@@ -13,7 +13,9 @@ from deepq._common.errors import InputError, KindError
 from deepq._common.plain_data import from_bytes, to_bytes
 from deepq._common.safe_files import InFile
 from deepq._common.types import Codes, Floats
-from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize
+from deepq.encoders.base import Encoder
+from deepq.encoders.chain import Chain
+from deepq.encoders.fixed import Affine, Identity, Normalize
 
 _MOST_NUMBERS = 1 << 24  # of a matrix that stands for something smaller
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from deepq._common.checks import as_size
 from deepq._common.errors import InputError, KindError
-from deepq.network_encoder import NetworkEncoder
+from deepq.encoders.network import NetworkEncoder
 from deepq.networks.backbones import MLP, AlexNet, ConvNet, ResNet, as_shape
 from deepq.networks.devices import seeded
 from deepq.networks.embedding import Embedding

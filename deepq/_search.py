@@ -14,7 +14,7 @@ from deepq._common.errors import InputError, KindError
 from deepq._common.types import Floats, Ids
 from deepq._store import Store
 from deepq._tensors import accepts_tensors
-from deepq.encoders import embed
+from deepq.encoders.base import embed
 from deepq.quantizers.reranking import rerank
 from deepq.search_parameters import selection
 

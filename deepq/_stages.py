@@ -24,7 +24,8 @@ from deepq._presets import Plan, plan
 from deepq._report import Report
 from deepq._rows import Rows
 from deepq._structure import LEAST_ROWS, has_structure
-from deepq.encoders import Encoder, embed, encoder_state, hand_back, make_encoder
+from deepq.encoders.base import Encoder, embed
+from deepq.encoders.plain import encoder_state, hand_back, make_encoder
 from deepq.quantizers.judging import FEWEST_ROWS, TOP, Judge, Neighbours, hold_out, pays
 from deepq.quantizers.product import ProductQuantizer
 from deepq.settings import TrainConfig

@@ -29,7 +29,7 @@ from deepq._common.types import Codes, Floats
 from deepq._native import Native
 from deepq._surface import Surface
 from deepq._tensors import accepts_tensors
-from deepq.encoders import Encoder, embed
+from deepq.encoders.base import Encoder, embed
 from deepq.quantizers.product import ProductQuantizer
 from deepq.quantizers.reranking import Decoded
 from deepq.settings import TrainConfig

@@ -17,7 +17,7 @@ import numpy as np
 from deepq._common.checks import as_vectors
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.types import Floats
-from deepq._rotation import eigenvalue_allocation, held_out_error, rotate
+from deepq.encoders.rotation import eigenvalue_allocation, held_out_error, rotate
 from deepq.quantizers.product import ProductQuantizer
 
 LEAST_ROWS = 256  # below, chance decides

@@ -21,9 +21,11 @@ from deepq._network_training import NetworkTraining
 from deepq._report import Report
 from deepq._rows import Rows
 from deepq._stages import Stages, training_key
-from deepq.encoders import Chain, Encoder, Identity
+from deepq.encoders.base import Encoder
+from deepq.encoders.chain import Chain
+from deepq.encoders.fixed import Identity
+from deepq.encoders.network import NetworkEncoder
 from deepq.labels.supervision import as_supervision, query_rows
-from deepq.network_encoder import NetworkEncoder
 from deepq.networks.devices import torch_seed
 from deepq.objectives import Objective, PairwiseCosine, objective_state
 from deepq.quantizers.product import ProductQuantizer
@@ -101,7 +103,7 @@ def _parts(encoder: Encoder) -> tuple[Encoder | None, NetworkEncoder, Encoder | 
 
     Raises InputError where there is not exactly one network.
     """
-    members = encoder.members if isinstance(encoder, Chain) else (encoder,)
+    members = encoder.members
     networks = [(i, m) for i, m in enumerate(members) if isinstance(m, NetworkEncoder)]
     if len(networks) != 1:
         raise InputError(

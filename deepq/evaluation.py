@@ -15,7 +15,7 @@ from deepq._common.checks import as_array, as_tuple, as_vectors
 from deepq._common.errors import InputError, KindError, StateError
 from deepq._common.threads import openmp_threads
 from deepq._common.types import Floats, Ids
-from deepq.encoders import embed
+from deepq.encoders.base import embed
 from deepq.index import DeepQuantIndex
 from deepq.interop import from_faiss
 from deepq.metrics.ranking import mean_average_precision, precision_at, recall

@@ -23,7 +23,11 @@ from deepq._common.types import Floats
 from deepq._search import Search
 from deepq._tensors import accepts_tensors
 from deepq._torch_data import is_torch_data, read_torch_data
-from deepq.encoders import Encoder, Identity, Rotation, as_encoder, embed
+from deepq.encoders.base import Encoder, embed
+from deepq.encoders.chain import for_cosine
+from deepq.encoders.fixed import Identity
+from deepq.encoders.plain import as_encoder
+from deepq.encoders.rotation import Rotation
 from deepq.quantizers.binary import kind_of
 from deepq.quantizers.product import ProductQuantizer
 from deepq.settings import TrainConfig
@@ -342,4 +346,4 @@ def _cosine(name: str, encoder: Encoder) -> tuple[int, Encoder]:
     """Return the metric and encoder that give the cosine of vectors."""
     if name != "cosine":
         raise InputError(f'expected a metric of faiss, or "cosine", got {name!r}')
-    return faiss.METRIC_INNER_PRODUCT, encoder.normalized()
+    return faiss.METRIC_INNER_PRODUCT, for_cosine(encoder)

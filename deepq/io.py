@@ -35,7 +35,7 @@ from deepq._common.safe_files import (
     replacing,
     write_whole,
 )
-from deepq.encoders import hand_back
+from deepq.encoders.plain import hand_back
 from deepq.index import DeepQuantIndex, restore
 from deepq.interop import from_plain
 from deepq.state import DTYPES, live_state, make_index, require_known

@@ -18,7 +18,9 @@ from deepq._common.checks import as_size
 from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2
 from deepq._hashing_recipes import cnnh, csq, dnnh, dsh, ftbe, ksh, orthohash
 from deepq._recipe_parts import Shape, as_warm_up, code_shape, make_network
-from deepq.encoders import Chain, Encoder, Rotation
+from deepq.encoders.base import Encoder
+from deepq.encoders.chain import Chain
+from deepq.encoders.rotation import Rotation
 from deepq.index import DeepQuantIndex
 from deepq.networks.heads import Bottleneck, Probabilities
 from deepq.objectives import InnerProduct, Likelihood, Objective, PairwiseCosine

@@ -20,7 +20,7 @@ from deepq._common.errors import FormatError, KindError
 from deepq._common.plain_data import Living, put_arrays, take_arrays
 from deepq._store import Store
 from deepq.decoders import Decoder
-from deepq.encoders import encoder_state, make_encoder
+from deepq.encoders.plain import encoder_state, make_encoder
 from deepq.quantizers.binary import TYPES
 from deepq.quantizers.product import ProductQuantizer
 from deepq.settings import TrainConfig

@@ -25,8 +25,10 @@ from deepq._inputs import Inputs
 from deepq._report import Report
 from deepq._rows import Rows
 from deepq._stages import Stages
-from deepq.encoders import Chain, Encoder, Identity
-from deepq.kernel_hash import KernelHash
+from deepq.encoders.base import Encoder
+from deepq.encoders.chain import Chain
+from deepq.encoders.fixed import Identity
+from deepq.encoders.kernel_hash import KernelHash
 from deepq.labels.supervision import as_supervision, query_rows
 from deepq.quantizers.product import ProductQuantizer
 from deepq.settings import TrainConfig
@@ -133,7 +135,7 @@ def fit(
 
 def _learn_kernels(encoder: Encoder, x: Any, y: Any, config: TrainConfig, report: Report) -> bool:
     """Let the kernel hash in an encoder learn from labels; return whether there is one."""
-    members = encoder.members if isinstance(encoder, Chain) else (encoder,)
+    members = encoder.members
     place = next((i for i, m in enumerate(members) if isinstance(m, KernelHash)), None)
     if place is None:
         return False

@@ -20,6 +20,7 @@ from deepq import _checkpoint, _ranking, _stages, encoders
 from deepq._checkpoint import Checkpoint
 from deepq._common.errors import FormatError, InputError
 from deepq._common.plain_data import from_bytes, to_bytes
+from deepq.encoders.plain import encoder_state
 
 D, M, NBITS = 16, 4, 4
 
@@ -166,7 +167,7 @@ def test_without_a_path_nothing_is_kept() -> None:
 
 
 def test_a_key_may_describe_an_encoder(tmp_path) -> None:
-    key = {"encoder": _stages._digest(encoders.encoder_state(encoders.Rotation(D)))}
+    key = {"encoder": _stages._digest(encoder_state(encoders.Rotation(D)))}
     Checkpoint(tmp_path / "c", key).put("one", {"x": X[:5]})
     np.testing.assert_array_equal(Checkpoint(tmp_path / "c", key).get("one")["x"], X[:5])
 
@@ -328,7 +329,7 @@ def test_a_training_may_be_interrupted_again_and_again(again, tmp_path, monkeypa
 
 def test_finished_stages_are_not_done_again(tmp_path, monkeypatch) -> None:
     whole = train(tmp_path / "c", rerank=0)
-    for name in ("deepq._ranking.learn", "deepq.encoders.learn"):
+    for name in ("deepq._ranking.learn", "deepq.encoders.rotation.learn_rotation"):
         monkeypatch.setattr(name, lambda *_, **__: pytest.fail("done again"))
     resumed = train(tmp_path / "c", rerank=0)
     assert_same_training(whole, resumed)

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from deepq import _rotation
 from deepq._common.errors import DimensionError, InputError, StateError
-from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize, Rotation
+from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize, Rotation, rotation
 from deepq.quantizers import ProductQuantizer
 
 
@@ -236,7 +235,7 @@ def test_rotation_starts_afresh_each_time() -> None:
 def test_eigenvalue_allocation_balances_products() -> None:
     deviations = np.sqrt(np.array([64, 32, 16, 9, 4, 2], dtype=np.float32))
     x = normal(50_000, 6) * deviations + 100
-    R = _rotation.eigenvalue_allocation(x, 2)
+    R = rotation.eigenvalue_allocation(x, 2)
     np.testing.assert_allclose(R @ R.T, np.eye(6), atol=1e-10)
     # By hand: 64 | 32, then 16 joins 32, 9 joins 64, 4 joins 512 and 2 joins 576.
     axes = np.abs(R).argmax(axis=1).tolist()

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from deepq import DeepQuantIndex, TrainConfig, _structure, evaluation, suggestion
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
-from deepq._rotation import eigenvalue_allocation
 from deepq._structure import has_structure, structure
 from deepq.datasets import exact_neighbours
+from deepq.encoders.rotation import eigenvalue_allocation
 from deepq.evaluation import MEASURES, diagnose, evaluate
 from deepq.metrics import mean_average_precision, precision_at, recall
 from deepq.quantizers import ProductQuantizer

@@ -14,15 +14,15 @@ import torch
 from torch import nn
 
 import deepq
-from deepq import Pairs, Positives, _kernel_hashing, networks, objectives, recipes
+from deepq import Pairs, Positives, networks, objectives, recipes
 from deepq._common.errors import DimensionError, InputError, KindError
 from deepq._network_training import NetworkTraining
 from deepq._report import Report
-from deepq.encoders import Affine, Chain, Encoder, Sign
-from deepq.kernel_hash import KernelHash
+from deepq.encoders import Affine, Chain, Encoder, Sign, kernel_bits
+from deepq.encoders.kernel_hash import KernelHash
+from deepq.encoders.network import NetworkEncoder
 from deepq.labels import similarity_codes, triplet_codes
 from deepq.metrics import mean_average_precision
-from deepq.network_encoder import NetworkEncoder
 from deepq.quantizers import BinaryQuantizer
 from deepq.state import live_state
 
@@ -502,7 +502,7 @@ FIRST_STAGES = [
     ("cnnh", similarity_codes, "_sweep", 2),
     ("ftbe", triplet_codes, "inferred", 1),
     ("csq", NetworkTraining, "_judge", 1),
-    ("ksh", _kernel_hashing, "best_direction", 5),
+    ("ksh", kernel_bits, "best_direction", 5),
     ("ksh", Report, "__call__", 2),
 ]
 

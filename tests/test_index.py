@@ -203,7 +203,7 @@ def test_interrupted_training_changes_nothing(index, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("deepq.quantizers._scan.accumulate", interrupt)
+    monkeypatch.setattr("deepq._scan.accumulate", interrupt)
     with pytest.raises(KeyboardInterrupt):
         index.train(X)
     np.testing.assert_array_equal(faiss.serialize_index(index), before)

@@ -10,10 +10,10 @@ from scipy.linalg import eigh
 from sklearn.datasets import load_digits
 
 import deepq
-from deepq import _kernel_hashing
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
-from deepq.encoders import Chain, Normalize, encoder_state, make_encoder
-from deepq.kernel_hash import KernelHash
+from deepq.encoders import Chain, Normalize, kernel_bits
+from deepq.encoders.kernel_hash import KernelHash
+from deepq.encoders.plain import encoder_state, make_encoder
 from deepq.labels.supervision import Classes, Pairs, Tags
 from deepq.metrics import mean_average_precision
 from deepq.quantizers import ProductQuantizer
@@ -66,7 +66,7 @@ def learned() -> KernelHash:
 def test_kernels() -> None:
     x, _ = clusters(7)
     anchors = x[2:5]
-    found = _kernel_hashing.kernels(x, anchors, 3.0)
+    found = kernel_bits.kernels(x, anchors, 3.0)
     for i in range(7):
         for j in range(3):
             squared = sum((float(a) - float(b)) ** 2 for a, b in zip(x[i], anchors[j], strict=True))
@@ -80,31 +80,31 @@ def test_kernels_far_from_the_origin(scale) -> None:
     x, _ = clusters(50)
     away = ((x + 256) * np.float32(scale)).astype(np.float32)
     near = away.astype(np.float64) / np.float32(scale)
-    width = _kernel_hashing.mean_squared_distance(away, away[:9])
+    width = kernel_bits.mean_squared_distance(away, away[:9])
     squared = np.square(near[:, None] - near[:9]).sum(axis=2)
     assert width == pytest.approx(squared.mean() * scale**2, rel=1e-5)
-    found = _kernel_hashing.kernels(away, away[:9], width)
+    found = kernel_bits.kernels(away, away[:9], width)
     np.testing.assert_allclose(found, np.exp(-squared / (2 * squared.mean())), atol=1e-5)
 
 
 def test_whitened_kernels_are_orthonormal_but_for_the_ridge() -> None:
     K, *_ = instance(n=500)
-    T = _kernel_hashing.whitening(K)
+    T = kernel_bits.whitening(K)
     gram = K.T.astype(float) @ K
     ridge = 0.01 * np.trace(gram) / 6 * np.eye(6)
     np.testing.assert_allclose(T.T @ (gram + ridge) @ T, 500 * np.eye(6), atol=1e-8)
-    equal = _kernel_hashing.whitening(np.ones_like(K))
+    equal = kernel_bits.whitening(np.ones_like(K))
     assert np.isfinite(equal).all()
-    assert np.isfinite(_kernel_hashing.whitening(np.zeros_like(K))).all()
+    assert np.isfinite(kernel_bits.whitening(np.zeros_like(K))).all()
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_start_is_the_top_generalized_eigenvector(seed, monkeypatch) -> None:
     K, *_, R = instance(seed=seed)
     starts = []
-    monkeypatch.setattr(_kernel_hashing, "refined", lambda *a: starts.append(a) or a[2])
-    T = _kernel_hashing.whitening(K)
-    u = _kernel_hashing.best_direction((K @ T).astype(np.float32), R)
+    monkeypatch.setattr(kernel_bits, "refined", lambda *a: starts.append(a) or a[2])
+    T = kernel_bits.whitening(K)
+    u = kernel_bits.best_direction((K @ T).astype(np.float32), R)
     np.testing.assert_array_equal(u, starts[0][2])
     K = K.astype(float)
     gram = K.T @ K
@@ -123,7 +123,7 @@ def test_the_smooth_value_by_loops_and_its_gradient_by_differences() -> None:
         p = [2 / (1 + math.exp(-float(row @ u))) - 1 for row in K]
         return -sum(p[i] * R[i, j] * p[j] for i in range(40) for j in range(40))
 
-    found, gradient = _kernel_hashing.smooth(K, R, u)
+    found, gradient = kernel_bits.smooth(K, R, u)
     assert found == pytest.approx(value(u))
     for j in range(6):
         step = 1e-5 * np.eye(6)[j]
@@ -136,8 +136,8 @@ def test_refinement_descends(curvature) -> None:
     for seed in range(5):
         K, *_, R = instance(seed=seed)
         u = np.random.default_rng(seed).standard_normal(6).astype(np.float32)
-        before = _kernel_hashing.smooth(K, R, u)[0]
-        after = _kernel_hashing.smooth(K, R, _kernel_hashing.refined(K, R, u, curvature))[0]
+        before = kernel_bits.smooth(K, R, u)[0]
+        after = kernel_bits.smooth(K, R, kernel_bits.refined(K, R, u, curvature))[0]
         assert after < before
 
 
@@ -149,19 +149,19 @@ def test_refinement_finds_what_a_grid_finds() -> None:
         K, *_ = instance(m=2, seed=seed)
         y = np.floor(5 * np.arctan2(*K.T) / (2 * np.pi))  # of five sectors
         R = np.where(y[:, None] == y, np.float32(4), np.float32(-4))
-        Z = (K @ _kernel_hashing.whitening(K)).astype(np.float32)
+        Z = (K @ kernel_bits.whitening(K)).astype(np.float32)
 
         def gain(u, Z=Z, R=R) -> float:
             h = [1 if row @ u >= 0 else -1 for row in Z]
             return sum(h[i] * R[i, j] * h[j] for i in range(40) for j in range(40))
 
         top = np.linalg.eigh(Z.T @ R @ Z)[1][:, -1]
-        found = _kernel_hashing.best_direction(Z, R)
-        assert _kernel_hashing.gain(_kernel_hashing.signs(Z @ found), R) == gain(found)
+        found = kernel_bits.best_direction(Z, R)
+        assert kernel_bits.gain(kernel_bits.signs(Z @ found), R) == gain(found)
         gains.append(gain(found))
         spectral.append(gain(top))
         every = np.array([np.cos(angles), np.sin(angles)]).astype(np.float32)
-        best.append(max(_kernel_hashing.gain(h, R) for h in _kernel_hashing.signs(Z @ every).T))
+        best.append(max(kernel_bits.gain(h, R) for h in kernel_bits.signs(Z @ every).T))
     gains, spectral, best = map(np.array, (gains, spectral, best))
     assert (gains >= spectral).all()
     assert (gains > spectral).any()
@@ -174,10 +174,10 @@ def test_every_bit_leaves_less_of_the_similarities(some) -> None:
     similar, known = y[:, None] == y, np.ones((60, 60), np.bool_)
     if some:
         known = np.add.outer(np.arange(60), np.arange(60)) % 3 > 0
-    K = _kernel_hashing.kernels(x, x[:20], 20.0)
+    K = kernel_bits.kernels(x, x[:20], 20.0)
     K -= K.mean(axis=0)
     entries = []
-    A = _kernel_hashing.learn(K, similar, known, 8, entries.append)
+    A = kernel_bits.learn_kernel_bits(K, similar, known, 8, entries.append)
     H = np.where(K @ A.T < 0, -1, 1)
     known = known | np.eye(60, dtype=np.bool_)
     errors = []
@@ -194,9 +194,9 @@ def test_every_bit_leaves_less_of_the_similarities(some) -> None:
 
 def test_what_is_not_known_does_not_count() -> None:
     K, similar, known, _ = instance()
-    A = _kernel_hashing.learn(K, similar, known, 4)
-    np.testing.assert_array_equal(A, _kernel_hashing.learn(K, similar ^ ~known, known, 4))
-    assert not np.array_equal(A, _kernel_hashing.learn(K, similar, np.ones_like(known), 4))
+    A = kernel_bits.learn_kernel_bits(K, similar, known, 4)
+    np.testing.assert_array_equal(A, kernel_bits.learn_kernel_bits(K, similar ^ ~known, known, 4))
+    assert not np.array_equal(A, kernel_bits.learn_kernel_bits(K, similar, np.ones_like(known), 4))
 
 
 # ---- the encoder ---------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def test_encode_takes_any_layout(learned, cast) -> None:
 
 
 def test_the_mean_does_not_depend_on_blocks(learned, monkeypatch) -> None:
-    monkeypatch.setattr("deepq.kernel_hash._BLOCK", 100)
+    monkeypatch.setattr("deepq.encoders.kernel_hash._BLOCK", 100)
     x, y = clusters(800)
     encoder = KernelHash(16, 12, 40)
     encoder.learn(x, Classes(y))
@@ -274,9 +274,9 @@ def test_it_learns_from_tags_and_from_pairs() -> None:
 
 def test_labels_are_taken_of_about_as_many_rows_as_asked(monkeypatch) -> None:
     counts = []
-    plain = _kernel_hashing.learn
+    plain = kernel_bits.learn_kernel_bits
     monkeypatch.setattr(
-        _kernel_hashing, "learn", lambda K, *a: counts.append(len(K)) or plain(K, *a)
+        kernel_bits, "learn_kernel_bits", lambda K, *a: counts.append(len(K)) or plain(K, *a)
     )
     x, y = clusters(800)
     for labelled in (2000, 400, 100):

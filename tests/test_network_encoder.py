@@ -17,7 +17,8 @@ from torch import nn
 import deepq
 from deepq import NetworkEncoder
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
-from deepq.encoders import Affine, Chain, Normalize, Rotation, encoder_state, make_encoder
+from deepq.encoders import Affine, Chain, Normalize, Rotation
+from deepq.encoders.plain import encoder_state, make_encoder
 from deepq.networks import Bottleneck, ConvNet, Embedding
 
 SHAPE, M, NBITS = (3, 8, 6), 4, 4
@@ -125,9 +126,9 @@ def test_batches_do_not_matter(monkeypatch):
     encoder = of_user()
     z = encoder.encode(ROWS)
     for size in (1, 7, 300):
-        monkeypatch.setattr("deepq.network_encoder._BATCH", size)
+        monkeypatch.setattr("deepq.encoders.network._BATCH", size)
         np.testing.assert_allclose(encoder.encode(ROWS), z, atol=1e-5)
-    monkeypatch.setattr("deepq.network_encoder._NUMBERS", 2 * D)
+    monkeypatch.setattr("deepq.encoders.network._NUMBERS", 2 * D)
     np.testing.assert_allclose(encoder.encode(ROWS), z, atol=1e-5)
     assert encoder.encode(ROWS[:0]).shape == (0, 8)
 

@@ -50,7 +50,7 @@ def mean_squared_distance(x: Floats, anchors: Floats) -> float:
     return float(sum(variances) + np.square(means[0] - means[1]).sum())
 
 
-def learn(
+def learn_kernel_bits(
     K: Floats, similar: Matrix, known: Matrix, bits: int, progress: Progress | None = None
 ) -> Floats:
     """Learn the projections A of codes sign(K A^T).

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepq import _kernel_hashing
 from deepq._common.checks import as_real, as_size, as_vectors
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
 from deepq._common.types import Floats, Progress
-from deepq.encoders import Encoder
+from deepq.encoders import kernel_bits
+from deepq.encoders.base import Encoder
 from deepq.labels.supervision import Supervision
 from deepq.quantizers.product import ProductQuantizer
 
@@ -43,7 +43,7 @@ class KernelHash(Encoder):
     """z = A (k(x) - mean), k(x) (m,) the kernels of x with m anchors; its signs are a code.
 
     Liu, Wang, Ji, Jiang & Chang, "Supervised hashing with kernels", CVPR 2012. See
-    `deepq._kernel_hashing`.
+    `kernel_bits`.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class KernelHash(Encoder):
         """Draw anchors and labelled vectors among the rows of `x` (n, d), and learn the bits.
 
         The kernels' width and mean are those of all rows. Only pairs that are known count.
-        `progress` is called after each bit: see `deepq._kernel_hashing.learn`.
+        `progress` is called after each bit: see `kernel_bits.learn_kernel_bits`.
 
         Raises
         ------
@@ -117,15 +117,15 @@ class KernelHash(Encoder):
             raise InputError("expected training vectors that differ, got equal ones")
         rng = np.random.default_rng(seed)
         anchors = x[np.sort(rng.choice(len(x), self.m, replace=False))]
-        width = _kernel_hashing.mean_squared_distance(x, anchors)
+        width = kernel_bits.mean_squared_distance(x, anchors)
         total = np.zeros(self.m)
         for i in range(0, len(x), _BLOCK):
-            block = _kernel_hashing.kernels(x[i : i + _BLOCK], anchors, width)
+            block = kernel_bits.kernels(x[i : i + _BLOCK], anchors, width)
             total += block.sum(axis=0, dtype=np.float64)
         mean = (total / len(x)).astype(np.float32)
         rows = next(supervision.batches(self.labelled, rng))
-        K = _kernel_hashing.kernels(x[rows], anchors, width) - mean
-        A = _kernel_hashing.learn(K, *supervision.similar(rows), self.d_out, progress)
+        K = kernel_bits.kernels(x[rows], anchors, width) - mean
+        A = kernel_bits.learn_kernel_bits(K, *supervision.similar(rows), self.d_out, progress)
         self.functions = Functions(anchors, width, mean, A)
 
     def fit(
@@ -146,7 +146,7 @@ class KernelHash(Encoder):
         if self.functions is None:
             raise StateError("expected a kernel hash that has learned from labels, got a new one")
         anchors, width, mean, A = self.functions
-        k = _kernel_hashing.kernels(as_vectors(x, self.d_in), anchors, width)
+        k = kernel_bits.kernels(as_vectors(x, self.d_in), anchors, width)
         k -= mean
         return k @ A.T
 

@@ -22,7 +22,7 @@ from deepq._common.checks import as_precision, as_vectors
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
 from deepq._common.plain_data import Living
 from deepq._common.types import Codes, Floats, Progress
-from deepq.encoders import Chain, Encoder, Normalize
+from deepq.encoders.base import Encoder
 from deepq.networks.backbones import as_shape
 from deepq.networks.devices import computing
 from deepq.networks.plain import plan_of, restore, set_weights, weights_of
@@ -69,6 +69,7 @@ class NetworkEncoder(Encoder):
     """
 
     can_decode = False
+    scales_embeddings = True
 
     def __init__(
         self,
@@ -145,10 +146,6 @@ class NetworkEncoder(Encoder):
         if not self._fitted:
             _log.warning("the network is taken as it is: it has not been trained")
         self.settle()
-
-    def normalized(self) -> Chain:
-        """Return the network and a scaling of what it gives, since cosines are of embeddings."""
-        return Chain([self, Normalize(self.d_out)])
 
     def images(self, rows: Tensor) -> Tensor:
         """Rows (n, d_in) in the shape that the network takes, float32."""

@@ -13,11 +13,16 @@ more of it than text, for which more noise means a larger error without better n
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from deepq._common.checks import as_size
+from deepq._common.errors import DimensionError, InputError, StateError
 from deepq._common.types import METRIC_L2, Floats, Progress, Words
+from deepq.encoders.base import as_rows
+from deepq.encoders.fixed import Affine, frozen
 from deepq.quantizers.judging import FEWEST_ROWS, Judge, hold_out
 from deepq.quantizers.product import ProductQuantizer
 
@@ -34,7 +39,7 @@ _BLOCK = 16_384
 _log = logging.getLogger(__name__)
 
 
-def learn(
+def learn_rotation(
     x: Floats,
     quantizer: ProductQuantizer,
     *,
@@ -219,3 +224,81 @@ def _procrustes(x: Floats, words: Words, quantizer: ProductQuantizer) -> Matrix:
         cross += quantizer.gather(words[i : i + _BLOCK]).T @ x[i : i + _BLOCK]
     left, _, right = np.linalg.svd(cross)
     return np.asarray(left @ right)
+
+
+class Rotation(Affine):
+    """z = R x, R orthonormal and learned together with the codebooks.
+
+    Optimized product quantization (Ge et al., PAMI 2014). Every training learns it anew; to keep a
+    given matrix use `Affine`.
+
+    Parameters
+    ----------
+    d : int
+        Length of the vectors.
+    """
+
+    def __init__(self, d: int) -> None:
+        super().__init__(np.eye(as_size(d, "d")))
+        self._fitted = False
+
+    @classmethod
+    def of(cls, R: ArrayLike) -> Rotation:
+        """Make a fitted rotation of an orthonormal matrix (d, d), else raise InputError."""
+        given = Affine(R)
+        if given.d_in != given.d_out or not given.is_orthonormal:
+            raise InputError("expected an orthonormal matrix (d, d), got another")
+        rotation = cls(given.d_in)
+        rotation.A, rotation._fitted = given.A, True
+        return rotation
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the rotation has been learned."""
+        return self._fitted
+
+    is_orthonormal = True
+    learns_codebooks = True
+
+    def settle(self) -> None:
+        """Stay the rotation it is: before `fit`, the identity."""
+        self._fitted = True
+
+    def encode(self, x: Floats) -> Floats:
+        """Rotate the rows of `x` (n, d). Raises StateError before `fit`."""
+        if not self._fitted:
+            raise StateError("expected a fitted rotation, got one that has not been learned")
+        return super().encode(x)
+
+    def fit(
+        self,
+        x: Floats,
+        quantizer: ProductQuantizer,
+        *,
+        iterations: int | None = None,
+        seed: int = 1234,
+        progress: Progress | None = None,
+    ) -> None:
+        """Learn the rotation and the codebooks together, from the beginning.
+
+        See `learn_rotation`; by default 60 iterations. It takes at least ksub rows,
+        and d must be a multiple of M.
+        """
+        x = as_rows(x, self.d_in)
+        joint = ITERATIONS if iterations is None else iterations
+        self.A = frozen(
+            learn_rotation(x, quantizer, iterations=joint, seed=seed, progress=progress)
+        )
+        self._fitted = True
+
+    def state(self) -> dict[str, Any]:
+        """Matrix, and whether it has been learned."""
+        return {"A": self.A, "is_fitted": self._fitted}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Rotation:
+        """Make a rotation, learned or not."""
+        given = Affine(state["A"])
+        if given.d_in != given.d_out:
+            raise DimensionError(f"expected a matrix (d, d), got shape {given.A.shape}")
+        return cls.of(given.A) if state["is_fitted"] else cls(given.d_in)
