@@ -21,15 +21,10 @@ from deepq.encoders.network import NetworkEncoder
 from deepq.index import DeepQuantIndex
 from deepq.networks.backbones import as_shape
 from deepq.networks.heads import Bottleneck, DivideAndEncode
-from deepq.objectives import (
-    CentralSimilarity,
-    CodeRegression,
-    Contrastive,
-    InferredCodes,
-    Objective,
-    OrthoHash,
-    TripletRanking,
-)
+from deepq.objectives.base import Objective
+from deepq.objectives.class_codes import CentralSimilarity, OrthoHash
+from deepq.objectives.pairs import Contrastive, TripletRanking
+from deepq.objectives.row_codes import CodeRegression, InferredCodes
 from deepq.quantizers.binary import BinaryQuantizer
 from deepq.settings import TrainConfig
 

@@ -25,8 +25,6 @@ from deepq._checkpoint import Checkpoint
 from deepq._common.errors import InputError
 from deepq._common.types import METRIC_L2, Floats, Ids
 from deepq._inputs import Inputs, diverged
-from deepq._losses import quantization
-from deepq._objective import Batch, Objective
 from deepq._optimizers import Muon
 from deepq._report import Report
 from deepq._schedule import one_cycle
@@ -35,7 +33,9 @@ from deepq.encoders.network import NetworkEncoder
 from deepq.labels.supervision import Supervision
 from deepq.metrics.ranking import mean_average_precision
 from deepq.networks.devices import as_device, computing, seeded, torch_seed
-from deepq.objectives import Classification
+from deepq.objectives.base import Batch, Objective
+from deepq.objectives.classes import Classification
+from deepq.objectives.losses import quantization
 from deepq.quantizers.product import ProductQuantizer
 from deepq.settings import TrainConfig
 

@@ -35,7 +35,7 @@ from deepq.quantizers.reranking import Decoded
 from deepq.settings import TrainConfig
 
 if TYPE_CHECKING:
-    from deepq.objectives import Objective
+    from deepq.objectives.base import Objective
 
 _BLOCK = 1 << 16
 _NUMBERS = 1 << 26  # in a block of vectors

@@ -27,7 +27,9 @@ from deepq.encoders.fixed import Identity
 from deepq.encoders.network import NetworkEncoder
 from deepq.labels.supervision import as_supervision, query_rows
 from deepq.networks.devices import torch_seed
-from deepq.objectives import Objective, PairwiseCosine, objective_state
+from deepq.objectives.base import Objective
+from deepq.objectives.pairs import PairwiseCosine
+from deepq.objectives.plain import objective_state
 from deepq.quantizers.product import ProductQuantizer
 from deepq.settings import TrainConfig
 

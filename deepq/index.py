@@ -35,7 +35,7 @@ from deepq.state import make_index, pack, unpack
 from deepq.trainer import fit
 
 if TYPE_CHECKING:
-    from deepq.objectives import Objective
+    from deepq.objectives.base import Objective
 
 # The default of pq.cp.niter, which stands for deepq's own default.
 _FAISS_ITERATIONS = 25

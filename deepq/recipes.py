@@ -23,7 +23,9 @@ from deepq.encoders.chain import Chain
 from deepq.encoders.rotation import Rotation
 from deepq.index import DeepQuantIndex
 from deepq.networks.heads import Bottleneck, Probabilities
-from deepq.objectives import InnerProduct, Likelihood, Objective, PairwiseCosine
+from deepq.objectives.base import Objective
+from deepq.objectives.classes import Likelihood
+from deepq.objectives.pairs import InnerProduct, PairwiseCosine
 from deepq.settings import TrainConfig
 
 __all__ = [

@@ -26,7 +26,7 @@ from deepq.quantizers.product import ProductQuantizer
 from deepq.settings import TrainConfig
 
 if TYPE_CHECKING:
-    from deepq.objectives import Objective
+    from deepq.objectives.base import Objective
 
 _log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ def make_index(state: State, cls: type[Index]) -> Index:
         if isinstance(state["objective"], _OwnObjective):
             index.objective = state["objective"].objective
         elif state["objective"] is not None:
-            from deepq.objectives import make_objective  # torch, only where there is a network
+            from deepq.objectives.plain import make_objective  # torch: only with a network
 
             index.objective = make_objective(state["objective"])
         for name in SETTINGS:
@@ -180,7 +180,7 @@ def _quantizer_state(quantizer: ProductQuantizer) -> str:
 def _objective_state(objective: Objective | None) -> Any:
     if objective is None:
         return None
-    from deepq.objectives import objective_state
+    from deepq.objectives.plain import objective_state
 
     state = objective_state(objective)
     return _OwnObjective(objective) if state is None else state

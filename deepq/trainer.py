@@ -34,7 +34,7 @@ from deepq.quantizers.product import ProductQuantizer
 from deepq.settings import TrainConfig
 
 if TYPE_CHECKING:
-    from deepq.objectives import Objective
+    from deepq.objectives.base import Objective
 
 _log = logging.getLogger(__name__)
 

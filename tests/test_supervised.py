@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 import deepq
-from deepq import NetworkEncoder, Pairs, Positives, _inputs, _losses, objectives
+from deepq import NetworkEncoder, Pairs, Positives, _inputs, objectives
 from deepq import _network_training as training
 from deepq._common.errors import DimensionError, InputError, KindError
 from deepq.encoders import Affine, Chain, Normalize, Rotation
 from deepq.labels.supervision import as_supervision
 from deepq.networks import MLP, Bottleneck, ConvNet, Embedding
+from deepq.objectives import losses
 
 D, M, NBITS, CLASSES = 12, 2, 4, 4
 SHAPE = (3, 8, 8)
@@ -206,10 +207,10 @@ def test_gradients_of_both_parts_reach_the_first_layer(part) -> None:
     z = encoder.network(encoder.images(torch.from_numpy(X[rows])))
     if part == "objective":
         similar, known = map(torch.from_numpy, as_supervision(Y, len(Y)).similar(rows))
-        loss = _losses.pairwise_cosine(z, similar, known)
+        loss = losses.pairwise_cosine(z, similar, known)
     else:
         words = index.quantizer.gather(index.quantizer.assign(z.detach().numpy()))
-        loss = _losses.quantization(z, torch.from_numpy(words))
+        loss = losses.quantization(z, torch.from_numpy(words))
     loss.backward()
     first = next(p for p in encoder.network.parameters() if p.requires_grad)
     assert first.grad is not None

@@ -1,7 +1,4 @@
-"""Objectives that know a code for each training row, or for each class: for binary hashing.
-
-Embeddings are compared with codes of +-1; an encoder that ends in `Sign` makes codes of them.
-"""
+"""Objectives with a code for each training row: for binary hashing."""
 
 from __future__ import annotations
 
@@ -11,19 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from deepq._common.checks import as_part, as_size
+from deepq._common.checks import as_size
 from deepq._common.errors import InputError
 from deepq._common.types import Floats
-from deepq._losses import code_cross_entropy, code_regression, cross_entropy
-from deepq._objective import Objective
 from deepq.labels import triplet_codes
 from deepq.labels.similarity_codes import factorized
 from deepq.labels.supervision import Supervision
+from deepq.objectives.base import Objective, drawn_seed
+from deepq.objectives.losses import code_cross_entropy, code_regression
 
-_DRAWS = 1000  # of codes of classes, of which the best are kept
-_MOST_PAIRS = 10**8  # of classes that are compared in all draws: fewer draws of many classes
 _MARGIN = 0.5  # part of a code that triplets should be apart by
 
 
@@ -65,7 +59,7 @@ class CodeRegression(Objective):
                     f"expected labels of at most {classes} classes, got {supervision.classes}"
                 )
             codes[:, bits : bits + supervision.classes][targets > 0] = 1
-        codes[:, :bits] = factorized(supervision, bits, seed=_seed())
+        codes[:, :bits] = factorized(supervision, bits, seed=drawn_seed())
         self.register_buffer("codes", torch.from_numpy(codes))
 
     def forward(self, z: Tensor, batch: Any) -> Tensor:
@@ -101,7 +95,7 @@ class InferredCodes(Objective):
         self.group, self.triplets = as_size(group, "group"), as_size(triplets, "triplets")
 
     def prepare(self, d: int, supervision: Supervision) -> None:
-        self._supervision, self._seed = supervision, _seed()
+        self._supervision, self._seed = supervision, drawn_seed()
         self.active = 0
         self.register_buffer("codes", torch.zeros(supervision.n, d))
 
@@ -139,103 +133,3 @@ class InferredCodes(Objective):
     def forward(self, z: Tensor, batch: Any) -> Tensor:
         codes = self.codes[batch.rows, : self.active]
         return code_cross_entropy(z[:, : self.active], codes)
-
-
-class OrthoHash(Objective):
-    """`cross_entropy` of scaled cosines with fixed codes of the classes, less a margin at the true.
-
-    Hoe et al., "One loss for all: deep hashing with a single cosine similarity based learning
-    objective", NeurIPS 2021, equation 6.
-
-    Parameters
-    ----------
-    scale : float
-        Of cosines.
-    margin : float
-        Taken from the cosine of the true class.
-    """
-
-    needs_classes = True
-    codes: Tensor
-
-    def __init__(
-        self,
-        quantization_weight: float = 0.0,
-        scale: float = 8.0,
-        margin: float = 0.2,
-        warm_up: float = 0.6,
-    ) -> None:
-        super().__init__(quantization_weight, warm_up)
-        self.scale = as_part(scale, "scale", np.inf)
-        self.margin = as_part(margin, "margin", 2.0)
-
-    def prepare(self, d: int, supervision: Supervision) -> None:
-        codes = torch.from_numpy(class_codes(supervision.classes, d, _seed()))
-        self.register_buffer("codes", codes)
-
-    def forward(self, z: Tensor, batch: Any) -> Tensor:
-        cosines = normalize(z, dim=1) @ normalize(self.codes, dim=1).T
-        true = (batch.targets > 0).float()
-        return cross_entropy(self.scale * (cosines - self.margin * true), batch.targets)
-
-
-class CentralSimilarity(Objective):
-    """`code_cross_entropy` of 2 z with the code of a row's class, and tanh(z) pulled to +-1: CSQ.
-
-    Yuan et al., "Central similarity quantization for efficient image and video retrieval", CVPR
-    2020. The centre of a row of several classes has the signs of their sum; where that is 0, of the
-    first one. A row without a class has none.
-
-    Parameters
-    ----------
-    pull : float
-        Weight of the mean of (|tanh(z)| - 1)^2, as in implementations; the paper has log cosh.
-    """
-
-    needs_classes = True
-    codes: Tensor
-
-    def __init__(
-        self, quantization_weight: float = 0.0, pull: float = 1e-4, warm_up: float = 0.6
-    ) -> None:
-        super().__init__(quantization_weight, warm_up)
-        self.pull = as_part(pull, "pull", np.inf)
-
-    def prepare(self, d: int, supervision: Supervision) -> None:
-        codes = torch.from_numpy(class_codes(supervision.classes, d, _seed()))
-        self.register_buffer("codes", codes)
-
-    def forward(self, z: Tensor, batch: Any) -> Tensor:
-        true = (batch.targets > 0).float()
-        first = self.codes[batch.targets.argmax(1)] * true.amax(1, keepdim=True)
-        centres = (2 * true @ self.codes + first).sign()
-        loss = code_cross_entropy(2 * z, centres)
-        return loss + self.pull * (z.tanh().abs() - 1).square().mean()
-
-
-def class_codes(classes: int, bits: int, seed: int) -> Floats:
-    """Codes (classes, bits) float32 of +-1 that are far from each other.
-
-    Where there is a Hadamard matrix of Sylvester's of that many bits, its rows and, beyond them,
-    their opposites; else the codes of the largest least distance of 1000 draws, or of fewer where
-    there are more than 316 classes.
-    """
-    if bits & (bits - 1) == 0 and classes <= 2 * bits:
-        rows = np.ones((1, 1), np.float32)
-        while len(rows) < bits:
-            rows = np.block([[rows, rows], [rows, -rows]])
-        return np.concatenate([rows, -rows])[:classes].astype(np.float32)
-    rng = np.random.default_rng(seed)
-    best, apart = None, -1
-    for _ in range(min(_DRAWS, max(1, _MOST_PAIRS // classes**2))):
-        codes = np.asarray(rng.integers(0, 2, (classes, bits)) * 2 - 1, np.float32)
-        products = codes @ codes.T
-        np.fill_diagonal(products, -bits)
-        if best is None or bits - products.max() > apart:
-            best, apart = codes, bits - products.max()
-    return np.asarray(best, np.float32)
-
-
-def _seed() -> int:
-    """Draw a seed for NumPy from torch's generator."""
-    return int(torch.randint(1 << 62, (1,)))

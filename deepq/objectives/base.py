@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from deepq._common.checks import as_part
@@ -83,3 +84,8 @@ class Objective(nn.Module):
     def forward(self, z: Tensor, batch: Batch) -> Tensor:
         """Loss of embeddings z (n, d); `batch` is a `Batch`."""
         raise NotImplementedError
+
+
+def drawn_seed() -> int:
+    """Draw a seed for NumPy from torch's generator."""
+    return int(torch.randint(1 << 62, (1,)))

@@ -1,4 +1,4 @@
-"""Objectives: what training with labels minimises. The formulas are functions of `_losses`."""
+"""Objectives that compare rows with their classes."""
 
 from __future__ import annotations
 
@@ -9,94 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from deepq._code_objectives import CentralSimilarity, CodeRegression, InferredCodes, OrthoHash
 from deepq._common.checks import as_part, as_size
-from deepq._common.errors import FormatError, InputError
-from deepq._losses import (
-    binary_cross_entropy,
-    contrastive,
-    cross_entropy,
-    pairwise_cosine,
-    pairwise_inner_product,
-    pull_to_signs,
-    smoothed,
-    triplet,
-)
-from deepq._objective import Objective
+from deepq._common.errors import InputError
 from deepq.labels.supervision import Supervision
-
-__all__ = [
-    "OBJECTIVES",
-    "CentralSimilarity",
-    "Classification",
-    "CodeRegression",
-    "Contrastive",
-    "CosineSoftmax",
-    "InferredCodes",
-    "InnerProduct",
-    "Likelihood",
-    "Objective",
-    "OrthoHash",
-    "PairwiseCosine",
-    "TripletRanking",
-    "make_objective",
-    "objective_state",
-]
-
-
-class PairwiseCosine(Objective):
-    """`pairwise_cosine`: DQN's."""
-
-    def forward(self, z: Tensor, batch: Any) -> Tensor:
-        return pairwise_cosine(z, batch.similar, batch.known)
-
-
-class InnerProduct(Objective):
-    """`pairwise_inner_product`: DQN_ip's."""
-
-    def forward(self, z: Tensor, batch: Any) -> Tensor:
-        return pairwise_inner_product(z, batch.similar, batch.known)
-
-
-class Contrastive(Objective):
-    """`contrastive`, and `pull_to_signs`: DSH's.
-
-    Parameters
-    ----------
-    margin : float, optional
-        None for twice the length of an embedding.
-    pull : float
-        Weight of the second.
-    """
-
-    def __init__(
-        self,
-        margin: float | None = None,
-        quantization_weight: float = 0.0,
-        warm_up: float = 0.6,
-        pull: float = 0.0,
-    ) -> None:
-        super().__init__(quantization_weight, warm_up)
-        self.margin = None if margin is None else as_part(margin, "margin", math.inf)
-        self.pull = as_part(pull, "pull", math.inf)
-
-    def forward(self, z: Tensor, batch: Any) -> Tensor:
-        margin = 2.0 * z.shape[1] if self.margin is None else self.margin
-        loss = contrastive(z, batch.similar, batch.known, margin)
-        return loss + self.pull * pull_to_signs(z) if self.pull else loss
-
-
-class TripletRanking(Objective):
-    """`triplet` with a margin."""
-
-    def __init__(
-        self, margin: float = 1.0, quantization_weight: float = 0.0, warm_up: float = 0.6
-    ) -> None:
-        super().__init__(quantization_weight, warm_up)
-        self.margin = as_part(margin, "margin", math.inf)
-
-    def forward(self, z: Tensor, batch: Any) -> Tensor:
-        return triplet(z, batch.similar, batch.known, self.margin)
+from deepq.objectives.base import Objective
+from deepq.objectives.losses import binary_cross_entropy, cross_entropy, smoothed
 
 
 class Classification(Objective):
@@ -198,37 +115,3 @@ def _classify(logits: Tensor, batch: Any, smoothing: float) -> Tensor:
     if batch.several:
         return binary_cross_entropy(logits, batch.targets)
     return cross_entropy(logits, smoothed(batch.targets, smoothing))
-
-
-def objective_state(objective: Objective) -> dict[str, Any] | None:
-    """Describe an objective of this module by its class and arguments; None for any other."""
-    if OBJECTIVES.get(type(objective).__name__) is not type(objective):
-        return None
-    return {"type": type(objective).__name__, **objective.arguments}
-
-
-def make_objective(state: dict[str, Any]) -> Objective:
-    """Make the objective that a state describes. Raises FormatError for anything else."""
-    rest = dict(state)
-    try:
-        return OBJECTIVES[rest.pop("type")](**rest)
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"expected the state of an objective, got {error}") from error
-
-
-OBJECTIVES: dict[str, type[Objective]] = {
-    cls.__name__: cls
-    for cls in (
-        PairwiseCosine,
-        InnerProduct,
-        Contrastive,
-        TripletRanking,
-        Classification,
-        CosineSoftmax,
-        Likelihood,
-        CodeRegression,
-        InferredCodes,
-        OrthoHash,
-        CentralSimilarity,
-    )
-}
