@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from deepq.io import load_pickle, read_index, write_index
     from deepq.labels.supervision import Pairs, Positives
     from deepq.search_parameters import SearchParameters
-    from deepq.settings import TrainConfig
     from deepq.suggestion import Suggestion, suggest
+    from deepq.training.settings import TrainConfig
 
 __version__ = "0.1.0.dev0"
 
@@ -69,7 +69,7 @@ _HOME = {
     "Positives": "labels.supervision",
     "SearchParameters": "search_parameters",
     "Suggestion": "suggestion",
-    "TrainConfig": "settings",
+    "TrainConfig": "training.settings",
     "diagnose": "evaluation",
     "evaluate": "evaluation",
     "from_faiss": "interop",

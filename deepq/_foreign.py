@@ -33,7 +33,7 @@ from deepq._common.types import Floats
 from deepq.encoders.base import Encoder
 from deepq.encoders.plain import encoder_state, hand_back, make_encoder
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("deepq.index")
 
 _OLDEST, _BEYOND = (1, 14, 2), (1, 16)  # as in pyproject.toml
 _MACHINES = ("x86_64", "aarch64")

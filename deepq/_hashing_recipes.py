@@ -26,7 +26,7 @@ from deepq.objectives.class_codes import CentralSimilarity, OrthoHash
 from deepq.objectives.pairs import Contrastive, TripletRanking
 from deepq.objectives.row_codes import CodeRegression, InferredCodes
 from deepq.quantizers.binary import BinaryQuantizer
-from deepq.settings import TrainConfig
+from deepq.training.settings import TrainConfig
 
 
 def ksh(

@@ -13,7 +13,7 @@ from deepq.encoders.network import NetworkEncoder
 from deepq.networks.backbones import MLP, AlexNet, ConvNet, ResNet, as_shape
 from deepq.networks.devices import seeded
 from deepq.networks.embedding import Embedding
-from deepq.settings import TrainConfig
+from deepq.training.settings import TrainConfig
 
 Shape = tuple[int, ...] | int
 

@@ -32,7 +32,7 @@ from deepq._tensors import accepts_tensors
 from deepq.encoders.base import Encoder, embed
 from deepq.quantizers.product import ProductQuantizer
 from deepq.quantizers.reranking import Decoded
-from deepq.settings import TrainConfig
+from deepq.training.settings import TrainConfig
 
 if TYPE_CHECKING:
     from deepq.objectives.base import Objective

@@ -30,9 +30,9 @@ from deepq.encoders.plain import as_encoder
 from deepq.encoders.rotation import Rotation
 from deepq.quantizers.binary import kind_of
 from deepq.quantizers.product import ProductQuantizer
-from deepq.settings import TrainConfig
 from deepq.state import make_index, pack, unpack
-from deepq.trainer import fit
+from deepq.training.settings import TrainConfig
+from deepq.training.trainer import fit
 
 if TYPE_CHECKING:
     from deepq.objectives.base import Objective
@@ -83,7 +83,7 @@ class DeepQuantIndex(Search):
     training : TrainConfig or None
         As given; may be set before `train`.
     history : list of dict
-        Entries of the last training: see `deepq.trainer.Outcome`.
+        Entries of the last training: see `deepq.training.trainer.Outcome`.
 
     Raises
     ------

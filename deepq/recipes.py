@@ -26,7 +26,7 @@ from deepq.networks.heads import Bottleneck, Probabilities
 from deepq.objectives.base import Objective
 from deepq.objectives.classes import Likelihood
 from deepq.objectives.pairs import InnerProduct, PairwiseCosine
-from deepq.settings import TrainConfig
+from deepq.training.settings import TrainConfig
 
 __all__ = [
     "class_codes",

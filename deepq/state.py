@@ -23,12 +23,12 @@ from deepq.decoders import Decoder
 from deepq.encoders.plain import encoder_state, make_encoder
 from deepq.quantizers.binary import TYPES
 from deepq.quantizers.product import ProductQuantizer
-from deepq.settings import TrainConfig
+from deepq.training.settings import TrainConfig
 
 if TYPE_CHECKING:
     from deepq.objectives.base import Objective
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("deepq.index")
 
 Index = TypeVar("Index", bound=Store)
 State = dict[str, Any]

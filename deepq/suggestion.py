@@ -16,11 +16,11 @@ from tqdm import tqdm
 from deepq._common.checks import as_metric, as_real, as_size
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.types import Floats, Ids
-from deepq._structure import LEAST_ROWS, sample
 from deepq.datasets.exact import exact_neighbours
 from deepq.evaluation import evaluate, in_one_thread
 from deepq.index import DeepQuantIndex
-from deepq.settings import TrainConfig
+from deepq.training.settings import TrainConfig
+from deepq.training.structure import LEAST_ROWS, sample
 
 NBITS = (4, 6, 8)
 RERANKS = (100,)  # tried with the best code, besides 0
@@ -237,7 +237,7 @@ def _each_warning_once() -> Iterator[None]:
         said.add(record.msg)
         return new
 
-    logger = logging.getLogger("deepq.trainer")
+    logger = logging.getLogger("deepq.training")
     logger.addFilter(is_new)
     try:
         yield

@@ -519,6 +519,6 @@ def test_a_training_is_resumed_with_the_network_it_was_begun_with(make, tmp_path
     config = deepq.TrainConfig(checkpoint=tmp_path / "c", ranking=False)
     encoder = make()
     first = filled(encoder, training=config)
-    with caplog.at_level("INFO", "deepq.trainer"):
+    with caplog.at_level("INFO", "deepq.training"):
         assert_same(first, filled(encoder, training=config))
     assert "going on from the checkpoint" in caplog.text

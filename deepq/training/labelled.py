@@ -12,15 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepq._augment import augmented
-from deepq._checkpoint import Checkpoint
 from deepq._common.errors import InputError
 from deepq._common.types import Floats
-from deepq._inputs import Inputs
-from deepq._network_training import NetworkTraining
-from deepq._report import Report
-from deepq._rows import Rows
-from deepq._stages import Stages, training_key
 from deepq.encoders.base import Encoder
 from deepq.encoders.chain import Chain
 from deepq.encoders.fixed import Identity
@@ -31,13 +24,19 @@ from deepq.objectives.base import Objective
 from deepq.objectives.pairs import PairwiseCosine
 from deepq.objectives.plain import objective_state
 from deepq.quantizers.product import ProductQuantizer
-from deepq.settings import TrainConfig
+from deepq.training.augment import augmented
+from deepq.training.checkpoint import Checkpoint, training_key
+from deepq.training.network import NetworkTraining
+from deepq.training.progress import Report
+from deepq.training.rows import Inputs, Rows
+from deepq.training.settings import TrainConfig
+from deepq.training.stages import Stages
 
 _QUICK = 5  # iterations of what is learned after Ctrl-C
 _MOST_COPIES, _MOST_CHANGED = 3, 20_000  # of an image, and in all, that codebooks learn from
 
 
-def learn(
+def learn_from_labels(
     encoder: Encoder,
     quantizer: ProductQuantizer,
     x: NDArray[Any],

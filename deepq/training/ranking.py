@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids, Progress, Words
-from deepq._schedule import one_cycle
 from deepq.quantizers.judging import TOP, Judge, Neighbours, pays, scan
 from deepq.quantizers.packing import pack
 from deepq.quantizers.product import ProductQuantizer
+from deepq.training.schedule import one_cycle
 
 EPOCHS = 4
 SHRINKS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
@@ -49,7 +49,7 @@ def shrink(codebooks: Floats, mean: Floats, factor: float) -> Floats:
     return drawn
 
 
-def learn(
+def learn_order(
     quantizer: ProductQuantizer,
     known: Neighbours,
     judge: Judge,

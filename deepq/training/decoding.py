@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, embedding_bag
 
 from deepq._common.types import Floats
-from deepq._presets import Plan
-from deepq._schedule import one_cycle
 from deepq.decoders import Decoder
 from deepq.networks.devices import as_device
+from deepq.training.schedule import one_cycle
+from deepq.training.settings import Plan
 
 PULL = 0.2
 WARM_UP = 1 / 3  # part of the way with nearest words only

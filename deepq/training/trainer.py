@@ -21,22 +21,21 @@ import numpy as np
 
 from deepq._common.errors import InputError
 from deepq._common.types import METRIC_L2
-from deepq._inputs import Inputs
-from deepq._report import Report
-from deepq._rows import Rows
-from deepq._stages import Stages
 from deepq.encoders.base import Encoder
 from deepq.encoders.chain import Chain
 from deepq.encoders.fixed import Identity
 from deepq.encoders.kernel_hash import KernelHash
 from deepq.labels.supervision import as_supervision, query_rows
 from deepq.quantizers.product import ProductQuantizer
-from deepq.settings import TrainConfig
+from deepq.training.progress import Report
+from deepq.training.rows import Inputs, Rows
+from deepq.training.settings import TrainConfig
+from deepq.training.stages import Stages
 
 if TYPE_CHECKING:
     from deepq.objectives.base import Objective
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("deepq.training")
 
 
 class Outcome(NamedTuple):
@@ -123,9 +122,9 @@ def fit(
             interrupted = stages.run(decoder=decoder)
             encoder = stages.encoder
         else:
-            from deepq import _supervised  # torch, which takes seconds to import
+            from deepq.training.labelled import learn_from_labels  # torch: seconds to import
 
-            encoder, interrupted = _supervised.learn(
+            encoder, interrupted = learn_from_labels(
                 encoder, quantizer, x, y, objective, config, metric, report, decoder=decoder
             )
         if interrupted:

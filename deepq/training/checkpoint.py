@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from deepq._common.errors import FormatError, InputError
-from deepq._common.plain_data import from_bytes, to_bytes
+from deepq._common.plain_data import from_bytes, take_arrays, to_bytes
 from deepq._common.safe_files import refuse_special, replacing, write_whole
+from deepq.encoders.base import Encoder
+from deepq.encoders.plain import encoder_state
+from deepq.quantizers.product import ProductQuantizer
+from deepq.training.settings import TrainConfig
 
 
 class Checkpoint:
@@ -66,3 +74,28 @@ class Checkpoint:
                 f"{', '.join(differ)}: give another path, or remove it"
             )
         return stages
+
+
+def training_key(
+    encoder: Encoder, quantizer: ProductQuantizer, x: NDArray[Any], config: TrainConfig, metric: int
+) -> dict[str, Any]:
+    """Everything that a training on rows `x` follows from, if that is to be kept."""
+    if config.checkpoint is None:
+        return {}
+    settings = asdict(config)
+    for name in ("checkpoint", "max_seconds", "device"):  # do not matter, or not by intent
+        del settings[name]
+    return {
+        "quantizer": [type(quantizer).__name__, quantizer.M, quantizer.nbits],
+        "metric": metric,
+        "encoder": _digest(encoder_state(encoder)),
+        "settings": settings,
+        "rows": [*x.shape, zlib.crc32(x[:: max(1, len(x) // 1000)].tobytes())],
+    }
+
+
+def _digest(state: dict[str, Any]) -> list[Any]:
+    """Describe an encoder's class and numbers briefly."""
+    arrays: list[Any] = []
+    fields = take_arrays(state, arrays)
+    return [json.dumps(fields), *(zlib.crc32(array.tobytes()) for array in arrays)]

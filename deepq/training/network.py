@@ -20,14 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepq._augment import augmented
-from deepq._checkpoint import Checkpoint
 from deepq._common.errors import InputError
 from deepq._common.types import METRIC_L2, Floats, Ids
-from deepq._inputs import Inputs, diverged
-from deepq._optimizers import Muon
-from deepq._report import Report
-from deepq._schedule import one_cycle
 from deepq.encoders.base import Encoder
 from deepq.encoders.network import NetworkEncoder
 from deepq.labels.supervision import Supervision
@@ -37,7 +31,13 @@ from deepq.objectives.base import Batch, Objective
 from deepq.objectives.classes import Classification
 from deepq.objectives.losses import quantization
 from deepq.quantizers.product import ProductQuantizer
-from deepq.settings import TrainConfig
+from deepq.training.augment import augmented
+from deepq.training.checkpoint import Checkpoint
+from deepq.training.optimizers import Muon
+from deepq.training.progress import Report
+from deepq.training.rows import Inputs, diverged
+from deepq.training.schedule import one_cycle
+from deepq.training.settings import TrainConfig
 
 EPOCHS = 60
 LEARNING_RATE = 6e-3
@@ -50,7 +50,7 @@ _SAMPLE = 5000  # rows that a network is prepared with
 _SAMPLE_NUMBERS = 1 << 27
 _MATRIX = 128  # rows and columns from which a matrix counts as one for the optimizer
 
-_log = logging.getLogger("deepq.trainer")
+_log = logging.getLogger("deepq.training")
 
 
 class NetworkTraining:

@@ -5,30 +5,24 @@ See `trainer` for what they are.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-import zlib
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from deepq import _ranking
-from deepq._checkpoint import Checkpoint
 from deepq._common.errors import InputError
-from deepq._common.plain_data import take_arrays
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids
-from deepq._presets import Plan, plan
-from deepq._report import Report
-from deepq._rows import Rows
-from deepq._structure import LEAST_ROWS, has_structure
 from deepq.encoders.base import Encoder, embed
 from deepq.encoders.plain import encoder_state, hand_back, make_encoder
 from deepq.quantizers.judging import FEWEST_ROWS, TOP, Judge, Neighbours, hold_out, pays
 from deepq.quantizers.product import ProductQuantizer
-from deepq.settings import TrainConfig
+from deepq.training import ranking
+from deepq.training.checkpoint import Checkpoint, training_key
+from deepq.training.progress import Report
+from deepq.training.rows import Rows
+from deepq.training.settings import Plan, TrainConfig, plan
+from deepq.training.structure import LEAST_ROWS, has_structure
 
 DEFAULT_EPOCHS = 25
 DEFAULT_MAX_POINTS = 100_000
@@ -42,7 +36,7 @@ _WEIGHTS = (1.0, 0.8, 0.6, 0.4)  # of a decoder beside the codewords, the first 
 _STEPS_PER_ENTRY = 50
 _SECONDS_PER_CHECKPOINT = 60.0
 
-_log = logging.getLogger("deepq.trainer")
+_log = logging.getLogger("deepq.training")
 
 
 class Stages:
@@ -144,7 +138,7 @@ class Stages:
         """Learn a decoder and codes for it, and keep them if their re-ranked results are better."""
         if not self._goes_on("decoder"):
             return
-        from deepq._decoding import Learner  # torch, which takes seconds to import
+        from deepq.training.decoding import Learner  # torch, which takes seconds to import
 
         config, quantizer = self.config, self.quantizer
         learner = Learner(
@@ -223,8 +217,8 @@ class Stages:
         config = self.config
         rng = np.random.default_rng(config.seed)
         known = Neighbours.among(z, _MOST_QUERIES, self.metric, rng)
-        epochs = _ranking.EPOCHS if config.epochs is None else config.epochs
-        moved = _ranking.learn(
+        epochs = ranking.EPOCHS if config.epochs is None else config.epochs
+        moved = ranking.learn_order(
             quantizer, known, judge, epochs=epochs, seed=config.seed, progress=self.report
         )
         if not moved:
@@ -241,7 +235,7 @@ class Stages:
             return
         if self.metric != METRIC_INNER_PRODUCT:  # where a common factor does not change the order
             recalls = {}
-            for factor in _ranking.SHRINKS:
+            for factor in ranking.SHRINKS:
                 quantizer.decoder = decoder.with_settings(shrink=factor)
                 recalls[factor] = among.reranked(quantizer).mean()
             decoder = decoder.with_settings(shrink=max(recalls, key=recalls.__getitem__))
@@ -284,28 +278,3 @@ def _warn(x: Floats, ksub: int, seed: int) -> None:
             "the vectors have no structure to learn: quantization loses as much of them as of "
             "independent normal numbers, and only more bytes help"
         )
-
-
-def training_key(
-    encoder: Encoder, quantizer: ProductQuantizer, x: NDArray[Any], config: TrainConfig, metric: int
-) -> dict[str, Any]:
-    """Everything that a training on rows `x` follows from, if that is to be kept."""
-    if config.checkpoint is None:
-        return {}
-    settings = asdict(config)
-    for name in ("checkpoint", "max_seconds", "device"):  # do not matter, or not by intent
-        del settings[name]
-    return {
-        "quantizer": [type(quantizer).__name__, quantizer.M, quantizer.nbits],
-        "metric": metric,
-        "encoder": _digest(encoder_state(encoder)),
-        "settings": settings,
-        "rows": [*x.shape, zlib.crc32(x[:: max(1, len(x) // 1000)].tobytes())],
-    }
-
-
-def _digest(state: dict[str, Any]) -> list[Any]:
-    """Describe an encoder's class and numbers briefly."""
-    arrays: list[Any] = []
-    fields = take_arrays(state, arrays)
-    return [json.dumps(fields), *(zlib.crc32(array.tobytes()) for array in arrays)]
