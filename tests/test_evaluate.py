@@ -14,14 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepq import DeepQuantIndex, TrainConfig, evaluation, suggestion
+from deepq import DeepQuantIndex, TrainConfig, evaluation
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
 from deepq.datasets import exact_neighbours
 from deepq.encoders.rotation import eigenvalue_allocation
-from deepq.evaluation import MEASURES, diagnose, evaluate
+from deepq.evaluation import suggestion
+from deepq.evaluation.diagnosis import diagnose
+from deepq.evaluation.measures import MEASURES, evaluate
+from deepq.evaluation.suggestion import Suggestion, suggest
 from deepq.metrics import mean_average_precision, precision_at, recall
 from deepq.quantizers import ProductQuantizer
-from deepq.suggestion import Suggestion, suggest
 from deepq.training.structure import has_structure, sample, structure
 
 

@@ -42,6 +42,7 @@ def code_shape(bits: int, nbits: int | None = None) -> tuple[int, int]:
 
 
 def as_warm_up(given: float | None, backbone: str | nn.Module | None) -> float:
+    """Part of the epochs as a classifier: none for a network that somebody has trained before."""
     if given is not None:
         return given
     return 0.0 if isinstance(backbone, nn.Module) else _WARM_UP

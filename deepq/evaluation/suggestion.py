@@ -17,8 +17,8 @@ from deepq._common.checks import as_metric, as_real, as_size
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.types import Floats, Ids
 from deepq.datasets.exact import exact_neighbours
-from deepq.evaluation import evaluate, in_one_thread
-from deepq.index import DeepQuantIndex
+from deepq.evaluation.measures import evaluate, in_one_thread
+from deepq.index.flat import DeepQuantIndex
 from deepq.training.settings import TrainConfig
 from deepq.training.structure import LEAST_ROWS, sample
 

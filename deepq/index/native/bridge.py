@@ -14,10 +14,6 @@ every C++ use of the index raises, while the methods of the index, which encode 
 from __future__ import annotations
 
 import logging
-import platform
-import re
-import struct
-import sys
 import weakref
 from functools import cache
 from typing import Any
@@ -25,23 +21,20 @@ from typing import Any
 import faiss
 import numpy as np
 
-from deepq import _bridge
-from deepq._common.errors import FormatError, KindError
+from deepq._common.errors import KindError
 from deepq._common.plain_data import from_bytes, to_bytes
-from deepq._common.safe_files import checksum
 from deepq._common.types import Floats
 from deepq.encoders.base import Encoder
 from deepq.encoders.plain import encoder_state, hand_back, make_encoder
+from deepq.index.native import _bridge
+from deepq.index.native.known_faiss import untested
+from deepq.index.native.payload import HEAD, seal, unseal
 
 _log = logging.getLogger("deepq.index")
-
-_OLDEST, _BEYOND = (1, 14, 2), (1, 16)  # as in pyproject.toml
-_MACHINES = ("x86_64", "aarch64")
-_HEAD = struct.Struct("<8sQQ")  # magic, length of the state, its checksum
 _MAGIC = b"deepq\r\nE"
 
 
-def place(chain: Any, encoder: Encoder) -> bool:
+def place_encoder(chain: Any, encoder: Encoder) -> bool:
     """Make the first transform of a chain, an empty LinearTransform, into that of an encoder.
 
     True if another object stands there now, which is the chain's: the given one is not any more.
@@ -64,7 +57,7 @@ def write(transform: Any, encoder: Encoder) -> None:
 def read(transform: Any, network: Any = None) -> Encoder | None:
     """Return the encoder in a LinearTransform: the living one, or what `stored` makes of it."""
     size = transform.d_in * transform.d_out
-    if transform.A.size() < size + _HEAD.size // 4:
+    if transform.A.size() < size + HEAD.size // 4:
         return None
     numbers = faiss.vector_to_array(transform.A)
     if not is_state(numbers, size):
@@ -75,7 +68,7 @@ def read(transform: Any, network: Any = None) -> Encoder | None:
 
 def is_state(numbers: Floats, size: int) -> bool:
     """Whether after `size` numbers of a LinearTransform the state of an encoder follows."""
-    return numbers[size : size + _HEAD.size // 4].tobytes().startswith(_MAGIC)
+    return numbers[size : size + HEAD.size // 4].tobytes().startswith(_MAGIC)
 
 
 def stored(numbers: Floats, size: int, network: Any = None) -> Encoder | None:
@@ -108,34 +101,9 @@ def _numbers(encoder: Encoder) -> Floats:
     try:
         content = seal(to_bytes(encoder_state(encoder)), _MAGIC)
     except KindError:  # the same as itself only
-        content = np.frombuffer(_HEAD.pack(_MAGIC, 0, id(encoder)), np.float32)
+        content = np.frombuffer(HEAD.pack(_MAGIC, 0, id(encoder)), np.float32)
     nothing = np.full(encoder.d_in * encoder.d_out, np.nan, np.float32)
     return np.concatenate([nothing, content])
-
-
-# ---- bytes among numbers -------------------------------------------------------------------------
-
-
-def seal(content: bytes, magic: bytes) -> Floats:
-    """Bytes as numbers that `unseal` recognizes."""
-    head = _HEAD.pack(magic, len(content), checksum(content))
-    return np.frombuffer(head + content + bytes(-len(content) % 4), np.float32)
-
-
-def unseal(numbers: Floats, magic: bytes) -> bytes | None:
-    """Return the bytes in numbers; None if they are somebody else's.
-
-    Raises FormatError if they are damaged.
-    """
-    held = numbers.tobytes()
-    if len(held) < _HEAD.size or not held.startswith(magic):
-        return None
-    _, length, wanted = _HEAD.unpack_from(held)
-    content, rest = held[_HEAD.size :][:length], held[_HEAD.size :][length:]
-    whole = len(content) == length and len(rest) < 4 and not any(rest)
-    if not whole or (length and checksum(content) != wanted):
-        raise FormatError("expected data of deepq among the numbers, got a damaged one")
-    return content
 
 
 # ---- whether it fits this faiss ------------------------------------------------------------------
@@ -148,17 +116,6 @@ def is_available() -> bool:
     if fault:
         _log.warning("faiss's C++ code cannot call encoders: %s; the index itself can", fault)
     return not fault
-
-
-def untested() -> str:
-    """Say why nothing is known about the classes of this faiss on this machine, if so."""
-    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", faiss.__version__)
-    version = tuple(map(int, numbers.groups())) if numbers else ()
-    if not _OLDEST <= version < _BEYOND:
-        return f"it is tested with faiss from 1.14.2 to 1.15, this is {faiss.__version__}"
-    if sys.platform != "linux" or platform.machine() not in _MACHINES:
-        return f"it is tested on Linux on {' and '.join(_MACHINES)} only"
-    return ""
 
 
 def _fault() -> str:

@@ -1,8 +1,4 @@
-"""Published systems as indexes: one function each, with the hyper-parameters that were found best.
-
-Every recipe takes the shape of one vector and the bits of a code, and returns an untrained
-`DeepQuantIndex`: ``train(x, y)``, ``add``, ``search``. docs/deep.md compares them. Those of binary
-hashing are in `_hashing_recipes`.
+"""Systems whose codes are learned codewords: DQN and its family, and class codes.
 
 Codes of b bits have b / 8 words of 8 bits where 8 divides b, else the longest words from 7 down
 that divide it: 12 bits are two words of 6.
@@ -16,32 +12,16 @@ from torch import nn
 
 from deepq._common.checks import as_size
 from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2
-from deepq._hashing_recipes import cnnh, csq, dnnh, dsh, ftbe, ksh, orthohash
-from deepq._recipe_parts import Shape, as_warm_up, code_shape, make_network
 from deepq.encoders.base import Encoder
 from deepq.encoders.chain import Chain
 from deepq.encoders.rotation import Rotation
-from deepq.index import DeepQuantIndex
+from deepq.index.flat import DeepQuantIndex
 from deepq.networks.heads import Bottleneck, Probabilities
 from deepq.objectives.base import Objective
 from deepq.objectives.classes import Likelihood
 from deepq.objectives.pairs import InnerProduct, PairwiseCosine
+from deepq.recipes.parts import Shape, as_warm_up, code_shape, make_network
 from deepq.training.settings import TrainConfig
-
-__all__ = [
-    "class_codes",
-    "cnnh",
-    "code_shape",
-    "csq",
-    "dnnh",
-    "dqn",
-    "dqn_ip",
-    "dqn_two_step",
-    "dsh",
-    "ftbe",
-    "ksh",
-    "orthohash",
-]
 
 _WIDTH = 48  # numbers of an embedding, or the next multiple of M
 

@@ -16,15 +16,15 @@ from typing import Any
 import faiss
 import numpy as np
 
-from deepq import _mapped
 from deepq._common.errors import StateError
 from deepq._common.types import Codes
-from deepq._foreign import untested
+from deepq.index.native import _mapped
+from deepq.index.native.known_faiss import untested
 
 _IndexPQ = faiss.IndexPQ  # kept at import: a program may put another class in its place
 
 
-def place(pq_index: Any, codes: Codes) -> None:
+def place_codes(pq_index: Any, codes: Codes) -> None:
     """Make an array (n, code_size) the codes of an empty IndexPQ, which then refuses to change.
 
     Only `reset` is possible; it lets go of the array.

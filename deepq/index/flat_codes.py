@@ -26,10 +26,10 @@ from deepq._common.plain_data import to_bytes
 from deepq._common.safe_files import InFile
 from deepq._common.threads import SharedLock
 from deepq._common.types import Codes, Floats
-from deepq._native import Native
-from deepq._surface import Surface
-from deepq._tensors import accepts_tensors
 from deepq.encoders.base import Encoder, embed
+from deepq.index.native.flat import NativeFlat
+from deepq.index.surface import Surface
+from deepq.index.tensors import accepts_tensors
 from deepq.quantizers.product import ProductQuantizer
 from deepq.quantizers.reranking import Decoded
 from deepq.training.settings import TrainConfig
@@ -79,7 +79,7 @@ class Store(Surface):
                 f"expected M to divide the embedding's {encoder.d_out} numbers, got {quantizer.M}"
             )
         self.training = training
-        native = Native.build(encoder, quantizer.M, quantizer.nbits, as_metric(metric))
+        native = NativeFlat.build(encoder, quantizer.M, quantizer.nbits, as_metric(metric))
         self.this = native.chain.this
         self._native, self._encoder, self._quantizer = native, encoder, quantizer
         self._lock, self._decoded, self.history = SharedLock(), Decoded(), []

@@ -1,6 +1,6 @@
-"""faiss transforms that call a Python encoder: the C++ part of `_foreign`, which explains them.
+"""faiss transforms that call a Python encoder: the C++ part of `bridge`, which explains them.
 
-Addresses are trusted. Nothing here may be used before `_foreign` has compared faiss with what
+Addresses are trusted. Nothing here may be used before `bridge` has compared faiss with what
 `_bridge.h` declares, except `fields` and `has_functions`, which do that.
 """
 import numpy as np

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from deepq._common.errors import FormatError, KindError
 from deepq._common.plain_data import Living, put_arrays, take_arrays
-from deepq._store import Store
 from deepq.decoders import Decoder
 from deepq.encoders.plain import encoder_state, make_encoder
+from deepq.index.flat_codes import Store
 from deepq.quantizers.binary import TYPES
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training.settings import TrainConfig

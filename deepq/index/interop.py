@@ -9,13 +9,14 @@ import faiss
 import numpy as np
 
 from deepq._common.errors import InputError, KindError
-from deepq._native import IndexPQ, IndexPreTransform, Native
-from deepq._plain import PlainIndex
 from deepq.decoders import Decoder
-from deepq.index import DeepQuantIndex
+from deepq.index.flat import DeepQuantIndex
+from deepq.index.native.chain import IndexPreTransform
+from deepq.index.native.flat import IndexPQ, NativeFlat
+from deepq.index.native.plain import PlainIndex
+from deepq.index.state import SETTINGS
 from deepq.quantizers.binary import BinaryQuantizer, kind_of
 from deepq.quantizers.product import ProductQuantizer
-from deepq.state import SETTINGS
 
 
 def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex:
@@ -61,7 +62,7 @@ def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex:
         raise KindError(
             f"expected an IndexPQ or an IndexPreTransform over one, got {type(native).__name__}"
         )
-    source = Native(native)
+    source = NativeFlat(native)
     names = {name: getattr(source.pq_index, name) for name in SETTINGS}
     copied = from_plain(source.plain(encoder)._replace(settings=names))
     copied.pq.cp.niter, copied.pq.cp.seed = source.pq_index.pq.cp.niter, source.pq_index.pq.cp.seed

@@ -7,7 +7,7 @@
    can have.
 
    faiss's headers are not needed and nothing of it is linked: the functions are found by their
-   names. `_mapping.py` makes sure that the vector is what is declared here. */
+   names. `mapped.py` makes sure that the vector is what is declared here. */
 #pragma once
 
 #include <Python.h>

@@ -20,17 +20,17 @@ from deepq._common.checks import as_array, as_size, as_vectors, flattened, requi
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError
 from deepq._common.threads import openmp_threads
 from deepq._common.types import Floats
-from deepq._search import Search
-from deepq._tensors import accepts_tensors
-from deepq._torch_data import is_torch_data, read_torch_data
 from deepq.encoders.base import Encoder, embed
 from deepq.encoders.chain import for_cosine
 from deepq.encoders.fixed import Identity
 from deepq.encoders.plain import as_encoder
 from deepq.encoders.rotation import Rotation
+from deepq.index.flat_search import Search
+from deepq.index.state import make_index, pack, unpack
+from deepq.index.tensors import accepts_tensors
+from deepq.index.torch_data import is_torch_data, read_torch_data
 from deepq.quantizers.binary import kind_of
 from deepq.quantizers.product import ProductQuantizer
-from deepq.state import make_index, pack, unpack
 from deepq.training.settings import TrainConfig
 from deepq.training.trainer import fit
 

@@ -12,13 +12,12 @@ from torch import nn
 from deepq._common.checks import as_flag, as_size
 from deepq._common.errors import InputError
 from deepq._common.types import METRIC_L2
-from deepq._recipe_parts import Shape, as_warm_up, code_shape, make_network
 from deepq.encoders.base import Encoder
 from deepq.encoders.chain import Chain
 from deepq.encoders.fixed import Affine, Sign
 from deepq.encoders.kernel_hash import KernelHash
 from deepq.encoders.network import NetworkEncoder
-from deepq.index import DeepQuantIndex
+from deepq.index.flat import DeepQuantIndex
 from deepq.networks.backbones import as_shape
 from deepq.networks.heads import Bottleneck, DivideAndEncode
 from deepq.objectives.base import Objective
@@ -26,6 +25,7 @@ from deepq.objectives.class_codes import CentralSimilarity, OrthoHash
 from deepq.objectives.pairs import Contrastive, TripletRanking
 from deepq.objectives.row_codes import CodeRegression, InferredCodes
 from deepq.quantizers.binary import BinaryQuantizer
+from deepq.recipes.parts import Shape, as_warm_up, code_shape, make_network
 from deepq.training.settings import TrainConfig
 
 

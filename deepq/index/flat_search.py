@@ -12,11 +12,11 @@ from deepq import _scan
 from deepq._common.checks import as_k, as_output, as_real, as_search_type, require_float32
 from deepq._common.errors import InputError, KindError
 from deepq._common.types import Floats, Ids
-from deepq._store import Store
-from deepq._tensors import accepts_tensors
 from deepq.encoders.base import embed
+from deepq.index.flat_codes import Store
+from deepq.index.search_parameters import selection
+from deepq.index.tensors import accepts_tensors
 from deepq.quantizers.reranking import rerank
-from deepq.search_parameters import selection
 
 _FLT_MAX = float(np.finfo(np.float32).max)
 # Look-ups below which a second thread costs more than it brings.

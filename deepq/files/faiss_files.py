@@ -23,11 +23,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq import _foreign, _plain
 from deepq._common.errors import FormatError
 from deepq._common.safe_files import InFile, Reader, fill
 from deepq._common.types import Floats
-from deepq._plain import PlainIndex, Transform
+from deepq.encoders.chain import Chain
+from deepq.index.native import bridge, payload
+from deepq.index.native.plain import PlainIndex, Transform
+from deepq.index.native.transforms import encoder_of
 
 INDEXES = (b"IxPT", b"IxPq", b"IxPo", b"IxPQ")
 
@@ -97,10 +99,10 @@ def parse(reader: Reader, network: Any = None, *, maps: bool = False) -> PlainIn
         _check_chain(chain, transforms, inner._replace(is_trained=trained))
     spare = [t.b for t in transforms if t.kind == "linear" and not t.has_bias]
     return PlainIndex(
-        encoder=_plain.chained([_plain.encoder_of(t, network) for t in transforms], inner.d),
+        encoder=Chain.of([encoder_of(t, network) for t in transforms], inner.d),
         is_trained=trained,
         metric=inner.metric if name == b"IxPq" else _METRIC_L2,
-        carried=_plain.carried(spare, parts["codebooks"]),
+        carried=payload.carried(spare, parts["codebooks"]),
         **parts,
     )
 
@@ -201,13 +203,13 @@ def _linear(reader: Reader, layout: str, names: tuple[str, ...]) -> Transform:
     if any(known):
         _require(known[0], d_in, "numbers in a mean")
         _require(known[2] % d_in, 0, "numbers in the last row of PCAMat")
-    if transform.is_trained and not _foreign.is_state(A, d_in * d_out):
+    if transform.is_trained and not bridge.is_state(A, d_in * d_out):
         _require(len(A), d_in * d_out, "numbers in A")
         _require_finite(A, "A")
     if has_bias:
         _require(len(b), d_out, "numbers in b")
         _require_finite(b, "b")
-    elif len(b) and not _plain.is_carried(b):
+    elif len(b) and not payload.is_carried(b):
         raise FormatError(f"{len(b)} numbers in b of a transform without a bias")
     return transform
 

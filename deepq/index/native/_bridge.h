@@ -2,7 +2,7 @@
 
    The base classes are declared as in faiss's VectorTransform.h, member for member, so that faiss's
    compiled code can use an object of ours and finds it by dynamic_cast, which compares names.
-   faiss's headers are not needed and nothing of it is linked. `_foreign.py` makes sure that the
+   faiss's headers are not needed and nothing of it is linked. `bridge.py` makes sure that the
    faiss in use has these very classes before any of this is called. */
 #pragma once
 

@@ -1,4 +1,4 @@
-"""What IndexPQ has besides its array methods, handed to the C++ objects of a `Native`.
+"""What IndexPQ has besides its array methods, handed to the C++ objects of a `NativeFlat`.
 
 The SWIG wrappers of IndexPQ refuse a handle of another C++ class, so nothing of IndexPQ may stay
 as it is: attributes are delegated, and the raw methods (``*_c``, ``*_ex`` and their like, which
@@ -14,7 +14,7 @@ from typing import Any
 import faiss
 
 from deepq._common.checks import as_metric, as_search_type
-from deepq._native import IndexPQ, Native
+from deepq.index.native.flat import IndexPQ, NativeFlat
 
 # Attributes that only the IndexPQ inside has.
 _INNER = (
@@ -67,7 +67,7 @@ _ENCODED_METHODS = (
 class Surface(IndexPQ):  # type: ignore[misc, valid-type]
     """An IndexPQ whose handle is a chain: delegation only."""
 
-    _native: Native
+    _native: NativeFlat
 
     @property
     def code_size(self) -> int:

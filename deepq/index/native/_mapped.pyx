@@ -1,6 +1,6 @@
-"""An IndexPQ over codes that are not its own: the C++ part of `_mapping`, which explains it.
+"""An IndexPQ over codes that are not its own: the C++ part of `mapped`, which explains it.
 
-Addresses are trusted. Nothing here may be used before `_mapping` has compared faiss with what
+Addresses are trusted. Nothing here may be used before `mapped` has compared faiss with what
 `_mapped.h` declares, except `fields` and `prepare`, which do that.
 """
 from cpython.object cimport PyObject
