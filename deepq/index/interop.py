@@ -90,7 +90,7 @@ def from_plain(plain: PlainIndex) -> DeepQuantIndex:
     )
     for name, value in plain.settings.items():
         setattr(index, name, value)
-    index._fill(plain.codes)
+    index._store({"codes": plain.codes})
     return index
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -20,7 +21,7 @@ from deepq._common.errors import FormatError, KindError
 from deepq._common.plain_data import Living, put_arrays, take_arrays
 from deepq.decoders import Decoder
 from deepq.encoders.plain import encoder_state, make_encoder
-from deepq.index.flat_codes import Store
+from deepq.index.learned import LearnedIndex
 from deepq.quantizers.binary import TYPES
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training.settings import TrainConfig
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("deepq.index")
 
-Index = TypeVar("Index", bound=Store)
+Index = TypeVar("Index", bound=LearnedIndex)
 State = dict[str, Any]
 
 # Of the arrays in files and pickles.
@@ -47,7 +48,7 @@ SETTINGS = (
 )
 
 
-def live_state(index: Store) -> State:
+def live_state(index: LearnedIndex) -> State:
     """Describe an index by its own codebooks and codes, while the caller holds the lock."""
     quantizer = index.quantizer
     return {
@@ -65,19 +66,26 @@ def live_state(index: Store) -> State:
         "encoder": encoder_state(index.encoder),
         "codebooks": quantizer.codebooks if index.is_trained else None,
         "decoder": None if quantizer.decoder is None else quantizer.decoder.parts,
-        "codes": index._native.codes,
+        **index._stored(),
     }
 
 
-def pack(index: Store, protocol: int) -> tuple[Any, ...]:
+@contextmanager
+def held_state(index: LearnedIndex) -> Iterator[State]:
+    """Describe an index as it stays while the context lasts: changes wait."""
+    with index._lock.reading():
+        yield live_state(index)
+
+
+def pack(index: LearnedIndex, protocol: int) -> tuple[Any, ...]:
     """Give `unpack` its arguments: text and bytes, and objects of a user's own classes if any.
 
     Pickles pass the bytes on without a copy: from protocol 5 on as buffers, out of band if wanted.
     """
     arrays: list[NDArray[Any]] = []
     living: list[Living] = []
-    with index._lock.reading():
-        fields = take_arrays(live_state(index), arrays, living)
+    with held_state(index) as state:
+        fields = take_arrays(state, arrays, living)
         require_known(arrays)
         content = [array.tobytes() for array in arrays]  # of this moment; no view may outlive it
     listing = [(array.dtype.str, array.shape) for array in arrays]
@@ -146,7 +154,7 @@ def make_index(state: State, cls: type[Index]) -> Index:
         for name in SETTINGS:
             setattr(index, name, state["settings"][name])
         index.pq.cp.niter, index.pq.cp.seed = clustering["niter"], clustering["seed"]
-        index._fill(state["codes"])
+        index._store(state)
         index.history = list(state["history"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FormatError(
