@@ -23,6 +23,7 @@ from deepq.quantizers.product import ProductQuantizer
 class FlatCodes(LearnedIndex):
     """The strand of an index whose codes lie one after the other: position is id."""
 
+    kind = "flat"
     _native: NativeFlat
 
     def _build(self, encoder: Encoder, quantizer: ProductQuantizer, metric: int) -> NativeFlat:

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 16
 _NUMBERS = 1 << 26  # in a block of vectors
 _MOST_THREADS = 1 << 10
-# Attributes that are set on an index, besides those that its class declares.
 _OWN = {
     *("this", "referenced_objects", "_native", "_encoder", "_quantizer"),
     *("_lock", "_codebooks_crc", "_decoded"),
@@ -50,6 +49,8 @@ _OWN = {
 
 class LearnedIndex:
     """An encoder and a quantizer, in a faiss object that holds the codes."""
+
+    kind: str  # by which a state names it: a strand has one
 
     # What the join brings, of a class of faiss's and of `surface`.
     this: Any

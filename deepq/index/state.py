@@ -37,6 +37,9 @@ State = dict[str, Any]
 # Of the arrays in files and pickles.
 DTYPES = ("|u1", "<f4")
 
+# A state that names no kind of index is of this one.
+_FIRST_KIND = "flat"
+
 # faiss attributes that are settings of the user, not results of training.
 SETTINGS = (
     "do_polysemous_training",
@@ -51,7 +54,9 @@ SETTINGS = (
 def live_state(index: LearnedIndex) -> State:
     """Describe an index by its own codebooks and codes, while the caller holds the lock."""
     quantizer = index.quantizer
+    named = {} if index.kind == _FIRST_KIND else {"kind": index.kind}
     return {
+        **named,
         "d": int(index.d),
         "quantizer": _quantizer_state(quantizer),
         "M": quantizer.M,
@@ -129,6 +134,9 @@ def make_index(state: State, cls: type[Index]) -> Index:
         If the state lacks a part, or its parts do not fit together.
     """
     try:
+        index_kind = state.get("kind", _FIRST_KIND)
+        if index_kind != cls.kind:
+            raise FormatError(f"an index of the kind {index_kind!r}, which a {cls.__name__} is not")
         training, clustering = state["training"], state["clustering"]
         kind = state.get("quantizer", "ProductQuantizer")  # the only one of the first files
         if kind not in TYPES:

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_common": set(),
     "_kernels": set(),
     "_scan": set(),
-    **dict.fromkeys(LEAVES, set()),
+    **{leaf: set() for leaf in LEAVES},
     "decoders": {"_scan"},
     "quantizers": {"_scan", "decoders"},
     "encoders": {"quantizers", "labels", "networks"},
