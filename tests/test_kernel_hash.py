@@ -56,7 +56,7 @@ def mean_precision(base, queries, y, yq) -> float:
 def learned() -> KernelHash:
     x, y = clusters(800)
     encoder = KernelHash(16, 12, 40)
-    encoder.learn(x, Classes(y))
+    encoder.fit_labels(x, Classes(y))
     return encoder
 
 
@@ -229,7 +229,7 @@ def test_the_mean_does_not_depend_on_blocks(learned, monkeypatch) -> None:
     monkeypatch.setattr("deepq.encoders.kernel_hash._BLOCK", 100)
     x, y = clusters(800)
     encoder = KernelHash(16, 12, 40)
-    encoder.learn(x, Classes(y))
+    encoder.fit_labels(x, Classes(y))
     np.testing.assert_allclose(encoder.functions.mean, learned.functions.mean, rtol=1e-6)
 
 
@@ -249,7 +249,7 @@ def test_codes_find_unseen_digits() -> None:
     order = np.random.default_rng(0).permutation(len(x))
     x, y = x[order].astype(np.float32), y[order]
     encoder = KernelHash(64, 24, 100, labelled=500)
-    encoder.learn(x[300:], Classes(y[300:]))
+    encoder.fit_labels(x[300:], Classes(y[300:]))
     assert (
         mean_precision(bits_of(encoder, x[300:]), bits_of(encoder, x[:300]), y[300:], y[:300]) > 0.9
     )
@@ -267,7 +267,7 @@ def test_it_learns_from_tags_and_from_pairs() -> None:
     )
     for supervision in (Tags(tags), Pairs(i, j, y[i] == y[j])):
         encoder = KernelHash(16, 12, 40)
-        encoder.learn(x, supervision)
+        encoder.fit_labels(x, supervision)
         found = bits_of(encoder, x)
         assert mean_precision(found, found, y, y) > random + 0.2
 
@@ -280,18 +280,18 @@ def test_labels_are_taken_of_about_as_many_rows_as_asked(monkeypatch) -> None:
     )
     x, y = clusters(800)
     for labelled in (2000, 400, 100):
-        KernelHash(16, 4, 40, labelled=labelled).learn(x, Classes(y))
+        KernelHash(16, 4, 40, labelled=labelled).fit_labels(x, Classes(y))
     assert counts == [800, 400, 100]
 
 
 def test_seed_decides_what_is_learned(learned) -> None:
     x, y = clusters(800)
     again, other = KernelHash(16, 12, 40), KernelHash(16, 12, 40)
-    again.learn(x, Classes(y))
-    other.learn(x, Classes(y), seed=7)
+    again.fit_labels(x, Classes(y))
+    other.fit_labels(x, Classes(y), seed=7)
     np.testing.assert_array_equal(again.encode(x), learned.encode(x))
     assert not np.array_equal(again.functions.anchors, other.functions.anchors)
-    again.learn(x, Classes(y))  # from the beginning
+    again.fit_labels(x, Classes(y))  # from the beginning
     np.testing.assert_array_equal(again.encode(x), learned.encode(x))
 
 
@@ -307,7 +307,7 @@ def test_it_copes_with_odd_data(odd) -> None:
     else:
         x *= {"huge": 1e12, "tiny": 1e-12}[odd]
     encoder = KernelHash(16, 8, 30)
-    encoder.learn(x, Classes(y))
+    encoder.fit_labels(x, Classes(y))
     codes = bits_of(encoder, x)
     assert np.isfinite(encoder.encode(x)).all()
     assert mean_precision(codes, codes, y, y) > 0.25
@@ -362,18 +362,18 @@ def test_what_cannot_be_learned_from_is_refused() -> None:
     x, y = clusters(100)
     encoder = KernelHash(16, 8, 30)
     with pytest.raises(InputError, match="at least 30 training vectors, got 29"):
-        encoder.learn(x[:29], Classes(y[:29]))
+        encoder.fit_labels(x[:29], Classes(y[:29]))
     with pytest.raises(InputError, match="at least 100 training vectors, got 50"):
-        encoder.learn(x[:50], Classes(y))
+        encoder.fit_labels(x[:50], Classes(y))
     with pytest.raises(KindError, match="expected a Supervision, got ndarray"):
-        encoder.learn(x, y)
+        encoder.fit_labels(x, y)
     with pytest.raises(DimensionError, match=r"\(n, 16\), got \(100, 8\)"):
-        encoder.learn(x[:, :8], Classes(y))
+        encoder.fit_labels(x[:, :8], Classes(y))
     with pytest.raises(InputError, match="training vectors that differ"):
-        encoder.learn(np.full_like(x, 0.1), Classes(y))
+        encoder.fit_labels(np.full_like(x, 0.1), Classes(y))
     x[3, 2] = np.nan
     with pytest.raises(InputError, match="finite numbers in x, got NaN or infinity in row 3"):
-        encoder.learn(x, Classes(y))
+        encoder.fit_labels(x, Classes(y))
     assert not encoder.is_fitted
 
 

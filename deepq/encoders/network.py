@@ -21,12 +21,11 @@ from torch import Tensor, nn
 from deepq._common.checks import as_precision, as_vectors
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
 from deepq._common.plain_data import Living
-from deepq._common.types import Codes, Floats, Progress
+from deepq._common.types import Codes, Floats
 from deepq.encoders.base import Encoder
 from deepq.networks.backbones import as_shape
 from deepq.networks.devices import computing
 from deepq.networks.plain import plan_of, restore, set_weights, weights_of
-from deepq.quantizers.product import ProductQuantizer
 
 _log = logging.getLogger("deepq.encoders")
 
@@ -69,6 +68,7 @@ class NetworkEncoder(Encoder):
     """
 
     can_decode = False
+    learns_from = "epochs"
     scales_embeddings = True
 
     def __init__(
@@ -133,15 +133,7 @@ class NetworkEncoder(Encoder):
         """Count as trained as it is."""
         self._fitted = True
 
-    def fit(
-        self,
-        x: Floats,  # noqa: ARG002
-        quantizer: ProductQuantizer,  # noqa: ARG002
-        *,
-        iterations: int | None = None,  # noqa: ARG002
-        seed: int = 1234,  # noqa: ARG002
-        progress: Progress | None = None,  # noqa: ARG002
-    ) -> None:
+    def unlabelled(self) -> None:
         """Take the network as it is: without labels there is nothing that it learns."""
         if not self._fitted:
             _log.warning("the network is taken as it is: it has not been trained")
