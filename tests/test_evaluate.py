@@ -271,7 +271,7 @@ def diagnosis_by_loops(index: DeepQuantIndex, x: np.ndarray) -> dict[str, list[f
 @pytest.mark.parametrize(("M", "nbits"), [(1, 3), (4, 4), (3, 6), (6, 8)])
 @pytest.mark.parametrize("block", [7, 1 << 14])
 def test_diagnosis_by_loops(M, nbits, block, monkeypatch):
-    monkeypatch.setattr(evaluation, "_BLOCK", block)
+    monkeypatch.setattr("deepq.evaluation.diagnosis._BLOCK", block)
     index, x = small_index(M, nbits), correlated(300, 12, 1)
     expected = diagnosis_by_loops(index, x)
     of_x, of_codes = diagnose(index, x), diagnose(index)

@@ -265,8 +265,8 @@ def structure(plain: Any) -> tuple[Any, ...]:
     """
 
     def of(encoder: Encoder) -> Any:
-        members = getattr(encoder, "members", ())
-        return type(encoder), encoder.d_in, encoder.d_out, [of(member) for member in members]
+        inner = [of(member) for member in encoder.members if member is not encoder]
+        return type(encoder), encoder.d_in, encoder.d_out, inner
 
     return (
         of(plain.encoder),

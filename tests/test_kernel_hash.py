@@ -383,7 +383,7 @@ def test_it_must_have_learned() -> None:
     with pytest.raises(StateError, match="has learned from labels"):
         encoder.encode(x)
     with pytest.raises(InputError, match="expected labels"):
-        encoder.fit(x, ProductQuantizer(2, 4))
+        encoder.unlabelled()
 
 
 def test_it_cannot_be_undone(learned) -> None:

@@ -134,7 +134,7 @@ def test_a_selector_of_a_temporary_array_stays_alive(index):
 def test_modes_of_faiss_take_no_selector(index):
     params = deepq.SearchParameters(sel=np.arange(10))
     params.search_type = index.ST_HE
-    with pytest.raises(deepq.index.InputError, match="no selector"):
+    with pytest.raises(deepq.InputError, match="no selector"):
         index.search(XQ, 5, params=params)
 
 

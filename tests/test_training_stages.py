@@ -240,7 +240,7 @@ class After:
 def test_an_interrupt_before_there_is_anything_changes_nothing(calls, monkeypatch) -> None:
     fresh, filled = untrained(rerank=20), train()
     before, history = faiss.serialize_index(filled), filled.history
-    After(monkeypatch, deepq.quantizers._scan, "accumulate", calls)
+    After(monkeypatch, deepq._scan, "accumulate", calls)
     for index in (fresh, filled):
         index.training = deepq.TrainConfig(epochs=60)
         with pytest.raises(KeyboardInterrupt):
