@@ -274,10 +274,7 @@ class DeepQuantIndex(Search):
         if isinstance(x, np.memmap):  # which is read, and checked, in parts
             self._vectors(x[:0])
             return flattened(x, self._encoder.input_shape)
-        if not callable(x):
-            return self._vectors(x, finite=True, keep_bytes=True)
-        image = self._encoder.input_shape
-        return x if len(image) == 1 else lambda: (flattened(block, image) for block in x())
+        return x if callable(x) else self._vectors(x, finite=True, keep_bytes=True)
 
     def _settings(self) -> TrainConfig:
         """Return this index's own settings, or those of faiss's clustering parameters."""

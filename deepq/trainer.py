@@ -119,7 +119,8 @@ def fit(
         if y is not None and _learn_kernels(encoder, x, y, config, report):
             y = None
         if y is None:
-            stages = Stages(encoder, quantizer, Rows(x, encoder.d_in), config, metric, report)
+            rows = Rows(x, encoder.d_in, encoder.input_shape)
+            stages = Stages(encoder, quantizer, rows, config, metric, report)
             interrupted = stages.run(decoder=decoder)
             encoder = stages.encoder
         else:
