@@ -26,8 +26,8 @@ scan = Extension(
 )
 bridge, mapped = (
     Extension(
-        f"deepq.{name}",
-        sources=[f"deepq/{name}.pyx"],
+        f"deepq.index.native.{name}",
+        sources=[f"deepq/index/native/{name}.pyx"],
         depends=HEADERS,
         language="c++",
         libraries=["dl"],

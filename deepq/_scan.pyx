@@ -418,7 +418,7 @@ def _aligned(shape):
 
 
 def assign(z, codebooks, *, int num_threads=1):
-    """Words (n, M) of the nearest codewords (squared L2), ties to the lower index.
+    """Words (n, M) of the nearest codewords (squared L2), ties to the lower flat.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deepq._augment import cut_mix, cut_out, shifted
+from deepq.training.augment import cut_mix, cut_out, shifted
 
 N, C, H, W = 40, 2, 6, 9
 IMAGES = torch.rand(N, C, H, W, generator=torch.Generator().manual_seed(0))

@@ -19,10 +19,10 @@ from deepq import NetworkEncoder, objectives
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
 from deepq.decoders import Decoder
 from deepq.encoders import Affine, Chain, Encoder, Identity, Rotation, Sign
+from deepq.index.state import live_state, make_index
 from deepq.networks import MLP, Bottleneck, Embedding
 from deepq.quantizers import METRIC_INNER_PRODUCT, BinaryQuantizer, ProductQuantizer
 from deepq.quantizers.binary import kind_of
-from deepq.state import live_state, make_index
 
 D, M = 12, 3
 BITS = 8 * M

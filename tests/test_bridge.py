@@ -21,10 +21,11 @@ import numpy as np
 import pytest
 
 import deepq
-from deepq import _bridge, _foreign, encoders
+from deepq import encoders
 from deepq._common.errors import FormatError, InputError, KindError
 from deepq._common.types import Floats
 from deepq.encoders import Affine, Chain, Encoder, Normalize
+from deepq.index.native import _bridge, bridge, known_faiss
 
 D_IN, D_OUT, M, NBITS = 12, 8, 4, 4
 PLAIN = deepq.TrainConfig(ranking=False, epochs=3)
@@ -134,9 +135,9 @@ def failing() -> Any:
 def unbridged(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A faiss that the bridge is not known to fit."""
     monkeypatch.setattr(faiss, "__version__", "1.16.0")
-    _foreign.is_available.cache_clear()
+    bridge.is_available.cache_clear()
     yield
-    _foreign.is_available.cache_clear()
+    bridge.is_available.cache_clear()
 
 
 def native(index: deepq.DeepQuantIndex) -> faiss.IndexPreTransform:
@@ -164,7 +165,7 @@ def run(script: str, *args: Any, path: Path | None = None) -> str:
 
 
 def test_the_bridge_fits_this_faiss():
-    assert _foreign.is_available()
+    assert bridge.is_available()
 
 
 def test_the_index_gives_what_its_parts_give(index):
@@ -459,12 +460,12 @@ def test_faiss_without_deepq_opens_the_file_and_refuses(index, tmp_path):
 def test_no_state_passes_for_a_matrix(size):
     """However long the state is beside the matrix."""
     transform = faiss.LinearTransform(size[1], size[0])
-    _foreign.write(transform, Waved(np.ones(size)))
+    bridge.write(transform, Waved(np.ones(size)))
     A = faiss.vector_to_array(transform.A)
     count = size[0] * size[1]
     assert len(A) > count
     assert np.isnan(A[:count]).all()
-    np.testing.assert_array_equal(_foreign.read(transform).W, np.ones(size))
+    np.testing.assert_array_equal(bridge.read(transform).W, np.ones(size))
 
 
 COPIES = {
@@ -799,25 +800,25 @@ def test_another_platform_is_not_touched(monkeypatch, module, name, value):
 def assert_untouched(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     for name in ("fields", "has_functions", "place", "get_encoder"):
         monkeypatch.setattr(_bridge, name, None)
-    assert text in _foreign._fault()
+    assert text in bridge._fault()
 
 
 @pytest.mark.parametrize("version", ["1.14.2", "1.14.3", "1.15.0", "1.15.1.post1"])
 def test_supported_versions(monkeypatch, version):
     monkeypatch.setattr(faiss, "__version__", version)
-    assert not _foreign._fault()
+    assert not bridge._fault()
 
 
 def test_the_supported_versions_are_those_of_the_package():
     pyproject = Path(__file__).parent.parent / "pyproject.toml"
     assert '"faiss-cpu>=1.14.2,<1.16"' in pyproject.read_text()
-    assert (_foreign._OLDEST, _foreign._BEYOND) == ((1, 14, 2), (1, 16))
+    assert (known_faiss._OLDEST, known_faiss._BEYOND) == ((1, 14, 2), (1, 16))
 
 
 def test_another_layout_is_not_tried(monkeypatch):
     monkeypatch.setattr(_bridge, "place", None)
     monkeypatch.setattr(_bridge, "fields", lambda _: (3, 5, False, True, True, 0, 0))
-    assert "not as expected" in _foreign._fault()
+    assert "not as expected" in bridge._fault()
 
 
 def test_the_functions_are_told_apart():
@@ -826,11 +827,11 @@ def test_the_functions_are_told_apart():
 
 
 def test_a_trial_that_fails_is_told(monkeypatch):
-    monkeypatch.setattr(_foreign._Trial, "encode", lambda *_: 1 / 0)
-    assert "ZeroDivisionError" in _foreign._fault()
+    monkeypatch.setattr(bridge._Trial, "encode", lambda *_: 1 / 0)
+    assert "ZeroDivisionError" in bridge._fault()
     monkeypatch.undo()
-    monkeypatch.setattr(_foreign._Trial, "decode", lambda _, z: z[:, :2] + 1)
-    assert _foreign._fault() == "a trial gave wrong numbers"
+    monkeypatch.setattr(bridge._Trial, "decode", lambda _, z: z[:, :2] + 1)
+    assert bridge._fault() == "a trial gave wrong numbers"
 
 
 @pytest.mark.usefixtures("unbridged")
@@ -866,11 +867,11 @@ def test_without_the_bridge_the_index_works_and_c_plus_plus_refuses(tmp_path, ca
 def test_the_bridge_is_looked_at_when_it_is_needed():
     script = """
 import deepq, numpy as np
-from deepq import _foreign
+from deepq.index.native import bridge
 x = np.random.default_rng(0).standard_normal((64, 8), dtype=np.float32)
 index = deepq.DeepQuantIndex.from_codebooks(x[:16, :8].reshape(4, 16, 2))
 index.add(x)
 deepq.from_faiss(index)
-print(_foreign.is_available.cache_info().currsize)
+print(bridge.is_available.cache_info().currsize)
 """
     assert run(script) == "0\n"

@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import deepq
-from deepq import _checkpoint, _ranking, _stages, encoders
-from deepq._checkpoint import Checkpoint
+from deepq import encoders
 from deepq._common.errors import FormatError, InputError
 from deepq._common.plain_data import from_bytes, to_bytes
 from deepq.encoders.plain import encoder_state
+from deepq.training import checkpoint, ranking, stages
+from deepq.training.checkpoint import Checkpoint
 
 D, M, NBITS = 16, 4, 4
 
@@ -167,7 +168,7 @@ def test_without_a_path_nothing_is_kept() -> None:
 
 
 def test_a_key_may_describe_an_encoder(tmp_path) -> None:
-    key = {"encoder": _stages._digest(encoder_state(encoders.Rotation(D)))}
+    key = {"encoder": checkpoint._digest(encoder_state(encoders.Rotation(D)))}
     Checkpoint(tmp_path / "c", key).put("one", {"x": X[:5]})
     np.testing.assert_array_equal(Checkpoint(tmp_path / "c", key).get("one")["x"], X[:5])
 
@@ -220,7 +221,7 @@ def test_a_failed_write_leaves_the_old_file(error, at, tmp_path, monkeypatch) ->
         raise error
 
     owner, name = {
-        "write": (_checkpoint, "write_whole"),
+        "write": (checkpoint, "write_whole"),
         "fsync": (os, "fsync"),
         "replace": (Path, "replace"),
     }[at]
@@ -239,10 +240,10 @@ def test_a_failed_write_leaves_the_old_file(error, at, tmp_path, monkeypatch) ->
 def quick(monkeypatch):
     """Small decoders, which are kept whatever they are worth, and a checkpoint after every step."""
     pytest.importorskip("torch")
-    real = _stages.plan
-    monkeypatch.setattr(_stages, "plan", lambda *args: real(*args)._replace(hidden=8))
-    monkeypatch.setattr(_stages, "pays", lambda *_: True)
-    monkeypatch.setattr(_stages, "_SECONDS_PER_CHECKPOINT", 0.0)
+    real = stages.plan
+    monkeypatch.setattr(stages, "plan", lambda *args: real(*args)._replace(hidden=8))
+    monkeypatch.setattr(stages, "pays", lambda *_: True)
+    monkeypatch.setattr(stages, "_SECONDS_PER_CHECKPOINT", 0.0)
 
 
 def train(path: Path | None, *, rerank: int = 5, x: Any = X, **settings: Any) -> Any:
@@ -283,7 +284,7 @@ class Interruption:
 @pytest.mark.parametrize("at", [1, 2, 15])
 @pytest.mark.usefixtures("quick")
 def test_a_resumed_decoder_is_that_of_a_whole_training(at, tmp_path, monkeypatch) -> None:
-    from deepq._decoding import Learner
+    from deepq.training.decoding import Learner
 
     whole = train(None)
     assert whole.quantizer.decoder is not None
@@ -299,7 +300,7 @@ def test_a_resumed_decoder_is_that_of_a_whole_training(at, tmp_path, monkeypatch
 @pytest.mark.parametrize("made", ["array", "callable", "memmap"])
 @pytest.mark.usefixtures("quick")
 def test_a_resumed_training_reads_the_same_rows(made, tmp_path, monkeypatch) -> None:
-    from deepq._decoding import Learner
+    from deepq.training.decoding import Learner
 
     X.tofile(tmp_path / "x")
     x = {
@@ -317,7 +318,7 @@ def test_a_resumed_training_reads_the_same_rows(made, tmp_path, monkeypatch) -> 
 @pytest.mark.parametrize("again", [1, 2])
 @pytest.mark.usefixtures("quick")
 def test_a_training_may_be_interrupted_again_and_again(again, tmp_path, monkeypatch) -> None:
-    from deepq._decoding import Learner
+    from deepq.training.decoding import Learner
 
     for _ in range(again):
         with monkeypatch.context() as patch:
@@ -329,7 +330,7 @@ def test_a_training_may_be_interrupted_again_and_again(again, tmp_path, monkeypa
 
 def test_finished_stages_are_not_done_again(tmp_path, monkeypatch) -> None:
     whole = train(tmp_path / "c", rerank=0)
-    for name in ("deepq._ranking.learn", "deepq.encoders.rotation.learn_rotation"):
+    for name in ("deepq.training.ranking.learn_order", "deepq.encoders.rotation.learn_rotation"):
         monkeypatch.setattr(name, lambda *_, **__: pytest.fail("done again"))
     resumed = train(tmp_path / "c", rerank=0)
     assert_same_training(whole, resumed)
@@ -339,7 +340,7 @@ def test_finished_stages_are_not_done_again(tmp_path, monkeypatch) -> None:
 def test_an_order_that_was_interrupted_is_done_again(tmp_path, monkeypatch) -> None:
     whole = train(None, rerank=0)
     with monkeypatch.context() as patch:
-        Interruption(patch, _ranking.Ranker, "_step", 3)
+        Interruption(patch, ranking.Ranker, "_step", 3)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "c", rerank=0)
     resumed = train(tmp_path / "c", rerank=0)

@@ -371,8 +371,8 @@ def test_new_codebooks_forget_the_decoder_and_shared_ones_do_not() -> None:
 def learner():
     """A learner whose weights are all at random, the ones that start as zero too."""
     torch = pytest.importorskip("torch")
-    from deepq._decoding import Learner
-    from deepq._presets import Plan
+    from deepq.training.decoding import Learner
+    from deepq.training.settings import Plan
 
     quantizer, z = trained()
     made = Learner(
@@ -423,8 +423,8 @@ def test_network_and_decoder_choose_alike(learner) -> None:
 @pytest.mark.parametrize("offset", [0, 50])
 def test_the_first_reconstruction_is_that_of_the_codewords(offset: float) -> None:
     pytest.importorskip("torch")
-    from deepq._decoding import Learner
-    from deepq._presets import Plan
+    from deepq.training.decoding import Learner
+    from deepq.training.settings import Plan
 
     quantizer, z = trained()
     z = z + np.float32(offset)
@@ -440,8 +440,8 @@ def test_the_first_reconstruction_is_that_of_the_codewords(offset: float) -> Non
 
 def test_steps_lower_the_error_and_start_from_that_of_the_quantizer() -> None:
     pytest.importorskip("torch")
-    from deepq._decoding import Learner
-    from deepq._presets import Plan
+    from deepq.training.decoding import Learner
+    from deepq.training.settings import Plan
 
     quantizer, z = trained()
     learner = Learner(quantizer.trained(), quantizer.trained(), z, Plan(8, 4, 4, 1, 1000), 5, "cpu")
@@ -455,8 +455,8 @@ def test_steps_lower_the_error_and_start_from_that_of_the_quantizer() -> None:
 
 def test_vectors_that_are_all_the_same_are_learned() -> None:
     pytest.importorskip("torch")
-    from deepq._decoding import Learner
-    from deepq._presets import Plan
+    from deepq.training.decoding import Learner
+    from deepq.training.settings import Plan
 
     z = np.full((100, 4), 7, np.float32)
     learner = Learner(*[np.full((2, 4, 2), 7, np.float32)] * 2, z, Plan(8, 2, 2, 1, 100), 5, "cpu")
@@ -468,8 +468,8 @@ def test_vectors_that_are_all_the_same_are_learned() -> None:
 def test_a_learner_goes_on_from_its_state() -> None:
     pytest.importorskip("torch")
     from deepq._common.plain_data import from_bytes, to_bytes
-    from deepq._decoding import Learner
-    from deepq._presets import Plan
+    from deepq.training.decoding import Learner
+    from deepq.training.settings import Plan
 
     quantizer, z = trained()
     plan = Plan(8, 4, 4, 1, 1000)

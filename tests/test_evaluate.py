@@ -14,15 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepq import DeepQuantIndex, TrainConfig, _structure, evaluation, suggestion
+from deepq import DeepQuantIndex, TrainConfig, evaluation
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
-from deepq._structure import has_structure, structure
 from deepq.datasets import exact_neighbours
 from deepq.encoders.rotation import eigenvalue_allocation
-from deepq.evaluation import MEASURES, diagnose, evaluate
+from deepq.evaluation import suggestion
+from deepq.evaluation.diagnosis import diagnose
+from deepq.evaluation.measures import MEASURES, evaluate
+from deepq.evaluation.suggestion import Suggestion, suggest
 from deepq.metrics import mean_average_precision, precision_at, recall
 from deepq.quantizers import ProductQuantizer
-from deepq.suggestion import Suggestion, suggest
+from deepq.training.structure import has_structure, sample, structure
 
 
 def normal(n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -429,10 +431,10 @@ def test_extremes_of_structure():
 
 
 def test_structure_looks_at_a_sample(monkeypatch):
-    monkeypatch.setattr(_structure, "_MOST_ROWS", 400)
+    monkeypatch.setattr("deepq.training.structure._MOST_ROWS", 400)
     x = np.concatenate([correlated(500, 16), correlated(500, 16, 1)])
     assert structure(x, seed=3) == structure(x, seed=3) != structure(x, seed=4)
-    rows = _structure.sample(x, 400, np.random.default_rng(3))
+    rows = sample(x, 400, np.random.default_rng(3))
     assert len(np.unique(rows, axis=0)) == 400
     assert {row.tobytes() for row in rows} <= {row.tobytes() for row in x}
 
@@ -584,7 +586,7 @@ def test_a_recall_that_is_not_reached():
 
 def test_vectors_without_structure_are_told_of_once(caplog, monkeypatch):
     monkeypatch.setattr(suggestion, "RERANKS", ())
-    with caplog.at_level(logging.WARNING, "deepq.trainer"):
+    with caplog.at_level(logging.WARNING, "deepq.training"):
         suggest(correlated(2000, 32), bytes_per_vector=4)
         assert "no structure to learn" not in caplog.text
         suggest(normal(2000, 32), bytes_per_vector=4)

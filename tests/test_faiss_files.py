@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 import deepq
 from deepq import encoders
 from deepq._common.safe_files import Reader
-from deepq._faiss_files import parse
 from deepq.decoders import Decoder
 from deepq.encoders import Affine, Chain, Encoder, Identity, Normalize
+from deepq.files.faiss_files import parse
 from deepq.quantizers import ProductQuantizer
 
 D, M, NBITS = 9, 3, 2

@@ -16,15 +16,15 @@ from torch import nn
 import deepq
 from deepq import Pairs, Positives, networks, objectives, recipes
 from deepq._common.errors import DimensionError, InputError, KindError
-from deepq._network_training import NetworkTraining
-from deepq._report import Report
 from deepq.encoders import Affine, Chain, Encoder, Sign, kernel_bits
 from deepq.encoders.kernel_hash import KernelHash
 from deepq.encoders.network import NetworkEncoder
+from deepq.index.state import live_state
 from deepq.labels import similarity_codes, triplet_codes
 from deepq.metrics import mean_average_precision
 from deepq.quantizers import BinaryQuantizer
-from deepq.state import live_state
+from deepq.training.network import NetworkTraining
+from deepq.training.progress import Report
 
 D, CLASSES, SHAPE = 12, 4, (3, 8, 8)
 

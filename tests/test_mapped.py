@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import deepq
-from deepq import _mapping
 from deepq.encoders import TYPES, Affine, Chain, Encoder, Normalize
+from deepq.index.native.mapped import fault
 
 D, M, NBITS = 8, 4, 8
 PLAIN = deepq.TrainConfig(ranking=False, epochs=3)
@@ -429,14 +429,14 @@ def test_only_paths_are_mapped(one):
 
 def test_another_faiss_is_not_touched(one, monkeypatch):
     monkeypatch.setattr(faiss, "__version__", "1.16.0")
-    _mapping.fault.cache_clear()
+    fault.cache_clear()
     try:
         with pytest.raises(RuntimeError, match=r"takes mapped codes, got another: it is tested"):
             mapped(one)
         assert deepq.read_index(one).ntotal == 300
     finally:
-        _mapping.fault.cache_clear()
+        fault.cache_clear()
 
 
 def test_the_trial_fits_this_faiss():
-    assert _mapping.fault() == ""
+    assert fault() == ""

@@ -316,7 +316,7 @@ def test_images_are_for_encoders_that_declare_them():
 def test_what_is_added_is_converted_in_parts(monkeypatch):
     index, seen = filled(of_user()), []
     right = index.sa_encode(ROWS)
-    monkeypatch.setattr("deepq._store._NUMBERS", 50 * D)
+    monkeypatch.setattr("deepq.index.flat_codes._NUMBERS", 50 * D)
     encode = index.encoder.encode
     monkeypatch.setattr(
         index.encoder, "encode", lambda x: seen.append((len(x), x.dtype)) or encode(x)
@@ -519,6 +519,6 @@ def test_a_training_is_resumed_with_the_network_it_was_begun_with(make, tmp_path
     config = deepq.TrainConfig(checkpoint=tmp_path / "c", ranking=False)
     encoder = make()
     first = filled(encoder, training=config)
-    with caplog.at_level("INFO", "deepq.trainer"):
+    with caplog.at_level("INFO", "deepq.training"):
         assert_same(first, filled(encoder, training=config))
     assert "going on from the checkpoint" in caplog.text

@@ -11,12 +11,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from deepq import _code_objectives, _losses, objectives  # noqa: E402
-from deepq._code_objectives import class_codes  # noqa: E402
+from deepq import objectives  # noqa: E402
 from deepq._common.errors import FormatError, InputError  # noqa: E402
-from deepq.labels import triplet_codes  # noqa: E402
+from deepq.labels import class_codes, triplet_codes  # noqa: E402
+from deepq.labels.class_codes import distant_codes  # noqa: E402
 from deepq.labels.similarity_codes import factorized  # noqa: E402
 from deepq.labels.supervision import Classes, Pairs, Positives, Tags  # noqa: E402
+from deepq.objectives import losses  # noqa: E402
 
 RNG = np.random.default_rng(0)
 Z = RNG.standard_normal((6, 4))
@@ -49,46 +50,46 @@ def test_pairwise_cosine(known) -> None:
     def loss(i, j, s):
         return (s - Z[i] @ Z[j] / math.sqrt(Z[i] @ Z[i]) / math.sqrt(Z[j] @ Z[j])) ** 2
 
-    got = call(_losses.pairwise_cosine, Z, SIMILAR, known)
+    got = call(losses.pairwise_cosine, Z, SIMILAR, known)
     assert got == pytest.approx(balanced(loss, known), rel=1e-9)
 
 
 @pytest.mark.parametrize("known", [ALL, SOME])
 def test_pairwise_inner_product(known) -> None:
-    got = call(_losses.pairwise_inner_product, Z, SIMILAR, known)
+    got = call(losses.pairwise_inner_product, Z, SIMILAR, known)
     assert got == pytest.approx(balanced(lambda i, j, s: (s - Z[i] @ Z[j] / 4) ** 2, known))
 
 
 @pytest.mark.parametrize("known", [ALL, SOME])
 @pytest.mark.parametrize("margin", [1.0, 8.0])
 def test_contrastive(known, margin) -> None:
-    losses = []
+    found = []
     for i, j in pairs(known):
         d2 = sum((a - b) ** 2 for a, b in zip(Z[i], Z[j], strict=True))
-        losses.append(d2 if SIMILAR[i, j] else max(margin - d2, 0))
-    got = call(_losses.contrastive, Z, SIMILAR, known, margin)
-    assert got == pytest.approx(np.mean(losses))
+        found.append(d2 if SIMILAR[i, j] else max(margin - d2, 0))
+    got = call(losses.contrastive, Z, SIMILAR, known, margin)
+    assert got == pytest.approx(np.mean(found))
 
 
 @pytest.mark.parametrize("known", [ALL, SOME])
 @pytest.mark.parametrize("margin", [0.5, 6.0])
 def test_triplet(known, margin) -> None:
-    losses = []
+    found = []
     d2 = np.square(Z[:, None] - Z).sum(axis=2)
     for i, j in pairs(known):
         others = [k for k in range(6) if known[i, k] and not SIMILAR[i, k]]
         if SIMILAR[i, j] and others:
             beyond = [d2[i, k] for k in others if d2[i, k] > d2[i, j]]
             rival = min(beyond) if beyond else max(d2[i, k] for k in others)
-            losses.append(max(margin + d2[i, j] - rival, 0))
-    got = call(_losses.triplet, Z, SIMILAR, known, margin)
-    assert got == pytest.approx(np.mean(losses))
+            found.append(max(margin + d2[i, j] - rival, 0))
+    got = call(losses.triplet, Z, SIMILAR, known, margin)
+    assert got == pytest.approx(np.mean(found))
 
 
 def test_triplets_of_one_class_cost_nothing() -> None:
     z = torch.randn(4, 3, requires_grad=True)
     same = torch.ones(4, 4, dtype=torch.bool)
-    loss = _losses.triplet(z, same, same, 1.0)
+    loss = losses.triplet(z, same, same, 1.0)
     loss.backward()
     assert loss.item() == 0
     assert not z.grad.any()
@@ -106,20 +107,20 @@ def test_cross_entropies() -> None:
             -sum(math.log(q) if a > 0 else math.log(1 - q) for a, q in zip(t, yes, strict=True))
         )
     a, b = torch.from_numpy(logits), torch.from_numpy(targets)
-    assert float(_losses.cross_entropy(a, b)) == pytest.approx(np.mean(soft))
-    assert float(_losses.binary_cross_entropy(a, b)) == pytest.approx(np.mean(binary))
+    assert float(losses.cross_entropy(a, b)) == pytest.approx(np.mean(soft))
+    assert float(losses.binary_cross_entropy(a, b)) == pytest.approx(np.mean(binary))
 
 
 def test_quantization() -> None:
     decoded = RNG.standard_normal((6, 4))
     want = np.mean([sum((a - b) ** 2) for a, b in zip(Z, decoded, strict=True)])
-    got = _losses.quantization(torch.from_numpy(Z), torch.from_numpy(decoded))
+    got = losses.quantization(torch.from_numpy(Z), torch.from_numpy(decoded))
     assert float(got) == pytest.approx(want)
 
 
 def test_pull_to_signs() -> None:
     want = [sum(abs(abs(number) - 1) for number in row) for row in Z]
-    assert float(_losses.pull_to_signs(torch.from_numpy(Z))) == pytest.approx(np.mean(want))
+    assert float(losses.pull_to_signs(torch.from_numpy(Z))) == pytest.approx(np.mean(want))
 
 
 def test_losses_of_codes() -> None:
@@ -130,8 +131,8 @@ def test_losses_of_codes() -> None:
         one = 1 / (1 + math.exp(-z))
         bits.append(-math.log(one if code == 1 else 1 - one))
     pair = torch.from_numpy(Z), torch.from_numpy(codes)
-    assert float(_losses.code_regression(*pair)) == pytest.approx(np.mean(squares))
-    assert float(_losses.code_cross_entropy(*pair)) == pytest.approx(np.mean(bits))
+    assert float(losses.code_regression(*pair)) == pytest.approx(np.mean(squares))
+    assert float(losses.code_cross_entropy(*pair)) == pytest.approx(np.mean(bits))
 
 
 def test_rows_that_are_equal_have_finite_gradients() -> None:
@@ -140,9 +141,9 @@ def test_rows_that_are_equal_have_finite_gradients() -> None:
     known = torch.ones(4, 4, dtype=torch.bool)
     loss = sum(
         (
-            _losses.pairwise_cosine(z, similar, known),
-            _losses.contrastive(z, similar, known, 1.0),
-            _losses.triplet(z, similar, known, 1.0),
+            losses.pairwise_cosine(z, similar, known),
+            losses.contrastive(z, similar, known, 1.0),
+            losses.triplet(z, similar, known, 1.0),
         )
     )
     loss.backward()
@@ -166,15 +167,15 @@ def test_objectives_are_their_functions() -> None:
     z, b = torch.from_numpy(Z), batch()
     pair = z, b.similar, b.known
     cases = [
-        (objectives.PairwiseCosine(), _losses.pairwise_cosine(*pair)),
-        (objectives.InnerProduct(), _losses.pairwise_inner_product(*pair)),
-        (objectives.Contrastive(), _losses.contrastive(*pair, 8.0)),
-        (objectives.Contrastive(3.0), _losses.contrastive(*pair, 3.0)),
+        (objectives.PairwiseCosine(), losses.pairwise_cosine(*pair)),
+        (objectives.InnerProduct(), losses.pairwise_inner_product(*pair)),
+        (objectives.Contrastive(), losses.contrastive(*pair, 8.0)),
+        (objectives.Contrastive(3.0), losses.contrastive(*pair, 3.0)),
         (
             objectives.Contrastive(3.0, pull=0.3),
-            _losses.contrastive(*pair, 3.0) + 0.3 * _losses.pull_to_signs(z),
+            losses.contrastive(*pair, 3.0) + 0.3 * losses.pull_to_signs(z),
         ),
-        (objectives.TripletRanking(2.0), _losses.triplet(*pair, 2.0)),
+        (objectives.TripletRanking(2.0), losses.triplet(*pair, 2.0)),
     ]
     for objective, want in cases:
         assert objective(z, b).item() == pytest.approx(want.item())
@@ -187,9 +188,9 @@ def test_a_classifier_is_linear(several) -> None:
     z, b = torch.from_numpy(Z).float(), batch(several)
     logits = z @ objective.classifier.weight.T + objective.classifier.bias
     if several:
-        want = _losses.binary_cross_entropy(logits, b.targets)
+        want = losses.binary_cross_entropy(logits, b.targets)
     else:
-        want = _losses.cross_entropy(logits, 0.7 * b.targets + 0.1)
+        want = losses.cross_entropy(logits, 0.7 * b.targets + 0.1)
     assert objective(z, b).item() == pytest.approx(want.item())
 
 
@@ -380,7 +381,7 @@ def apart(codes: Any) -> list[int]:
 
 @pytest.mark.parametrize(("bits", "classes"), [(1, 2), (8, 3), (8, 16), (32, 10), (64, 128)])
 def test_codes_are_rows_of_a_hadamard_matrix_and_their_opposites(bits, classes) -> None:
-    codes = class_codes(classes, bits, 0)
+    codes = distant_codes(classes, bits, 0)
     assert codes.dtype == np.float32
     assert codes.shape == (classes, bits)
     assert set(np.unique(codes)) <= {-1, 1}
@@ -390,35 +391,35 @@ def test_codes_are_rows_of_a_hadamard_matrix_and_their_opposites(bits, classes) 
 
 @pytest.mark.parametrize(("bits", "classes"), [(12, 2), (6, 3), (12, 10), (48, 10), (4, 9)])
 def test_other_codes_are_the_best_of_many_draws(bits, classes, monkeypatch) -> None:
-    monkeypatch.setattr(_code_objectives, "_DRAWS", 30)
+    monkeypatch.setattr(class_codes, "_DRAWS", 30)
     rng = np.random.default_rng(7)
     draws = [rng.integers(0, 2, (classes, bits)) * 2 - 1 for _ in range(30)]
-    codes = class_codes(classes, bits, 7)
+    codes = distant_codes(classes, bits, 7)
     assert codes.dtype == np.float32
     np.testing.assert_array_equal(codes, max(draws, key=lambda codes: min(apart(codes))))
-    np.testing.assert_array_equal(codes, class_codes(classes, bits, 7))
-    assert not np.array_equal(codes, class_codes(classes, bits, 8))
+    np.testing.assert_array_equal(codes, distant_codes(classes, bits, 7))
+    assert not np.array_equal(codes, distant_codes(classes, bits, 8))
 
 
 @pytest.mark.parametrize(("bits", "classes"), [(12, 10), (24, 20), (48, 10), (8, 30)])
 def test_codes_that_are_drawn_are_far_apart(bits, classes) -> None:
     draw = np.random.default_rng(0).integers(0, 2, (classes, bits))
-    least = min(apart(class_codes(classes, bits, 0)))
+    least = min(apart(distant_codes(classes, bits, 0)))
     assert least >= max(1, min(apart(draw)) + 1)
-    assert len(np.unique(class_codes(classes, bits, 0), axis=0)) == classes
+    assert len(np.unique(distant_codes(classes, bits, 0), axis=0)) == classes
 
 
 def test_of_many_classes_few_codes_are_drawn(monkeypatch) -> None:
-    monkeypatch.setattr(_code_objectives, "_MOST_PAIRS", 3 * 20**2)
+    monkeypatch.setattr(class_codes, "_MOST_PAIRS", 3 * 20**2)
     rng = np.random.default_rng(7)
     draws = [rng.integers(0, 2, (20, 12)) * 2 - 1 for _ in range(3)]
     best = max(draws, key=lambda codes: min(apart(codes)))
-    np.testing.assert_array_equal(class_codes(20, 12, 7), best)
-    assert class_codes(40, 12, 7).shape == (40, 12)  # a draw in any case
+    np.testing.assert_array_equal(distant_codes(20, 12, 7), best)
+    assert distant_codes(40, 12, 7).shape == (40, 12)  # a draw in any case
 
 
 def test_one_class_has_a_code() -> None:
-    assert class_codes(1, 6, 0).shape == (1, 6)
+    assert distant_codes(1, 6, 0).shape == (1, 6)
 
 
 # ---- bits that are inferred ----------------------------------------------------------------------

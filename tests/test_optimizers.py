@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from deepq._optimizers import Muon, orthogonalized
+from deepq.training.optimizers import Muon, orthogonalized
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

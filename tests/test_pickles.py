@@ -25,7 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 import deepq
 from deepq import networks
 from deepq.encoders import Affine, Chain, Normalize
-from deepq.index import restore
+from deepq.index.flat import restore
+from deepq.index.state import make_index
 from deepq.quantizers import BinaryQuantizer
 
 D = 8
@@ -253,8 +254,8 @@ class Calls:
 FOREIGN = {
     "posix.mkdir": lambda: Calls(os.mkdir, "made"),
     "eval": lambda: Calls(eval, "__import__('os').mkdir('made')"),
-    "deepq.state.make_index": lambda: Calls(deepq.state.make_index, {}, None),
-    "deepq.io.read_index": lambda: Calls(deepq.read_index, "made"),
+    "deepq.index.state.make_index": lambda: Calls(make_index, {}, None),
+    "deepq.files.index_files.read_index": lambda: Calls(deepq.read_index, "made"),
     "Mine": lambda: Mine(D, 4, 2),
     "_Whole|_reconstructor": lambda: filled(
         encoder=deepq.NetworkEncoder(Module(D, D), D, fitted=True)
@@ -375,7 +376,7 @@ def test_memory_that_runs_out_is_no_damage(plain, monkeypatch):
     def out_of_memory(*_):
         raise MemoryError
 
-    monkeypatch.setattr("deepq.index.make_index", out_of_memory)
+    monkeypatch.setattr("deepq.index.flat.make_index", out_of_memory)
     with pytest.raises(MemoryError):
         from_bytes(content(plain))
 

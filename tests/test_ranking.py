@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepq import _ranking
-from deepq._ranking import Ranker, learn, shrink
 from deepq.decoders import Decoder
 from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2, ProductQuantizer, pack, reranking
 from deepq.quantizers.judging import TOP, Judge, Neighbours, pays
+from deepq.training import ranking
+from deepq.training.ranking import Ranker, learn_order, shrink
 
 METRICS = {"l2": METRIC_L2, "ip": METRIC_INNER_PRODUCT}
 both_metrics = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
@@ -116,7 +116,7 @@ def loss_by_loops(ranker: Ranker, books: np.ndarray, batch: np.ndarray) -> float
     losses = []
     for i in batch:
         cost = scores(known.queries[i : i + 1], decoded, known.metric)[0] / t
-        rivals = np.argsort(cost, kind="stable")[: _ranking._RIVALS]
+        rivals = np.argsort(cost, kind="stable")[: ranking._RIVALS]
         rivals = [j for j in rivals if j != known.own[i] and j not in known.true[i]]
         losses += [np.log1p(sum(np.exp(cost[i] - cost[j]) for j in rivals)) for i in known.true[i]]
     return float(np.mean(losses))
@@ -202,7 +202,7 @@ def test_epochs_lower_the_loss(metric: int) -> None:
 
 
 def test_words_follow_the_codewords_but_not_a_decoders(monkeypatch) -> None:
-    monkeypatch.setattr(_ranking, "_STEPS_PER_WORDS", 1)
+    monkeypatch.setattr(ranking, "_STEPS_PER_WORDS", 1)
     z = on_a_sphere(1500, 1)
     known = Neighbours.among(z, 1000, METRIC_L2, np.random.default_rng(0))
     for has_decoder in (False, True):
@@ -272,14 +272,16 @@ def scene():
 
 def test_codewords_stay_where_the_judge_says_no(scene) -> None:
     judge = Opinion(lambda _: 0.5)
-    assert learn(scene.quantizer, scene.known, judge, epochs=2) is False
+    assert learn_order(scene.quantizer, scene.known, judge, epochs=2) is False
     assert scene.quantizer.trained() is scene.start
 
 
 def test_codewords_move_where_the_judge_says_yes(scene) -> None:
     judge = Opinion(scene.size)
     entries: list[dict] = []
-    assert learn(scene.quantizer, scene.known, judge, epochs=3, progress=entries.append) is True
+    assert (
+        learn_order(scene.quantizer, scene.known, judge, epochs=3, progress=entries.append) is True
+    )
     assert scene.moved(scene.quantizer.trained())
     assert [e["iteration"] for e in entries] == [0, 1, 2]
     assert {e["stage"] for e in entries} == {"order"}
@@ -297,11 +299,11 @@ def test_the_best_epoch_is_kept(scene) -> None:
 
     at = -1
     judge = Opinion(second_is_best)
-    learn(scene.quantizer, scene.known, judge, epochs=3)
+    learn_order(scene.quantizer, scene.known, judge, epochs=3)
     at = len(seen) - 1  # the same again, and the epoch before the last is the best
     scene.quantizer.codebooks = scene.start
     seen.clear()
-    assert learn(scene.quantizer, scene.known, judge, epochs=3) is True
+    assert learn_order(scene.quantizer, scene.known, judge, epochs=3) is True
     assert scene.quantizer.trained() is seen[at - 1]
 
 
@@ -310,7 +312,7 @@ def test_learning_starts_from_the_best_shrunk_codewords(scene, monkeypatch) -> N
     wanted = shrink(scene.start, mean, 0.7)
     judge = Opinion(lambda b: -float(np.abs(b - wanted).max()))
     monkeypatch.setattr(Ranker, "epoch", lambda *_: 1.0)  # which moves nothing
-    assert learn(scene.quantizer, scene.known, judge, epochs=1) is True
+    assert learn_order(scene.quantizer, scene.known, judge, epochs=1) is True
     np.testing.assert_array_equal(scene.quantizer.trained(), wanted)
 
 
@@ -318,7 +320,7 @@ def test_inner_products_are_not_learned_from_shrunk_codewords(scene, monkeypatch
     known = Neighbours.among(scene.known.base, 300, METRIC_INNER_PRODUCT, np.random.default_rng(0))
     judge = Opinion(lambda b: -float(np.linalg.norm(b)))
     monkeypatch.setattr(Ranker, "epoch", lambda *_: 1.0)
-    assert learn(scene.quantizer, known, judge, epochs=1) is False
+    assert learn_order(scene.quantizer, known, judge, epochs=1) is False
     assert scene.quantizer.trained() is scene.start
 
 
@@ -360,7 +362,7 @@ def test_tables_are_learned_for_words_that_stay(metric: int, held: int) -> None:
     quantizer.decoder = decoder_of(quantizer)
     before = fresh.by_tables(quantizer).mean()
     known = Neighbours.among(z, 2000, metric, np.random.default_rng(0))
-    moved = learn(quantizer, known, judge, epochs=2)
+    moved = learn_order(quantizer, known, judge, epochs=2)
     after = fresh.by_tables(quantizer).mean()
     assert moved or after == before
     assert after >= before + (0.02 if metric == METRIC_L2 else 0)
@@ -372,7 +374,7 @@ def test_tables_are_learned_for_nearest_words(glosses) -> None:
     quantizer = trained(z, 8, 8)
     before = fresh.by_tables(quantizer).mean()
     known = Neighbours.among(z, 2000, METRIC_L2, np.random.default_rng(0))
-    assert learn(quantizer, known, judge, epochs=2)
+    assert learn_order(quantizer, known, judge, epochs=2)
     assert fresh.by_tables(quantizer).mean() > before + 0.005
 
 
@@ -385,7 +387,7 @@ def test_what_pays_among_few_rows_does_no_harm_among_more() -> None:
     quantizer = trained(z, 4, 8)
     before = fresh.by_tables(quantizer).mean()
     known = Neighbours.among(z, 2000, METRIC_L2, np.random.default_rng(0))
-    learn(quantizer, known, judge, epochs=4)
+    learn_order(quantizer, known, judge, epochs=4)
     assert fresh.by_tables(quantizer).mean() > before - 0.01
 
 
@@ -396,7 +398,7 @@ def test_without_structure_nothing_is_made_worse(seed: int) -> None:
     quantizer = trained(z, 4, 4)
     start, before = quantizer.trained(), fresh_recall(quantizer, fresh)
     known = Neighbours.among(z, 1000, METRIC_L2, np.random.default_rng(seed))
-    if not learn(quantizer, known, Judge(held, METRIC_L2), epochs=2):
+    if not learn_order(quantizer, known, Judge(held, METRIC_L2), epochs=2):
         assert quantizer.trained() is start
     assert fresh_recall(quantizer, fresh) > before - 0.01
 
@@ -434,7 +436,7 @@ def test_an_interrupt_leaves_the_best_until_then(scene, monkeypatch, at: str) ->
             Ranker, "_step", lambda self, g: interrupt() if next(steps) else real(self, g)
         )
     with pytest.raises(KeyboardInterrupt):
-        learn(scene.quantizer, scene.known, Opinion(chosen), epochs=1)
+        learn_order(scene.quantizer, scene.known, Opinion(chosen), epochs=1)
     np.testing.assert_array_equal(scene.quantizer.trained(), scene.start)
 
 

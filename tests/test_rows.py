@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from deepq import _rows
 from deepq._common.errors import DimensionError, InputError, KindError
-from deepq._rows import Rows
+from deepq.training.rows import Rows
 
 N, D = 1000, 4
 X = np.arange(N * D, dtype=np.float32).reshape(N, D)  # a row's number is its first / D
@@ -82,7 +81,7 @@ def test_a_sample_follows_the_generator(source) -> None:
 
 
 def test_a_sample_is_uniform(source, monkeypatch) -> None:
-    monkeypatch.setattr(_rows, "_BLOCK", 90)
+    monkeypatch.setattr("deepq.training.rows._BLOCK", 90)
     generator, times = rng(), 300
     counts = np.zeros(N)
     for _ in range(times):
@@ -157,7 +156,7 @@ def test_a_stream_is_asked_anew_for_every_pass() -> None:
 
 def test_long_blocks_are_cut(monkeypatch) -> None:
     whole = epoch(streamed(sizes=(N,)), 10, NONE)
-    monkeypatch.setattr(_rows, "_BLOCK", 90)
+    monkeypatch.setattr("deepq.training.rows._BLOCK", 90)
     assert len(epoch(streamed(sizes=(N,)), 10, NONE)) == len(whole)
     np.testing.assert_array_equal(Rows(streamed(sizes=(N,)), D).sample(N, rng())[1], X)
 
@@ -325,7 +324,7 @@ def test_a_file_is_never_in_memory_whole(dtype, tmp_path) -> None:
 
 
 def test_a_stream_is_never_in_memory_whole(monkeypatch) -> None:
-    monkeypatch.setattr(_rows, "_BLOCK", 100)
+    monkeypatch.setattr("deepq.training.rows._BLOCK", 100)
 
     def source() -> Iterator[np.ndarray]:
         return (np.full((100, 512), i, np.float32) for i in range(200))

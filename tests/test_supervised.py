@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 import deepq
-from deepq import NetworkEncoder, Pairs, Positives, _inputs, _losses, objectives
-from deepq import _network_training as training
+from deepq import NetworkEncoder, Pairs, Positives, objectives
 from deepq._common.errors import DimensionError, InputError, KindError
 from deepq.encoders import Affine, Chain, Normalize, Rotation
 from deepq.labels.supervision import as_supervision
 from deepq.networks import MLP, Bottleneck, ConvNet, Embedding
+from deepq.objectives import losses
+from deepq.training import network as training
 
 D, M, NBITS, CLASSES = 12, 2, 4, 4
 SHAPE = (3, 8, 8)
@@ -206,10 +207,10 @@ def test_gradients_of_both_parts_reach_the_first_layer(part) -> None:
     z = encoder.network(encoder.images(torch.from_numpy(X[rows])))
     if part == "objective":
         similar, known = map(torch.from_numpy, as_supervision(Y, len(Y)).similar(rows))
-        loss = _losses.pairwise_cosine(z, similar, known)
+        loss = losses.pairwise_cosine(z, similar, known)
     else:
         words = index.quantizer.gather(index.quantizer.assign(z.detach().numpy()))
-        loss = _losses.quantization(z, torch.from_numpy(words))
+        loss = losses.quantization(z, torch.from_numpy(words))
     loss.backward()
     first = next(p for p in encoder.network.parameters() if p.requires_grad)
     assert first.grad is not None
@@ -371,7 +372,7 @@ def test_torch_data_is_as_good_as_arrays(source) -> None:
 def test_a_mapped_file_is_read_in_parts(tmp_path, monkeypatch) -> None:
     most = []
     real = training.Inputs.take
-    monkeypatch.setattr(_inputs, "_BLOCK", 50)
+    monkeypatch.setattr("deepq.training.rows._READ_ROWS", 50)
     monkeypatch.setattr(
         training.Inputs, "take", lambda self, rows: most.append(len(rows)) or real(self, rows)
     )
@@ -619,7 +620,7 @@ def test_ctrl_c_keeps_the_best_so_far(name, n, monkeypatch, caplog) -> None:
 
 
 def test_ctrl_c_after_the_network_keeps_it(monkeypatch) -> None:
-    from deepq._stages import Stages
+    from deepq.training.stages import Stages
 
     index = untrained(objective=objectives.PairwiseCosine(0.0))
     with monkeypatch.context() as patch:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from deepq import _bridge, _mapped, _scan
+from deepq import _scan
+from deepq.index.native import _bridge, _mapped
 
 ROOT = Path(__file__).parent.parent
 EXTENSIONS = (_scan, _bridge, _mapped)
@@ -60,7 +61,9 @@ sys.addaudithook(refuse)
 import io
 import numpy as np
 import deepq
-from deepq import datasets, evaluation, interop, recipes, suggestion
+from deepq import datasets, evaluation, recipes
+from deepq.evaluation import suggestion
+from deepq.index import interop
 from deepq.networks import MLP
 
 x = np.random.default_rng(0).standard_normal((300, 8)).astype("float32")

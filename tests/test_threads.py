@@ -17,8 +17,9 @@ import pytest
 import torch
 
 import deepq
-from deepq import _scan, _search
+from deepq import _scan
 from deepq._common import threads
+from deepq.index import flat_search
 
 X = np.random.default_rng(0).standard_normal((4000, 8)).astype(np.float32)
 
@@ -407,7 +408,7 @@ def test_threads_are_set_for_an_index_and_for_a_call(monkeypatch):
 
     index, params = trained(), deepq.SearchParameters(num_threads=7)
     index.add(X)
-    monkeypatch.setattr(_search, "_LOOKUPS_PER_THREAD", 1)
+    monkeypatch.setattr(flat_search, "_LOOKUPS_PER_THREAD", 1)
     monkeypatch.setattr(_scan, "search", scan)
     monkeypatch.setattr(faiss, "omp_get_max_threads", lambda: 5)
     for number in (None, 3):

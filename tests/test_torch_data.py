@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from deepq._common.errors import DimensionError, InputError, KindError
-from deepq._torch_data import is_torch_data, read_torch_data
+from deepq.index.torch_data import is_torch_data, read_torch_data
 
 X = np.random.default_rng(0).integers(0, 256, (10, 3, 4, 4)).astype(np.uint8)
 Y = np.arange(10) % 3

@@ -10,8 +10,8 @@ import pytest
 from deepq._common.errors import InputError
 from deepq.encoders import Identity, Rotation
 from deepq.quantizers import ProductQuantizer
-from deepq.settings import TrainConfig
-from deepq.trainer import fit
+from deepq.training.settings import TrainConfig
+from deepq.training.trainer import fit
 
 
 def normal(n: int, d: int = 8, seed: int = 0) -> np.ndarray:

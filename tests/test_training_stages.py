@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import deepq
-from deepq import _ranking, _stages
-from deepq._presets import PRESETS, plan
-from deepq._report import Report
 from deepq.quantizers import ProductQuantizer
 from deepq.quantizers.judging import Judge
+from deepq.training import ranking, stages
+from deepq.training.progress import Report
+from deepq.training.settings import PRESETS, plan
 
 D, M, NBITS = 16, 4, 4
 
@@ -44,9 +44,9 @@ X, XB, XQ = clustered(N, 1), clustered(4000, 2), clustered(100, 3)
 def small(monkeypatch):
     """Decoders with a small hidden layer, kept whatever they are worth."""
     pytest.importorskip("torch")
-    real = _stages.plan
-    monkeypatch.setattr(_stages, "plan", lambda *args: real(*args)._replace(hidden=8))
-    monkeypatch.setattr(_stages, "pays", lambda *_: True)
+    real = stages.plan
+    monkeypatch.setattr(stages, "plan", lambda *args: real(*args)._replace(hidden=8))
+    monkeypatch.setattr(stages, "pays", lambda *_: True)
 
 
 def untrained(*, rerank: int = 0, nbits: int = NBITS, metric: Any = 1, **settings: Any) -> Any:
@@ -66,7 +66,7 @@ def plain() -> Any:
     return train(ranking=False)
 
 
-def stages(index: Any) -> list[str]:
+def stages_of(index: Any) -> list[str]:
     """The stages of a history in order, each once."""
     return list(dict.fromkeys(entry["stage"] for entry in index.history))
 
@@ -99,7 +99,7 @@ def test_few_rows_are_trained_on_plainly(n, rerank, caplog) -> None:
     caplog.set_level(logging.INFO, "deepq")
     index = train(X[:n], rerank=rerank)
     assert "too few to judge" in caplog.text
-    assert set(stages(index)) <= {"rotation", "codebooks"}
+    assert set(stages_of(index)) <= {"rotation", "codebooks"}
     assert_same_training(index, train(X[:n], validation=0))
 
 
@@ -111,7 +111,7 @@ def test_rows_are_held_out_from_the_first_stage() -> None:
 @pytest.mark.parametrize("rerank", [0, 20])
 def test_with_no_part_held_out_training_is_plain(rerank) -> None:
     index = train(X, validation=0, rerank=rerank)
-    assert stages(index) == ["rotation", "codebooks"]
+    assert stages_of(index) == ["rotation", "codebooks"]
     assert index.quantizer.decoder is None
 
 
@@ -120,7 +120,7 @@ def test_vectors_without_structure_are_trained_on_plainly_or_better(caplog) -> N
     x, base, queries = normal(3000, 1), normal(4000, 2), normal(300, 3)
     before = train(x, ranking=False)
     index = train(x)
-    assert stages(index) == ["rotation", "codebooks", "order"]
+    assert stages_of(index) == ["rotation", "codebooks", "order"]
     if "nothing else ranks better" in caplog.text:
         assert_same_training(index, before)
     assert recall(index, base, queries) > recall(before, base, queries) - 0.01
@@ -129,10 +129,10 @@ def test_vectors_without_structure_are_trained_on_plainly_or_better(caplog) -> N
 @pytest.mark.usefixtures("small")
 def test_a_decoder_that_does_not_pay_leaves_what_there_was(caplog, monkeypatch) -> None:
     caplog.set_level(logging.INFO, "deepq")
-    monkeypatch.setattr(_stages, "pays", lambda *_: False)
+    monkeypatch.setattr(stages, "pays", lambda *_: False)
     index = train(rerank=20)
     assert "no decoder" in caplog.text
-    assert stages(index)[-1] == "decoder, judged"
+    assert stages_of(index)[-1] == "decoder, judged"
     assert_same_training(index, train())
     index.add(XB)
     np.testing.assert_array_equal(
@@ -142,7 +142,7 @@ def test_a_decoder_that_does_not_pay_leaves_what_there_was(caplog, monkeypatch) 
 
 def test_an_order_that_does_not_pay_leaves_the_means(caplog, monkeypatch) -> None:
     caplog.set_level(logging.INFO, "deepq")
-    monkeypatch.setattr(_ranking, "pays", lambda *_: False)
+    monkeypatch.setattr(ranking, "pays", lambda *_: False)
     index = train()
     assert "codewords stay the means of their cells" in caplog.text
     assert_same_training(index, plain())
@@ -150,7 +150,7 @@ def test_an_order_that_does_not_pay_leaves_the_means(caplog, monkeypatch) -> Non
 
 @pytest.mark.usefixtures("small")
 def test_nothing_is_learned_from_what_is_held_out(monkeypatch) -> None:
-    from deepq._decoding import Learner
+    from deepq.training.decoding import Learner
 
     held, learned = [], []
     init, step = Judge.__init__, Learner.step
@@ -196,11 +196,11 @@ def test_a_seed_decides_to_the_bit(rerank, metric) -> None:
 @pytest.mark.usefixtures("small")
 def test_ranking_off_keeps_the_means_of_cells() -> None:
     index = train(ranking=False)
-    assert stages(index) == ["rotation", "codebooks"]
+    assert stages_of(index) == ["rotation", "codebooks"]
     ranked = train()
     np.testing.assert_array_equal(ranked.encoder.A, index.encoder.A)
     reranked = train(ranking=False, rerank=20)
-    assert stages(reranked) == ["rotation", "codebooks", "decoder", "decoder, judged"]
+    assert stages_of(reranked) == ["rotation", "codebooks", "decoder", "decoder, judged"]
     decoder = reranked.quantizer.decoder
     assert decoder.shrink == 1
     np.testing.assert_array_equal(reranked.codebooks, index.codebooks)
@@ -253,7 +253,7 @@ def test_an_interrupt_before_there_is_anything_changes_nothing(calls, monkeypatc
 
 @pytest.mark.parametrize(
     ("owner", "name", "calls"),
-    [(_ranking.Ranker, "_step", 0), (_ranking.Ranker, "_step", 2), (Judge, "by_tables", 5)],
+    [(ranking.Ranker, "_step", 0), (ranking.Ranker, "_step", 2), (Judge, "by_tables", 5)],
     ids=["at once", "in an epoch", "while shrinking"],
 )
 def test_an_interrupt_of_the_order_leaves_the_best_so_far(owner, name, calls, monkeypatch) -> None:
@@ -271,9 +271,9 @@ def test_an_interrupt_of_the_order_leaves_the_best_so_far(owner, name, calls, mo
 @pytest.mark.parametrize("worth", [False, True], ids=["kept out", "kept"])
 @pytest.mark.usefixtures("small")
 def test_an_interrupt_of_the_decoder_leaves_the_best_so_far(steps, worth, monkeypatch) -> None:
-    from deepq._decoding import Learner
+    from deepq.training.decoding import Learner
 
-    monkeypatch.setattr(_stages, "pays", lambda *_: worth)
+    monkeypatch.setattr(stages, "pays", lambda *_: worth)
     index, want = untrained(rerank=20), train()
     After(monkeypatch, Learner, "step", steps)
     with pytest.raises(KeyboardInterrupt):
@@ -283,7 +283,7 @@ def test_an_interrupt_of_the_decoder_leaves_the_best_so_far(steps, worth, monkey
         assert index.quantizer.decoder is not None
     else:
         assert_same_training(index, want)
-    assert stages(index)[:3] == ["rotation", "codebooks", "order"]
+    assert stages_of(index)[:3] == ["rotation", "codebooks", "order"]
     index.add(XB[:50])
     assert (index.search(XQ, 3)[1] >= 0).all()
 
@@ -301,14 +301,14 @@ def test_an_interrupt_after_the_decoder_leaves_the_tables(monkeypatch) -> None:
 def test_without_time_later_stages_are_left_out(rerank, caplog) -> None:
     caplog.set_level(logging.INFO, "deepq")
     index = train(max_seconds=0, rerank=rerank)
-    assert stages(index) == ["rotation", "codebooks"]
+    assert stages_of(index) == ["rotation", "codebooks"]
     assert "no time left for the stage 'order'" in caplog.text
     assert_same_training(index, plain())
 
 
 @pytest.mark.usefixtures("small")
 def test_time_that_runs_out_ends_the_learning_of_a_decoder(monkeypatch) -> None:
-    from deepq._decoding import Learner
+    from deepq.training.decoding import Learner
 
     seen: list[float] = []
     real = Learner.step
@@ -399,7 +399,7 @@ def test_a_callable_trains_as_an_array_does(rerank) -> None:
 
     ours, want = train(blocks, rerank=rerank), train(rerank=rerank)
     assert_same_training(ours, train(blocks, rerank=rerank))
-    assert stages(ours) == stages(want)
+    assert stages_of(ours) == stages_of(want)
     assert ours.codebooks.shape == want.codebooks.shape
     assert (ours.quantizer.decoder is None) == (want.quantizer.decoder is None)
     assert recall(ours) == pytest.approx(recall(want), abs=0.05)
@@ -460,7 +460,7 @@ def test_training_leaves_its_rows_alone() -> None:
 @pytest.mark.parametrize("rerank", [0, 20])
 def test_long_words_are_trained_plainly(rerank) -> None:
     index = train(normal(6000, 1), nbits=12, rerank=rerank, epochs=1)
-    assert set(stages(index)) <= {"rotation", "codebooks"}
+    assert set(stages_of(index)) <= {"rotation", "codebooks"}
     assert index.quantizer.decoder is None
     index.add(XB[:100])
     assert (index.search(XQ, 3)[1] >= 0).all()
@@ -506,8 +506,8 @@ def on_a_surface(n: int, seed: int) -> np.ndarray:
 
 def test_a_trained_decoder_ranks_better_than_the_tables(monkeypatch) -> None:
     pytest.importorskip("torch")
-    real = _stages.plan
-    monkeypatch.setattr(_stages, "plan", lambda *args: real(*args)._replace(hidden=32))
+    real = stages.plan
+    monkeypatch.setattr(stages, "plan", lambda *args: real(*args)._replace(hidden=32))
     x, base, queries = on_a_surface(3000, 1), on_a_surface(3000, 2), on_a_surface(300, 3)
     index, tables = (train(x, rerank=rerank, epochs=10) for rerank in (50, 0))
     assert index.quantizer.decoder is not None
@@ -527,7 +527,7 @@ def test_history_tells_of_every_stage() -> None:
         "decoder": {"error"},
         "decoder, judged": {"recall", "plain"},
     }
-    assert stages(index) == list(measures)
+    assert stages_of(index) == list(measures)
     for entry in index.history:
         assert set(entry) == {"stage", "iteration"} | measures[entry["stage"]]
         assert type(entry["iteration"]) is int

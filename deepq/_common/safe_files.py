@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import shutil
@@ -16,8 +17,10 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from deepq._common.errors import FormatError
+from deepq._common.errors import FormatError, KindError
 from deepq._common.types import Codes
+
+PathOrFile = str | os.PathLike[str] | BinaryIO
 
 _CHUNK = 1 << 20  # stays in the processor's cache between reading and checking
 
@@ -193,3 +196,24 @@ def fill(file: BinaryIO, at: int, out: Codes, *, checks: bool = False) -> int | 
             state.update(rest[:count])
         rest = rest[count:]
     return state.intdigest() if checks else None
+
+
+@contextmanager
+def opened(path_or_file: PathOrFile) -> Iterator[tuple[BinaryIO, str]]:
+    """Open a path; make the rest of a file object, which may be a stream, a seekable one."""
+    if isinstance(path_or_file, str | os.PathLike):
+        refuse_special(Path(path_or_file))
+        with Path(path_or_file).open("rb") as file:
+            yield file, str(path_or_file)
+        return
+    require_method(path_or_file, "read")
+    content = path_or_file.read()
+    if not isinstance(content, bytes):
+        raise KindError(f"expected a binary file, got one of {type(content).__name__}")
+    yield io.BytesIO(content), getattr(path_or_file, "name", "the file")
+
+
+def require_method(file: Any, name: str) -> None:
+    """Raise KindError where a file object lacks a method."""
+    if not hasattr(file, name):
+        raise KindError(f"expected a path or a binary file, got {type(file).__name__}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from deepq._common.checks import as_tuple
 from deepq._common.errors import DimensionError, InputError, KindError
 from deepq._common.types import Floats, Progress
 from deepq.encoders.base import Encoder
-from deepq.encoders.fixed import Normalize
+from deepq.encoders.fixed import Identity, Normalize
 from deepq.encoders.plain import encoder_state, make_encoder
 from deepq.quantizers.product import ProductQuantizer
 
@@ -48,6 +48,13 @@ class Chain(Encoder):
         super().__init__(self.members[0].d_in, self.members[-1].d_out)
         self.can_decode = all(member.can_decode for member in self.members)
         self.learns_codebooks = any(member.learns_codebooks for member in self.members)
+
+    @staticmethod
+    def of(members: Sequence[Encoder], d: int) -> Encoder:
+        """Put encoders together; one stays as it is, and none is that of vectors of length `d`."""
+        if not members:
+            return Identity(d)
+        return members[0] if len(members) == 1 else Chain(members)
 
     @property
     def members(self) -> tuple[Encoder, ...]:

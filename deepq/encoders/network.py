@@ -28,7 +28,7 @@ from deepq.networks.devices import computing
 from deepq.networks.plain import plan_of, restore, set_weights, weights_of
 from deepq.quantizers.product import ProductQuantizer
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("deepq.encoders")
 
 _BATCH, _NUMBERS = 512, 1 << 24  # rows and numbers that go through a network at once, at most
 _FEWEST, _CACHED = 16, 1 << 18  # on a CPU: what its cache holds goes through fastest

@@ -36,7 +36,7 @@ LLOYD_STEPS = 10
 NOISES = (0.7, 2.5)
 
 _BLOCK = 16_384
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("deepq.encoders")
 
 
 def learn_rotation(

@@ -360,7 +360,7 @@ def test_an_interrupted_training_leaves_the_index_as_it_was(kind, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("deepq.trainer.fit", interrupt)
+    monkeypatch.setattr("deepq.training.trainer.fit", interrupt)
     monkeypatch.setattr("deepq.quantizers.ProductQuantizer.train", interrupt)
     with pytest.raises(KeyboardInterrupt):
         index.train(XT + 1)

@@ -1,0 +1,277 @@
+"""Recipes of binary hashing: see `recipes`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from deepq._common.checks import as_flag, as_size
+from deepq._common.errors import InputError
+from deepq._common.types import METRIC_L2
+from deepq.encoders.base import Encoder
+from deepq.encoders.chain import Chain
+from deepq.encoders.fixed import Affine, Sign
+from deepq.encoders.kernel_hash import KernelHash
+from deepq.encoders.network import NetworkEncoder
+from deepq.index.flat import DeepQuantIndex
+from deepq.networks.backbones import as_shape
+from deepq.networks.heads import Bottleneck, DivideAndEncode
+from deepq.objectives.base import Objective
+from deepq.objectives.class_codes import CentralSimilarity, OrthoHash
+from deepq.objectives.pairs import Contrastive, TripletRanking
+from deepq.objectives.row_codes import CodeRegression, InferredCodes
+from deepq.quantizers.binary import BinaryQuantizer
+from deepq.recipes.parts import Shape, as_warm_up, code_shape, make_network
+from deepq.training.settings import TrainConfig
+
+
+def ksh(
+    input_shape: Shape,
+    bits: int,
+    *,
+    nbits: int | None = None,
+    backbone: nn.Module | None = None,
+    anchors: int = 300,
+    labelled: int = 2000,
+    training: TrainConfig | None = None,
+    **encoder: Any,
+) -> DeepQuantIndex:
+    """Make an index of kernel-based supervised hashing: codes whose inner products are the labels.
+
+    Liu, Wang, Ji, Jiang & Chang, "Supervised hashing with kernels", CVPR 2012.
+
+    Parameters
+    ----------
+    input_shape, bits, nbits, training, **encoder
+        As of `dqn`.
+    backbone : torch.nn.Module, optional
+        Trained, and taken as it is: kernels are of its features (KSH-D). None: of the rows.
+    anchors, labelled : int
+        See `KernelHash`.
+    """
+    shape = as_shape(input_shape)
+    front: list[Encoder] = []
+    d = int(np.prod(shape))
+    if backbone is not None:
+        front = [NetworkEncoder(backbone, shape, fitted=True, **encoder)]
+        d = front[0].d_out
+    elif encoder:
+        raise InputError(f"expected a backbone for {', '.join(encoder)}, got none")
+    elif len(shape) > 1:
+        raise InputError(f"expected vectors, or a backbone, got images {shape}")
+    members = [*front, KernelHash(d, as_size(bits, "bits"), anchors, labelled=labelled)]
+    return _index(members, bits, nbits, None, training)
+
+
+def cnnh(
+    input_shape: Shape,
+    bits: int,
+    *,
+    classes: int | None = None,
+    nbits: int | None = None,
+    backbone: str | nn.Module | None = None,
+    warm_up: float | None = None,
+    training: TrainConfig | None = None,
+    **encoder: Any,
+) -> DeepQuantIndex:
+    """Make an index of convolutional neural network hashing: codes first, a network after.
+
+    Xia, Pan, Lai, Liu & Yan, "Supervised hashing for image retrieval via image representation
+    learning", AAAI 2014. The similarity matrix is factorised into codes, which a network learns.
+
+    Parameters
+    ----------
+    classes : int, optional
+        How many there are at most: the network learns them, too, beside the codes (CNNH+).
+    input_shape, bits, nbits, backbone, warm_up, training, **encoder
+        As of `dqn`.
+    """
+    more = 0 if classes is None else as_size(classes, "classes")
+
+    def head(features: int) -> nn.Module:
+        return Bottleneck(features, as_size(bits, "bits") + more)
+
+    objective = CodeRegression(classes=classes, warm_up=as_warm_up(warm_up, backbone))
+    network = make_network(input_shape, backbone, head, training, encoder)
+    members: list[Encoder] = [network]
+    if more:
+        members.append(Affine(np.eye(bits, bits + more)))
+    return _index(members, bits, nbits, objective, training)
+
+
+def dnnh(
+    input_shape: Shape,
+    bits: int,
+    *,
+    divided: bool = True,
+    margin: float = 4.0,
+    nbits: int | None = None,
+    backbone: str | nn.Module | None = None,
+    warm_up: float | None = None,
+    training: TrainConfig | None = None,
+    **encoder: Any,
+) -> DeepQuantIndex:
+    """Make an index of deep neural network hashing: a triplet ranking loss of divided features.
+
+    Lai, Pan, Liu & Yan, "Simultaneous feature learning and hash coding with deep neural networks",
+    CVPR 2015. Triplets are semi-hard ones of the batch: see `objectives.TripletRanking`.
+
+    Parameters
+    ----------
+    divided : bool
+        Whether each bit has features of its own (`networks.DivideAndEncode`), or one layer makes
+        all bits.
+    margin : float
+        Between squared distances of embeddings, which differ by 4 for each bit; the paper's 1 is of
+        numbers from 0 to 1.
+    input_shape, bits, nbits, backbone, warm_up, training, **encoder
+        As of `dqn`.
+    """
+    head = DivideAndEncode if as_flag(divided, "divided") else Bottleneck
+    objective = TripletRanking(margin, warm_up=as_warm_up(warm_up, backbone))
+    return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
+
+
+def dsh(
+    input_shape: Shape,
+    bits: int,
+    *,
+    margin: float | None = None,
+    pull: float | None = None,
+    sigmoid: bool = False,
+    nbits: int | None = None,
+    backbone: str | nn.Module | None = None,
+    warm_up: float | None = None,
+    training: TrainConfig | None = None,
+    **encoder: Any,
+) -> DeepQuantIndex:
+    """Make an index of deep supervised hashing: a contrastive loss, and a pull towards +-1.
+
+    Liu, Wang, Shan & Chen, "Deep supervised hashing for fast image retrieval", CVPR 2016.
+
+    Parameters
+    ----------
+    margin : float, optional
+        Of squared distances; None for two times the bits.
+    pull : float, optional
+        Weight of the sum of | |z| - 1 |, a mean over rows, beside the mean over pairs. The authors'
+        code halves the latter, so its 0.01 is 0.02 here. None for 0.01, and for 0 with a sigmoid.
+    sigmoid : bool
+        Whether a sigmoid, scaled to [-1, 1], keeps the outputs near +-1.
+    input_shape, bits, nbits, backbone, warm_up, training, **encoder
+        As of `dqn`.
+    """
+    head = partial(Bottleneck, tanh=sigmoid)
+    if pull is None:
+        pull = 0.0 if sigmoid else 0.01
+    objective = Contrastive(margin, warm_up=as_warm_up(warm_up, backbone), pull=pull)
+    return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
+
+
+def ftbe(
+    input_shape: Shape,
+    bits: int,
+    *,
+    group: int = 8,
+    nbits: int | None = None,
+    backbone: str | nn.Module | None = None,
+    warm_up: float | None = None,
+    training: TrainConfig | None = None,
+    **encoder: Any,
+) -> DeepQuantIndex:
+    """Make an index of fast triplet-based binary embedding: bits inferred, then learned, in turns.
+
+    Zhuang, Lin, Shen & Reid, "Fast training of triplet-based deep binary embedding networks", CVPR
+    2016.
+
+    Parameters
+    ----------
+    group : int
+        Bits that are inferred at a time.
+    input_shape, bits, nbits, backbone, warm_up, training, **encoder
+        As of `dqn`.
+    """
+    head = partial(Bottleneck, tanh=False)
+    objective = InferredCodes(group=group, warm_up=as_warm_up(warm_up, backbone))
+    return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
+
+
+def orthohash(
+    input_shape: Shape,
+    bits: int,
+    *,
+    nbits: int | None = None,
+    backbone: str | nn.Module | None = None,
+    warm_up: float | None = None,
+    training: TrainConfig | None = None,
+    **encoder: Any,
+) -> DeepQuantIndex:
+    """Make an index of OrthoHash: cosines with fixed codes of the classes.
+
+    Hoe et al., "One loss for all: deep hashing with a single cosine similarity based learning
+    objective", NeurIPS 2021. Parameters as of `dqn`.
+    """
+    head = partial(Bottleneck, tanh=False, batch_norm=True)
+    objective = OrthoHash(warm_up=as_warm_up(warm_up, backbone))
+    return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
+
+
+def csq(
+    input_shape: Shape,
+    bits: int,
+    *,
+    nbits: int | None = None,
+    backbone: str | nn.Module | None = None,
+    warm_up: float | None = None,
+    training: TrainConfig | None = None,
+    **encoder: Any,
+) -> DeepQuantIndex:
+    """Make an index of central similarity quantization: bits learned from codes of the classes.
+
+    Yuan et al., "Central similarity quantization for efficient image and video retrieval", CVPR
+    2020. Parameters as of `dqn`.
+    """
+    head = partial(Bottleneck, tanh=False)
+    objective = CentralSimilarity(warm_up=as_warm_up(warm_up, backbone))
+    return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
+
+
+def _of_network(
+    input_shape: Shape,
+    bits: int,
+    nbits: int | None,
+    backbone: str | nn.Module | None,
+    head: Callable[[int, int], nn.Module],
+    objective: Objective,
+    training: TrainConfig | None,
+    encoder: dict[str, Any],
+) -> DeepQuantIndex:
+    """Make an index of the signs of a network; `head` takes the number of features and of bits."""
+    bits = as_size(bits, "bits")
+    network = make_network(input_shape, backbone, lambda d: head(d, bits), training, encoder)
+    return _index([network], bits, nbits, objective, training)
+
+
+def _index(
+    members: list[Encoder],
+    bits: int,
+    nbits: int | None,
+    objective: Objective | None,
+    training: TrainConfig | None,
+) -> DeepQuantIndex:
+    M, nbits = code_shape(bits, nbits)
+    encoder = Chain([*members, Sign(M * nbits)])
+    return DeepQuantIndex(
+        encoder.d_in,
+        M,
+        nbits,
+        METRIC_L2,
+        encoder=encoder,
+        quantizer=BinaryQuantizer(M, nbits),
+        objective=objective,
+        training=training,
+    )
