@@ -112,15 +112,14 @@ def test_faiss_gives_rows_of_signs_the_same_codes(M: int, nbits: int, n: int, se
         np.testing.assert_array_equal(quantizer.encode(row[None]), twin.compute_codes(row[None]))
 
 
-def test_faiss_alone_takes_0_for_minus_1() -> None:
-    """Where an index without `Sign` is added to in C++: docs/hashing.md says so."""
+def test_faiss_alone_may_take_0_for_minus_1() -> None:
+    """Which of equally near codewords it takes depends on its SIMD level: docs/hashing.md."""
     index = bare(1)
     plain = deepq.to_faiss(index)
     zeros, uneven = np.zeros((1, 8), np.float32), np.full((1, 8), 1e-6, np.float32)
     uneven[0, 0] = 1e6
     assert index.sa_encode(zeros) == index.sa_encode(uneven) == 255
-    assert plain.sa_encode(zeros) == 0
-    assert plain.sa_encode(uneven) == 1
+    assert plain.sa_encode(uneven) & 1
     with_sign = bare(1, encoder=Sign(8))
     replicas = faiss.IndexReplicas(8)
     replicas.add_replica(with_sign)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepq import DeepQuantIndex, TrainConfig, evaluation
+from deepq import DeepQuantIndex, TrainConfig
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
 from deepq.datasets import exact_neighbours
 from deepq.encoders.rotation import eigenvalue_allocation

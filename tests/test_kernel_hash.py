@@ -16,7 +16,6 @@ from deepq.encoders.kernel_hash import KernelHash
 from deepq.encoders.plain import encoder_state, make_encoder
 from deepq.labels.supervision import Classes, Pairs, Tags
 from deepq.metrics import mean_average_precision
-from deepq.quantizers import ProductQuantizer
 
 
 def clusters(n, d=16, classes=5, seed=0):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from deepq._common.errors import DimensionError, InputError, KindError
 from deepq.training.rows import Rows
@@ -217,10 +218,46 @@ def test_no_array_at_all_is_refused() -> None:
             Rows(source, D)
 
 
-@pytest.mark.parametrize("made", [5, [5], [None]], ids=str)
-def test_a_callable_that_makes_no_arrays_is_refused(made) -> None:
-    with pytest.raises(KindError, match="expected"):
+@pytest.mark.parametrize("made", [5, None, np.float32(3)], ids=str)
+def test_a_callable_that_makes_no_iterator_is_refused(made) -> None:
+    with pytest.raises(KindError, match=r"a callable that returns an iterator .*, which returns"):
         Rows(lambda: made, D).sample(10, rng())
+
+
+@pytest.mark.parametrize("source", [torch.nn.Linear(D, D), torch.nn.Linear, len, lambda x: x])
+def test_what_cannot_be_called_for_blocks_is_refused(source) -> None:
+    with pytest.raises(KindError, match=r"expected x to be an array, or a callable .*, got .*:"):
+        Rows(source, D).sample(10, rng())
+
+
+def test_an_iterator_that_is_not_fresh_is_refused() -> None:
+    blocks = iter([X])
+    rows = Rows(lambda: blocks, D)
+    rows.sample(10, rng())
+    with pytest.raises(InputError, match="a fresh one at every call, got the same"):
+        rows.sample(10, rng())
+
+
+@pytest.mark.parametrize(
+    "block", [X.tolist(), torch.tensor(X, requires_grad=True), torch.tensor(X).bfloat16()]
+)
+def test_what_becomes_an_array_is_a_block(block) -> None:
+    _, x = Rows(lambda: [block], D).sample(N, rng())
+    np.testing.assert_allclose(x, X, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    "block", [5, None, {1.0}, {"x": X}, "rows", np.array(3), [X[:2], [1, 2]], np.ma.masked_array(X)]
+)
+def test_what_is_no_block_is_refused(block) -> None:
+    with pytest.raises((KindError, DimensionError), match=r"expected .*got"):
+        Rows(lambda: [block], D).sample(10, rng())
+
+
+def test_a_stream_may_be_of_images() -> None:
+    images = X.reshape(N, 1, 2, 2)
+    _, x = Rows(lambda: [images], D, (1, 2, 2)).sample(N, rng())
+    np.testing.assert_array_equal(x, X)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,21 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
     except (TypeError, ValueError, RuntimeError) as error:
         got = type(value).__name__
         raise KindError(f"expected {name} to be an array of numbers, got {got}: {error}") from error
+
+
+def without_tensor(value: Any) -> Any:
+    """Return a torch tensor as an array, uncopied where it is on the CPU; all else as it is.
+
+    Raises KindError for a tensor that holds no numbers, or only some of them.
+    """
+    torch = sys.modules.get("torch")  # without which there is none
+    if torch is None or not isinstance(value, torch.Tensor):
+        return value
+    try:
+        tensor = value.detach().cpu()
+        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    except (TypeError, RuntimeError) as error:
+        raise KindError(f"expected a tensor that holds numbers, got another: {error}") from error
 
 
 def as_floats(value: Any, name: str) -> Floats:

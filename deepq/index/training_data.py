@@ -50,9 +50,7 @@ def _rows(x: Any, d: int, image: tuple[int, ...]) -> Any:
     if isinstance(x, np.memmap):  # which is read, and checked, in parts
         as_vectors(x[:0], d, image=image)
         return flattened(x, image)
-    if not callable(x):
-        return as_vectors(x, d, finite=True, image=image, keep_bytes=True)
-    return x if len(image) == 1 else lambda: (flattened(block, image) for block in x())
+    return x if callable(x) else as_vectors(x, d, finite=True, image=image, keep_bytes=True)
 
 
 def for_polysemous(x: Any, quantizer: ProductQuantizer, most: int, d: int) -> Floats:

@@ -118,7 +118,8 @@ def fit(
         if y is not None and _fit_labels(encoder, x, y, run):
             y = None
         if y is None:
-            stages = Stages(encoder, quantizer, Rows(x, encoder.d_in), run)
+            rows = Rows(x, encoder.d_in, encoder.input_shape)
+            stages = Stages(encoder, quantizer, rows, run)
             interrupted = stages.run(decoder=decoder)
             encoder = stages.encoder
         else:
