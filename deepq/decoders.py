@@ -112,15 +112,14 @@ class Decoder:
         M, ksub, d = self.arrays["tables"].shape
         return M, ksub, d
 
-    @property
-    def parts(self) -> dict[str, Any]:
-        """Its arrays and settings, for `from_parts`."""
+    def state(self) -> dict[str, Any]:
+        """Its arrays and settings, for `from_state`."""
         return {"arrays": dict(self.arrays), "settings": self.settings}
 
     @classmethod
-    def from_parts(cls, parts: dict[str, Any]) -> Decoder:
-        """Make a decoder of the `parts` of another; raises KeyError where one is missing."""
-        return cls(parts["arrays"], **parts["settings"])
+    def from_state(cls, state: dict[str, Any]) -> Decoder:
+        """Make a decoder of the `state` of another; raises KeyError where a part is missing."""
+        return cls(state["arrays"], **state["settings"])
 
     def with_settings(self, **settings: Any) -> Decoder:
         """Make a decoder of the same numbers, which are shared, and other settings."""

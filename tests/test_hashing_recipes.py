@@ -455,7 +455,7 @@ def test_copies_are_the_same_index(filled, way, tmp_path) -> None:
         assert again.training == filled.training
         assert type(again.objective) is type(filled.objective)
     if way is through_file and filled.objective is not None:
-        assert again.objective.arguments == filled.objective.arguments
+        assert again.objective.state() == filled.objective.state()
 
 
 @every

@@ -219,7 +219,7 @@ def test_objectives_are_made_of_their_state() -> None:
         state = objectives.objective_state(objective)
         again = objectives.make_objective(state)
         assert type(again) is cls
-        assert again.arguments == objective.arguments
+        assert again.state() == objective.state()
     for state in ({"type": "Nothing"}, {}, {"type": "Contrastive", "margins": 1}):
         with pytest.raises(FormatError, match="expected the state of an objective, got"):
             objectives.make_objective(state)

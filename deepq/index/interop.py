@@ -78,7 +78,7 @@ def from_plain(plain: PlainIndex) -> DeepQuantIndex:
         quantizer.codebooks = plain.codebooks
     carried = plain.carried
     if carried is not None:
-        quantizer.decoder = Decoder.from_parts(carried["decoder"])
+        quantizer.decoder = Decoder.from_state(carried["decoder"])
     index = DeepQuantIndex(
         plain.encoder.d_in,
         quantizer.M,

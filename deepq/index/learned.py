@@ -188,7 +188,7 @@ class LearnedIndex:
         decoder, value = quantizer.decoder, None
         if decoder is not None:
             crc = self._native.codebooks_crc()
-            value = {"decoder": decoder.parts, "rerank": self._rerank, "crc": crc}
+            value = {"decoder": decoder.state(), "rerank": self._rerank, "crc": crc}
         self._native.carry(value)
 
     @property
@@ -379,7 +379,7 @@ class LearnedIndex:
     def _fingerprint(self) -> tuple[Any, ...]:
         """Everything that gives codes their meaning; equal fingerprints, equal meaning."""
         decoder = self.quantizer.decoder
-        return (*self._native.fingerprint(), decoder and to_bytes(decoder.parts))
+        return (*self._native.fingerprint(), decoder and to_bytes(decoder.state()))
 
     def _require_trained(self) -> None:
         if not self.is_trained:

@@ -70,7 +70,7 @@ def live_state(index: LearnedIndex) -> State:
         "history": list(index.history),
         "encoder": encoder_state(index.encoder),
         "codebooks": quantizer.codebooks if index.is_trained else None,
-        "decoder": None if quantizer.decoder is None else quantizer.decoder.parts,
+        "decoder": None if quantizer.decoder is None else quantizer.decoder.state(),
         **index._stored(),
     }
 
@@ -144,7 +144,7 @@ def make_index(state: State, cls: type[Index]) -> Index:
         quantizer = TYPES[kind](state["M"], state["nbits"])
         quantizer.codebooks = state["codebooks"]
         if state["decoder"] is not None:
-            quantizer.decoder = Decoder.from_parts(state["decoder"])
+            quantizer.decoder = Decoder.from_state(state["decoder"])
         encoder = make_encoder(state["encoder"])
         if encoder.d_in != state["d"]:
             raise FormatError(f"d = {state['d']} and an encoder of {encoder.d_in} inputs")

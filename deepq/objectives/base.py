@@ -66,10 +66,14 @@ class Objective(nn.Module):
         self.quantization_weight = as_part(quantization_weight, "quantization_weight", math.inf)
         self.warm_up = as_part(warm_up, "warm_up", 1.0)
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
+    def state(self) -> dict[str, Any]:
+        """Everything that `from_state` needs: the arguments of the constructor."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Objective:
+        """Make the objective that has this `state`, not prepared."""
+        return cls(**state)
 
     def prepare(self, d: int, supervision: Supervision) -> None:
         """Get ready for embeddings of d numbers, of rows of which so much is known.
