@@ -112,7 +112,7 @@ def trained(
     index.train(split.data.train, split.data.train_labels)
     row = {"train_cpu_s": time.process_time() - begin, "mirrored": options.mirrored}
     row |= {"epochs": options.epochs, "rate": options.rate, **chosen}
-    return {**row, **judged(index, split.data, split.learnt)}
+    return {**row, **judged(index, split.data, split.is_training_row)}
 
 
 def main() -> None:

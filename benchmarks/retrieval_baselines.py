@@ -42,7 +42,7 @@ def ksh_of_gradients(
     begin = time.process_time()
     index.train(split.data.train, split.data.train_labels)
     row = {"train_cpu_s": time.process_time() - begin}
-    return {**row, **judged(index, split.data, split.learnt)}
+    return {**row, **judged(index, split.data, split.is_training_row)}
 
 
 BASELINES = {
@@ -66,4 +66,4 @@ def _opq(split: Protocol, bits: int) -> dict[str, Any]:
     begin = time.process_time()
     index.train(split.data.train)
     row = {"train_cpu_s": time.process_time() - begin}
-    return {**row, **judged(deepq.from_faiss(index), split.data, split.learnt)}
+    return {**row, **judged(deepq.from_faiss(index), split.data, split.is_training_row)}

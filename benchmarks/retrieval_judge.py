@@ -30,13 +30,13 @@ class Protocol(NamedTuple):
     name : str
     data : Dataset
         With labels.
-    learnt : (nb,) bool
+    is_training_row : (nb,) bool
         Which rows of the base are training rows; none where they are the whole base.
     """
 
     name: str
     data: Dataset
-    learnt: NDArray[np.bool_]
+    is_training_row: NDArray[np.bool_]
 
     @property
     def classes(self) -> int:
@@ -53,12 +53,12 @@ def protocol(name: str, images: ImageSet, queries: int, training: int, seed: int
         data = retrieval_protocol(images, None, None)
         return Protocol(name, data, np.zeros(len(data.base), np.bool_))
     data = retrieval_protocol(images, queries, training)
-    learnt = np.zeros(len(data.base), np.bool_)
+    is_training_row = np.zeros(len(data.base), np.bool_)
     if name == "unseen":
-        return Protocol(name, _unseen(images, data, seed), learnt[:0])
+        return Protocol(name, _unseen(images, data, seed), is_training_row[:0])
     for label in np.unique(images.train_labels):
-        learnt[np.flatnonzero(images.train_labels == label)[:training]] = True
-    return Protocol(name, data, learnt)
+        is_training_row[np.flatnonzero(images.train_labels == label)[:training]] = True
+    return Protocol(name, data, is_training_row)
 
 
 def _unseen(images: ImageSet, data: Dataset, seed: int) -> Dataset:
@@ -82,7 +82,7 @@ def _unseen(images: ImageSet, data: Dataset, seed: int) -> Dataset:
     )
 
 
-def judged(index: Any, data: Dataset, learnt: NDArray[np.bool_]) -> dict[str, Any]:
+def judged(index: Any, data: Dataset, is_training_row: NDArray[np.bool_]) -> dict[str, Any]:
     """Rank the whole base for every query, by codes and by embeddings.
 
     The latter are ranked exactly, by the index's metric. What is ranked by inner product is ranked
@@ -92,32 +92,35 @@ def judged(index: Any, data: Dataset, learnt: NDArray[np.bool_]) -> dict[str, An
     z = np.concatenate([encoder.encode(rows) for rows in np.array_split(data.base, 20)])
     codes = quantizer.encode(z)  # as `add` does, without encoding the images again
     index.add_sa_codes(codes)
-    row = _measures(lambda q: index.search(q, len(z)), data, learnt)
+    row = _measures(lambda q: index.search(q, len(z)), data, is_training_row)
     if isinstance(quantizer, BinaryQuantizer):
         return {**row, "metric": "Hamming"}
     flat = faiss.IndexFlat(encoder.d_out, index.metric_type)
     flat.add(z)
-    exact = _measures(lambda q: flat.search(encoder.encode(q), len(z)), data, learnt)
+    exact = _measures(lambda q: flat.search(encoder.encode(q), len(z)), data, is_training_row)
     row |= {"float_mAP": exact["mAP"], "metric": "L2"}
     if index.metric_type == METRIC_INNER_PRODUCT:
         twin = deepq.DeepQuantIndex.from_codebooks(quantizer.codebooks, encoder)
         twin.add_sa_codes(codes)
-        by_L2 = _measures(lambda q: twin.search(q, len(z)), data, learnt)
+        by_L2 = _measures(lambda q: twin.search(q, len(z)), data, is_training_row)
         row |= {f"L2_{name}": value for name, value in by_L2.items() if name.startswith("mAP")}
         row["metric"] = "inner product"
     return row
 
 
-def _measures(search: Search, data: Dataset, learnt: NDArray[np.bool_]) -> dict[str, Any]:
+def _measures(search: Search, data: Dataset, is_training_row: NDArray[np.bool_]) -> dict[str, Any]:
     found: dict[str, list[Any]] = {"mAP": [], "mAP_without_training": [], "top": [], "curve": []}
-    place, rest = np.cumsum(~learnt) - 1, data.base_labels[: len(learnt)][~learnt]
+    place, rest = (
+        np.cumsum(~is_training_row) - 1,
+        data.base_labels[: len(is_training_row)][~is_training_row],
+    )
     for first in range(0, len(data.query), _QUERIES_AT_ONCE):
         block = slice(first, first + _QUERIES_AT_ONCE)
         D, I = search(data.query[block])
         labels = data.query_labels[block], data.base_labels
         found["mAP"].append(average_precision(I, *labels, D=D))
-        if learnt.any():
-            new = ~learnt[I]
+        if is_training_row.any():
+            new = ~is_training_row[I]
             apart, D = (a[new].reshape(len(I), -1) for a in (place[I], D))
             found["mAP_without_training"].append(average_precision(apart, labels[0], rest, D=D))
         tops = [top for top in TOPS if top <= I.shape[1]]

@@ -257,7 +257,7 @@ FOREIGN = {
     "deepq.index.state.make_index": lambda: Calls(make_index, {}, None),
     "deepq.files.index_files.read_index": lambda: Calls(deepq.read_index, "made"),
     "Mine": lambda: Mine(D, 4, 2),
-    "_Whole|_reconstructor": lambda: filled(
+    "OwnNetwork|_reconstructor": lambda: filled(
         encoder=deepq.NetworkEncoder(Module(D, D), D, fitted=True)
     ),
     "numpy": lambda: Calls(restore, "{}", [X]),

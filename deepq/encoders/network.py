@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from deepq._common.checks import as_precision, as_vectors
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
-from deepq._common.plain_data import Living
+from deepq._common.plain_data import OwnObject
 from deepq._common.types import Codes, Floats
 from deepq.encoders.base import Encoder
 from deepq.networks.backbones import as_shape
@@ -177,7 +177,7 @@ class NetworkEncoder(Encoder):
     def state(self) -> dict[str, Any]:
         """Network and settings."""
         plan = plan_of(self.network)
-        network: Any = _Whole(self.network)
+        network: Any = OwnNetwork(self.network)
         if plan is not None:
             network = {"plan": plan, "weights": weights_of(self.network)}
         return {
@@ -195,7 +195,7 @@ class NetworkEncoder(Encoder):
         stored, given = state["network"], state.get("handed_back")
         if given is not None:
             network = _fitting(given, stored)
-        elif isinstance(stored, _Whole):
+        elif isinstance(stored, OwnNetwork):
             network = stored.module
         elif "plan" in stored:
             network = restore(stored["plan"], stored["weights"])
@@ -217,7 +217,7 @@ class NetworkEncoder(Encoder):
         return encoder
 
 
-class _Whole(Living):
+class OwnNetwork(OwnObject):
     """A network of a user's own class."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -230,7 +230,7 @@ class _Whole(Living):
 
 
 def _plain(stored: Any) -> dict[str, Any]:
-    plain: dict[str, Any] = stored.plain() if isinstance(stored, _Whole) else stored
+    plain: dict[str, Any] = stored.plain() if isinstance(stored, OwnNetwork) else stored
     return plain
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq._common.errors import FormatError, KindError
-from deepq._common.plain_data import Living, put_arrays, take_arrays
+from deepq._common.plain_data import OwnObject, join_arrays, split_arrays
 from deepq.decoders import Decoder
 from deepq.encoders.plain import encoder_state, make_encoder
 from deepq.index.learned import LearnedIndex
@@ -88,9 +88,9 @@ def pack(index: LearnedIndex, protocol: int) -> tuple[Any, ...]:
     Pickles pass the bytes on without a copy: from protocol 5 on as buffers, out of band if wanted.
     """
     arrays: list[NDArray[Any]] = []
-    living: list[Living] = []
+    living: list[OwnObject] = []
     with held_state(index) as state:
-        fields = take_arrays(state, arrays, living)
+        fields = split_arrays(state, arrays, living)
         require_known(arrays)
         content = [array.tobytes() for array in arrays]  # of this moment; no view may outlive it
     listing = [(array.dtype.str, array.shape) for array in arrays]
@@ -103,7 +103,7 @@ def pack(index: LearnedIndex, protocol: int) -> tuple[Any, ...]:
     return (text, parts, living) if living else (text, parts)
 
 
-def unpack(text: str, parts: Sequence[Any], living: Sequence[Living] = ()) -> State:
+def unpack(text: str, parts: Sequence[Any], living: Sequence[OwnObject] = ()) -> State:
     """Make the state that `pack` was given."""
     document = json.loads(text)
     arrays = []
@@ -114,7 +114,7 @@ def unpack(text: str, parts: Sequence[Any], living: Sequence[Living] = ()) -> St
         arrays.append(np.frombuffer(content, dtype).reshape(shape))
     # Encoders may write into their arrays. The codes, which are last, are copied by the index.
     return cast(
-        State, put_arrays(document["index"], [*map(np.array, arrays[:-1]), *arrays[-1:]], living)
+        State, join_arrays(document["index"], [*map(np.array, arrays[:-1]), *arrays[-1:]], living)
     )
 
 
@@ -153,7 +153,7 @@ def make_index(state: State, cls: type[Index]) -> Index:
         config = None if training is None else TrainConfig(**{**training, "checkpoint": None})
         index._assemble(state["metric"], encoder, quantizer, config)
         index.rerank = state["rerank"]
-        if isinstance(state["objective"], _OwnObjective):
+        if isinstance(state["objective"], OwnObjective):
             index.objective = state["objective"].objective
         elif state["objective"] is not None:
             from deepq.objectives.plain import make_objective  # torch: only with a network
@@ -171,7 +171,7 @@ def make_index(state: State, cls: type[Index]) -> Index:
     return index
 
 
-class _OwnObjective(Living):
+class OwnObjective(OwnObject):
     """An objective of a user's own class: pickles and copies hold it, files leave it out."""
 
     def __init__(self, objective: Objective) -> None:
@@ -199,7 +199,7 @@ def _objective_state(objective: Objective | None) -> Any:
     from deepq.objectives.plain import objective_state
 
     state = objective_state(objective)
-    return _OwnObjective(objective) if state is None else state
+    return OwnObjective(objective) if state is None else state
 
 
 def _training_state(training: TrainConfig | None) -> State | None:

@@ -14,7 +14,7 @@ import numpy as np
 from deepq._common.errors import InputError
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids
 from deepq.encoders.base import Encoder, embed
-from deepq.encoders.plain import encoder_state, hand_back, make_encoder
+from deepq.encoders.plain import encoder_state, make_encoder, with_network
 from deepq.quantizers.judging import FEWEST_ROWS, TOP, Judge, Neighbours, hold_out, pays
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training import ranking
@@ -113,7 +113,7 @@ class Stages:
         else:
             self._resume(done)
             self.encoder, quantizer.codebooks = (
-                make_encoder(hand_back(done["encoder"], self.encoder)),
+                make_encoder(with_network(done["encoder"], self.encoder)),
                 done["codebooks"],
             )
         self.sites = quantizer.trained()

@@ -13,6 +13,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+from torch import nn
 
 import deepq
 from deepq import recipes
@@ -61,6 +62,11 @@ def main() -> None:
         deepq.write_index(index, folder / f"{name}.dpq")
         (folder / f"{name}.pickle").write_bytes(pickle.dumps(index, protocol=4))
         answers[f"{name}_D"], answers[f"{name}_I"] = index.search(x[100:110], 5)
+    own = deepq.DeepQuantIndex(D, 4, 4, encoder=nn.Sequential(nn.Linear(D, D)))
+    own.train(x)
+    own.add(x[:100])
+    (folder / "own.pickle").write_bytes(pickle.dumps(own, protocol=4))
+    answers["own_D"], answers["own_I"] = own.search(x[100:110], 5)
     for name in ("IxPq", "IxPT"):
         index = faiss.index_factory(D, "PQ4x4" if name == "IxPq" else "OPQ4,PQ4x4")
         index.train(x)

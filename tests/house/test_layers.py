@@ -38,12 +38,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": {"index", "index.native", "encoders"},
     "recipes": INDEX,
     "evaluation": INDEX | {"metrics", "datasets"},
+    # Names that older pickles ask for.
+    "network_encoder": {"encoders"},
+    "state": {"index"},
     **dict.fromkeys(("plots", "distributed", "sklearn", "cli"), BELOW_CLIENTS),
 }
 # Rooms whose fronts may import torch, besides which only single files do.
 FRONTS_OF_TORCH = {"networks", "objectives", "recipes"}
 FILES_OF_TORCH = {
-    "encoders.network",
+    *("encoders.network", "network_encoder"),
     *("training.augment", "training.decoding", "training.labelled"),
     *("training.network", "training.optimizers"),
 }
