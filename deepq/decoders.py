@@ -8,7 +8,7 @@ and has learned what goes together:
 The T_m (ksub, d) are tables of whole vectors, which are added up as in additive quantization
 (Babenko & Lempitsky, CVPR 2014). The rest is a network with one residual block, as decoders of
 learned codes have them (Morozov & Babenko, "Unsupervised neural quantization", ICCV 2019); U_m is
-its first layer, multiplied out for every word. `_decoding` learns the numbers, with torch; here
+its first layer, multiplied out for every word. `training.decoding` learns the numbers, with torch; here
 they are used, with NumPy.
 
 Codes are chosen under the decoder: every sub-vector has some nearest *sites* (M, ksub, dsub), and
@@ -63,7 +63,7 @@ class Decoder:
         * "centre" (d,): the mean of the vectors.
     shrink : float
         `decode` draws reconstructions by this factor towards the centre, which ranks better: see
-        `_ranking`.
+        `training.ranking`.
     weight : float
         Part of a reconstruction that is the decoder's, above 0 and up to 1; the rest are the
         codewords' (`ProductQuantizer.reconstruct`).
