@@ -26,7 +26,7 @@ def exact_neighbours(
     base, query : (n, d) float32
         What is searched, and for what.
     k : int
-        From 1 to the number of base vectors.
+        Neighbours of a query, from 1 to the number of base vectors.
     metric : int
         ``faiss.METRIC_L2`` (squared distances) or ``faiss.METRIC_INNER_PRODUCT``.
 

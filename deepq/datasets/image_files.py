@@ -117,7 +117,7 @@ def cifar100(path: str | Path, *, coarse: bool = False) -> ImageSet:
     Returns
     -------
     ImageSet
-        As of `cifar10`; the names are in ``meta``, or ``fine_label_names.txt`` and
+        As `cifar10` gives it; the names are in ``meta``, or ``fine_label_names.txt`` and
         ``coarse_label_names.txt``.
 
     Raises

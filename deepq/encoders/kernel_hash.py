@@ -28,7 +28,7 @@ class Functions(NamedTuple):
     width : float
         Mean squared distance of vectors to anchors: k(x) = exp(-|x - anchor|^2 / (2 width)).
     mean : (m,) float32
-        Of the kernels of training vectors.
+        Mean of the kernels of training vectors.
     A : (bits, m) float32
     """
 
@@ -49,7 +49,7 @@ class KernelHash(Encoder):
     d : int
         Length of the vectors.
     bits : int
-        Of a code, and so d_out.
+        Bits of a code, and so d_out.
     anchors : int
         Training vectors that others are compared with.
     labelled : int

@@ -43,14 +43,14 @@ class NetworkEncoder(Encoder):
         (n, d_out). It is copied. It may have a method ``prepare(x)``, which training calls first,
         with a sample of its rows, and an attribute ``rates``: see `networks.AlexNet`.
     input_shape : tuple of int, or int
-        Of one vector, (d,), or of one image, (C, H, W) or (H, W, C).
+        Shape of one vector, (d,), or of one image, (C, H, W) or (H, W, C).
     layout : str
         "CHW" or "HWC": the order of an image's axes in `input_shape`, and so in the rows.
     mirrored : bool
         Whether the embedding of an image is the mean of those of it and of its mirror image.
     precision : str
-        Of the numbers inside the network while it embeds: "float32", or "bfloat16", which takes
-        half the time where the processor has it. Embeddings are float32 in any case.
+        Kind of the numbers inside the network while it embeds: "float32", or "bfloat16", which
+        takes half the time where the processor has it. Embeddings are float32 in any case.
     fitted : bool
         Whether the network is trained already. A training without labels takes it as it is, trained
         or not.
@@ -58,7 +58,7 @@ class NetworkEncoder(Encoder):
     Attributes
     ----------
     network : torch.nn.Module
-        In evaluation mode, except while it is trained.
+        Network, in evaluation mode, except while it is trained.
 
     Raises
     ------

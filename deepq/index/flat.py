@@ -59,8 +59,9 @@ class DeepQuantIndex(FlatSearch, surface(IndexPQ, FLAT)):  # type: ignore[misc]
         images, all methods take them as (n, C, H, W) arrays, or in the layout it declares, as well
         as flattened.
     quantizer : ProductQuantizer, optional
-        Of M and nbits; one with codebooks makes a trained index, if the encoder is fitted. Training
-        replaces them, but not those of a `BinaryQuantizer`, which makes an index of binary codes.
+        Quantizer of M and nbits; one with codebooks makes a trained index, if the encoder is
+        fitted. Training replaces them, but not those of a `BinaryQuantizer`, which makes an index
+        of binary codes.
     objective : deepq.objectives.Objective, optional
         What the network in the encoder minimises when it is trained with labels; by default
         ``PairwiseCosine()``. See `recipes`.

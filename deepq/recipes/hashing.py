@@ -155,7 +155,7 @@ def dsh(
     Parameters
     ----------
     margin : float, optional
-        Of squared distances; None for two times the bits.
+        Margin of squared distances; None for two times the bits.
     pull : float, optional
         Weight of the sum of | |z| - 1 |, a mean over rows, beside the mean over pairs. The authors'
         code halves the latter, so its 0.01 is 0.02 here. None for 0.01, and for 0 with a sigmoid.

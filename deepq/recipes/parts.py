@@ -31,7 +31,7 @@ _BACKBONES = {
     "alexnet": AlexNet,
     "mlp": MLP,
 }
-_WARM_UP = 0.6  # part of the epochs as a classifier, for networks that start from nothing
+_WARM_UP = 0.6  # share of the epochs as a classifier, for networks that start from nothing
 
 
 def code_shape(bits: int, nbits: int | None = None) -> tuple[int, int]:
@@ -50,7 +50,7 @@ def code_shape(bits: int, nbits: int | None = None) -> tuple[int, int]:
 
 
 def as_warm_up(given: float | None, backbone: str | nn.Module | None) -> float:
-    """Part of the epochs as a classifier: none for a network that somebody has trained before."""
+    """Share of the epochs as a classifier: none for a network that somebody has trained before."""
     if given is not None:
         return given
     return 0.0 if isinstance(backbone, nn.Module) else _WARM_UP

@@ -46,7 +46,7 @@ def dqn(
     Parameters
     ----------
     input_shape : (C, H, W), (d,) or int
-        Of an image, or of a vector.
+        Shape of an image, or of a vector.
     bits : int
         Bits of a code.
     nbits : int, optional
@@ -63,7 +63,7 @@ def dqn(
     quantization_weight : float
         lambda.
     warm_up : float, optional
-        Part of the epochs in which a classifier is trained first; by default 0.6, and 0 for a
+        Share of the epochs in which a classifier is trained first; by default 0.6, and 0 for a
         module, which is taken to have been trained already.
     training : TrainConfig, optional
         Settings.

@@ -29,8 +29,8 @@ from deepq.training.schedule import one_cycle
 from deepq.training.settings import Plan
 
 PULL = 0.2
-WARM_UP = 1 / 3  # part of the way with nearest words only
-NEAREST = 1 / 2  # part of a batch with the words of the nearest codewords
+WARM_UP = 1 / 3  # share of the way with nearest words only
+NEAREST = 1 / 2  # share of a batch with the words of the nearest codewords
 RATES = (1e-3, 1e-3, 2e-3, 2e-3)  # of sites, tables, features, the network
 # In the same order. What a single word adds is learned from few rows where words are many: without
 # a strong pull to zero, rows that were not learned from are decoded worse.

@@ -20,9 +20,9 @@ class HeldOut:
     Parameters
     ----------
     supervision : Supervision
-        Of all rows.
+        What is known of all rows.
     share : float
-        Part of the rows to hold out.
+        Share of the rows to hold out.
     least : int
         Rows that are left to learn from, at least.
     rng : Generator
@@ -35,7 +35,7 @@ class HeldOut:
     rows : (m,) int64
         Rows held out, ascending.
     supervision : Supervision
-        Of the rows to learn from.
+        What is known of the rows to learn from.
     """
 
     def __init__(

@@ -62,7 +62,7 @@ class NetworkTraining:
     inputs : Inputs
         Training rows.
     supervision : Supervision
-        Of these rows.
+        What is known of these rows.
     objective : Objective
         Copied before it is used.
     run : Run

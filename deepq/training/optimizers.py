@@ -43,7 +43,7 @@ class Muon(torch.optim.Optimizer):
     lr : float
         Learning rate.
     weight_decay : float
-        Part of a parameter that each step takes away, times the rate.
+        Share of a parameter that each step takes away, times the rate.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ def grouped(
     Parameters
     ----------
     parameters : iterable of (str, Parameter)
-        By name; those that take no gradient are left out.
+        Parameters by name; those that take no gradient are left out.
     rates : dict of str to float
         Factors of the learning rate, by the beginning of a name; the longest that fits counts.
     weight_decay : float
