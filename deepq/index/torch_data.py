@@ -28,7 +28,8 @@ def read_torch_data(source: Any) -> tuple[Array, Array | None]:
     ----------
     source : torch.utils.data.Dataset or DataLoader
         Data set of pairs (x, y), or of x alone; a loader of batches of these. Tensors, arrays,
-        numbers and whatever else `numpy.asarray` takes. Torch's random numbers are afterwards as before.
+        numbers and whatever else `numpy.asarray` takes. Torch's random numbers are afterwards as
+        before.
 
     Returns
     -------
