@@ -1,6 +1,6 @@
 """Recall and speed beside what one would take instead, at the same or fewer bytes a vector.
 
-    python benchmarks/bench_alternatives.py --data text.npz \
+    python -m benchmarks.bench_alternatives --data text.npz \
         --output benchmarks/results/alternatives.jsonl
 
 DeepQuantIndex, faiss's 4-bit FastScan, the same behind OPQ, and where they are installed ScaNN
@@ -28,12 +28,12 @@ from typing import Any
 
 import faiss
 import numpy as np
-import vectors
-from harness import calls, load, paired_times, parser, run
 from numpy.typing import NDArray
-from vectors import Floats, Vectors
 
 import deepq
+from benchmarks.common import vectors
+from benchmarks.common.harness import calls, load, paired_times, parser, run
+from benchmarks.common.vectors import Floats, Vectors
 from deepq.datasets import Dataset
 from deepq.metrics import recall
 

@@ -1,6 +1,6 @@
 """Speed of DeepQuantIndex.search on other codes than 8-bit ones, against faiss's index for them.
 
-    python benchmarks/bench_codes.py --case fourbit --data sift.npz \
+    python -m benchmarks.bench_codes --case fourbit --data sift.npz \
         --output benchmarks/results/codes.jsonl
 
 The same with `--data text.npz` and `--gauss 128`. Without --case all of these are run, with 1, 64
@@ -25,14 +25,13 @@ from typing import Any
 
 import faiss
 import numpy as np
-import pairs
-import vectors
-from harness import parser, run
 from numpy.typing import NDArray
-from pairs import Load, Pair, agreement, joined, queries_for
-from vectors import Floats, Vectors
 
 import deepq
+from benchmarks.common import pairs, vectors
+from benchmarks.common.harness import parser, run
+from benchmarks.common.pairs import Load, Pair, agreement, joined, queries_for
+from benchmarks.common.vectors import Floats, Vectors
 from deepq.metrics import recall
 
 COLUMNS = [

@@ -1,6 +1,6 @@
 """Speed of the way into an index: encoding, and the k-means that makes the codebooks.
 
-    python benchmarks/bench_encode.py --case add --data sift.npz \
+    python -m benchmarks.bench_encode --case add --data sift.npz \
         --output benchmarks/results/encode.jsonl
 
 The same with `--data text.npz` and `--gauss 128`. Without --case both are run:
@@ -27,11 +27,10 @@ from typing import Any
 
 import faiss
 import numpy as np
-import pairs
-import vectors
-from harness import parser, run, versus
-from vectors import Floats, Vectors
 
+from benchmarks.common import pairs, vectors
+from benchmarks.common.harness import parser, run, versus
+from benchmarks.common.vectors import Floats, Vectors
 from deepq.quantizers import ProductQuantizer
 
 COLUMNS = [

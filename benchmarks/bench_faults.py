@@ -1,6 +1,6 @@
 """What faults do to indexes and their files: the promises of docs/reliability.md, put to the test.
 
-    python benchmarks/bench_faults.py --output benchmarks/results/faults.jsonl
+    python -m benchmarks.bench_faults --output benchmarks/results/faults.jsonl
 
 Whatever may crash or hang does so in a child. Some faults need Linux and the rights of root (file
 systems, permissions); without these they are left out.
@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from faults import damage, memory, pickles, places, saving, threads
-from faults.children import CrashError, HangError, in_child
-from faults.files import KINDS, SMALL, Kind, Sizes
-from faults.reading import DEEPQ, FAISS, Case, Engine, case_of, outcome, read_and_use
-from harness import parser, run
+from benchmarks.common.harness import parser, run
+from benchmarks.faults import damage, memory, pickles, places, saving, threads
+from benchmarks.faults.children import CrashError, HangError, in_child
+from benchmarks.faults.files import KINDS, SMALL, Kind, Sizes
+from benchmarks.faults.reading import DEEPQ, FAISS, Case, Engine, case_of, outcome, read_and_use
 
 Row = dict[str, Any]
 COLUMNS = ["case", "what", "engine", "n", "outcomes", "slowest_s"]

@@ -1,6 +1,6 @@
 """Seconds to save and load index files, beside a plain write and a load without checksums.
 
-    python benchmarks/bench_files.py --output benchmarks/results/files.jsonl
+    python -m benchmarks.bench_files --output benchmarks/results/files.jsonl
 
 A cold load is one of a file that the system has no copy of in memory. A cached load is timed by the
 processor, the others by the clock.
@@ -17,10 +17,9 @@ from statistics import median
 from time import perf_counter, thread_time
 from typing import Any
 
-from faults.saving import two_indexes
-from harness import parser, ratio, run
-
 import deepq
+from benchmarks.common.harness import parser, ratio, run
+from benchmarks.faults.saving import two_indexes
 
 COLUMNS = ["case", "bytes", "GB_s", "ratio"]
 

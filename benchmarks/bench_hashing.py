@@ -1,6 +1,6 @@
 """What deep hashing takes and how its settings matter, on training images that are held out.
 
-    python benchmarks/bench_hashing.py --data cifar-10-python.tar.gz --work trunks \
+    python -m benchmarks.bench_hashing --data cifar-10-python.tar.gz --work trunks \
         --output results/hashing.jsonl
 
 Nine tenths of DQN's 5,000 training images train, from a trunk that has seen no others; mAP is that
@@ -23,13 +23,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import known, parser, record, table
-from images import load
-from retrieval import HASHING, tiny
-from retrieval_judge import Protocol, among, protocol
-from retrieval_trunk import settings, trunk
-from retrieval_tuning import held_out
 
+from benchmarks.common.harness import known, parser, record, table
+from benchmarks.images import load
+from benchmarks.retrieval import HASHING, tiny
+from benchmarks.retrieval_judge import Protocol, among, protocol
+from benchmarks.retrieval_trunk import settings, trunk
+from benchmarks.retrieval_tuning import held_out
 from deepq.datasets import ImageSet
 
 CASES = ("time", "grid", "outputs")

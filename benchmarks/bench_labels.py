@@ -1,6 +1,6 @@
 """Training with labels on embeddings: retrieval by class, by tags, and of classes never seen.
 
-    python benchmarks/bench_labels.py --data text.npz --output results/labels.jsonl
+    python -m benchmarks.bench_labels --data text.npz --output results/labels.jsonl
 
 The data set is an .npz with train, base, query and the labels of each; for tags also synset_row and
 parent_row: the number of every row (query, base, train, in this order) and that of its hypernym. A
@@ -23,11 +23,11 @@ from typing import Any
 
 import faiss
 import numpy as np
-from harness import load, parser, run
-from methods import opq
 from numpy.typing import NDArray
 
 import deepq
+from benchmarks.common.harness import load, parser, run
+from benchmarks.common.methods import opq
 from deepq import objectives
 from deepq.datasets import Dataset
 from deepq.encoders import Affine

@@ -1,6 +1,6 @@
 """Recall under each metric: squared distance, inner product, and cosine.
 
-    python benchmarks/bench_metrics.py --data sift.npz --bytes 8 --output results/metrics.jsonl
+    python -m benchmarks.bench_metrics --data sift.npz --bytes 8 --output results/metrics.jsonl
 
 What is true is ranked by the metric itself. For the cosine, faiss's indexes get vectors of unit
 length and the inner product; deepq's do that themselves.
@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import faiss
-from harness import load, parser, run
-from methods import opq, pq
 
 import deepq
+from benchmarks.common.harness import load, parser, run
+from benchmarks.common.methods import opq, pq
 from deepq.datasets import Dataset, exact_neighbours
 from deepq.encoders import Normalize
 from deepq.metrics import recall

@@ -1,6 +1,6 @@
 """Recall and speed of every method in `methods.py`, against the bytes of a vector.
 
-    python benchmarks/bench_recall.py --data sift.npz --bytes 8 16 --output results.jsonl
+    python -m benchmarks.bench_recall --data sift.npz --bytes 8 16 --output results.jsonl
 
 Training uses the train part only, the figures the queries and the base. Seconds are CPU seconds of
 the whole process, one thread. A search asks for 10 neighbours of all queries at once. Results that
@@ -16,9 +16,8 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
-from harness import known, load, parser, record, table
-from methods import METHODS
-
+from benchmarks.common.harness import known, load, parser, record, table
+from benchmarks.common.methods import METHODS
 from deepq.datasets import Dataset
 from deepq.metrics import recall
 

@@ -1,6 +1,6 @@
 """Speed of re-ranked search against faiss.IndexPQ, by the number of stored vectors.
 
-    python benchmarks/bench_rerank.py --data sift.npz --M 8 --output results/rerank.jsonl
+    python -m benchmarks.bench_rerank --data sift.npz --M 8 --output results/rerank.jsonl
 
 Both store the same vectors, the base of the data set repeated with noise, in as many bytes. Ratios
 are medians of paired CPU times of one thread, at faiss's default SIMD level and at its best. The
@@ -14,10 +14,10 @@ from typing import Any
 
 import faiss
 import numpy as np
-from harness import calls, parser, run, versus
-from vectors import Vectors, add_arguments, of
 
 import deepq
+from benchmarks.common.harness import calls, parser, run, versus
+from benchmarks.common.vectors import Vectors, add_arguments, of
 from deepq.decoders import Decoder
 from deepq.encoders import Identity
 from deepq.quantizers import ProductQuantizer

@@ -1,6 +1,6 @@
 """Speed of DeepQuantIndex.search against faiss.IndexPQ on the same codebooks and codes.
 
-    python benchmarks/bench_scan.py --case batch --data sift.npz \
+    python -m benchmarks.bench_scan --case batch --data sift.npz \
         --output benchmarks/results/scan.jsonl
 
 The same with `--data text.npz`, `--data text.npz --double` (768 dimensions: two differently noised
@@ -39,11 +39,11 @@ from typing import Any
 
 import faiss
 import numpy as np
-import pairs
-import vectors
-from harness import calls, paired_times, parser, ratio, run, versus
 from numpy.typing import NDArray
-from pairs import Load, Pair, agreement, queries_for
+
+from benchmarks.common import pairs, vectors
+from benchmarks.common.harness import calls, paired_times, parser, ratio, run, versus
+from benchmarks.common.pairs import Load, Pair, agreement, queries_for
 
 COLUMNS = [
     *("case", "data", "N", "M", "nq", "k", "metric", "ids", "us_per_query", "x_default", "x_best"),

@@ -1,6 +1,6 @@
 """Training time of the default encoder against faiss's OPQ, on correlated Gaussian vectors.
 
-    python benchmarks/bench_train.py --d 128 384 768 --output benchmarks/results/train.jsonl
+    python -m benchmarks.bench_train --d 128 384 768 --output benchmarks/results/train.jsonl
 
 CPU seconds of the whole process, one thread; the error is the mean squared error of vectors not
 trained on, relative to their variance. M is d / 16.
@@ -13,10 +13,10 @@ from typing import Any
 
 import faiss
 import numpy as np
-from harness import parser, record, table
 from numpy.typing import NDArray
 
 import deepq
+from benchmarks.common.harness import parser, record, table
 
 COLUMNS = ["d", "M", "rows", "method", "train_cpu_s", "relative_error"]
 HELD_OUT = 2000

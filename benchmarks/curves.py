@@ -1,6 +1,6 @@
 """Draw recall against bytes and against speed, of all methods in one picture each.
 
-    python benchmarks/curves.py --results benchmarks/results/recall.jsonl --output docs
+    python -m benchmarks.curves --results benchmarks/results/recall.jsonl --output docs
 
 Reads what `bench_recall.py` recorded, the newest result of every data set, method and size, and
 writes DATA_recall_bytes.png and DATA_recall_speed.png for every data set.
@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
-from harness import RESULTS
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
+
+from benchmarks.common.harness import RESULTS
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

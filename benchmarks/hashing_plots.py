@@ -1,6 +1,6 @@
 """Pictures of deep hashing, from committed results.
 
-    python benchmarks/hashing_plots.py --output docs
+    python -m benchmarks.hashing_plots --output docs
 
 hashing_time.png     mAP by CPU seconds: pairs, triplets and inferred codes (`bench_hashing.py`)
 hashing_grid.png     mAP of DSH by margin and weight of the pull
@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_hashing import EDGES, MARGINS, PULLS, TIMED
-from harness import RESULTS
+
+from benchmarks.bench_hashing import EDGES, MARGINS, PULLS, TIMED
+from benchmarks.common.harness import RESULTS
 
 Rows = list[dict[str, Any]]
 

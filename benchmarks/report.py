@@ -1,6 +1,6 @@
 """Put the newest committed results into the tables of README.md and the pages of docs/.
 
-    python benchmarks/report.py
+    python -m benchmarks.report
 
 Each table stands between two marks, `<!-- figures: NAME -->` and `<!-- /figures -->` in README.md,
 `<!-- NAME-table -->` and `<!-- /NAME-table -->` in docs/.
@@ -14,10 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import deep_tables
-import fault_tables
-from goals import ALTERNATIVES_COLUMNS, COLUMNS, LEVELS, alternative_rows, goal_rows
-from harness import RESULTS, table
+from benchmarks import deep_tables, fault_tables
+from benchmarks.common.harness import RESULTS, table
+from benchmarks.goals import ALTERNATIVES_COLUMNS, COLUMNS, LEVELS, alternative_rows, goal_rows
 
 ROOT = Path(__file__).parent.parent
 README_QUERIES = (1, 16, 256)

@@ -1,6 +1,6 @@
 """Retrieval by class: the rows of DQN's table, trained and judged on labelled images.
 
-    python benchmarks/retrieval.py --data cifar-10-python.tar.gz --work trunks \
+    python -m benchmarks.retrieval --data cifar-10-python.tar.gz --work trunks \
         --output results/retrieval.jsonl
 
 Three protocols. "5000" is DQN's: 5,000 training images, 1,000 queries, a database of 59,000 images
@@ -28,13 +28,13 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
-from harness import known, parser, record, table
-from images import load
-from retrieval_baselines import BASELINES
-from retrieval_judge import Protocol, judged, protocol
-from retrieval_trunk import settings, trunk
-from retrieval_tuning import SETTINGS, tuned
 
+from benchmarks.common.harness import known, parser, record, table
+from benchmarks.images import load
+from benchmarks.retrieval_baselines import BASELINES
+from benchmarks.retrieval_judge import Protocol, judged, protocol
+from benchmarks.retrieval_trunk import settings, trunk
+from benchmarks.retrieval_tuning import SETTINGS, tuned
 from deepq import recipes
 from deepq.datasets import ImageSet
 

@@ -10,11 +10,11 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
-from images import gradients
 from numpy.typing import NDArray
-from retrieval_judge import Protocol, judged
 
 import deepq
+from benchmarks.images import gradients
+from benchmarks.retrieval_judge import Protocol, judged
 from deepq import recipes
 
 _OPQ_NUMBERS = 96  # that a vector is projected to, at most

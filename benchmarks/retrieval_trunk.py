@@ -7,10 +7,10 @@ import time
 from typing import Any
 
 import torch
-from harness import record
-from retrieval_judge import Protocol
 
 import deepq
+from benchmarks.common.harness import record
+from benchmarks.retrieval_judge import Protocol
 from deepq import recipes
 from deepq.networks.devices import seeded
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from retrieval_judge import Protocol, among, protocol
-from retrieval_trunk import settings, trunk
 
+from benchmarks.retrieval_judge import Protocol, among, protocol
+from benchmarks.retrieval_trunk import settings, trunk
 from deepq import objectives, recipes
 from deepq.datasets import Dataset, ImageSet
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import faiss
 import numpy as np
-from harness import calls, versus
 from numpy.typing import NDArray
-from vectors import Floats, Vectors
 
 import deepq
+from benchmarks.common.harness import calls, versus
+from benchmarks.common.vectors import Floats, Vectors
 
 METRICS = {"L2": faiss.METRIC_L2, "IP": faiss.METRIC_INNER_PRODUCT}
 ENCODERS: dict[str, Any] = {

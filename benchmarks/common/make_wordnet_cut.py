@@ -1,6 +1,6 @@
 """Cut the small data set that ships with deepq out of the large file of WordNet gloss embeddings.
 
-    python benchmarks/make_wordnet_cut.py text_wordnet.npz
+    python -m benchmarks.common.make_wordnet_cut text_wordnet.npz
 
 The large file holds int8 embeddings (all-MiniLM-L6-v2, 384 numbers, divide by `scale`) of the
 glosses of WordNet 3.0 in three disjoint parts, train, base and query, in random order; the
@@ -18,7 +18,7 @@ import numpy as np
 
 ROWS = {"query": 500, "base": 10_000, "train": 10_000}
 DEPTH = 100
-TARGET = Path(__file__).resolve().parents[1] / "deepq" / "_data" / "wordnet_glosses.npz"
+TARGET = Path(__file__).resolve().parents[2] / "deepq" / "_data" / "wordnet_glosses.npz"
 
 
 def exact_gt(base: np.ndarray, query: np.ndarray, depth: int) -> np.ndarray:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from harness import load
 from numpy.typing import NDArray
+
+from benchmarks.common.harness import load
 
 Floats = NDArray[np.float32]
 

@@ -29,7 +29,7 @@ faiss.omp_set_num_threads(1)
 
 _Key = TypeVar("_Key")
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent.parent / "results"
 # Where things lie on one machine; the name of the data is in every row.
 _NOT_RECORDED = ("data", "output", "smoke")
 
