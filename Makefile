@@ -15,7 +15,7 @@ PYTEST_ARGS ?=
 export OPENBLAS_NUM_THREADS ?= 1
 # Threads of OpenMP that wait for one that has no processor would take up the others.
 export OMP_WAIT_POLICY ?= passive
-BENCHMARKS := $(subst /,.,$(basename $(wildcard benchmarks/bench_*.py benchmarks/retrieval.py)))
+BENCHMARKS := $(subst /,.,$(basename $(wildcard benchmarks/*/bench_*.py benchmarks/bench_*.py benchmarks/retrieval.py)))
 SOURCES := pyproject.toml setup.py MANIFEST.in $(shell find deepq -name "*.pyx" -o -name "*.h")
 
 .PHONY: help setup demo test lint types sanitize bench-smoke faults fuzz test-oldest sdist-check clean

@@ -16,7 +16,13 @@ from typing import Any
 
 from benchmarks import deep_tables, fault_tables
 from benchmarks.common.harness import RESULTS, table
-from benchmarks.goals import ALTERNATIVES_COLUMNS, COLUMNS, LEVELS, alternative_rows, goal_rows
+from benchmarks.speed.goals import (
+    ALTERNATIVES_COLUMNS,
+    COLUMNS,
+    LEVELS,
+    alternative_rows,
+    goal_rows,
+)
 
 ROOT = Path(__file__).parent.parent
 README_QUERIES = (1, 16, 256)

@@ -1,6 +1,6 @@
 """Speed of re-ranked search against faiss.IndexPQ, by the number of stored vectors.
 
-    python -m benchmarks.bench_rerank --data sift.npz --M 8 --output results/rerank.jsonl
+    python -m benchmarks.speed.bench_rerank --data sift.npz --M 8 --output results/rerank.jsonl
 
 Both store the same vectors, the base of the data set repeated with noise, in as many bytes. Ratios
 are medians of paired CPU times of one thread, at faiss's default SIMD level and at its best. The

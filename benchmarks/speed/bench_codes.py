@@ -1,6 +1,6 @@
 """Speed of DeepQuantIndex.search on other codes than 8-bit ones, against faiss's index for them.
 
-    python -m benchmarks.bench_codes --case fourbit --data sift.npz \
+    python -m benchmarks.speed.bench_codes --case fourbit --data sift.npz \
         --output benchmarks/results/codes.jsonl
 
 The same with `--data text.npz` and `--gauss 128`. Without --case all of these are run, with 1, 64

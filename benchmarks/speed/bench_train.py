@@ -1,6 +1,6 @@
 """Training time of the default encoder against faiss's OPQ, on correlated Gaussian vectors.
 
-    python -m benchmarks.bench_train --d 128 384 768 --output benchmarks/results/train.jsonl
+    python -m benchmarks.speed.bench_train --d 128 384 768 --output benchmarks/results/train.jsonl
 
 CPU seconds of the whole process, one thread; the error is the mean squared error of vectors not
 trained on, relative to their variance. M is d / 16.

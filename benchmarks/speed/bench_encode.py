@@ -1,6 +1,6 @@
 """Speed of the way into an index: encoding, and the k-means that makes the codebooks.
 
-    python -m benchmarks.bench_encode --case add --data sift.npz \
+    python -m benchmarks.speed.bench_encode --case add --data sift.npz \
         --output benchmarks/results/encode.jsonl
 
 The same with `--data text.npz` and `--gauss 128`. Without --case both are run:

@@ -1,6 +1,6 @@
 """Seconds to save and load index files, beside a plain write and a load without checksums.
 
-    python -m benchmarks.bench_files --output benchmarks/results/files.jsonl
+    python -m benchmarks.speed.bench_files --output benchmarks/results/files.jsonl
 
 A cold load is one of a file that the system has no copy of in memory. A cached load is timed by the
 processor, the others by the clock.

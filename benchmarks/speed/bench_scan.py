@@ -1,6 +1,6 @@
 """Speed of DeepQuantIndex.search against faiss.IndexPQ on the same codebooks and codes.
 
-    python -m benchmarks.bench_scan --case batch --data sift.npz \
+    python -m benchmarks.speed.bench_scan --case batch --data sift.npz \
         --output benchmarks/results/scan.jsonl
 
 The same with `--data text.npz`, `--data text.npz --double` (768 dimensions: two differently noised
