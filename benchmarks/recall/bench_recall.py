@@ -1,6 +1,6 @@
 """Recall and speed of every method in `methods.py`, against the bytes of a vector.
 
-    python -m benchmarks.bench_recall --data sift.npz --bytes 8 16 --output results.jsonl
+    python -m benchmarks.recall.bench_recall --data sift.npz --bytes 8 16 --output results.jsonl
 
 Training uses the train part only, the figures the queries and the base. Seconds are CPU seconds of
 the whole process, one thread. A search asks for 10 neighbours of all queries at once. Results that

@@ -1,6 +1,7 @@
 """Recall under each metric: squared distance, inner product, and cosine.
 
-    python -m benchmarks.bench_metrics --data sift.npz --bytes 8 --output results/metrics.jsonl
+    python -m benchmarks.recall.bench_metrics --data sift.npz --bytes 8 \
+        --output benchmarks/results/metrics.jsonl
 
 What is true is ranked by the metric itself. For the cosine, faiss's indexes get vectors of unit
 length and the inner product; deepq's do that themselves.

@@ -1,6 +1,6 @@
 """Draw recall against bytes and against speed, of all methods in one picture each.
 
-    python -m benchmarks.curves --results benchmarks/results/recall.jsonl --output docs
+    python -m benchmarks.recall.curves --results benchmarks/results/recall.jsonl --output docs
 
 Reads what `bench_recall.py` recorded, the newest result of every data set, method and size, and
 writes DATA_recall_bytes.png and DATA_recall_speed.png for every data set.

@@ -1,6 +1,6 @@
 """Recall and speed beside what one would take instead, at the same or fewer bytes a vector.
 
-    python -m benchmarks.bench_alternatives --data text.npz \
+    python -m benchmarks.recall.bench_alternatives --data text.npz \
         --output benchmarks/results/alternatives.jsonl
 
 DeepQuantIndex, faiss's 4-bit FastScan, the same behind OPQ, and where they are installed ScaNN
