@@ -15,7 +15,7 @@ PYTEST_ARGS ?=
 export OPENBLAS_NUM_THREADS ?= 1
 # Threads of OpenMP that wait for one that has no processor would take up the others.
 export OMP_WAIT_POLICY ?= passive
-BENCHMARKS := $(subst /,.,$(basename $(wildcard benchmarks/*/bench_*.py benchmarks/bench_*.py benchmarks/retrieval.py)))
+BENCHMARKS := $(subst /,.,$(basename $(wildcard benchmarks/*/bench_*.py benchmarks/bench_*.py)))
 SOURCES := pyproject.toml setup.py MANIFEST.in $(shell find deepq -name "*.pyx" -o -name "*.h")
 
 .PHONY: help setup demo test lint types sanitize bench-smoke faults fuzz test-oldest sdist-check clean
@@ -51,8 +51,8 @@ bench-smoke: $(VENV)/.stamp  ## run every benchmark on a tiny input; records not
 	set -e; for module in $(BENCHMARKS); do \
 		echo "== $$module --smoke"; $(PY) -m $$module --smoke; \
 	done
-	$(PY) -m benchmarks.retrieval --smoke --tune
-	$(PY) -m benchmarks.retrieval --smoke --protocol unseen
+	$(PY) -m benchmarks.retrieval.bench_retrieval --smoke --tune
+	$(PY) -m benchmarks.retrieval.bench_retrieval --smoke --protocol unseen
 
 faults: $(VENV)/.stamp  ## damage files, kill saves, fill disks, ...; about 10 minutes, root for some cases
 	$(PY) -m benchmarks.bench_faults --output benchmarks/results/faults.jsonl

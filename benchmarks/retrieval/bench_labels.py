@@ -1,6 +1,6 @@
 """Training with labels on embeddings: retrieval by class, by tags, and of classes never seen.
 
-    python -m benchmarks.bench_labels --data text.npz --output results/labels.jsonl
+    python -m benchmarks.retrieval.bench_labels --data text.npz --output results/labels.jsonl
 
 The data set is an .npz with train, base, query and the labels of each; for tags also synset_row and
 parent_row: the number of every row (query, base, train, in this order) and that of its hypernym. A

@@ -1,10 +1,10 @@
 """What deep hashing takes and how its settings matter, on training images that are held out.
 
-    python -m benchmarks.bench_hashing --data cifar-10-python.tar.gz --work trunks \
+    python -m benchmarks.retrieval.bench_hashing --data cifar-10-python.tar.gz --work trunks \
         --output results/hashing.jsonl
 
 Nine tenths of DQN's 5,000 training images train, from a trunk that has seen no others; mAP is that
-of the rest, each a query among the others. `retrieval.py` has the figures of the queries.
+of the rest, each a query among the others. `bench_retrieval` has the figures of the queries.
 
 time      mAP by CPU seconds: pairs (DSH), triplets (DNNH, also of one layer), inferred codes (FTBE)
 grid      mAP of DSH by margin and weight of the pull to +-1
@@ -25,11 +25,11 @@ import numpy as np
 import torch
 
 from benchmarks.common.harness import known, parser, record, table
-from benchmarks.images import load
-from benchmarks.retrieval import HASHING, tiny
-from benchmarks.retrieval_judge import Protocol, among, protocol
-from benchmarks.retrieval_trunk import settings, trunk
-from benchmarks.retrieval_tuning import held_out
+from benchmarks.retrieval.bench_retrieval import HASHING, tiny
+from benchmarks.retrieval.images import load
+from benchmarks.retrieval.judge import Protocol, among, protocol
+from benchmarks.retrieval.trunk import settings, trunk
+from benchmarks.retrieval.tuning import held_out
 from deepq.datasets import ImageSet
 
 CASES = ("time", "grid", "outputs")

@@ -1,4 +1,4 @@
-"""What all methods of `retrieval.py` start from: a classifier's layers, trained once for a seed."""
+"""What all methods of `bench_retrieval` start from: a classifier's layers, trained once a seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 import deepq
 from benchmarks.common.harness import record
-from benchmarks.retrieval_judge import Protocol
+from benchmarks.retrieval.judge import Protocol
 from deepq import recipes
 from deepq.networks.devices import seeded
 

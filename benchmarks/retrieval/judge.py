@@ -45,9 +45,10 @@ class Protocol(NamedTuple):
 
 
 def protocol(name: str, images: ImageSet, queries: int, training: int, seed: int) -> Protocol:
-    """Split images by one of the protocols of `retrieval.py`; `queries` and `training` per class.
+    """Split images by one of the protocols of `bench_retrieval`.
 
-    Of classes that are not seen, the seed draws which these are.
+    `queries` and `training` are images of each class. Which classes are not seen
+    is drawn by the seed.
     """
     if name == "full":
         data = retrieval_protocol(images, None, None)

@@ -1,7 +1,7 @@
 """Pictures of retrieval by class, from committed results; and of what queries find.
 
-    python -m benchmarks.retrieval_plots --results benchmarks/results/retrieval.jsonl --output docs
-    python -m benchmarks.retrieval_plots --data cifar-10-python.tar.gz --index trunk.dpq
+    python -m benchmarks.retrieval.plots --results benchmarks/results/retrieval.jsonl --output docs
+    python -m benchmarks.retrieval.plots --data cifar-10-python.tar.gz --index trunk.dpq
 
 The first draws precision against recall, and precision at top R, of every method at each number of
 bits, means over seeds. The second draws one query of each class and the ten images an index finds
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 import deepq
-from benchmarks.images import load
-from benchmarks.retrieval_judge import LEVELS
+from benchmarks.retrieval.images import load
+from benchmarks.retrieval.judge import LEVELS
 from deepq.datasets import ImageSet
 
 _FOUND = 10

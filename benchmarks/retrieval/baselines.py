@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 import deepq
-from benchmarks.images import gradients
-from benchmarks.retrieval_judge import Protocol, judged
+from benchmarks.retrieval.images import gradients
+from benchmarks.retrieval.judge import Protocol, judged
 from deepq import recipes
 
 _OPQ_NUMBERS = 96  # that a vector is projected to, at most

@@ -1,11 +1,11 @@
 """Pictures of deep hashing, from committed results.
 
-    python -m benchmarks.hashing_plots --output docs
+    python -m benchmarks.retrieval.hashing_plots --output docs
 
-hashing_time.png     mAP by CPU seconds: pairs, triplets and inferred codes (`bench_hashing.py`)
+hashing_time.png     mAP by CPU seconds: pairs, triplets and inferred codes (`bench_hashing`)
 hashing_grid.png     mAP of DSH by margin and weight of the pull
 hashing_outputs.png  outputs of DSH's network by weight of the pull to +-1, and with a sigmoid
-hashing_bits.png     mAP by bits of divided features and of one layer (`retrieval.py`)
+hashing_bits.png     mAP by bits of divided features and of one layer (`bench_retrieval`)
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench_hashing import EDGES, MARGINS, PULLS, TIMED
 from benchmarks.common.harness import RESULTS
+from benchmarks.retrieval.bench_hashing import EDGES, MARGINS, PULLS, TIMED
 
 Rows = list[dict[str, Any]]
 

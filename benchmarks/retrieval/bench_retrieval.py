@@ -1,6 +1,6 @@
 """Retrieval by class: the rows of DQN's table, trained and judged on labelled images.
 
-    python -m benchmarks.retrieval --data cifar-10-python.tar.gz --work trunks \
+    python -m benchmarks.retrieval.bench_retrieval --data cifar-10-python.tar.gz --work trunks \
         --output results/retrieval.jsonl
 
 Three protocols. "5000" is DQN's: 5,000 training images, 1,000 queries, a database of 59,000 images
@@ -10,7 +10,7 @@ looked for, and the training images are of the others; OPQ, which knows no class
 
 For every seed a classifier is trained once, the trunk, and kept in the folder `--work`. All methods
 start from it, and each is trained on, end to end. `--tune` holds out a tenth of the training images
-and measures these instead of the queries, for a choice of settings: see `retrieval_tuning.py`.
+and measures these instead of the queries, for a choice of settings: see `tuning`.
 Results that the output file has already are not measured again.
 """
 
@@ -30,11 +30,11 @@ import numpy as np
 import torch
 
 from benchmarks.common.harness import known, parser, record, table
-from benchmarks.images import load
-from benchmarks.retrieval_baselines import BASELINES
-from benchmarks.retrieval_judge import Protocol, judged, protocol
-from benchmarks.retrieval_trunk import settings, trunk
-from benchmarks.retrieval_tuning import SETTINGS, tuned
+from benchmarks.retrieval.baselines import BASELINES
+from benchmarks.retrieval.images import load
+from benchmarks.retrieval.judge import Protocol, judged, protocol
+from benchmarks.retrieval.trunk import settings, trunk
+from benchmarks.retrieval.tuning import SETTINGS, tuned
 from deepq import recipes
 from deepq.datasets import ImageSet
 

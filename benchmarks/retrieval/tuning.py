@@ -1,4 +1,4 @@
-"""The choice of settings for `retrieval.py`, on training images alone: nine tenths of them train.
+"""The choice of settings for `bench_retrieval`, on training images alone: nine tenths train.
 
 One setting is changed at a time: lambda at every number of bits, width and rate of DQN at 24, and
 what the network minimises. The mAP is that of the tenth that was held out, each image a query
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.retrieval_judge import Protocol, among, protocol
-from benchmarks.retrieval_trunk import settings, trunk
+from benchmarks.retrieval.judge import Protocol, among, protocol
+from benchmarks.retrieval.trunk import settings, trunk
 from deepq import objectives, recipes
 from deepq.datasets import Dataset, ImageSet
 
