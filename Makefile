@@ -15,7 +15,7 @@ PYTEST_ARGS ?=
 export OPENBLAS_NUM_THREADS ?= 1
 # Threads of OpenMP that wait for one that has no processor would take up the others.
 export OMP_WAIT_POLICY ?= passive
-BENCHMARKS := $(subst /,.,$(basename $(wildcard benchmarks/*/bench_*.py benchmarks/bench_*.py)))
+BENCHMARKS := $(subst /,.,$(basename $(wildcard benchmarks/*/bench_*.py)))
 SOURCES := pyproject.toml setup.py MANIFEST.in $(shell find deepq -name "*.pyx" -o -name "*.h")
 
 .PHONY: help setup demo test lint types sanitize bench-smoke faults fuzz test-oldest sdist-check clean
@@ -55,7 +55,7 @@ bench-smoke: $(VENV)/.stamp  ## run every benchmark on a tiny input; records not
 	$(PY) -m benchmarks.retrieval.bench_retrieval --smoke --protocol unseen
 
 faults: $(VENV)/.stamp  ## damage files, kill saves, fill disks, ...; about 10 minutes, root for some cases
-	$(PY) -m benchmarks.bench_faults --output benchmarks/results/faults.jsonl
+	$(PY) -m benchmarks.faults.bench_faults --output benchmarks/results/faults.jsonl
 
 fuzz: $(VENV)/.stamp  ## fuzz read_index for ten minutes with atheris (from PyPI, for Python 3.11 to 3.13)
 	$(PY) -m pip install --quiet --no-deps --target $(FUZZ)/site atheris==3.0.0

@@ -1,4 +1,4 @@
-"""The suite of faults in short: benchmarks/bench_faults.py on a few cases of each kind."""
+"""The suite of faults in short: benchmarks/faults/bench_faults.py on a few cases of each kind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def faults():
     """The benchmark as a module."""
     pytest.importorskip("torch")
     pytest.importorskip("threadpoolctl")
-    from benchmarks import bench_faults
+    from benchmarks.faults import bench_faults
 
     return bench_faults
 

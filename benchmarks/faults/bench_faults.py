@@ -1,6 +1,6 @@
 """What faults do to indexes and their files: the promises of docs/reliability.md, put to the test.
 
-    python -m benchmarks.bench_faults --output benchmarks/results/faults.jsonl
+    python -m benchmarks.faults.bench_faults --output benchmarks/results/faults.jsonl
 
 Whatever may crash or hang does so in a child. Some faults need Linux and the rights of root (file
 systems, permissions); without these they are left out.
