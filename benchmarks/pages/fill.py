@@ -1,6 +1,6 @@
 """Put the newest committed results into the tables of README.md and the pages of docs/.
 
-    python -m benchmarks.report
+    python -m benchmarks.pages.fill
 
 Each table stands between two marks, `<!-- figures: NAME -->` and `<!-- /figures -->` in README.md,
 `<!-- NAME-table -->` and `<!-- /NAME-table -->` in docs/.
@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import deep_tables, fault_tables
 from benchmarks.common.harness import RESULTS, table
+from benchmarks.pages import deep_tables, fault_tables
 from benchmarks.speed.goals import (
     ALTERNATIVES_COLUMNS,
     COLUMNS,
@@ -24,7 +24,7 @@ from benchmarks.speed.goals import (
     goal_rows,
 )
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README_QUERIES = (1, 16, 256)
 RECALL_BYTES = (8, 16, 32)
 PLAIN = ("faiss PQ", "faiss OPQ", "faiss OPQ, identity")
