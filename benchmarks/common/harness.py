@@ -1,15 +1,12 @@
-"""What the benchmarks share: data, paired timings, the record of a run, tables."""
+"""A run of a benchmark: its options, its data, one thread, paired timings, its record."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import subprocess
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from functools import cache, partial
 from pathlib import Path
 from statistics import median
@@ -20,18 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-import deepq
-from deepq import _scan, datasets
-
-# One thread for everybody: BLAS, faiss and deepq, which follows faiss.
-threadpool_limits(1)
-faiss.omp_set_num_threads(1)
+from benchmarks.common.results import record, table
+from deepq import datasets
 
 _Key = TypeVar("_Key")
 
-RESULTS = Path(__file__).parent.parent / "results"
 # Where things lie on one machine; the name of the data is in every row.
 _NOT_RECORDED = ("data", "output", "smoke")
+
+
+def in_one_thread(main: Callable[[], None]) -> None:
+    """Run a benchmark with one thread for everybody: BLAS, torch, faiss, deepq, which follows it.
+
+    What is loaded later asks the environment: torch, and turbovec.
+    """
+    os.environ |= {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
+    faiss.omp_set_num_threads(1)
+    with threadpool_limits(1):
+        main()
 
 
 def parser(description: str, cases: Iterable[str] = ()) -> argparse.ArgumentParser:
@@ -60,58 +63,6 @@ def parser(description: str, cases: Iterable[str] = ()) -> argparse.ArgumentPars
 def load(path: str | None) -> datasets.Dataset:
     """Load the data set of a run."""
     return datasets.load(path) if path else datasets.wordnet_glosses()
-
-
-def environment() -> dict[str, Any]:
-    """Describe the commit, machine and libraries that a figure belongs to."""
-    return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "cpu": _cpu(),
-        "python": platform.python_version(),
-        "deepq": deepq.__version__,
-        "deepq_simd": _scan.simd(),
-        "faiss": faiss.__version__,
-        "numpy": np.__version__,
-    }
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    facts = {
-        key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)
-    }
-    flags = sorted({"avx2", "avx512bw"} & set(facts.get("flags", "").split()))
-    return f"{facts.get('model name', 'unknown')} ({', '.join(flags)})"
-
-
-def record(output: Path | None, row: dict[str, Any]) -> None:
-    """Append one result with its environment to a file of JSON lines."""
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with output.open("a") as file:
-            file.write(json.dumps({**row, "environment": environment()}) + "\n")
-
-
-def known(output: Path | None, benchmark: str, key: Iterable[str]) -> set[tuple[Any, ...]]:
-    """Return the `key` fields of a benchmark's results that the output file has already."""
-    if output is None or not output.exists():
-        return set()
-    rows = map(json.loads, output.read_text().splitlines())
-    return {tuple(row.get(f) for f in key) for row in rows if row["benchmark"] == benchmark}
 
 
 def run(
@@ -220,21 +171,3 @@ def faiss_level(name: str) -> Iterator[None]:
         yield
     finally:
         faiss.SIMDConfig.set_level(before)
-
-
-def table(rows: list[dict[str, Any]], columns: list[str]) -> str:
-    """Lay rows out as a Markdown table."""
-    cells = [columns, *([_cell(row.get(column, "")) for column in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    lines = [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
-        for line in cells
-    ]
-    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
-    return "\n".join(lines)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-    return str(value)

@@ -7,7 +7,6 @@ cannot have that many bytes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -34,8 +33,6 @@ _LENGTH = faiss.AdditiveQuantizer.ST_norm_qint8
 _RABITQ_BITS = (1, 2, 3, 4)  # a dimension
 _BLOCK = 128  # queries re-ranked at once
 _OPQ_ROWS, _OPQ_ITERATIONS = 20_000, 20  # of the rotation before 4-bit codes
-
-os.environ["RAYON_NUM_THREADS"] = "1"  # turbovec's, read when it is first used
 
 
 @dataclass(frozen=True)

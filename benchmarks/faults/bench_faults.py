@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common.harness import parser, run
+from benchmarks.common.harness import in_one_thread, parser, run
 from benchmarks.faults import damage, memory, pickles, places, saving, threads
 from benchmarks.faults.children import CrashError, HangError, in_child
 from benchmarks.faults.files import KINDS, SMALL, Kind, Sizes
@@ -198,4 +198,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_thread(main)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from statistics import mean, stdev
 from typing import Any
 
-from benchmarks.common.harness import table
+from benchmarks.common.results import table
 
 BITS = (12, 24, 32, 48)
 # mAP on CIFAR-10 at 12, 24, 32 and 48 bits, of networks pre-trained on ImageNet but for DNNH's:

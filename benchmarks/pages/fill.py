@@ -8,13 +8,13 @@ Each table stands between two marks, `<!-- figures: NAME -->` and `<!-- /figures
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common.harness import RESULTS, table
+from benchmarks.common import results
+from benchmarks.common.results import table
 from benchmarks.pages import deep_tables, fault_tables
 from benchmarks.speed.goals import (
     ALTERNATIVES_COLUMNS,
@@ -33,11 +33,10 @@ OURS = ("deepq", "deepq, re-ranked")
 
 def newest(name: str, *key: str) -> list[dict[str, Any]]:
     """Return the last result for every combination of the `key` fields, in order of appearance."""
-    path = RESULTS / f"{name}.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    rows = results.read(results.FOLDER / f"{name}.jsonl")
     for row in rows:
         row["simd"] = row["environment"]["deepq_simd"]
-    return list({tuple(row.get(field) for field in key): row for row in rows}.values())
+    return results.newest(rows, *key)
 
 
 def origin(rows: list[dict[str, Any]]) -> str:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from numpy.typing import NDArray
 
 import deepq
 from benchmarks.common import vectors
-from benchmarks.common.harness import calls, load, paired_times, parser, run
+from benchmarks.common.harness import calls, in_one_thread, load, paired_times, parser, run
 from benchmarks.common.vectors import Floats, Vectors
 from deepq.datasets import Dataset
 from deepq.metrics import recall
@@ -42,8 +41,6 @@ _BATCH, _SINGLE = 256, 32  # queries of a round, at once and one by one
 _K = 10
 _OPQ_ITERATIONS, _OPQ_ROWS = 20, 20_000
 _OPTIONAL = ("scann", "turbovec")
-
-os.environ["RAYON_NUM_THREADS"] = "1"  # turbovec's, read when it is first used
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,4 +189,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_thread(main)

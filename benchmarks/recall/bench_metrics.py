@@ -16,7 +16,7 @@ from typing import Any
 import faiss
 
 import deepq
-from benchmarks.common.harness import load, parser, run
+from benchmarks.common.harness import in_one_thread, load, parser, run
 from benchmarks.common.methods import opq, pq
 from deepq.datasets import Dataset, exact_neighbours
 from deepq.encoders import Normalize
@@ -97,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_thread(main)

@@ -16,8 +16,9 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
-from benchmarks.common.harness import known, load, parser, record, table
+from benchmarks.common.harness import in_one_thread, load, parser
 from benchmarks.common.methods import METHODS
+from benchmarks.common.results import known, record, table
 from deepq.datasets import Dataset
 from deepq.metrics import recall
 
@@ -106,4 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_thread(main)

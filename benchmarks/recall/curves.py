@@ -9,21 +9,17 @@ writes DATA_recall_bytes.png and DATA_recall_speed.png for every data set.
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from benchmarks.common.harness import RESULTS
+from benchmarks.common import results
+from benchmarks.common.results import Row
 
-mpl.use("Agg")
-import matplotlib.pyplot as plt
-
-Row = dict[str, Any]
 RECALL = "10@10"
 TICKS = [8, 16, 32, 64, 128, 256]
 
@@ -60,13 +56,6 @@ STYLES = {
 _OTHER = Style("black", ".", ":")
 
 
-def newest(paths: Iterable[Path]) -> list[Row]:
-    """Return the last result of every data set, method and number of bytes."""
-    lines = [line for path in paths for line in path.read_text().splitlines()]
-    rows = [row for row in map(json.loads, lines) if row["benchmark"] == "recall"]
-    return list({(row["data"], row["method"], row["bytes"]): row for row in rows}.values())
-
-
 def lines_of(rows: list[Row]) -> dict[str, list[Row]]:
     """Return the results of every method by size, in the order of `STYLES`.
 
@@ -88,9 +77,10 @@ def queries_per_second(row: Row) -> float:
 
 def picture(
     rows: list[Row], x: Callable[[Row], float], finish: Callable[[Axes, list[Row]], None]
-) -> plt.Figure:
+) -> Figure:
     """Draw recall against x, a line for each method."""
-    figure, axes = plt.subplots(figsize=(9, 5.2), layout="constrained")
+    figure = Figure(figsize=(9, 5.2), layout="constrained")
+    axes = figure.subplots()
     for name, line in lines_of(rows).items():
         style, ours = STYLES.get(name, _OTHER), name.startswith("deepq")
         axes.plot(
@@ -153,13 +143,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     arguments.add_argument(
-        "--results", type=Path, nargs="+", default=[RESULTS / "recall.jsonl"], help="JSON lines"
+        "--results",
+        type=Path,
+        nargs="+",
+        default=[results.FOLDER / "recall.jsonl"],
+        help="JSON lines",
     )
     arguments.add_argument("--output", type=Path, default=Path(), help="folder of the pictures")
     arguments.add_argument("--format", default="png", choices=["png", "svg"])
     options = arguments.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    rows = newest(options.results)
+    rows = [row for path in options.results for row in results.read(path, "recall")]
+    rows = results.newest(rows, "data", "method", "bytes")
     for data in dict.fromkeys(row["data"] for row in rows):
         mine = [row for row in rows if row["data"] == data]
         timed = [row for row in mine if "search_us" in row]

@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common.harness import known, parser, record, table
+from benchmarks.common.harness import in_one_thread, parser
+from benchmarks.common.results import known, record, table
+from benchmarks.retrieval.axes import EDGES, EPOCHS, MARGINS, PULLS, SHOWN_PULLS, TIMED
 from benchmarks.retrieval.bench_retrieval import HASHING, tiny
 from benchmarks.retrieval.images import load
 from benchmarks.retrieval.judge import Protocol, among, protocol
@@ -35,12 +37,6 @@ from deepq.datasets import ImageSet
 CASES = ("time", "grid", "outputs")
 KEY = ("case", "data", "method", "bits", "epochs", "rate", "margin", "pull", "seed")
 COLUMNS = ["case", "method", "epochs", "rate", "margin", "pull", "mAP", "train_cpu_s"]
-TIMED = ("DSH", "DNNH", "DNNH, one layer", "FTBE")
-EPOCHS = (1, 2, 4, 8, 16)
-MARGINS = (0.5, 1.0, 2.0, 4.0)  # in bits
-PULLS = (0.0, 0.001, 0.01, 0.1)
-SHOWN_PULLS = (0.0, 0.01, 0.1)
-EDGES = tuple(np.linspace(-3, 3, 61).round(2).tolist())  # of the histogram; what is beyond counts
 _GRID_EPOCHS = 4
 
 
@@ -59,8 +55,8 @@ def measured(options: argparse.Namespace, images: ImageSet) -> Iterator[dict[str
         index = trained(options, split, body, trial)
         row["train_cpu_s"] = time.process_time() - start
         if trial["case"] == "outputs":
-            network = index.encoder.members[0]
-            row["histogram"] = np.histogram(np.clip(network.encode(x), -3, 3), EDGES)[0].tolist()
+            z = np.clip(index.encoder.members[0].encode(x), EDGES[0], EDGES[-1])
+            row["histogram"] = np.histogram(z, EDGES)[0].tolist()
         yield {**row, "mAP": among(index, x, y)}
 
 
@@ -129,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_thread(main)

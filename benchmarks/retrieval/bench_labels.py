@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import deepq
-from benchmarks.common.harness import load, parser, run
+from benchmarks.common.harness import in_one_thread, load, parser, run
 from benchmarks.common.methods import opq
 from deepq import objectives
 from deepq.datasets import Dataset
@@ -273,4 +273,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_thread(main)

@@ -29,7 +29,8 @@ import faiss
 import numpy as np
 import torch
 
-from benchmarks.common.harness import known, parser, record, table
+from benchmarks.common.harness import in_one_thread, parser
+from benchmarks.common.results import known, record, table
 from benchmarks.retrieval.baselines import BASELINES
 from benchmarks.retrieval.images import load
 from benchmarks.retrieval.judge import Protocol, judged, protocol
@@ -168,4 +169,4 @@ def tiny() -> ImageSet:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_thread(main)

@@ -11,14 +11,13 @@ hashing_bits.png     mAP by bits of divided features and of one layer (`bench_re
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common.harness import RESULTS
-from benchmarks.retrieval.bench_hashing import EDGES, MARGINS, PULLS, TIMED
+from benchmarks.common import results
+from benchmarks.retrieval.axes import EDGES, MARGINS, PULLS, TIMED
 
 Rows = list[dict[str, Any]]
 
@@ -85,11 +84,6 @@ def _figure(parts: int = 1) -> tuple[Any, Any]:
     return figure, figure.subplots(1, parts, sharey=True, squeeze=False)[0]
 
 
-def _read(name: str) -> Rows:
-    path = RESULTS / f"{name}.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def main() -> None:
     """Draw what there are results of."""
     arguments = argparse.ArgumentParser(
@@ -97,15 +91,13 @@ def main() -> None:
     )
     arguments.add_argument("--output", type=Path, default=Path())
     folder = arguments.parse_args().output
-    hashing = _read("hashing")
+    hashing = results.read(results.FOLDER / "hashing.jsonl")
+    retrieval = results.read(results.FOLDER / "retrieval.jsonl", "retrieval")
     pictures = {
         "time": (draw_time, [row for row in hashing if row.get("case") == "time"]),
         "grid": (draw_grid, [row for row in hashing if row.get("case") == "grid"]),
         "outputs": (draw_outputs, [row for row in hashing if row.get("case") == "outputs"]),
-        "bits": (
-            draw_bits,
-            [r for r in _read("retrieval") if r.get("method", "").startswith("DNNH")],
-        ),
+        "bits": (draw_bits, [row for row in retrieval if row["method"].startswith("DNNH")]),
     }
     for name, (draw, rows) in pictures.items():
         if rows:

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import deepq
+from benchmarks.retrieval.axes import LEVELS, TOPS
 from deepq.datasets import Dataset, ImageSet, retrieval_protocol
 from deepq.metrics import average_precision, precision_at, precision_recall_curve
 from deepq.quantizers import METRIC_INNER_PRODUCT, BinaryQuantizer
 
-TOPS = (1, 10, 100, 500, 1000, 5000)
-LEVELS = tuple(np.linspace(0, 1, 21).round(2).tolist())
 UNSEEN = 3  # classes in ten that a training does not see, and that are looked for
 _QUERIES_AT_ONCE = 100
 

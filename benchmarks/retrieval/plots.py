@@ -11,15 +11,15 @@ first in the training part, a frame around those of the same class.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import deepq
+from benchmarks.common.results import read
+from benchmarks.retrieval.axes import LEVELS
 from benchmarks.retrieval.images import load
-from benchmarks.retrieval.judge import LEVELS
 from deepq.datasets import ImageSet
 
 _FOUND = 10
@@ -27,8 +27,7 @@ _FOUND = 10
 
 def curves(results: Path, output: Path) -> None:
     """Draw both curves for every protocol and number of bits."""
-    rows = [json.loads(line) for line in results.read_text().splitlines()]
-    rows = [row for row in rows if row["benchmark"] == "retrieval"]
+    rows = read(results, "retrieval")
     for protocol, bits in sorted({(row["protocol"], row["bits"]) for row in rows}):
         mine = [row for row in rows if (row["protocol"], row["bits"]) == (protocol, bits)]
         _draw(mine, bits, output / f"retrieval_{protocol}_{bits}.png")

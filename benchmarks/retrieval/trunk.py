@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import deepq
-from benchmarks.common.harness import record
+from benchmarks.common.results import record
 from benchmarks.retrieval.judge import Protocol
 from deepq import recipes
 from deepq.networks.devices import seeded

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 import deepq
 from benchmarks.common import pairs, vectors
-from benchmarks.common.harness import parser, run
+from benchmarks.common.harness import in_one_thread, parser, run
 from benchmarks.common.pairs import Load, Pair, agreement, joined, queries_for
 from benchmarks.common.vectors import Floats, Vectors
 from deepq.metrics import recall
@@ -156,4 +156,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_thread(main)

@@ -29,7 +29,7 @@ import faiss
 import numpy as np
 
 from benchmarks.common import pairs, vectors
-from benchmarks.common.harness import parser, run, versus
+from benchmarks.common.harness import in_one_thread, parser, run, versus
 from benchmarks.common.vectors import Floats, Vectors
 from deepq.quantizers import ProductQuantizer
 
@@ -119,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_thread(main)

@@ -18,7 +18,7 @@ from time import perf_counter, thread_time
 from typing import Any
 
 import deepq
-from benchmarks.common.harness import parser, ratio, run
+from benchmarks.common.harness import in_one_thread, parser, ratio, run
 from benchmarks.faults.saving import two_indexes
 
 COLUMNS = ["case", "bytes", "GB_s", "ratio"]
@@ -120,4 +120,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_thread(main)

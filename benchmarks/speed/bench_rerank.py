@@ -16,7 +16,7 @@ import faiss
 import numpy as np
 
 import deepq
-from benchmarks.common.harness import calls, parser, run, versus
+from benchmarks.common.harness import calls, in_one_thread, parser, run, versus
 from benchmarks.common.vectors import Vectors, add_arguments, of
 from deepq.decoders import Decoder
 from deepq.encoders import Identity
@@ -93,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_thread(main)

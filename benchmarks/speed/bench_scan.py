@@ -42,7 +42,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import pairs, vectors
-from benchmarks.common.harness import calls, paired_times, parser, ratio, run, versus
+from benchmarks.common.harness import calls, in_one_thread, paired_times, parser, ratio, run, versus
 from benchmarks.common.pairs import Load, Pair, agreement, queries_for
 
 COLUMNS = [
@@ -229,4 +229,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_thread(main)

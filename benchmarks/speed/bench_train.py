@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import deepq
-from benchmarks.common.harness import parser, record, table
+from benchmarks.common.harness import in_one_thread, parser
+from benchmarks.common.results import record, table
 
 COLUMNS = ["d", "M", "rows", "method", "train_cpu_s", "relative_error"]
 HELD_OUT = 2000
@@ -61,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_thread(main)
