@@ -47,12 +47,13 @@ sanitize:  ## run the kernels under AddressSanitizer and UBSan, compiled by gcc 
 		$(SANITIZED)/$$compiler; \
 	done
 
-bench-smoke: $(VENV)/.stamp  ## run every benchmark on a tiny input; records nothing
+bench-smoke: $(VENV)/.stamp  ## run every benchmark on a tiny input, and check that the pages show the newest results
 	set -e; for module in $(BENCHMARKS); do \
 		echo "== $$module --smoke"; $(PY) -m $$module --smoke; \
 	done
 	$(PY) -m benchmarks.retrieval.bench_retrieval --smoke --tune
 	$(PY) -m benchmarks.retrieval.bench_retrieval --smoke --protocol unseen
+	$(PY) -m benchmarks.pages.fill --check
 
 faults: $(VENV)/.stamp  ## damage files, kill saves, fill disks, ...; about 10 minutes, root for some cases
 	$(PY) -m benchmarks.faults.bench_faults --output benchmarks/results/faults.jsonl

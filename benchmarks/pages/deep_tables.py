@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from statistics import mean, stdev
 from typing import Any
 
-from benchmarks.common.results import table
+from benchmarks.common.results import Row
 
 BITS = (12, 24, 32, 48)
 # mAP on CIFAR-10 at 12, 24, 32 and 48 bits, of networks pre-trained on ImageNet but for DNNH's:
@@ -26,7 +26,7 @@ HASHES = {
 # retrieval", CVPR 2016, table 3.
 FULL_HASHES = {"DSH": (0.616, None, None, 0.676)}
 
-Rows = list[dict[str, Any]]
+Rows = list[Row]
 
 
 def retrieval(results: Rows) -> Rows:
@@ -177,8 +177,3 @@ def _spread(values: list[float]) -> str:
     if len(values) == 1:
         return f"{values[0]:.3f}"
     return f"{mean(values):.3f} ± {stdev(values):.3f}"
-
-
-def laid_out(rows: Rows) -> str:
-    """Return a table of rows, the columns in the order of the first."""
-    return table(rows, list(rows[0])) if rows else ""

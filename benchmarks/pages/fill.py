@@ -1,320 +1,208 @@
 """Put the newest committed results into the tables of README.md and the pages of docs/.
 
-    python -m benchmarks.pages.fill
+    python -m benchmarks.pages.fill [--check]
 
-Each table stands between two marks, `<!-- figures: NAME -->` and `<!-- /figures -->` in README.md,
-`<!-- NAME-table -->` and `<!-- /NAME-table -->` in docs/.
+A table stands between two marks, `<!-- NAME-table -->` and `<!-- /NAME-table -->`. `PAGES` says
+which tables a page has, and what each is made of. With --check nothing is written: a page that
+would change is an error.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from benchmarks.common import results
-from benchmarks.common.results import table
-from benchmarks.pages import deep_tables, fault_tables
-from benchmarks.speed.goals import (
-    ALTERNATIVES_COLUMNS,
-    COLUMNS,
-    LEVELS,
-    alternative_rows,
-    goal_rows,
-)
+from benchmarks.common.results import FOLDER, Row, newest, read, table
+from benchmarks.pages import deep_tables, fault_tables, recall_tables, speed_tables
+from benchmarks.speed import goals
 
 ROOT = Path(__file__).parents[2]
-README_QUERIES = (1, 16, 256)
-RECALL_BYTES = (8, 16, 32)
-PLAIN = ("faiss PQ", "faiss OPQ", "faiss OPQ, identity")
-OURS = ("deepq", "deepq, re-ranked")
+Rows = list[Row]
+# Where and with what something was measured.
+_ORIGIN = "{cpu}, one thread, faiss-cpu {faiss}, NumPy {numpy}, {date:.10}."
 
 
-def newest(name: str, *key: str) -> list[dict[str, Any]]:
-    """Return the last result for every combination of the `key` fields, in order of appearance."""
-    rows = results.read(results.FOLDER / f"{name}.jsonl")
-    for row in rows:
-        row["simd"] = row["environment"]["deepq_simd"]
-    return results.newest(rows, *key)
-
-
-def origin(rows: list[dict[str, Any]]) -> str:
-    """Say where and with what the rows were measured."""
-    environment = rows[-1]["environment"]
-    return (
-        f"\n\n{environment['cpu']}, one thread, faiss-cpu {environment['faiss']}, "
-        f"NumPy {environment['numpy']}, {environment['date'][:10]}."
-    )
-
-
-def recall_table() -> str:
-    """Lay out 10-recall@10 of every method, a column for each data set and size."""
-    results = [
-        row for row in newest("recall", "data", "bytes", "method") if row["bytes"] in RECALL_BYTES
+def columns(forms: dict[str, str]) -> Callable[[Rows], Rows]:
+    """Return what makes a row of every result, from headings and the forms of their cells."""
+    return lambda results: [
+        {heading: form.format(**row) for heading, form in forms.items()} for row in results
     ]
-    cases = sorted({(row["data"], row["bytes"]) for row in results})
-    found = {(row["method"], row["data"], row["bytes"]): row for row in results}
-    rows = []
-    for method in dict.fromkeys(row["method"] for row in results):
-        cells = {
-            f"{data}, {size} bytes": f"{found[method, data, size]['10@10']:.3f}"
-            if (method, data, size) in found
-            else ""
-            for data, size in cases
-        }
-        if sum(cell != "" for cell in cells.values()) > 1:
-            rows.append({"10-recall@10": method, **cells})
-    return table(rows, list(rows[0])) + origin(results)
 
 
-def learning_table() -> str:
-    """Lay out what training gains over the best of PQ and OPQ, and over re-ranked RQ."""
-    results = newest("recall", "data", "bytes", "method")
-    found = {(row["data"], row["bytes"], row["method"]): row for row in results}
-    rows = []
-    for data, size in sorted({(row["data"], row["bytes"]) for row in results}):
-        plain = [found[data, size, name] for name in PLAIN if (data, size, name) in found]
-        ours = [found.get((data, size, name)) for name in OURS]
-        if not plain or not all(ours):
-            continue
-        best = {measure: max(row[measure] for row in plain) for measure in ("10@10", "R@1")}
-        rq = found.get((data, size, "RQ, re-ranked"))
-        row = {"data": data, "bytes": size, "best of PQ and OPQ": _recalls(best)}
-        row["RQ, re-ranked"] = _recalls(rq) if rq else ""
-        for name, mine in zip(OURS, ours, strict=True):
-            row[name] = f"{_recalls(mine)} {mine['10@10'] / best['10@10']:.2f}x"
-        row["training, CPU s"] = " / ".join(f"{mine['train_cpu_s']:.0f}" for mine in ours)
-        row["adding, us"] = " / ".join(f"{mine['add_us']:.0f}" for mine in ours)
-        rows.append(row)
-    return table(rows, list(rows[0])) + origin(results) if rows else ""
+class Table(NamedTuple):
+    """A table of a page.
+
+    Attributes
+    ----------
+    files : str
+        Names of files of results, separated by spaces.
+    key : str
+        Fields of a result, separated by spaces: of those that agree in all, the last one counts.
+    rows : callable
+        Results -> rows of the table; the columns are those of the first.
+    chosen : callable
+        Results -> those that the table is about.
+    note : str
+        What is said below; fields of the last result stand in braces.
+    """
+
+    files: str
+    key: str
+    rows: Callable[[Rows], Rows]
+    chosen: Callable[[Rows], Rows] = list
+    note: str = ""
+
+    def filled(self) -> str:
+        """Return the table with where it comes from, or nothing if there are no results."""
+        found = [row for name in self.files.split() for row in read(FOLDER / f"{name}.jsonl")]
+        for row in found:
+            row["simd"] = row["environment"]["deepq_simd"]
+            row["level"] = goals.LEVELS[row["simd"]]
+        results = self.chosen(newest(found, *self.key.split()))
+        rows = self.rows(results)
+        if not results or not rows:
+            return ""
+        last = results[-1]
+        words = (_ORIGIN + self.note).format(**last["environment"] | last)
+        return f"{table(rows)}\n\n{words}"
 
 
-def _recalls(row: dict[str, Any]) -> str:
-    return f"{row['10@10']:.3f} ({row['R@1']:.3f})"
+# Fields in which results of a room differ.
+RECALL = "data bytes method"
+RETRIEVAL = "data protocol backbone method bits seed"
+FAULTS = "case what engine"
 
-
-def metrics_table() -> str:
-    """Lay out 10-recall@10 under each metric."""
-    results = newest("metrics", "data", "metric", "bytes", "method")
-    cases = list(dict.fromkeys((row["data"], row["metric"], row["bytes"]) for row in results))
-    rows = []
-    for data, metric, size in cases:
-        mine = {
-            row["method"]: f"{row['10@10']:.3f} ({row['R@1']:.3f})"
-            for row in results
-            if (row["data"], row["metric"], row["bytes"]) == (data, metric, size)
-        }
-        rows.append({"data": data, "metric": metric, "bytes": size, **mine})
-    lead = (
-        "deepq's codewords and decoders are trained for the metric; rotations, and all of faiss's,"
-        " for the squared error. 10-recall@10 and 1-recall@1; for the cosine faiss gets vectors of"
-        " unit length.\n\n"
-    )
-    return lead + table(rows, list(rows[0])) + origin(results) if rows else ""
-
-
-def rerank_table() -> str:
-    """Lay out the speed of re-ranked search by the number of vectors."""
-    results = newest("rerank", "data", "M", "N", "nq")
-    rows = [
-        {
-            "data": row["data"],
-            "vectors": f"{row['N']:,}",
-            "bytes": row["M"],
-            "queries at once": row["nq"],
-            "us a query": f"{row['us_per_query']:.0f}",
-            "faster than faiss's default": f"{row['x_default']:.2g}x",
-            "than its best SIMD level": f"{row['x_best']:.2g}x",
-        }
-        for row in results
-    ]
-    return table(rows, list(rows[0])) + origin(results) if rows else ""
-
-
-def scan_table() -> str:
-    """Lay out how many times faster than faiss a search is, in the most usual cases."""
-    results = [
-        row
-        for row in newest("scan", "case", "data", "N", "M", "nbits", "nq", "k", "metric", "simd")
-        if row.get("case") in ("batch", "few", "base50k")
-        and row["nq"] in README_QUERIES
-        and row["M"] in (8, 16, 48)
-        and row["simd"] == next(iter(LEVELS))
-    ]
-    if not results:
-        return ""
-    results.sort(key=lambda row: (row["data"], -row["N"], row["M"], row["nq"]))
-    rows = [
-        {
-            "data": row["data"],
-            "vectors": f"{row['N']:,}",
-            "bytes": row["M"] * row["nbits"] // 8,
-            "queries at once": row["nq"],
-            "us a query": f"{row['us_per_query']:.0f}",
-            "faster than faiss's default": f"{row['x_default']:.1f}x",
-            "than its best SIMD level": f"{row['x_best']:.1f}x",
-        }
-        for row in results
-    ]
-    levels = f" k = 10; faiss's default here is {results[-1]['faiss_default']}, deepq's "
-    return table(rows, list(rows[0])) + origin(results) + levels + f"{LEVELS[results[-1]['simd']]}."
-
-
-def goals_table() -> str:
-    """Lay out what was to be reached with each instruction set, and what is."""
-    key = ("case", "data", "d", "N", "M", "nbits", "nq", "k", "metric", "ids", "encoder", "simd")
-    results = [
-        row for name in ("scan", "codes", "encode") for row in newest(name, *key) if "case" in row
-    ]
-    if not results:
-        return ""
-    note = (
-        " Against faiss at its default / at its best SIMD level; the worst of each data set, where"
-        " several numbers of queries at once or sizes of codes were measured."
-    )
-    return table(goal_rows(results), COLUMNS) + origin(results) + note
-
-
-def alternatives_table() -> str:
-    """Lay out recall and speed of what one would take instead."""
-    results = newest("alternatives", "data", "method", "bytes", "N", "simd")
-    if not results:
-        return ""
-    results = [row for row in results if row["simd"] == results[-1]["simd"]]
-    return table(alternative_rows(results), ALTERNATIVES_COLUMNS) + origin(results)
-
-
-def retrieval_table() -> str:
-    """Lay out retrieval by class of images."""
-    results = _retrieval()
-    return deep_tables.laid_out(deep_tables.retrieval(results)) + origin(results) if results else ""
-
-
-def hashing_table() -> str:
-    """Lay out hashing of images beside it."""
-    results = _retrieval()
-    return deep_tables.laid_out(deep_tables.hashing(results)) + origin(results) if results else ""
-
-
-def hashing_time_table() -> str:
-    """Lay out mAP by CPU seconds of pairs, triplets and inferred codes."""
-    results = newest(
-        "hashing", "case", "method", "bits", "epochs", "rate", "margin", "pull", "seed"
-    )
-    rows = deep_tables.hashing_time(results)
-    return deep_tables.laid_out(rows) + origin(results) if rows else ""
-
-
-def _retrieval() -> list[dict[str, Any]]:
-    return newest("retrieval", "data", "protocol", "backbone", "method", "bits", "seed")
-
-
-def settings_table() -> str:
-    """Lay out the choice of settings for retrieval by class."""
-    key = ("data", "objective", "bits", "quantization_weight", "width", "learning_rate", "seed")
-    results = newest("retrieval_settings", *key)
-    rows = deep_tables.settings(results)
-    return deep_tables.laid_out(rows) + origin(results) if rows else ""
-
-
-def labels_table() -> str:
-    """Lay out training with labels on embeddings."""
-    results = newest("labels", "data", "case", "split", "method", "bits")
-    if not results:
-        return ""
-    return deep_tables.laid_out(deep_tables.labels(results)) + origin(results)
-
-
-def train_table() -> str:
-    """Lay out training times and errors beside those of faiss's OPQ."""
-    results = newest("train", "d", "method")
-    rows = [
-        {
-            "dimensions": row["d"],
-            "bytes": row["M"],
-            "training vectors": f"{row['rows']:,}",
-            "method": row["method"],
-            "CPU seconds": f"{row['train_cpu_s']:.0f}",
-            "relative error of other vectors": f"{row['relative_error']:.3f}",
-        }
-        for row in results
-    ]
-    return table(rows, list(rows[0])) + origin(results)
-
-
-def faults_table() -> str:
-    """Lay out what came of reading damaged files."""
-    results = newest("faults", "case", "what", "engine")
-    rows = fault_tables.damage(results)
-    return table(rows, list(rows[0])) + origin(results) if rows else ""
-
-
-def events_table() -> str:
-    """Lay out what came of everything else."""
-    results = newest("faults", "case", "what", "engine")
-    rows = fault_tables.events(results)
-    return table(rows, list(rows[0])) + origin(results) if rows else ""
-
-
-def files_table() -> str:
-    """Lay out the speed of saving and of checking."""
-    results = newest("files", "case", "bytes")
-    rows = fault_tables.prices(results)
-    return table(rows, list(rows[0])) + origin(results) if rows else ""
-
-
-Tables = dict[tuple[str, str], Callable[[], str]]
-
-README: Tables = {
-    ("figures: recall", "figures"): recall_table,
-    ("figures: scan", "figures"): scan_table,
-    ("figures: train", "figures"): train_table,
-}
-LEARNING: Tables = {
-    ("learning-table", "learning-table"): learning_table,
-    ("metrics-table", "metrics-table"): metrics_table,
-    ("rerank-table", "rerank-table"): rerank_table,
-}
-DEEP: Tables = {
-    ("retrieval-table", "retrieval-table"): retrieval_table,
-    ("settings-table", "settings-table"): settings_table,
-    ("labels-table", "labels-table"): labels_table,
-}
-HASHING: Tables = {
-    ("hashing-table", "hashing-table"): hashing_table,
-    ("hashing-time-table", "hashing-time-table"): hashing_time_table,
-}
-KERNEL: Tables = {
-    ("scan-table", "scan-table"): goals_table,
-    ("alternatives-table", "alternatives-table"): alternatives_table,
-}
-RELIABILITY: Tables = {
-    ("faults-table", "faults-table"): faults_table,
-    ("events-table", "events-table"): events_table,
-    ("files-table", "files-table"): files_table,
+PAGES: dict[str, dict[str, Table]] = {
+    "README.md": {
+        "recall": Table("recall", RECALL, recall_tables.recall, recall_tables.of_usual_sizes),
+        "scan": Table(
+            "scan",
+            "case data N M nbits nq k metric simd",
+            columns(
+                {
+                    "data": "{data}",
+                    "vectors": "{N:,}",
+                    "bytes": "{M}",
+                    "queries at once": "{nq}",
+                    "us a query": "{us_per_query:.0f}",
+                    "faster than faiss's default": "{x_default:.1f}x",
+                    "than its best SIMD level": "{x_best:.1f}x",
+                }
+            ),
+            speed_tables.of_usual_searches,
+            " k = 10; faiss's default here is {faiss_default}, deepq's {level}.",
+        ),
+        "train": Table(
+            "train",
+            "d method",
+            columns(
+                {
+                    "dimensions": "{d}",
+                    "bytes": "{M}",
+                    "training vectors": "{rows:,}",
+                    "method": "{method}",
+                    "CPU seconds": "{train_cpu_s:.0f}",
+                    "relative error of other vectors": "{relative_error:.3f}",
+                }
+            ),
+        ),
+    },
+    "docs/learning.md": {
+        "learning": Table("recall", RECALL, recall_tables.learning),
+        "metrics": Table("metrics", "data metric bytes method", recall_tables.metrics),
+        "rerank": Table(
+            "rerank",
+            "data M N nq",
+            columns(
+                {
+                    "data": "{data}",
+                    "vectors": "{N:,}",
+                    "bytes": "{M}",
+                    "queries at once": "{nq}",
+                    "us a query": "{us_per_query:.0f}",
+                    "faster than faiss's default": "{x_default:.2g}x",
+                    "than its best SIMD level": "{x_best:.2g}x",
+                }
+            ),
+        ),
+    },
+    "docs/kernel.md": {
+        "scan": Table(
+            "scan codes encode",
+            "case data d N M nbits nq k metric ids encoder simd",
+            goals.goal_rows,
+        ),
+        "alternatives": Table(
+            "alternatives",
+            "data method bytes N simd",
+            goals.alternative_rows,
+            speed_tables.of_last_level,
+        ),
+    },
+    "docs/deep.md": {
+        "retrieval": Table("retrieval", RETRIEVAL, deep_tables.retrieval),
+        "settings": Table(
+            "retrieval_settings",
+            "data objective bits quantization_weight width learning_rate seed",
+            deep_tables.settings,
+        ),
+        "labels": Table("labels", "data case split method bits", deep_tables.labels),
+    },
+    "docs/hashing.md": {
+        "hashing": Table("retrieval", RETRIEVAL, deep_tables.hashing),
+        "hashing-time": Table(
+            "hashing",
+            "case method bits epochs rate margin pull seed",
+            deep_tables.hashing_time,
+        ),
+    },
+    "docs/reliability.md": {
+        "faults": Table("faults", FAULTS, fault_tables.damage),
+        "events": Table("faults", FAULTS, fault_tables.events),
+        "files": Table("files", "case bytes", fault_tables.prices),
+    },
 }
 
 
-def fill(path: Path, tables: Tables) -> None:
-    """Rewrite the tables of a page for which there are results."""
-    text = path.read_text()
-    for (opening, closing), make in tables.items():
-        pattern = rf"(<!-- {opening} -->\n).*?(<!-- /{closing} -->)"
-        figures = make()
+def filled(page: str, tables: dict[str, Table]) -> str:
+    """Return the text of a page with those tables for which there are results.
+
+    Raises
+    ------
+    ValueError
+        If a table has no marks on its page, or more than one pair.
+    """
+    for name, its in tables.items():
+        pattern = rf"(<!-- {name}-table -->\n).*?(<!-- /{name}-table -->)"
+        figures = its.filled()
         if figures:
-            text = re.sub(pattern, rf"\1\n{figures}\n\n\2", text, flags=re.S)
-    path.write_text(text)
+            page, count = re.subn(pattern, rf"\1\n{figures}\n\n\2", page, flags=re.S)
+            if count != 1:
+                raise ValueError(f"expected one place for the table {name!r}, got {count}")
+    return page
 
 
 def main() -> None:
-    """Rewrite the tables of all pages."""
-    fill(ROOT / "README.md", README)
-    fill(ROOT / "docs" / "learning.md", LEARNING)
-    fill(ROOT / "docs" / "kernel.md", KERNEL)
-    fill(ROOT / "docs" / "deep.md", DEEP)
-    fill(ROOT / "docs" / "hashing.md", HASHING)
-    fill(ROOT / "docs" / "reliability.md", RELIABILITY)
+    """Rewrite the tables of all pages, or say which would change."""
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("--check", action="store_true", help="write nothing")
+    check = arguments.parse_args().check
+    changed = []
+    for name, tables in PAGES.items():
+        path = ROOT / name
+        text = path.read_text(encoding="utf-8")
+        new = filled(text, tables)
+        if new != text:
+            changed.append(name)
+            if not check:
+                path.write_text(new, encoding="utf-8")
+    if changed and check:
+        raise SystemExit(f"not the newest results: {', '.join(changed)}")
 
 
 if __name__ == "__main__":

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-Row = dict[str, Any]
+from benchmarks.common.results import Row
 
 LEVELS = {"avx512": "AVX-512", "avx2": "AVX2", "portable": "portable"}
-COLUMNS = ["case", "goal", *LEVELS.values()]
 
 
 def clustered(data: str) -> bool:
@@ -151,31 +150,27 @@ def _figure(row: Row) -> str:
     return ", ".join(show(row) for field, show in _FIGURES if field in row)
 
 
-ALTERNATIVES_COLUMNS = [
-    *("method", "bytes", "10-recall@10", "ns a code and query", "1 query at once"),
-    "deepq in no more bytes at no less recall",
-]
-
-
 def alternative_rows(results: Iterable[Row]) -> list[Row]:
     """Return the rows of the table of other methods, each beside the fastest of ours as good."""
     results = sorted(results, key=lambda row: (row["bytes"], row["method"]))
     ours = [row for row in results if row["method"] == "deepq"]
-    rows = []
-    for row in results:
-        figures = (
-            row["bytes"],
-            f"{row['10@10']:.3f}",
-            f"{row['ns']:.2f}",
-            f"{row['ns_single']:.2f}",
-        )
-        match = "" if row["method"] == "deepq" else _as_good(row, ours)
-        rows.append(dict(zip(ALTERNATIVES_COLUMNS, (row["method"], *figures, match), strict=True)))
-    return rows
+    return [
+        {
+            "method": row["method"],
+            "bytes": row["bytes"],
+            "10-recall@10": f"{row['10@10']:.3f}",
+            "ns a code and query": f"{row['ns']:.2f}",
+            "1 query at once": f"{row['ns_single']:.2f}",
+            "deepq in no more bytes at no less recall": _as_good(row, ours),
+        }
+        for row in results
+    ]
 
 
 def _as_good(other: Row, ours: list[Row]) -> str:
-    """Name the fastest of our results that is no larger and finds no less."""
+    """Name the fastest of our results that is no larger and finds no less; nothing for ours."""
+    if other["method"] == "deepq":
+        return ""
     good = [r for r in ours if r["bytes"] <= other["bytes"] and r["10@10"] >= other["10@10"]]
     if not good:
         return "none"
