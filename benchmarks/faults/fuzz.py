@@ -18,7 +18,6 @@ import atheris
 with atheris.instrument_imports(include=["deepq", "json"]):
     import deepq
     from deepq._common import safe_files
-    from deepq._common.errors import DimensionError, InputError, KindError, StateError
     from deepq.files import format as index_format
 
 from benchmarks.faults.files import KINDS, SMALL
@@ -51,7 +50,7 @@ def read(data: bytes) -> None:
     try:
         found.search(x, 3)
         found.reconstruct_n(0, found.ntotal)
-    except (InputError, KindError, DimensionError, StateError):
+    except (deepq.InputError, deepq.KindError, deepq.DimensionError, deepq.StateError):
         return
 
 

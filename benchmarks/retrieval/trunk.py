@@ -12,7 +12,6 @@ import deepq
 from benchmarks.common.results import record
 from benchmarks.retrieval.judge import Protocol
 from deepq import recipes
-from deepq.networks.devices import seeded
 
 _BITS = 48  # of the index that a trunk is kept in
 _BATCH = 250
@@ -42,7 +41,8 @@ def trunk(options: argparse.Namespace, split: Protocol, shape: Any, seed: int) -
 
 def backbone(name: str, shape: Any, seed: int) -> torch.nn.Module:
     """Make a backbone: "convnet", or "resnet-DEPTH"; its weights follow the seed."""
-    with seeded(seed):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
         if name == "convnet":
             return deepq.networks.ConvNet(shape)
         return deepq.networks.ResNet(shape, int(name.removeprefix("resnet-")))
