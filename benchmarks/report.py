@@ -241,14 +241,14 @@ def train_table() -> str:
 
 def faults_table() -> str:
     """Lay out what came of reading damaged files."""
-    results = newest("faults", "case", "what", "engine")
+    results = newest("faults", "case", "what")
     rows = fault_tables.damage(results)
     return table(rows, list(rows[0])) + origin(results) if rows else ""
 
 
 def events_table() -> str:
     """Lay out what came of everything else."""
-    results = newest("faults", "case", "what", "engine")
+    results = newest("faults", "case", "what")
     rows = fault_tables.events(results)
     return table(rows, list(rows[0])) + origin(results) if rows else ""
 
