@@ -488,7 +488,7 @@ def test_a_state_of_faults_is_refused():
         {"network": {}},
         {"network": None},
         {"network": {"plan": None, "weights": {}}},
-        {"network": {"class": "os.system", "weights": {}}},
+        {"network": {"class": "os.getcwd", "weights": {}}},
         {"network": {**good["network"], "weights": {}}},
     ):
         with pytest.raises(FormatError, match="encoder"):

@@ -429,7 +429,7 @@ def test_numbers_that_float32_does_not_hold_are_refused():
         {"type": "MLP", "input_shape": [4], "hidden": [1] * 5000},
         {"type": "ResNet", "input_shape": [3, 9, 9], "depth": 6 * 10**9 + 2},
         {"type": "ConvNet", "input_shape": [3, 9, 9], "widths": "ab"},
-        {"type": "Embedding", "backbone": "os.system", "head": {"type": "Bottleneck"}},
+        {"type": "Embedding", "backbone": "os.getcwd", "head": {"type": "Bottleneck"}},
         {"type": ["MLP"]},
         "MLP",
         None,

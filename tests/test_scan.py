@@ -119,11 +119,21 @@ def spoiled(rng, shape):
     return luts
 
 
+def uneven(rng, shape):
+    """Small numbers, beside which some cost very much: sums with these round the others away."""
+    luts = rng.random(shape).astype(np.float32) * 8
+    costly = rng.random(shape) < rng.choice([0.01, 0.3])
+    luts[costly] += rng.choice(np.float32([1e3, 1e6, 1e9, np.inf]))
+    luts[:, ::2] += np.float32(10 ** rng.uniform(0, 6))
+    return luts
+
+
 TABLES = {
     "quarters": lambda rng, shape: quarters(rng, shape, most=rng.choice([1, 2, 64, 4096])),
     "floats": floats,
     "shifted": shifted,
     "spoiled": spoiled,
+    "uneven": uneven,
 }
 
 

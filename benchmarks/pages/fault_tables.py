@@ -22,12 +22,11 @@ _GOOD = {"refused", "works", "right", "old", "new"}
 
 
 def damage(results: list[Row]) -> list[Row]:
-    """Return a row for every kind of file, set of damages, and reader."""
+    """Return a row for every kind of file and set of damages."""
     return [
         {
             "file": row["what"] if "faiss" in row["what"] else f"deepq's, {row['what']}",
             "damage": _SETS[row["case"]],
-            "read by": row["engine"],
             "files": f"{row['n']:,}",
             **{
                 heading: _count(sum(row["outcomes"].get(name, 0) for name in names))
@@ -41,19 +40,14 @@ def damage(results: list[Row]) -> list[Row]:
 
 
 def events(results: list[Row]) -> list[Row]:
-    """Return a row for every kind of event, with a column for each of the two."""
-    found: dict[tuple[str, str], Row] = {}
-    for row in results:
-        if row["case"] not in _SETS:
-            cells = found.setdefault((row["case"], row["what"]), {})
-            cells[row["engine"]] = ", ".join([*_outcomes(row), *_figures(row)])
+    """Return a row for every kind of event."""
     return [
         {
-            "event": f"{case}: {what}",
-            "deepq": cells.get("deepq", ""),
-            "faiss": cells.get("faiss", ""),
+            "event": f"{row['case']}: {row['what']}",
+            "what came of it": ", ".join([*_outcomes(row), *_figures(row)]),
         }
-        for (case, what), cells in found.items()
+        for row in results
+        if row["case"] not in _SETS
     ]
 
 

@@ -85,7 +85,7 @@ def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def measured(size: int, path: Path, repeats: int) -> dict[str, dict[str, list[float]]]:
     """Return the seconds of what is compared, for an index of so many bytes of codes."""
-    index = two_indexes("deepq", size)[0]
+    index = two_indexes(size)[0]
     deepq.write_index(index, path)
     content = path.read_bytes()
 

@@ -177,19 +177,38 @@ static int NAME(is_sum_of_halves)(const float *table) {
     return 1;
 }
 
-/* Bounds of a table that is such a sum: 16 for the lower bits, and 16 for the upper ones. */
-static void NAME(bounds_of_halves)(const float *table, float scale, uint8_t *bounds) {
-    for (int half = 0; half < 2; half++) {
-        float entries[16], least = INFINITY;
-        for (int v = 0; v < 16; v++) {
-            entries[v] = half ? table[v << 4] - table[0] : table[v];
-            if (entries[v] < least) least = entries[v];
+/* Bounds of a table that is such a sum: 16 for the lower bits, and 16 for the upper ones, each from the
+ * least entry with these bits. 0 where two of them add up to more than an entry, by more than `error`
+ * units: where large numbers, or infinity, have rounded the sum away. */
+static int NAME(bounds_of_halves)(const float *table, float lowest, float scale, float error, uint8_t *bounds) {
+    NAME(eight) infinite = (NAME(eight)){0} + INFINITY, least[4] = {infinite, infinite, infinite, infinite}, whole[4];
+    NAME(eight_ints) broken = {0};
+    for (int v = 0; v < 16; v++) { /* NaN is no score, and less than nothing */
+        NAME(eight) row = infinite;
+        for (int i = 0; i < 2; i++) {
+            NAME(eight) entries = *(const NAME(eight) *)(table + 16 * v + 8 * i);
+            NAME(eight_ints) less = (NAME(eight_ints))(entries < least[i]);
+            least[i] = (NAME(eight))((less & (NAME(eight_ints))entries) | (~less & (NAME(eight_ints))least[i]));
+            less = (NAME(eight_ints))(entries < row);
+            row = (NAME(eight))((less & (NAME(eight_ints))entries) | (~less & (NAME(eight_ints))row));
         }
-        for (int v = 0; v < 16; v++) {
-            float units = (entries[v] - least) * scale;
-            bounds[16 * half + v] = (uint8_t)(int32_t)(units < 255 ? units : 255);
-        }
+        float *upper = (float *)(least + 2) + v;
+        for (int i = 0; i < 8; i++) *upper = row[i] < *upper ? row[i] : *upper;
     }
+    for (int i = 0; i < 4; i++) {
+        NAME(eight_ints) units = __builtin_convertvector(NAME(units)((const float *)(least + i), lowest, scale), NAME(eight_ints));
+        NAME(eight_bytes) rounded = __builtin_convertvector(units, NAME(eight_bytes));
+        memcpy(bounds + 8 * i, &rounded, 8);
+        whole[i] = __builtin_convertvector(units, NAME(eight));
+    }
+    for (int v = 0; v < 16; v++)
+        for (int i = 0; i < 2; i++) {
+            NAME(eight) units = (*(const NAME(eight) *)(table + 16 * v + 8 * i) - lowest) * scale + error;
+            broken |= (NAME(eight_ints))(whole[i] + ((const float *)(whole + 2))[v] > units);
+        }
+    int any = 0;
+    for (int i = 0; i < 8; i++) any |= broken[i];
+    return !any;
 }
 #endif
 
@@ -220,8 +239,9 @@ static int NAME(bounds_of_query)(const scan_job *job, const float *tables, float
     limit->halves = width == 256 && (whole || job->fields > 1);
     for (int b = 0; limit->halves && whole && b < bytes; b++)
         limit->halves = NAME(is_sum_of_halves)(tables + b * 256);
+    float error = limit->slack / (2 * bytes); /* half of what rounding may do to one byte */
     for (int b = 0; limit->halves && b < bytes; b++)
-        NAME(bounds_of_halves)(tables + b * 256, limit->scale, bounds + b * 256);
+        limit->halves = NAME(bounds_of_halves)(tables + b * 256, lowest[b], limit->scale, error, bounds + b * 256);
     if (limit->halves) return 1;
 #endif
     for (int b = 0; b < bytes; b++)

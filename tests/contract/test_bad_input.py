@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import deepq
 
 from . import kinds, oracle
-from .kinds import DIM, IP, L2, XB, XQ, XT, M, ours_only, require, run_script
+from .kinds import DIM, IP, L2, XB, XQ, XT, M, ours_only, require
 from .test_training import plain_copy
 
 # What is passed for x: the natural type of the refusal, and faiss's.
@@ -333,23 +333,13 @@ def test_numbers_that_overflow_float32_are_refused(kind):
     assert (index.search(x[:3], 2)[1] == -1).all()
 
 
-HUGE = """
-import deepq, numpy as np
-x = np.random.default_rng(0).standard_normal((500, 16)).astype("f4") * np.float32(1e30)
-index = deepq.DeepQuantIndex(16, 4, 4)
-try:
-    index.train(x)
-    assert np.isfinite(index.codebooks).all()
-    index.add(x)
-    index.search(x, 3)
-except ValueError:
-    pass
-"""
-
-
-def test_huge_numbers_do_not_abort_the_process():
-    """faiss's k-means ends the process when squared distances overflow."""
-    run_script(HUGE)
+@ours_only
+def test_numbers_whose_squares_overflow_float32_are_refused(kind):
+    x = XB * np.float32(1e30)
+    for call in ("train", "add", "sa_encode"):
+        index = kinds.trained(kind)
+        with pytest.raises(ValueError, match="squared distances float32 holds"):
+            getattr(index, call)(x)
 
 
 @ours_only
