@@ -15,6 +15,7 @@ PYTEST_ARGS ?=
 export OPENBLAS_NUM_THREADS ?= 1
 # Threads of OpenMP that wait for one that has no processor would take up the others.
 export OMP_WAIT_POLICY ?= passive
+BENCHMARKS := $(subst /,.,$(basename $(wildcard benchmarks/*/bench_*.py)))
 SOURCES := pyproject.toml setup.py MANIFEST.in $(shell find deepq -name "*.pyx" -o -name "*.h")
 
 .PHONY: help setup demo test lint types sanitize bench-smoke faults fuzz test-oldest sdist-check clean
@@ -47,18 +48,18 @@ sanitize:  ## run the kernels under AddressSanitizer and UBSan, compiled by gcc 
 	done
 
 bench-smoke: $(VENV)/.stamp  ## run every benchmark on a tiny input; records nothing
-	set -e; for script in benchmarks/bench_*.py benchmarks/retrieval.py; do \
-		echo "== $$script --smoke"; $(PY) "$$script" --smoke; \
+	set -e; for module in $(BENCHMARKS); do \
+		echo "== $$module --smoke"; $(PY) -m $$module --smoke; \
 	done
-	$(PY) benchmarks/retrieval.py --smoke --tune
-	$(PY) benchmarks/retrieval.py --smoke --protocol unseen
+	$(PY) -m benchmarks.retrieval.bench_retrieval --smoke --tune
+	$(PY) -m benchmarks.retrieval.bench_retrieval --smoke --protocol unseen
 
 faults: $(VENV)/.stamp  ## damage files, kill saves, fill disks, ...; about 10 minutes, root for some cases
-	$(PY) benchmarks/bench_faults.py --output benchmarks/results/faults.jsonl
+	$(PY) -m benchmarks.faults.bench_faults --output benchmarks/results/faults.jsonl
 
 fuzz: $(VENV)/.stamp  ## fuzz read_index for ten minutes with atheris (from PyPI, for Python 3.11 to 3.13)
 	$(PY) -m pip install --quiet --no-deps --target $(FUZZ)/site atheris==3.0.0
-	PYTHONPATH=$(FUZZ)/site $(PY) benchmarks/faults/fuzz.py $(FUZZ)/corpus -artifact_prefix=$(FUZZ)/ \
+	PYTHONPATH=$(FUZZ)/site $(PY) -m benchmarks.faults.fuzz $(FUZZ)/corpus -artifact_prefix=$(FUZZ)/ \
 		-max_total_time=600 -timeout=10 -rss_limit_mb=2048
 
 test-oldest: $(OLDEST)/.stamp  ## run the tests with the oldest NumPy and faiss-cpu of the range

@@ -1,13 +1,11 @@
-"""The suite of faults in short: benchmarks/bench_faults.py on a few cases of each kind."""
+"""The suite of faults in short: benchmarks/faults/bench_faults.py on a few cases of each kind."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 GOOD = {
     "corpus": {"refused", "same answers", "undetectable"},
     "every byte": {"refused", "same answers", "undetectable"},
@@ -24,13 +22,9 @@ def faults():
     """The benchmark as a module."""
     pytest.importorskip("torch")
     pytest.importorskip("threadpoolctl")
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import bench_faults
+    from benchmarks.faults import bench_faults
 
-        return bench_faults
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+    return bench_faults
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory and /proc are Linux's")

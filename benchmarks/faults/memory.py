@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from faults.children import CrashError, HangError, in_child
-from faults.reading import ENGINES, Engine
-from faults.saving import WRITERS, two_indexes
+from benchmarks.faults.children import CrashError, HangError, in_child
+from benchmarks.faults.reading import ENGINES, Engine
+from benchmarks.faults.saving import WRITERS, two_indexes
 
 
 def write(engine: str, size: int, path: Path) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from faults.children import CrashError, HangError, become_nobody, in_child
-from faults.reading import ENGINES
-from faults.saving import WRITERS, two_indexes
+from benchmarks.faults.children import CrashError, HangError, become_nobody, in_child
+from benchmarks.faults.reading import ENGINES
+from benchmarks.faults.saving import WRITERS, two_indexes
 
 # As a name, everything that the system takes.
 NAMES = (

@@ -18,7 +18,7 @@ import numpy as np
 import xxhash
 
 import deepq
-from faults.children import CrashError, become_nobody, in_child
+from benchmarks.faults.children import CrashError, become_nobody, in_child
 
 Write = Callable[[Any, Path], None]
 
