@@ -1,4 +1,4 @@
-"""Write index files and pickles, and what they answer: `python tests/golden/make.py VERSION`.
+"""Write index files and pickles, and what they answer: `python tests/files/golden/make.py VERSION`.
 
 Every released version of the format has a folder here, and stays readable. Files are only added.
 """

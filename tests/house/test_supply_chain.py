@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from deepq import _scan
 from deepq.index.native import _bridge, _mapped
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 EXTENSIONS = (_scan, _bridge, _mapped)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="hardened on Linux only")
 

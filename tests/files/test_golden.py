@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import deepq
-from tests.golden.make import rows
+from .golden.make import rows
 
 FOLDERS = sorted(path for path in (Path(__file__).parent / "golden").iterdir() if path.is_dir())
 FILES = [path for folder in FOLDERS for path in sorted(folder.glob("*.*")) if path.suffix != ".npz"]
