@@ -810,7 +810,7 @@ def test_supported_versions(monkeypatch, version):
 
 
 def test_the_supported_versions_are_those_of_the_package():
-    pyproject = Path(__file__).parents[2] / "pyproject.toml"
+    pyproject = Path(__file__).parents[3] / "pyproject.toml"
     assert '"faiss-cpu>=1.14.2,<1.16"' in pyproject.read_text()
     assert (known_faiss._OLDEST, known_faiss._BEYOND) == ((1, 14, 2), (1, 16))
 
