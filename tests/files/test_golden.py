@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import deepq
+
 from .golden.make import rows
 
 FOLDERS = sorted(path for path in (Path(__file__).parent / "golden").iterdir() if path.is_dir())

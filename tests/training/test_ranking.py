@@ -1,4 +1,4 @@
-"""Codewords that rank: the loss and its gradient, neighbours, and the judges of what is kept."""
+"""Learning the order: loss, gradient, what is kept."""
 
 from __future__ import annotations
 
@@ -12,99 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepq.decoders import Decoder
-from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2, ProductQuantizer, pack, reranking
-from deepq.quantizers.judging import TOP, Judge, Neighbours, pays
+from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2, ProductQuantizer, pack
+from deepq.quantizers.judging import TOP, Judge, Neighbours
 from deepq.training import ranking
 from deepq.training.ranking import Ranker, learn_order, shrink
-
-METRICS = {"l2": METRIC_L2, "ip": METRIC_INNER_PRODUCT}
-both_metrics = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
-
-
-def normal(n: int, d: int = 6, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((n, d), dtype=np.float32)
-
-
-def on_a_sphere(n: int, seed: int) -> np.ndarray:
-    """Clustered directions: quantized coarsely, vectors that a code explains badly are far off."""
-    centres = normal(40, 16, seed=99)
-    rng = np.random.default_rng(seed)
-    x = centres[rng.integers(40, size=n)] + rng.standard_normal((n, 16))
-    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
-
-
-def trained(z: np.ndarray, M: int = 2, nbits: int = 3) -> ProductQuantizer:
-    quantizer = ProductQuantizer(M, nbits)
-    quantizer.train(z, iterations=4)
-    return quantizer
-
-
-def scores(queries: np.ndarray, vectors: np.ndarray, metric: int) -> np.ndarray:
-    """Squared distances, or negative inner products, (nq, n) float64."""
-    q, x = queries.astype(np.float64), vectors.astype(np.float64)
-    if metric == METRIC_INNER_PRODUCT:
-        return -q @ x.T
-    return np.square(q[:, None] - x[None]).sum(axis=2)
-
-
-# ---- neighbours ----------------------------------------------------------------------------------
-
-
-@both_metrics
-def test_neighbours_among_rows_are_the_others_nearest_to_each(metric: int) -> None:
-    z = normal(200)
-    known = Neighbours.among(z, 50, metric, np.random.default_rng(0))
-    assert known.true.shape == (50, TOP)
-    assert len(np.unique(known.own)) == 50
-    np.testing.assert_array_equal(known.queries, z[known.own])
-    far = scores(known.queries, z, metric)
-    far[np.arange(50), known.own] = np.inf
-    np.testing.assert_array_equal(known.true, np.argsort(far, axis=1)[:, :TOP])
-
-
-@both_metrics
-@pytest.mark.parametrize("copies", [2, TOP, TOP + 1, 30])
-def test_a_query_is_no_neighbour_of_itself_among_its_copies(metric: int, copies: int) -> None:
-    z = np.repeat(normal(8), copies, axis=0)
-    z = np.concatenate([z, normal(20, seed=1)])
-    known = Neighbours.among(z, len(z), metric, np.random.default_rng(0))
-    assert known.true.shape == (len(z), TOP)
-    assert not (known.true == known.own[:, None]).any()
-    assert (known.true >= 0).all()
-    assert all(len(set(row)) == TOP for row in known.true)
-    far = scores(known.queries, z, metric)
-    far[np.arange(len(z)), known.own] = np.inf
-    got = np.take_along_axis(far, known.true, axis=1)
-    np.testing.assert_allclose(got, np.sort(far, axis=1)[:, :TOP], rtol=1e-4, atol=1e-4)
-
-
-def test_neighbours_among_rows_are_drawn_by_the_generator() -> None:
-    z = normal(300)
-    own = [Neighbours.among(z, 40, METRIC_L2, np.random.default_rng(s)).own for s in (1, 1, 2)]
-    np.testing.assert_array_equal(own[0], own[1])
-    assert not np.array_equal(own[0], own[2])
-    assert len(Neighbours.among(z, 5000, METRIC_L2, np.random.default_rng(1)).own) == 300
-
-
-@both_metrics
-def test_neighbours_apart(metric: int) -> None:
-    z = normal(120)
-    known = Neighbours.apart(z, 30, metric)
-    np.testing.assert_array_equal(known.queries, z[:30])
-    np.testing.assert_array_equal(known.base, z[30:])
-    want = np.argsort(scores(z[:30], z[30:], metric), axis=1)[:, :TOP]
-    np.testing.assert_array_equal(known.true, want)
-    assert (known.own == -1).all()
-
-
-def test_recall_counts_the_first_ten() -> None:
-    true = np.arange(20).reshape(2, 10)
-    known = Neighbours(normal(30), normal(2), true, np.full(2, -1), METRIC_L2)
-    found = np.full((2, 15), 29)
-    found[0, :4] = [3, 9, 0, 12]
-    found[1, 5:15] = np.arange(10, 20)
-    np.testing.assert_allclose(known.recall(found), [0.3, 0.5])
-
+from tests.quantizers.builders import both_metrics, normal, on_a_sphere, scores, trained
 
 # ---- the loss and its gradient -------------------------------------------------------------------
 
@@ -438,82 +350,3 @@ def test_an_interrupt_leaves_the_best_until_then(scene, monkeypatch, at: str) ->
     with pytest.raises(KeyboardInterrupt):
         learn_order(scene.quantizer, scene.known, Opinion(chosen), epochs=1)
     np.testing.assert_array_equal(scene.quantizer.trained(), scene.start)
-
-
-# ---- judging -------------------------------------------------------------------------------------
-
-
-def test_only_a_gain_beyond_its_standard_error_pays() -> None:
-    old = np.linspace(0, 1, 100, dtype=np.float32)
-    noise = np.where(np.arange(100) % 2, 0.5, -0.5)
-    assert not pays(old, old)
-    assert pays(old + 0.01, old)
-    assert not pays(old - 0.01, old)
-    assert not pays(old + noise, old)
-    assert not pays(old + noise + 0.049, old)
-    assert pays(old + noise + 0.051, old)
-
-
-@both_metrics
-def test_a_judge_measures_recall_of_tables_and_of_decoded_vectors(metric: int) -> None:
-    z = on_a_sphere(400, 5)
-    quantizer = trained(z, 4, 3)
-    judge = Judge(z, metric)
-    queries, base = z[:100], z[100:]
-    true = np.argsort(scores(queries, base, metric), axis=1)[:, :TOP]
-    words = quantizer.assign(base)
-    by_codewords = scores(queries, quantizer.gather(words), metric)
-    found = np.argsort(by_codewords, axis=1, kind="stable")[:, :TOP]
-    hits = [len(set(a) & set(b)) / TOP for a, b in zip(found, true, strict=True)]
-    got = judge.by_tables(quantizer)
-    assert got.mean() == pytest.approx(np.mean(hits), abs=0.02)  # equal codes tie
-    assert judge.reranked(quantizer).mean() == pytest.approx(got.mean(), abs=0.02)
-    means = {row.tobytes(): base[(words == row).all(axis=1)].mean(axis=0) for row in words}
-    quantizer.reconstruct = lambda some: np.array([means[row.tobytes()] for row in some])
-    decoded = quantizer.reconstruct(words)
-    short = np.argsort(by_codewords, axis=1, kind="stable")[:, :100]
-    again = np.take_along_axis(scores(queries, decoded, metric), short, axis=1)
-    best = np.take_along_axis(short, np.argsort(again, axis=1, kind="stable")[:, :TOP], axis=1)
-    hits = [len(set(a) & set(b)) / TOP for a, b in zip(best, true, strict=True)]
-    assert judge.reranked(quantizer).mean() == pytest.approx(np.mean(hits), abs=0.02)
-
-
-# ---- ranking anew --------------------------------------------------------------------------------
-
-
-@both_metrics
-@pytest.mark.parametrize("rows", [1, 7, 1 << 15])
-def test_rerank_sorts_by_decoded_vectors(metric: int, rows: int, monkeypatch) -> None:
-    monkeypatch.setattr(reranking, "_NUMBERS", rows)
-    rng = np.random.default_rng(0)
-    vectors, queries = rng.integers(-2, 3, (40, 4)).astype("f4"), normal(9, 4)
-    queries[::2] = np.round(queries[::2])  # scores that tie
-    found = np.stack([rng.permutation(40)[:6] for _ in queries])
-    found[2, 3:] = found[5] = -1
-    given = found.copy()
-    asked: list[np.ndarray] = []
-
-    def decode(ids: np.ndarray) -> np.ndarray:
-        asked.append(ids)
-        return vectors[ids]
-
-    D = reranking.rerank(queries, found, decode, metric)
-    assert (D.dtype, D.shape) == (np.float32, found.shape)
-    for i, ids in enumerate(given):
-        cost = scores(queries[i : i + 1], vectors, metric)[0]
-        want = sorted(ids[ids >= 0], key=lambda j: (np.float32(cost[j]), j))
-        want += [-1] * (6 - len(want))
-        assert found[i].tolist() == want
-        signed = -cost if metric == METRIC_INNER_PRODUCT else cost
-        worst = -np.inf if metric == METRIC_INNER_PRODUCT else np.inf
-        right = [worst if j < 0 else signed[j] for j in want]
-        np.testing.assert_allclose(D[i], right, rtol=1e-5, atol=1e-5)
-    assert all(len(np.unique(ids)) == len(ids) for ids in asked)
-    assert len(asked) == (9 if rows < 6 * 2 else 1)
-
-
-def test_rerank_of_nothing() -> None:
-    D = reranking.rerank(
-        normal(3, 4), np.empty((3, 0), np.int64), lambda i: np.empty((len(i), 4), "f4"), METRIC_L2
-    )
-    assert D.shape == (3, 0)

@@ -1,11 +1,10 @@
-"""The stages of a training: what each may change, when it is left out, and what interrupts it."""
+"""Stages of training: each is kept only where it pays on rows that were held out."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import faiss
@@ -13,73 +12,26 @@ import numpy as np
 import pytest
 
 import deepq
-from deepq.quantizers import ProductQuantizer
 from deepq.quantizers.judging import Judge
 from deepq.training import ranking, stages
-from deepq.training.progress import Report
-from deepq.training.settings import PRESETS, plan
 
-D, M, NBITS = 16, 4, 4
-
-
-def clustered(n: int, seed: int) -> np.ndarray:
-    centres = np.random.default_rng(0).standard_normal((40, D))
-    mix = np.random.default_rng(7).standard_normal((D, D)) / 4
-    rng = np.random.default_rng(seed)
-    x = centres[rng.integers(40, size=n)] + rng.standard_normal((n, D)) @ mix
-    x = x.astype(np.float32)
-    x.flags.writeable = False
-    return x
+from .clusters import (
+    HELD,
+    XB,
+    XQ,
+    D,
+    N,
+    X,
+    assert_same_training,
+    plain,
+    stages_of,
+    train,
+    untrained,
+)
 
 
 def normal(n: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((n, D), dtype=np.float32)
-
-
-N, HELD = 1200, 240
-X, XB, XQ = clustered(N, 1), clustered(4000, 2), clustered(100, 3)
-
-
-@pytest.fixture
-def small(monkeypatch):
-    """Decoders with a small hidden layer, kept whatever they are worth."""
-    pytest.importorskip("torch")
-    real = stages.plan
-    monkeypatch.setattr(stages, "plan", lambda *args: real(*args)._replace(hidden=8))
-    monkeypatch.setattr(stages, "pays", lambda *_: True)
-
-
-def untrained(*, rerank: int = 0, nbits: int = NBITS, metric: Any = 1, **settings: Any) -> Any:
-    config = deepq.TrainConfig(**{"epochs": 2, "batch_size": 128, "validation": 0.2, **settings})
-    return deepq.DeepQuantIndex(D, M, nbits, metric, training=config, rerank=rerank)
-
-
-def train(x: Any = X, **settings: Any) -> Any:
-    index = untrained(**settings)
-    index.train(x)
-    return index
-
-
-@cache
-def plain() -> Any:
-    """Trained on X in the first stages alone, but without the rows that are held out."""
-    return train(ranking=False)
-
-
-def stages_of(index: Any) -> list[str]:
-    """The stages of a history in order, each once."""
-    return list(dict.fromkeys(entry["stage"] for entry in index.history))
-
-
-def assert_same_training(a: Any, b: Any) -> None:
-    np.testing.assert_array_equal(a.encoder.A, b.encoder.A)
-    np.testing.assert_array_equal(a.codebooks, b.codebooks)
-    ours, theirs = a.quantizer.decoder, b.quantizer.decoder
-    assert (ours is None) == (theirs is None)
-    if ours is not None:
-        assert ours.settings == theirs.settings
-        for name, array in ours.arrays.items():
-            np.testing.assert_array_equal(array, theirs.arrays[name])
 
 
 def recall(index: Any, base: np.ndarray = XB, queries: np.ndarray = XQ) -> float:
@@ -215,177 +167,6 @@ def test_the_global_generators_are_left_alone() -> None:
     after = np.random.get_state()[1], torch.random.get_rng_state()  # noqa: NPY002
     np.testing.assert_array_equal(before[0], after[0])
     assert torch.equal(before[1], after[1])
-
-
-# ---- Ctrl-C and time -----------------------------------------------------------------------------
-
-
-def interrupt(*_: Any, **__: Any) -> Any:
-    raise KeyboardInterrupt
-
-
-class After:
-    """Interrupts a method from its n-th call on."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, n: int) -> None:
-        self.left, self.real = n, getattr(owner, name)
-        monkeypatch.setattr(owner, name, lambda *args, **kw: self(*args, **kw))
-
-    def __call__(self, *args: Any, **kw: Any) -> Any:
-        self.left -= 1
-        return self.real(*args, **kw) if self.left >= 0 else interrupt()
-
-
-@pytest.mark.parametrize("calls", [0, 3, 70])
-def test_an_interrupt_before_there_is_anything_changes_nothing(calls, monkeypatch) -> None:
-    fresh, filled = untrained(rerank=20), train()
-    before, history = faiss.serialize_index(filled), filled.history
-    After(monkeypatch, deepq._scan, "accumulate", calls)
-    for index in (fresh, filled):
-        index.training = deepq.TrainConfig(epochs=60)
-        with pytest.raises(KeyboardInterrupt):
-            index.train(XB)
-    assert not fresh.is_trained
-    assert fresh.history == []
-    np.testing.assert_array_equal(faiss.serialize_index(filled), before)
-    assert filled.history is history
-
-
-@pytest.mark.parametrize(
-    ("owner", "name", "calls"),
-    [(ranking.Ranker, "_step", 0), (ranking.Ranker, "_step", 2), (Judge, "by_tables", 5)],
-    ids=["at once", "in an epoch", "while shrinking"],
-)
-def test_an_interrupt_of_the_order_leaves_the_best_so_far(owner, name, calls, monkeypatch) -> None:
-    index, want = untrained(rerank=20), plain()
-    After(monkeypatch, owner, name, calls)
-    with pytest.raises(KeyboardInterrupt):
-        index.train(X)
-    assert index.is_trained
-    assert_same_training(index, want)
-    index.add(XB[:50])
-    assert (index.search(XQ, 3)[1] >= 0).all()
-
-
-@pytest.mark.parametrize("steps", [0, 1, 9])
-@pytest.mark.parametrize("worth", [False, True], ids=["kept out", "kept"])
-@pytest.mark.usefixtures("small")
-def test_an_interrupt_of_the_decoder_leaves_the_best_so_far(steps, worth, monkeypatch) -> None:
-    from deepq.training.decoding import Learner
-
-    monkeypatch.setattr(stages, "pays", lambda *_: worth)
-    index, want = untrained(rerank=20), train()
-    After(monkeypatch, Learner, "step", steps)
-    with pytest.raises(KeyboardInterrupt):
-        index.train(X)
-    assert index.is_trained
-    if worth:
-        assert index.quantizer.decoder is not None
-    else:
-        assert_same_training(index, want)
-    assert stages_of(index)[:3] == ["rotation", "codebooks", "order"]
-    index.add(XB[:50])
-    assert (index.search(XQ, 3)[1] >= 0).all()
-
-
-@pytest.mark.usefixtures("small")
-def test_an_interrupt_after_the_decoder_leaves_the_tables(monkeypatch) -> None:
-    index, want = untrained(rerank=20), train()
-    After(monkeypatch, Judge, "reranked", 3)
-    with pytest.raises(KeyboardInterrupt):
-        index.train(X)
-    assert_same_training(index, want)
-
-
-@pytest.mark.parametrize("rerank", [0, 20])
-def test_without_time_later_stages_are_left_out(rerank, caplog) -> None:
-    caplog.set_level(logging.INFO, "deepq")
-    index = train(max_seconds=0, rerank=rerank)
-    assert stages_of(index) == ["rotation", "codebooks"]
-    assert "no time left for the stage 'order'" in caplog.text
-    assert_same_training(index, plain())
-
-
-@pytest.mark.usefixtures("small")
-def test_time_that_runs_out_ends_the_learning_of_a_decoder(monkeypatch) -> None:
-    from deepq.training.decoding import Learner
-
-    seen: list[float] = []
-    real = Learner.step
-
-    def step(self: Learner, z: np.ndarray, progress: float) -> float:
-        seen.append(progress)
-        return real(self, z, progress)
-
-    monkeypatch.setattr(Learner, "step", step)
-    monkeypatch.setattr(Report, "elapsed", property(lambda _: len(seen) / 4))
-    index = train(rerank=20, max_seconds=1)
-    assert seen[-1] == 1
-    assert len(seen) == 5  # of 15
-    assert seen == sorted(seen)
-    assert index.quantizer.decoder is not None
-
-
-@pytest.mark.usefixtures("small")
-def test_time_enough_changes_nothing() -> None:
-    assert_same_training(train(rerank=20, max_seconds=1e6), train(rerank=20))
-
-
-# ---- presets -------------------------------------------------------------------------------------
-
-
-def test_presets_spend_more_and_more() -> None:
-    fast, default, best = (
-        plan(preset, 128, 8, 50_000, None) for preset in ("fast", "default", "best")
-    )
-    assert fast.hidden == default.hidden < best.hidden
-    assert (fast.tried, fast.candidates, fast.sweeps) == (1, 1, 1)
-    assert 1 < default.tried < best.tried
-    assert 1 < default.candidates < best.candidates
-    assert fast.visits == default.visits < best.visits
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("M", [1, 8, 48, 200])
-@pytest.mark.parametrize("rows", [300, 100_000, 10_000_000])
-def test_plans_are_within_reason(preset, M, rows) -> None:
-    made = plan(preset, 384, M, rows, None)
-    assert min(made) >= 1
-    assert rows <= made.visits <= max(3 * rows, 3 * 2_000_000)
-    assert plan(preset, 384, M, rows, 4).visits == 4 * rows
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.usefixtures("small")
-def test_presets_train_and_store(preset) -> None:
-    index = train(preset=preset, rerank=20, epochs=1)
-    made, settings = plan(preset, D, M, N - HELD, 1), index.quantizer.decoder.settings
-    assert (settings["candidates"], settings["sweeps"]) == (made.candidates, made.sweeps)
-    index.add(XB[:200])
-    if preset == "fast":
-        z = index.encoder.encode(XB[:200])
-        near = ProductQuantizer(M, NBITS)
-        near.codebooks = index.quantizer.decoder.arrays["sites"]
-        np.testing.assert_array_equal(index.sa_encode(XB[:200]), near.encode(z))
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("preset", "slow"),
-        ("batch_size", 0),
-        ("batch_size", None),
-        ("validation", -0.1),
-        ("validation", 0.6),
-        ("validation", float("nan")),
-        ("max_seconds", -1),
-        ("max_seconds", float("nan")),
-        ("device", 0),
-    ],
-)
-def test_settings_out_of_range_are_refused(field, value) -> None:
-    with pytest.raises((ValueError, TypeError), match=rf"expected .*{field}.*got"):
-        deepq.TrainConfig(**{field: value})
 
 
 # ---- where the rows are --------------------------------------------------------------------------
