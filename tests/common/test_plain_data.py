@@ -16,7 +16,6 @@ from deepq._common.plain_data import from_bytes, to_bytes
 
 from .builders import WRONG, assert_same
 
-
 arrays = st.builds(
     lambda shape, dtype, seed: np.random.default_rng(seed).integers(0, 99, shape).astype(dtype),
     st.lists(st.integers(0, 3), min_size=1, max_size=3),
