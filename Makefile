@@ -43,7 +43,7 @@ sanitize:  ## run the kernels under AddressSanitizer and UBSan, compiled by gcc 
 	mkdir -p $(SANITIZED)
 	set -e; for compiler in gcc clang; do \
 		if [ $$compiler = clang ] && ! command -v clang >/dev/null; then echo "clang: not found, skipped"; continue; fi; \
-		$$compiler $(SANITIZE) -Ideepq tests/native/scan_driver.c -o $(SANITIZED)/$$compiler -lm; \
+		$$compiler $(SANITIZE) -Ideepq tests/scan/scan_driver.c -o $(SANITIZED)/$$compiler -lm; \
 		$(SANITIZED)/$$compiler; \
 	done
 
@@ -71,7 +71,7 @@ sdist-check: $(VENV)/.stamp  ## build an sdist, install it in a fresh environmen
 	$(PINNED) $(PY) -m build --sdist --outdir $(SDIST) .
 	$(PYTHON) -m venv $(SDIST)/venv
 	$(PINNED) $(SDIST)/venv/bin/python -m pip install --quiet $(SDIST)/deepq-*.tar.gz
-	cd $(SDIST) && venv/bin/python -I ../../tests/smoke_installed.py
+	cd $(SDIST) && venv/bin/python -I ../../tests/house/smoke_installed.py
 
 clean:  ## remove everything that was built, environments included
 	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
