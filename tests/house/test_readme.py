@@ -12,14 +12,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# A page runs as it is, but on 2,000 of the 10,000 rows: enough for every line, and sooner done.
+# A page runs as it is, but on 1,000 of the 10,000 rows: enough for every line, and sooner done.
 RUN = """
 import dataclasses, runpy, sys
 from deepq import datasets
 
 whole = datasets.wordnet_glosses()
 parts = ("train", "train_labels", "base", "base_labels", "base_texts")
-few = {name: getattr(whole, name)[:2000] for name in parts}
+few = {name: getattr(whole, name)[:1000] for name in parts}
 gt = datasets.exact_neighbours(few["base"], whole.query, whole.gt.shape[1])[1]
 few = dataclasses.replace(whole, gt=gt, **few)
 datasets.wordnet_glosses = lambda: few
