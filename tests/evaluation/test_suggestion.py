@@ -226,7 +226,7 @@ def test_what_suggest_refuses(wrong, error, words):
 
 
 def test_suggestions_for_real_vectors(glosses):
-    best, *others = suggest(glosses.base[:6000], bytes_per_vector=8, queries=glosses.query[:200])
+    best, *others = suggest(glosses.base[:3000], bytes_per_vector=8, queries=glosses.query[:200])
     assert (best.M, best.nbits) in {(8, 8), (16, 4)}
-    assert 0.4 < best.recall < 0.6
+    assert 0.35 < best.recall < 0.55
     assert all(best.recall >= other.recall for other in others)
