@@ -9,7 +9,15 @@ from typing import Any
 import faiss
 import numpy as np
 
-from deepq._common.checks import as_codes, as_ids, as_integer, as_output, as_size, require_float32
+from deepq._common.checks import (
+    as_array,
+    as_codes,
+    as_ids,
+    as_integer,
+    as_output,
+    as_size,
+    require_float32,
+)
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
 from deepq._common.safe_files import InFile
 from deepq._common.types import Codes, Floats
@@ -160,8 +168,10 @@ class FlatCodes(LearnedIndex):
             How many were removed.
         """
         if not isinstance(x, faiss.IDSelector):
-            if not isinstance(x, np.ndarray) or x.dtype.kind not in "iu" or np.ma.isMA(x):
-                got = getattr(x, "dtype", type(x).__name__)
+            given = type(x).__name__
+            x = as_array(x, "x") if hasattr(x, "shape") else None  # lists: faiss refuses them, too
+            if x is None or x.dtype.kind not in "iu":
+                got = given if x is None else x.dtype
                 raise KindError(f"expected an array of integer ids or an IDSelector, got {got}")
             if x.ndim != 1:
                 raise DimensionError(f"expected ids of shape (n,), got {x.shape}")

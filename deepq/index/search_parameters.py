@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 
 from deepq import _scan
-from deepq._common.checks import as_count, as_size
+from deepq._common.checks import as_array, as_count, as_size
 from deepq._common.errors import DimensionError, KindError
 from deepq._common.types import Codes, Ids
 
@@ -58,14 +58,17 @@ def _as_selector(sel: Any) -> Any:
     """Return a faiss.IDSelector for one, or for an array of ids or booleans."""
     if isinstance(sel, faiss.IDSelector):
         return sel
+    got = type(sel).__name__
+    if hasattr(sel, "shape"):  # a list of 0 and 1 may be meant for ids or for bools
+        sel = as_array(sel, "sel")
+        got = sel.dtype
     if not isinstance(sel, np.ndarray) or sel.dtype.kind not in "iub":
-        got = getattr(sel, "dtype", type(sel).__name__)
         raise KindError(f"expected sel to be an IDSelector, or an array of ids or bools, got {got}")
     if sel.ndim != 1:
         raise DimensionError(f"expected sel of shape (n,), got {sel.shape}")
     if sel.dtype.kind == "b":
         return faiss.IDSelectorBitmap(np.packbits(sel, bitorder="little"))
-    return faiss.IDSelectorArray(sel)
+    return faiss.IDSelectorArray(np.ascontiguousarray(sel, dtype=np.int64))
 
 
 class Selection(NamedTuple):

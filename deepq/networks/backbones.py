@@ -25,6 +25,8 @@ _MOST_NUMBERS = 1 << 24  # in one vector or image
 _MOST_WIDTH = 1 << 18
 _MOST_LAYERS = 1 << 10
 
+_APART = 8.0  # deviations of columns of two kinds
+_RARE = 16.0  # deviations that a number is away from the mean which is hardly ever another
 _PIXELS = 5_120_000  # of a sample, from which whitening is computed
 
 
@@ -44,16 +46,19 @@ class Standardize(nn.Module):
         self.register_buffer("scale", torch.ones(channels))
 
     def prepare(self, x: Tensor) -> None:
-        """Take mean and standard deviation of training data; all columns share one of the latter.
+        """Take mean and standard deviation of training data.
 
-        Where there is no deviation the scale is 1.
+        Columns share one deviation, as far as they are of one kind: where, among deviations by
+        size, one is more than 8 times the one before, a group of columns begins with a deviation of
+        its own, so that columns in other units do not hide the rest. Where there is no deviation
+        the scale is 1.
         """
         if self.is_prepared:
             return
         numbers = x.transpose(0, 1).flatten(1)
         self.mean.copy_(numbers.mean(1))
         variance = numbers.var(1, correction=0)
-        deviation = (variance if x.dim() == 4 else variance.mean().expand_as(variance)).sqrt()
+        deviation = (variance if x.dim() == 4 else _by_group(numbers, variance)).sqrt()
         self.scale.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
     @property
@@ -65,6 +70,27 @@ class Standardize(nn.Module):
         """Standardized numbers, of the same shape."""
         shape = (-1, *(1,) * (x.dim() - 2))
         return (x - self.mean.view(shape)) / self.scale.view(shape)
+
+
+def _by_group(numbers: Tensor, variance: Tensor) -> Tensor:
+    """Mean variance (d,) of the group of each column of d x n numbers: see `Standardize`.
+
+    Columns that hardly ever change, so that chance decides how much, found no group.
+    """
+    deviation = variance.sqrt()
+    peak = (numbers - numbers.mean(1, keepdim=True)).abs().amax(1)
+    founding = torch.nonzero((deviation > 0) & (peak <= _RARE * deviation)).flatten()
+    order = founding[deviation[founding].argsort()]
+    begins = torch.nonzero(deviation[order][1:] > _APART * deviation[order][:-1]).flatten() + 1
+    if not len(begins):
+        return variance.mean().expand_as(variance)
+    found = torch.empty_like(variance)
+    least = deviation[order[begins]]  # of the groups but the first
+    group = torch.bucketize(deviation, least, right=True)
+    for number in range(len(least) + 1):
+        members = group == number
+        found[members] = variance[order][members[order]].mean()
+    return found
 
 
 class MLP(nn.Module):
