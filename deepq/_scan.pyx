@@ -11,7 +11,7 @@ import numpy as np
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, NAN, nextafterf
 from libc.stdint cimport UINT32_MAX, int32_t, int64_t, uint8_t, uint16_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 
 from deepq._common import threads
 
@@ -75,12 +75,20 @@ cdef extern from "_kernels/assign.h" nogil:
                                float *centred, int32_t *words) noexcept nogil
     assign_fn assign_kernel(int simd)
 
+cdef extern from "_kernels/assign_few.h" nogil:
+    ctypedef void (*distances_fn)(const float *, const float *, int, int, float *) noexcept nogil
+    distances_fn distances_kernel(int simd)
+    int distances_room(int ksub)
+    int32_t nearest_word(distances_fn, const float *x, const float *codewords, int ksub, int dsub,
+                         float *distances)
+
 ctypedef fused word_t:
     uint8_t
     uint16_t
 
 cdef enum:
     ROWS_AT_ONCE = 256  # of a block that stays in the cache
+    FEW_ROWS = 32  # for which it takes longer to prepare the codebooks than to do without
 
 _LEVELS = {"portable": SIMD_PORTABLE, "avx2": SIMD_AVX2, "avx512": SIMD_AVX512}
 cdef int _simd = simd_supported()
@@ -431,10 +439,35 @@ def assign(z, codebooks, *, int num_threads=1):
     words : (n, M), uint8 for at most 256 codewords, else uint16
     """
     words = np.empty((len(z), len(codebooks)), np.uint8 if codebooks.shape[1] <= 256 else np.uint16)
-    if len(z):
+    if len(z) <= FEW_ROWS:
+        _assign_few(z, codebooks, words)
+    else:
         work = _Assignment(z, codebooks, words).work
         threads.run(work, min(num_threads, 1 + len(z) // (4 * ROWS_AT_ONCE)))
     return words
+
+
+def _assign_few(const float[:, ::1] z, const float[:, :, ::1] codebooks, words):
+    if words.dtype == np.uint8:
+        _nearest_words[uint8_t](z, codebooks, words)
+    else:
+        _nearest_words[uint16_t](z, codebooks, words)
+
+
+cdef _nearest_words(const float[:, ::1] z, const float[:, :, ::1] codebooks, word_t[:, ::1] words):
+    cdef int64_t n = z.shape[0], i
+    cdef int M = codebooks.shape[0], ksub = codebooks.shape[1], dsub = codebooks.shape[2], m
+    cdef distances_fn kernel = distances_kernel(_simd)
+    cdef float *distances = <float *>malloc(distances_room(ksub) * sizeof(float))
+    if distances is NULL:
+        raise MemoryError
+    with nogil:
+        for i in range(n):
+            for m in range(M):
+                words[i, m] = <word_t>nearest_word(
+                    kernel, &z[i, m * dsub], &codebooks[m, 0, 0], ksub, dsub, distances
+                )
+    free(distances)
 
 
 cdef double _accumulate(const float[:, ::1] z, const word_t[:, ::1] words, double[:, :, ::1] sums,

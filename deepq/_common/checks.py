@@ -22,6 +22,7 @@ PRECISIONS = ("float32", "bfloat16")
 
 # More results than this are refused when the index does not hold them: they would be padding.
 _MOST_PADDED_RESULTS = 1 << 28
+_LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _LARGEST_SIZE = (1 << 31) - 1  # of C's int
 _LARGEST_WHOLE = float(1 << 63)  # that int64 does not hold
 
@@ -61,8 +62,11 @@ def as_vectors(
         raise KindError(f"expected {name} of real numbers, got dtype {x.dtype}")
     if keep_bytes and x.dtype == np.uint8:
         return np.ascontiguousarray(np.asarray(x))
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, which is what is checked
-        rows: Floats = np.ascontiguousarray(np.asarray(x), dtype=np.float32)
+    rows: Floats = np.asarray(x)
+    if rows.dtype != np.float32:
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, which is what is checked
+            rows = rows.astype(np.float32)
+    rows = np.ascontiguousarray(rows)
     if finite:
         require_usable(rows, name)
     return rows
@@ -78,11 +82,11 @@ def require_usable(x: Floats, name: str) -> None:
     """Raise InputError where a row (n, d) is not finite, or too large for squared distances."""
     if not x.size:
         return
-    if not np.isfinite(x).all():
+    limit = math.sqrt(_LARGEST_FLOAT / x.shape[1]) / 2
+    largest = float(np.maximum(x.max(), -x.min()))
+    if not np.isfinite(largest):
         bad = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
         raise InputError(f"expected finite numbers in {name}, got NaN or infinity in row {bad}")
-    limit = math.sqrt(float(np.finfo(np.float32).max) / x.shape[1]) / 2
-    largest = float(max(x.max(), -x.min()))
     if largest > limit:
         raise InputError(
             f"expected numbers up to {limit:.3g} in {name}, whose squared distances float32 holds, "

@@ -125,8 +125,14 @@ class SharedLock:
                 self._closed = True
                 while self._readers:
                     self._state.wait()
-            with _announced_change():
+            with _changes:  # a fork waits until this is over
+                _changing.append(threading.get_ident())
+            try:
                 yield
+            finally:
+                with _changes:
+                    _changing.remove(threading.get_ident())
+                    _changes.notify_all()
         finally:
             with self._state:
                 self._closed = False
@@ -136,19 +142,6 @@ class SharedLock:
         """Forget what threads hold that a forked child does not have."""
         self._writer, self._state, self._closed = threading.Lock(), threading.Condition(), False
         self._readers = [reader for reader in self._readers if reader == threading.get_ident()]
-
-
-@contextmanager
-def _announced_change() -> Iterator[None]:
-    """Let a fork wait until this is over."""
-    with _changes:
-        _changing.append(threading.get_ident())
-    try:
-        yield
-    finally:
-        with _changes:
-            _changing.remove(threading.get_ident())
-            _changes.notify_all()
 
 
 def _before_fork() -> None:

@@ -344,8 +344,10 @@ class LearnedIndex:
         self._require_trained()
         encoder, quantizer = self.encoder, copy.copy(self.quantizer)
         quantizer.num_threads = self._threads()
-        codes = np.empty((len(x), quantizer.code_size), np.uint8)
         size = max(1, min(_BLOCK, _NUMBERS // x.shape[1]))
+        if 0 < len(x) <= size and not progress:  # rows come one by one, too: a bar takes longer
+            return quantizer.encode(embed(encoder, np.asarray(x, np.float32)))
+        codes = np.empty((len(x), quantizer.code_size), np.uint8)
         for i in tqdm(range(0, len(x), size), desc="encode", unit="block", disable=not progress):
             rows = np.asarray(x[i : i + size], np.float32)
             codes[i : i + size] = quantizer.encode(embed(encoder, rows))

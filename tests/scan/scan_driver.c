@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "_kernels/assign.h"
+#include "_kernels/assign_few.h"
 #include "_kernels/kernels.h"
 
 enum { CASES = 1000, WORK_MAX = 1500000 /* codes * queries * sub-quantizers of a case */ };
@@ -367,10 +368,17 @@ static int check_assignment(int number) {
     int64_t n = below(40), stride = dsub * (1 + below(2)), skip = stride - dsub;
     float *z = quarters(buffer(n * stride, sizeof(float)), n * stride), *centred = buffer(n * dsub, sizeof(float));
     int32_t *words = buffer(n, sizeof(int32_t));
+    float *plain = buffer((int64_t)ksub * dsub, sizeof(float)), *distances = buffer(distances_room(ksub), sizeof(float));
+    for (int j = 0; j < ksub; j++)
+        for (int t = 0; t < dsub; t++) plain[j * dsub + t] = book.centre[t] + book.codewords[t * book.padded + j];
     for (int simd = SIMD_PORTABLE; simd <= simd_supported(); simd++) {
         int64_t wrong = 0;
         assign_kernel(simd)(&book, z + skip, n, stride, centred, words); /* the last sub-space of every row */
-        for (int64_t i = 0; i < n; i++) wrong += words[i] != naive_word(&book, z + i * stride + skip, ksub);
+        for (int64_t i = 0; i < n; i++) {
+            const float *x = z + i * stride + skip;
+            int32_t word = naive_word(&book, x, ksub);
+            wrong += words[i] != word || nearest_word(distances_kernel(simd), x, plain, ksub, dsub, distances) != word;
+        }
         failed |= report(number, simd, wrong, n);
     }
     return failed;

@@ -505,6 +505,26 @@ def test_assignment_equals_the_reference_ties_included(seed, n, M, dsub, ksub):
     )
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1, 1e15])
+@pytest.mark.parametrize("offset", [0, 1e4])
+@pytest.mark.parametrize("dsub", [1, 2, 3, 4, 8, 11, 16, 40])
+def test_words_of_few_rows_are_the_nearest_however_near_others_are(simd, dsub, offset, scale):
+    rng = np.random.default_rng(dsub)
+    codebooks = ((rng.standard_normal((3, 200, dsub)) + offset) * scale).astype(np.float32)
+    codebooks[:, 100:] = codebooks[:, :100]  # twice, and once more a rounding away
+    codebooks[:, 50:100] = np.nextafter(codebooks[:, :50], np.float32(np.inf))
+    z = codebooks[:, :20].transpose(1, 0, 2).reshape(20, -1).copy()
+    z[10:] = ((rng.standard_normal((10, 3 * dsub)) + offset) * scale).astype(np.float32)
+    expected = reference.assign(z.astype(np.float64), codebooks.astype(np.float64))
+    np.testing.assert_array_equal(_scan.assign(z, codebooks), expected)
+
+
+def test_few_rows_whose_distances_float32_does_not_hold():
+    codebooks = np.array([[[-2e38], [2e38], [1e38]]], np.float32)
+    z = np.array([[-3e38], [0], [1.4e38], [3e38]], np.float32)
+    assert _scan.assign(z, codebooks)[:, 0].tolist() == [0, 2, 2, 1]
+
+
 def test_cell_sums_and_counts():
     rng = np.random.default_rng(10)
     z = quarters(rng, (500, 6))
