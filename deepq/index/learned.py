@@ -38,8 +38,7 @@ from deepq.training.trainer import fit
 if TYPE_CHECKING:
     from deepq.objectives.base import Objective
 
-_BLOCK = 1 << 16
-_NUMBERS = 1 << 26  # in a block of vectors
+_BLOCK, _NUMBERS = 1 << 16, 1 << 26  # rows, and numbers, in a block of vectors
 _MOST_THREADS = 1 << 10
 _OWN = {
     *("this", "referenced_objects", "_native", "_encoder", "_quantizer"),
@@ -51,7 +50,6 @@ class LearnedIndex:
     """An encoder and a quantizer, in a faiss object that holds the codes."""
 
     kind: str  # by which a state names it: a strand has one
-
     # What the join brings, of a class of faiss's and of `surface`.
     this: Any
     d: int
@@ -349,16 +347,16 @@ class LearnedIndex:
             return quantizer.encode(embed(encoder, np.asarray(x, np.float32)))
         codes = np.empty((len(x), quantizer.code_size), np.uint8)
         for i in tqdm(range(0, len(x), size), desc="encode", unit="block", disable=not progress):
-            rows = np.asarray(x[i : i + size], np.float32)
-            codes[i : i + size] = quantizer.encode(embed(encoder, rows))
+            z = embed(encoder, np.asarray(x[i : i + size], np.float32))
+            codes[i : i + size] = quantizer.encode(z)
         return codes
 
     def _decode(self, codes: Codes, out: Floats) -> Floats:
         self._require_trained()
         self._require_decoding()
-        encoder, quantizer = self.encoder, self.quantizer
         for i in range(0, len(codes), _BLOCK):
-            out[i : i + _BLOCK] = encoder.decode(quantizer.decode(codes[i : i + _BLOCK]))
+            z = self.quantizer.decode(codes[i : i + _BLOCK])
+            out[i : i + _BLOCK] = self.encoder.decode(z)
         return out
 
     @accepts_tensors
