@@ -54,10 +54,11 @@ cdef extern from "_scan_kernels.h" nogil:
         void (*search)(const scan_job *, int64_t first, int count, const scan_scratch *) noexcept nogil
         int queries
         int lanes
+        int prunes
 
     int simd_supported()
     int64_t count_bits(const uint8_t *, int64_t n)
-    int scratch_new(scan_scratch *, const scan_job *, int lanes)
+    int scratch_new(scan_scratch *, const scan_job *, int lanes, int prunes)
     void scratch_free(scan_scratch *)
     scan_kernel choose_kernel(const scan_job *, int simd, int64_t left)
     void rank_keys(const scan_job *, int64_t q, const scan_scratch *, uint64_t *keys)
@@ -175,7 +176,9 @@ cdef class _Scan:
         cdef int simd = _simd
         cdef scan_kernel kernel = choose_kernel(&self.job, simd, self.share)
         cdef int64_t first
-        if scratch_new(&scratch, &self.job, 0 if self.ranked else kernel.lanes):
+        if self.ranked:
+            kernel.lanes, kernel.prunes = 1, False
+        if scratch_new(&scratch, &self.job, kernel.lanes, kernel.prunes):
             raise MemoryError("no memory for the look-up tables of a search")
         try:
             while self.next < self.nq:
