@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,10 @@ def as_vectors(
     InputError
         If `finite` is asked for and a row is not finite, or too large, in float32.
     """
+    if _is_rows(x, d):
+        if finite:
+            require_usable(x, name)
+        return x
     if isinstance(x, np.ma.MaskedArray):
         raise KindError(f"expected {name} to be a plain array, got a masked one")
     if not isinstance(x, np.ndarray):
@@ -84,6 +88,17 @@ def as_vectors(
     if finite:
         require_usable(rows, name)
     return rows
+
+
+def _is_rows(x: Any, d: int) -> TypeGuard[Floats]:
+    """Whether `x` is what `as_vectors` returns already, which it mostly is."""
+    return (
+        type(x) is np.ndarray
+        and x.dtype == np.float32
+        and x.ndim == 2
+        and x.shape[1] == d
+        and x.flags.c_contiguous
+    )
 
 
 def flattened(x: Any, image: tuple[int, ...]) -> Any:
