@@ -10,7 +10,7 @@ import math
 import operator
 import sys
 from numbers import Real
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,10 @@ def as_vectors(
     InputError
         If `finite` is asked for and a row is not finite, or too large, in float32.
     """
+    if _is_rows(x, d):
+        if finite:
+            require_usable(x, name)
+        return x
     if not hasattr(x, "shape"):  # lists: faiss refuses them, too
         raise KindError(f"expected {name} to be an (n, {d}) array, got {type(x).__name__}")
     x = as_array(x, name)
@@ -70,6 +74,17 @@ def as_vectors(
     if finite:
         require_usable(rows, name)
     return rows
+
+
+def _is_rows(x: Any, d: int) -> TypeGuard[Floats]:
+    """Whether `x` is what `as_vectors` returns already, which it mostly is."""
+    return (
+        type(x) is np.ndarray
+        and x.dtype == np.float32
+        and x.ndim == 2
+        and x.shape[1] == d
+        and x.flags.c_contiguous
+    )
 
 
 def flattened(x: Any, image: tuple[int, ...]) -> Any:

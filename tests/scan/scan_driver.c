@@ -263,7 +263,7 @@ static void spread(scan_scratch *s) {
 static void search(const scan_case *c, int simd) {
     scan_scratch scratch;
     scan_kernel kernel = choose_kernel(&c->job, simd, c->share);
-    if (scratch_new(&scratch, &c->job, kernel.lanes)) exit(2);
+    if (scratch_new(&scratch, &c->job, kernel.lanes, kernel.prunes)) exit(2);
     spread(&scratch);
     for (int64_t first = 0; first < c->nq;) {
         if (c->ranked) {

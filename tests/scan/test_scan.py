@@ -17,7 +17,7 @@ SIMD = _scan.simd_levels()
 FLT_MAX = float(np.finfo(np.float32).max)
 # Sizes at which a scan changes its way: kernels and their lanes, tiles, samples, rankings.
 QUERIES = [1, 2, 3, 16, 17, 40, 41, 64, 65, 97]
-ROWS = [0, 1, 2, 5, 63, 65, 511, 512, 513, 1024, 1025, 2047, 5001]
+ROWS = [0, 1, 2, 5, 63, 65, 511, 512, 513, 1024, 1025, 2048, 2049, 5001]
 
 
 @pytest.fixture(params=SIMD, autouse=True)
