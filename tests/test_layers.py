@@ -97,7 +97,7 @@ def modules_after(code: str) -> set[str]:
     """Return the names in sys.modules after `code` ran in a fresh interpreter."""
     script = f"{code}\nimport json, sys\nprint(json.dumps(list(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     return set(json.loads(done.stdout.splitlines()[-1]))
 
