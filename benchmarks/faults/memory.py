@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import deepq
-from faults.children import CrashError, HangError, in_child
-from faults.reading import is_refusal
-from faults.saving import two_indexes
+from benchmarks.faults.children import CrashError, HangError, in_child
+from benchmarks.faults.reading import is_refusal
+from benchmarks.faults.saving import two_indexes
 
 
 def write(size: int, path: Path) -> None:

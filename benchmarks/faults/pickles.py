@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import deepq
-from faults.children import CrashError, HangError, in_child
-from faults.saving import two_indexes
+from benchmarks.faults.children import CrashError, HangError, in_child
+from benchmarks.faults.saving import two_indexes
 
 _MARK = "executed"
 _LENGTHS = {"a text": pickle.BINUNICODE8, "bytes": pickle.BINBYTES8, "a frame": pickle.FRAME}

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import deepq
-from faults.children import CrashError, HangError, become_nobody, in_child
-from faults.saving import two_indexes
+from benchmarks.faults.children import CrashError, HangError, become_nobody, in_child
+from benchmarks.faults.saving import two_indexes
 
 # As a name, everything that the system takes.
 NAMES = (

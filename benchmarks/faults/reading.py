@@ -11,8 +11,8 @@ import faiss
 import numpy as np
 
 import deepq
-from faults.children import CrashError, HangError, in_child
-from faults.files import Kind, Sizes
+from benchmarks.faults.children import CrashError, HangError, in_child
+from benchmarks.faults.files import Kind, Sizes
 
 # From the best to the worst. "undetectable" is a file that is whole, but of another index: where a
 # format has no checksums, nobody can tell.

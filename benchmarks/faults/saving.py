@@ -18,7 +18,7 @@ import numpy as np
 import xxhash
 
 import deepq
-from faults.children import CrashError, become_nobody, in_child
+from benchmarks.faults.children import CrashError, become_nobody, in_child
 
 _LIMITS = (0, 1, 63, 64, 1000, 0.25, 0.5, 0.75, 0.999)  # bytes, or part of the file
 

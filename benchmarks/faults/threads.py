@@ -10,8 +10,8 @@ import faiss
 import numpy as np
 
 import deepq
-from faults.children import CrashError, HangError, in_child
-from faults.files import Sizes
+from benchmarks.faults.children import CrashError, HangError, in_child
+from benchmarks.faults.files import Sizes
 
 _SIZES = Sizes()
 _ROWS, _QUERIES, _K = 50, 8, 10

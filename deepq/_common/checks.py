@@ -187,12 +187,17 @@ def as_precision(name: str) -> str:
     return name
 
 
-def as_part(value: Any, name: str, most: float) -> float:
+def as_share(value: Any, name: str, most: float = 1.0) -> float:
     """Return a float from 0 to `most`, else raise InputError, or KindError for no number."""
-    part = as_real(value, name)
-    if not 0 <= part <= most:
+    share = as_real(value, name)
+    if not 0 <= share <= most:
         raise InputError(f"expected {name} from 0 to {most:g}, got {value}")
-    return part
+    return share
+
+
+def as_weight(value: Any, name: str) -> float:
+    """Return a float of at least 0, else raise InputError, or KindError for no number."""
+    return as_share(value, name, math.inf)
 
 
 def as_metric(value: Any) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deepq._common.errors import DimensionError, FormatError, InputError
 from deepq._common.types import Floats, Ids
 from deepq.datasets.exact import exact_neighbours
 from deepq.datasets.vector_files import read_vectors
@@ -42,7 +43,7 @@ class Dataset:
 
     Raises
     ------
-    ValueError
+    InputError, DimensionError
         If the parts do not fit each other.
     """
 
@@ -66,17 +67,17 @@ class Dataset:
         for part in _PARTS:
             x, labels = getattr(self, part), getattr(self, f"{part}_labels")
             if x.ndim != 2 or x.shape[1] != self.d:
-                raise ValueError(
+                raise DimensionError(
                     f"{self.name}: expected {part} of shape (n, {self.d}) like base, got {x.shape}"
                 )
             if labels is not None and (labels.ndim > 2 or labels.shape[:1] != (len(x),)):
-                raise ValueError(
+                raise DimensionError(
                     f"{self.name}: expected {len(x)} labels for {part}, got shape {labels.shape}"
                 )
         for part in ("base", "query"):
             texts = getattr(self, f"{part}_texts")
             if texts and len(texts) != len(getattr(self, part)):
-                raise ValueError(
+                raise InputError(
                     f"{self.name}: expected {len(getattr(self, part))} texts for {part}, "
                     f"got {len(texts)}"
                 )
@@ -87,11 +88,11 @@ class Dataset:
         if gt is None:
             return
         if gt.ndim != 2 or len(gt) != len(self.query):
-            raise ValueError(
+            raise DimensionError(
                 f"{self.name}: expected gt of shape ({len(self.query)}, depth), got {gt.shape}"
             )
         if gt.size and (gt.min() < 0 or gt.max() >= len(self.base)):
-            raise ValueError(
+            raise InputError(
                 f"{self.name}: expected ids from 0 to {len(self.base) - 1} in gt, "
                 f"got {gt.min()} to {gt.max()}"
             )
@@ -147,7 +148,7 @@ def load(path: str | Path) -> Dataset:
     ------
     FileNotFoundError
         If there is nothing at `path`.
-    ValueError
+    FormatError, InputError, DimensionError
         If the format is unknown, an array is missing, or the parts do not fit each other.
     """
     path = Path(path)
@@ -162,7 +163,7 @@ def load(path: str | Path) -> Dataset:
 def _from_arrays(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Dataset:
     missing = [key for key in ("base", "query") if key not in arrays]
     if missing:
-        raise ValueError(
+        raise FormatError(
             f"{name}: expected arrays named base and query, "
             f"got {', '.join(sorted(arrays)) or 'none'}"
         )
@@ -199,7 +200,7 @@ def _texts(
         return (), ()
     utf8, offsets = arrays["text_utf8"].tobytes(), arrays["text_offsets"].tolist()
     if len(offsets) <= nq + nb:
-        raise ValueError(
+        raise InputError(
             f"expected text_offsets for {nq} queries and {nb} base vectors, got {len(offsets)}"
         )
     bounds = pairwise(offsets[: nq + nb + 1])
@@ -211,7 +212,7 @@ def _load_texmex(folder: Path) -> Dataset:
     def one(pattern: str, *suffixes: str) -> Path | None:
         found = [p for suffix in suffixes for p in sorted(folder.glob(pattern + suffix))]
         if len(found) > 1:
-            raise ValueError(f"{folder}: expected one {pattern} file, got {len(found)}")
+            raise FormatError(f"{folder}: expected one {pattern} file, got {len(found)}")
         return found[0] if found else None
 
     def floats(path: Path) -> Floats:
@@ -220,7 +221,7 @@ def _load_texmex(folder: Path) -> Dataset:
     base, query = (one(f"*_{part}", ".fvecs", ".bvecs") for part in ("base", "query"))
     learn, gt = one("*_learn", ".fvecs", ".bvecs"), one("*_groundtruth", ".ivecs")
     if base is None or query is None:
-        raise ValueError(f"{folder}: expected *_base and *_query as .fvecs or .bvecs in it")
+        raise FormatError(f"{folder}: expected *_base and *_query as .fvecs or .bvecs in it")
     x = floats(base)
     return Dataset(
         name=base.stem.removesuffix("_base"),
@@ -234,7 +235,9 @@ def _load_texmex(folder: Path) -> Dataset:
 def _split(name: str, x: npt.NDArray[Any]) -> Dataset:
     nq = min(_QUERIES, len(x) // 10)
     if nq == 0:
-        raise ValueError(f"{name}: expected at least 10 vectors to draw queries from, got {len(x)}")
+        raise FormatError(
+            f"{name}: expected at least 10 vectors to draw queries from, got {len(x)}"
+        )
     drawn = np.zeros(len(x), dtype=bool)
     drawn[np.random.default_rng(1234).permutation(len(x))[:nq]] = True
     base, query = x[~drawn].astype(np.float32), x[drawn].astype(np.float32)

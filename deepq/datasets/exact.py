@@ -5,6 +5,7 @@ from __future__ import annotations
 import faiss
 import numpy as np
 
+from deepq._common.errors import DimensionError, InputError
 from deepq._common.threads import openmp_threads
 from deepq._common.types import Floats, Ids
 
@@ -25,7 +26,7 @@ def exact_neighbours(
     base, query : (n, d) float32
         What is searched, and for what.
     k : int
-        From 1 to the number of base vectors.
+        Neighbours of a query, from 1 to the number of base vectors.
     metric : int
         ``faiss.METRIC_L2`` (squared distances) or ``faiss.METRIC_INNER_PRODUCT``.
 
@@ -38,17 +39,17 @@ def exact_neighbours(
 
     Raises
     ------
-    ValueError
+    InputError, DimensionError
         If `k`, `metric` or the shapes are unusable.
     """
     if base.ndim != 2 or query.ndim != 2 or base.shape[1] != query.shape[1]:
-        raise ValueError(
+        raise DimensionError(
             f"expected base (nb, d) and query (nq, d), got {base.shape} and {query.shape}"
         )
     if not 1 <= k <= len(base):
-        raise ValueError(f"expected k from 1 to {len(base)}, the size of the base, got {k}")
+        raise InputError(f"expected k from 1 to {len(base)}, the size of the base, got {k}")
     if metric not in (faiss.METRIC_L2, faiss.METRIC_INNER_PRODUCT):
-        raise ValueError(f"expected metric METRIC_L2 or METRIC_INNER_PRODUCT, got {metric}")
+        raise InputError(f"expected metric METRIC_L2 or METRIC_INNER_PRODUCT, got {metric}")
     candidates = _candidates(base, query, min(k + _SPARE, len(base)), metric)
     D = np.empty((len(query), k), dtype=np.float32)
     I = np.empty((len(query), k), dtype=np.int64)

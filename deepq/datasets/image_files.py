@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from deepq._common.errors import DimensionError, FormatError
 from deepq._common.types import Ids
 
 Pixels = npt.NDArray[np.uint8]
@@ -39,7 +40,7 @@ class ImageSet:
 
     Raises
     ------
-    ValueError
+    InputError, DimensionError
         If the parts do not fit each other.
     """
 
@@ -57,12 +58,12 @@ class ImageSet:
         for part in ("train", "test"):
             x, labels = getattr(self, part), getattr(self, f"{part}_labels")
             if x.ndim != 4 or x.shape[1:] != self.train.shape[1:]:
-                raise ValueError(
+                raise DimensionError(
                     f"{self.name}: expected {part} of shape (n, channels, height, width), all of "
                     f"one size, got {x.shape}"
                 )
             if labels.shape != (len(x),):
-                raise ValueError(
+                raise DimensionError(
                     f"{self.name}: expected {len(x)} labels for {part}, got shape {labels.shape}"
                 )
 
@@ -86,7 +87,7 @@ def cifar10(path: str | Path) -> ImageSet:
     ------
     FileNotFoundError
         If there is nothing at `path`.
-    ValueError
+    FormatError
         If files are missing or damaged. The files of the python version are pickles; of a pickle
         that asks for anything but numbers, strings and an array of uint8 nothing is run.
 
@@ -116,7 +117,7 @@ def cifar100(path: str | Path, *, coarse: bool = False) -> ImageSet:
     Returns
     -------
     ImageSet
-        As of `cifar10`; the names are in ``meta``, or ``fine_label_names.txt`` and
+        As `cifar10` gives it; the names are in ``meta``, or ``fine_label_names.txt`` and
         ``coarse_label_names.txt``.
 
     Raises
@@ -151,7 +152,7 @@ def svhn(folder: str | Path) -> ImageSet:
         If a file is missing.
     ImportError
         If scipy is missing.
-    ValueError
+    FormatError
         If a file is damaged.
 
     Notes
@@ -192,7 +193,7 @@ def _read_cifar(path: Path, its: _Cifar) -> ImageSet:
         *train, test = (_from_binary(name, files[name], its) for name in binary)
         names = tuple(files.get(its.text, b"").decode().split())
     else:
-        raise ValueError(
+        raise FormatError(
             f"{path}: expected {', '.join(python)}, or the same with .bin, "
             f"got {', '.join(sorted(files)) or 'none of them'}"
         )
@@ -210,13 +211,13 @@ def _contents(path: Path, names: set[str]) -> dict[str, bytes]:
             opened = ((Path(m.name).name, archive.extractfile(m)) for m in archive)
             return {name: file.read() for name, file in opened if file and name in names}
     except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: expected a folder or a .tar.gz, got: {error}") from error
+        raise FormatError(f"{path}: expected a folder or a .tar.gz, got: {error}") from error
 
 
 def _from_binary(name: str, content: bytes, its: _Cifar) -> tuple[Pixels, Ids]:
     width = its.label_bytes + _PIXELS
     if not content or len(content) % width:
-        raise ValueError(f"{name}: expected images of {width} bytes, got {len(content)} bytes")
+        raise FormatError(f"{name}: expected images of {width} bytes, got {len(content)} bytes")
     rows = np.frombuffer(content, np.uint8).reshape(-1, width)
     return (
         rows[:, its.label_bytes :].copy().reshape(-1, *_SHAPE),
@@ -228,9 +229,9 @@ def _from_pickle(name: str, content: bytes, key: str) -> tuple[Pixels, Ids]:
     rows = _entry(name, content, "data", _Array).rows
     labels = _entry(name, content, key, list)
     if rows.ndim != 2 or rows.shape[1] != _PIXELS or not len(rows):
-        raise ValueError(f"{name}: expected data of shape (n, {_PIXELS}), got {rows.shape}")
+        raise FormatError(f"{name}: expected data of shape (n, {_PIXELS}), got {rows.shape}")
     if not all(isinstance(label, int) for label in labels):
-        raise ValueError(f"{name}: expected integers in {key}")
+        raise FormatError(f"{name}: expected integers in {key}")
     return np.array(rows).reshape(-1, *_SHAPE), np.array(labels, np.int64)
 
 
@@ -239,10 +240,10 @@ def _entry(name: str, content: bytes, key: str, kind: type[Kind]) -> Kind:
     try:
         loaded = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # of a damaged pickle it may be of any class
-        raise ValueError(f"{name}: expected a pickle of CIFAR's, got: {error}") from error
+        raise FormatError(f"{name}: expected a pickle of CIFAR's, got: {error}") from error
     found = loaded.get(key.encode()) if isinstance(loaded, dict) else None
     if not isinstance(found, kind):
-        raise ValueError(f"{name}: expected a dict with {key}, got {type(found).__name__} for it")
+        raise FormatError(f"{name}: expected a dict with {key}, got {type(found).__name__} for it")
     return found
 
 
@@ -292,12 +293,14 @@ def _read_svhn(path: Path) -> tuple[Pixels, Ids]:
     try:
         arrays = loadmat(path, variable_names=["X", "y"])
     except (ValueError, TypeError, NotImplementedError) as error:
-        raise ValueError(f"{path}: expected a MATLAB 5 file, got: {error}") from error
+        raise FormatError(f"{path}: expected a MATLAB 5 file, got: {error}") from error
     if missing := {"X", "y"} - arrays.keys():
-        raise ValueError(f"{path}: expected arrays X and y, got no {' and '.join(sorted(missing))}")
+        raise FormatError(
+            f"{path}: expected arrays X and y, got no {' and '.join(sorted(missing))}"
+        )
     x, labels = arrays["X"], arrays["y"].ravel()
     if x.ndim != 4 or x.shape[:3] != (32, 32, 3) or x.dtype != np.uint8:
-        raise ValueError(
+        raise FormatError(
             f"{path}: expected X of shape (32, 32, 3, n) and dtype uint8, got {x.shape}, {x.dtype}"
         )
     _check_labels(path, labels, 1, 10)
@@ -306,6 +309,6 @@ def _read_svhn(path: Path) -> tuple[Pixels, Ids]:
 
 def _check_labels(path: Path, labels: npt.NDArray[Any], least: int, most: int) -> None:
     if len(labels) and not least <= labels.min() <= labels.max() <= most:
-        raise ValueError(
+        raise FormatError(
             f"{path}: expected labels from {least} to {most}, got {labels.min()} to {labels.max()}"
         )

@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from deepq._common.errors import FormatError, InputError
+
 _MIRFLICKR_IMAGES = 25_000
 
 
@@ -50,7 +52,7 @@ def image_list(path: str | Path, root: str | Path = "") -> ImageList:
     ------
     FileNotFoundError
         If there is no such file.
-    ValueError
+    FormatError
         If a line has another form than the first, or there is none.
 
     Notes
@@ -68,11 +70,13 @@ def image_list(path: str | Path, root: str | Path = "") -> ImageList:
         valid = set(classes) <= {"0", "1"} if width > 1 else _is_number("".join(classes))
         if not classes or len(classes) != width or not valid:
             form = f"{width} classes, each 0 or 1" if width > 1 else "a class"
-            raise ValueError(f"{path}, line {number}: expected a path and {form}, got {line!r:.80}")
+            raise FormatError(
+                f"{path}, line {number}: expected a path and {form}, got {line!r:.80}"
+            )
         paths.append(root / line.split()[0])
         rows.append("".join(classes))
     if not paths:
-        raise ValueError(f"{path}: expected at least one line, got an empty file")
+        raise FormatError(f"{path}: expected at least one line, got an empty file")
     labels = _bits(rows).reshape(-1, width) if width > 1 else np.array(rows).astype(np.int64)
     return ImageList(tuple(paths), labels)
 
@@ -106,7 +110,7 @@ def nus_wide(
     ------
     FileNotFoundError
         If a file is missing.
-    ValueError
+    FormatError
         If the files have different numbers of lines, or a line other than 0 and 1.
 
     Notes
@@ -116,7 +120,7 @@ def nus_wide(
     """
     folder = Path(folder)
     if part not in ("train", "test", "all"):
-        raise ValueError(f"expected part 'train', 'test' or 'all', got {part!r}")
+        raise InputError(f"expected part 'train', 'test' or 'all', got {part!r}")
     which = "" if part == "all" else part.capitalize()
     end = f"_{which}.txt" if which else ".txt"
     truth = folder / "Groundtruth" / ("TrainTestLabels" if which else "AllLabels")
@@ -132,7 +136,7 @@ def nus_wide(
         file = truth / f"Labels_{concept}{end}"
         rows = [line.strip() for line in _lines(file)]
         if len(rows) != len(paths) or not set(rows) <= {"0", "1"}:
-            raise ValueError(
+            raise FormatError(
                 f"{file}: expected {len(paths)} lines of 0 or 1, got {len(rows)} with "
                 f"{', '.join(sorted(set(rows))[:4])}"
             )
@@ -168,7 +172,7 @@ def mirflickr25k(
     ------
     FileNotFoundError
         If there is no file of such topics.
-    ValueError
+    FormatError
         If a line is no number from 1 to 25000.
 
     Notes
@@ -177,7 +181,7 @@ def mirflickr25k(
     """
     annotations, images = Path(annotations), Path(images)
     if topics not in ("all", "potential", "relevant"):
-        raise ValueError(f"expected topics 'all', 'potential' or 'relevant', got {topics!r}")
+        raise InputError(f"expected topics 'all', 'potential' or 'relevant', got {topics!r}")
     files = {file.stem: file for file in annotations.glob("*.txt") if file.stem != "README"}
     wanted = {"all": (True, False), "relevant": (True,), "potential": (False,)}[topics]
     names = tuple(sorted(name for name in files if name.endswith("_r1") in wanted))
@@ -187,7 +191,7 @@ def mirflickr25k(
     for column, name in zip(labels.T, names, strict=True):
         for line in _lines(files[name]):
             if not _is_number(line.strip()) or not 1 <= int(line) <= _MIRFLICKR_IMAGES:
-                raise ValueError(
+                raise FormatError(
                     f"{files[name]}: expected numbers from 1 to {_MIRFLICKR_IMAGES}, got {line!r}"
                 )
             column[int(line) - 1] = True

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deepq._common.errors import FormatError
+
 _VECS: dict[str, np.dtype[Any]] = {
     ".fvecs": np.dtype("<f4"),
     ".ivecs": np.dtype("<i4"),
@@ -25,35 +27,35 @@ def read_vectors(path: str | Path) -> npt.NDArray[Any]:
     ------
     FileNotFoundError
         If there is no such file.
-    ValueError
+    FormatError
         If the suffix is not one of the four or the content is damaged.
     """
     path = Path(path)
     if path.suffix == ".npy":
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         if array.ndim != 2:
-            raise ValueError(f"{path}: expected an array of shape (n, d), got {array.shape}")
+            raise FormatError(f"{path}: expected an array of shape (n, d), got {array.shape}")
         return array
     if path.suffix not in _VECS:
         known = ", ".join([".npy", *_VECS])
-        raise ValueError(f"{path}: expected a file that ends in one of {known}")
+        raise FormatError(f"{path}: expected a file that ends in one of {known}")
     return _read_vecs(path, _VECS[path.suffix])
 
 
 def _read_vecs(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     size = path.stat().st_size
     if size < 4:
-        raise ValueError(f"{path}: expected at least one vector, got {size} bytes")
+        raise FormatError(f"{path}: expected at least one vector, got {size} bytes")
     raw = np.memmap(path, dtype=np.uint8, mode="r")
     d = int(raw[:4].view("<i4")[0])
     row = 4 + d * dtype.itemsize
     if d <= 0 or size % row:
-        raise ValueError(
+        raise FormatError(
             f"{path}: expected rows of one length, got a first row of {d} numbers in {size} bytes"
         )
     rows = raw.reshape(-1, row)
     widths = rows[:, :4].copy().view("<i4")
     if (widths != d).any():
         bad = int(np.flatnonzero(widths[:, 0] != d)[0])
-        raise ValueError(f"{path}: expected {d} numbers in row {bad}, got {widths[bad, 0]}")
+        raise FormatError(f"{path}: expected {d} numbers in row {bad}, got {widths[bad, 0]}")
     return rows[:, 4:].view(dtype)

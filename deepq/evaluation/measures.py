@@ -47,7 +47,7 @@ def evaluate(
     ground_truth : (nq, depth) array of integers, optional
         True neighbours in ranked order, such as `datasets.exact_neighbours` gives; for recall.
     measures : str or iterable of str
-        Of these:
+        Some of these:
 
         ``"K-recall@R"``, K and R numbers
             The part of the K true neighbours that is among the first R results (`metrics.recall`).

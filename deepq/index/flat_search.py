@@ -13,7 +13,7 @@ from deepq._common.checks import as_k, as_output, as_real, as_search_type, requi
 from deepq._common.errors import InputError, KindError
 from deepq._common.types import Floats, Ids
 from deepq.encoders.base import embed
-from deepq.index.flat_codes import Store
+from deepq.index.flat_codes import FlatCodes
 from deepq.index.search_parameters import selection
 from deepq.index.tensors import accepts_tensors
 from deepq.quantizers.reranking import rerank
@@ -23,8 +23,24 @@ _FLT_MAX = float(np.finfo(np.float32).max)
 _LOOKUPS_PER_THREAD = 1 << 24
 
 
-class Search(Store):
-    """The searches of an index."""
+class FlatSearch(FlatCodes):
+    """The strand of an index that scans all codes."""
+
+    ST_PQ: int
+    ST_SDC: int
+
+    @property
+    def search_type(self) -> int:
+        """ST_PQ for look-up tables of queries, ST_SDC for symmetric search, or polysemous.
+
+        Symmetric search is for nbits = 8, and takes a table of M * 2^16 numbers.
+        """
+        return int(self._native.pq_index.search_type)
+
+    @search_type.setter
+    def search_type(self, value: int) -> None:
+        self._native.pq_index.search_type = as_search_type(value)
+        self._native.settle_symmetric()
 
     @accepts_tensors
     def search(

@@ -27,15 +27,16 @@ def read_torch_data(source: Any) -> tuple[Array, Array | None]:
     Parameters
     ----------
     source : torch.utils.data.Dataset or DataLoader
-        Of pairs (x, y), or of x alone; a loader of batches of these. Tensors, arrays, numbers and
-        whatever else `numpy.asarray` takes. Torch's random numbers are afterwards as before.
+        Data set of pairs (x, y), or of x alone; a loader of batches of these. Tensors, arrays,
+        numbers and whatever else `numpy.asarray` takes. Torch's random numbers are afterwards as
+        before.
 
     Returns
     -------
     x : (n, ...) array
         uint8 where all of it is, else float32.
     y : (n, ...) array, or None
-        Of the dtype of its members.
+        Labels, of the dtype of their members.
 
     Raises
     ------

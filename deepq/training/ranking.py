@@ -67,7 +67,7 @@ def learn_order(
     known : Neighbours
         Among training rows.
     judge : Judge
-        Of held-out rows.
+        Held-out rows.
     epochs, seed
         Times around the queries, and the seed of their order.
     progress : callable, optional

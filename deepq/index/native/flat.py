@@ -138,16 +138,6 @@ class NativeFlat(NativeChain):
         )
         return lims, D, I
 
-    def polysemous(self, codebooks: Floats, z: Floats) -> Floats:
-        """Codewords in an order in which Hamming distances of codes follow distances."""
-        M, ksub, dsub = codebooks.shape
-        pq = faiss.ProductQuantizer(M * dsub, M, ksub.bit_length() - 1)
-        faiss.copy_array_to_vector(codebooks.ravel(), pq.centroids)
-        training = self.pq_index.polysemous_training
-        training.optimize_pq_for_hamming(pq, len(z), faiss.swig_ptr(z))
-        ordered: Floats = faiss.vector_to_array(pq.centroids).reshape(codebooks.shape)
-        return ordered
-
     def settle_symmetric(self) -> None:
         """Prepare symmetric search if it is set and can be."""
         index = self.pq_index
