@@ -103,7 +103,7 @@ def test_times_are_cpu_times_of_one_thread():
     found = evaluate(index, normal(5, 3), index.I, ("us_per_query", "queries_per_second"))
     assert faiss.omp_get_max_threads() == 2
     evaluate(index, normal(5, 3), index.I, "1-recall@3")
-    assert 10_000 <= found["us_per_query"] < 15_000
+    assert 10_000 <= found["us_per_query"] < 20_000  # that of the clock
     assert found["queries_per_second"] == pytest.approx(1e6 / found["us_per_query"])
     assert index.calls == [(10, 1), (3, 2)]
 
