@@ -1,3 +1,5 @@
+"""Measures of rankings are their definitions, by loops; ties count as the mean over all orders."""
+
 from __future__ import annotations
 
 from itertools import groupby, permutations, product
