@@ -498,7 +498,7 @@ def test_assignment_equals_the_reference_ties_included(seed, n, M, dsub, ksub):
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1, 1e15])
 @pytest.mark.parametrize("offset", [0, 1e4])
 @pytest.mark.parametrize("dsub", [1, 2, 3, 4, 8, 11, 16, 40])
-def test_words_of_few_rows_are_the_nearest_however_near_others_are(simd, dsub, offset, scale):
+def test_words_of_few_rows_are_the_nearest_however_near_others_are(dsub, offset, scale):
     rng = np.random.default_rng(dsub)
     codebooks = ((rng.standard_normal((3, 200, dsub)) + offset) * scale).astype(np.float32)
     codebooks[:, 100:] = codebooks[:, :100]  # twice, and once more a rounding away

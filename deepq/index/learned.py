@@ -7,6 +7,7 @@ surface of a faiss class: see `flat`.
 from __future__ import annotations
 
 import copy
+import logging
 from typing import TYPE_CHECKING, Any
 
 import faiss
@@ -27,6 +28,7 @@ from deepq._common.plain_data import to_bytes
 from deepq._common.threads import SharedLock, openmp_threads
 from deepq._common.types import Codes, Floats
 from deepq.encoders.base import Encoder, embed
+from deepq.index.native import trained
 from deepq.index.native.chain import NativeChain
 from deepq.index.tensors import accepts_tensors
 from deepq.index.training_data import faiss_settings, for_polysemous, training_data
@@ -37,6 +39,8 @@ from deepq.training.trainer import fit
 
 if TYPE_CHECKING:
     from deepq.objectives.base import Objective
+
+_log = logging.getLogger("deepq.index")
 
 _BLOCK = 1 << 16
 _NUMBERS = 1 << 26  # in a block of vectors
@@ -93,6 +97,7 @@ class LearnedIndex:
         self.this = native.chain.this
         self._native, self._encoder, self._quantizer = native, encoder, quantizer
         self._lock, self._decoded, self.history = SharedLock(), Decoded(), []
+        trained.place(native.chain, self)
         if quantizer.codebooks is not None:
             if quantizer.M * quantizer.dsub != encoder.d_out:
                 raise InputError(
@@ -244,8 +249,17 @@ class LearnedIndex:
             self._codebooks_crc = self._native.codebooks_crc()
 
     def _follow_native(self) -> None:
-        """Take over what C++ code has trained (a composite around this index)."""
+        """Take over what others have written into the C++ object, or faiss has trained there."""
         if self.is_trained and not (self._encoder.is_fitted and self._quantizer.is_trained):
+            fault = trained.fault()
+            if fault:
+                _log.warning(
+                    "expected train() of the index itself, got what faiss made of its encoder and "
+                    "codebooks, without a decoder: composites cannot call us here, since %s",
+                    fault,
+                )
+            elif self._rerank:
+                _log.warning("expected train() for rerank=%s, got no decoder", self._rerank)
             self._encoder = self._native.read_encoder()
             self._quantizer.share(self._native.codebooks)
 
