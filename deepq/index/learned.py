@@ -27,6 +27,7 @@ from deepq._common.plain_data import to_bytes
 from deepq._common.threads import SharedLock, openmp_threads
 from deepq._common.types import Codes, Floats
 from deepq.encoders.base import Encoder, embed
+from deepq.index.native import trained
 from deepq.index.native.chain import NativeChain
 from deepq.index.tensors import accepts_tensors
 from deepq.index.training_data import faiss_settings, for_polysemous, training_data
@@ -75,11 +76,7 @@ class LearnedIndex:
     _decoded: Decoded
 
     def _assemble(
-        self,
-        metric: int,
-        encoder: Encoder,
-        quantizer: ProductQuantizer,
-        training: TrainConfig | None,
+        self, metric: int, encoder: Encoder, quantizer: ProductQuantizer, training: Any
     ) -> None:
         """Build the index of its parts, which it keeps; the C++ object becomes its handle."""
         if encoder.d_out % quantizer.M:
@@ -91,6 +88,7 @@ class LearnedIndex:
         self.this = native.chain.this
         self._native, self._encoder, self._quantizer = native, encoder, quantizer
         self._lock, self._decoded, self.history = SharedLock(), Decoded(), []
+        trained.place(native.chain, self)
         if quantizer.codebooks is not None:
             if quantizer.M * quantizer.dsub != encoder.d_out:
                 raise InputError(
@@ -242,8 +240,9 @@ class LearnedIndex:
             self._codebooks_crc = self._native.codebooks_crc()
 
     def _follow_native(self) -> None:
-        """Take over what C++ code has trained (a composite around this index)."""
+        """Take over what others have written into the C++ object, or faiss has trained there."""
         if self.is_trained and not (self._encoder.is_fitted and self._quantizer.is_trained):
+            trained.warn_of_another(self._rerank)
             self._encoder = self._native.read_encoder()
             self._quantizer.share(self._native.codebooks)
 
