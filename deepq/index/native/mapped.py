@@ -2,7 +2,8 @@
 
 faiss's vector of codes can be a view of memory that is somebody else's; but a view cannot grow. So
 the functions of the C++ object that change codes are replaced by ones that throw, wherever they are
-called from, and its memory is kept as long as it lives (`_mapped`). This takes knowledge of faiss's classes that no header checks: `fault` does.
+called from, and its memory is kept as long as it lives (`_mapped`). This takes knowledge of faiss's
+classes that no header checks: `fault` does.
 """
 
 from __future__ import annotations
