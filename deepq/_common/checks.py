@@ -141,8 +141,10 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
 def as_numbers(value: Any, name: str) -> NDArray[Any]:
     """Return an array of real numbers, of its own dtype; a mapped one stays in its file.
 
-    Raises KindError for anything else.
+    Raises KindError for anything else, also for what has no shape: faiss refuses lists, too.
     """
+    if not hasattr(value, "shape"):
+        raise KindError(f"expected {name} to be an array, got {type(value).__name__}")
     array = value if isinstance(value, np.memmap) else as_array(value, name)
     if array.dtype.kind not in "fiub":
         raise KindError(f"expected {name} to be an array of real numbers, got dtype {array.dtype}")

@@ -335,7 +335,9 @@ class LearnedIndex:
     ) -> Floats:
         """Rows (n, d) of what a user gives: vectors, or images where the encoder takes these."""
         image = self._encoder.input_shape
-        return as_vectors(x, self.d, name, finite=finite, image=image, keep_bytes=keep_bytes)
+        rows = as_vectors(x, self.d, name, finite=finite, image=image, keep_bytes=keep_bytes)
+        self._encoder.look_at(rows)
+        return rows
 
     def _encode(self, x: Floats, *, progress: bool = False) -> Codes:
         self._require_trained()
