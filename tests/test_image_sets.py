@@ -306,7 +306,7 @@ class TestImageList:
         assert found.labels.dtype == bool
         assert found.labels.astype(int).tolist() == [[0, 1, 0, 1], [1, 0, 0, 0]]
         assert image_list(tmp_path / "a.txt", classes=81).labels.shape == (2, 81)
-        with pytest.raises(ValueError, match="line 1: expected .*, below 3, got '3 1'"):
+        with pytest.raises(ValueError, match=r"line 1: expected .*, below 3, got '3 1'"):
             image_list(tmp_path / "a.txt", classes=3)
 
     @pytest.mark.parametrize(
