@@ -69,7 +69,7 @@ class Muon(torch.optim.Optimizer):
         mean.lerp_(gradient, 1 - group["momentum"])
         ahead = gradient.lerp(mean, group["momentum"]).flatten(1)
         if group["parts"] > 1:
-            ahead = ahead.unflatten(0, (group["parts"], -1))
+            ahead = ahead.reshape(group["parts"], -1, ahead.shape[1])
         scale = 0.2 * max(ahead.shape[-2:]) ** 0.5
         return orthogonalized(ahead).mul(scale).reshape(p.shape)
 
