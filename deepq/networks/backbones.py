@@ -17,6 +17,7 @@ from torch.nn.functional import gelu, interpolate, relu, unfold
 
 from deepq._common.checks import as_real, as_size, as_tuple
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError
+from deepq.networks.columns import variance_by_group
 
 Shape = tuple[int, ...]
 
@@ -25,8 +26,6 @@ _MOST_NUMBERS = 1 << 24  # in one vector or image
 _MOST_WIDTH = 1 << 18
 _MOST_LAYERS = 1 << 10
 
-_APART = 8.0  # deviations of columns of two kinds
-_RARE = 16.0  # deviations that a number is away from the mean which is hardly ever another
 _PIXELS = 5_120_000  # of a sample, from which whitening is computed
 
 
@@ -58,7 +57,7 @@ class Standardize(nn.Module):
         numbers = x.transpose(0, 1).flatten(1)
         self.mean.copy_(numbers.mean(1))
         variance = numbers.var(1, correction=0)
-        deviation = (variance if x.dim() == 4 else _by_group(numbers, variance)).sqrt()
+        deviation = (variance if x.dim() == 4 else variance_by_group(numbers, variance)).sqrt()
         self.scale.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
     @property
@@ -70,27 +69,6 @@ class Standardize(nn.Module):
         """Standardized numbers, of the same shape."""
         shape = (-1, *(1,) * (x.dim() - 2))
         return (x - self.mean.view(shape)) / self.scale.view(shape)
-
-
-def _by_group(numbers: Tensor, variance: Tensor) -> Tensor:
-    """Mean variance (d,) of the group of each column of d x n numbers: see `Standardize`.
-
-    Columns that hardly ever change, so that chance decides how much, found no group.
-    """
-    deviation = variance.sqrt()
-    peak = (numbers - numbers.mean(1, keepdim=True)).abs().amax(1)
-    founding = torch.nonzero((deviation > 0) & (peak <= _RARE * deviation)).flatten()
-    order = founding[deviation[founding].argsort()]
-    begins = torch.nonzero(deviation[order][1:] > _APART * deviation[order][:-1]).flatten() + 1
-    if not len(begins):
-        return variance.mean().expand_as(variance)
-    found = torch.empty_like(variance)
-    least = deviation[order[begins]]  # of the groups but the first
-    group = torch.bucketize(deviation, least, right=True)
-    for number in range(len(least) + 1):
-        members = group == number
-        found[members] = variance[order][members[order]].mean()
-    return found
 
 
 class MLP(nn.Module):
