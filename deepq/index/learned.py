@@ -19,7 +19,6 @@ from deepq._common.checks import (
     as_metric,
     as_output,
     as_size,
-    as_vectors,
     require_float32,
 )
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
@@ -30,7 +29,7 @@ from deepq.encoders.base import Encoder, embed
 from deepq.index.native import trained
 from deepq.index.native.chain import NativeChain
 from deepq.index.tensors import accepts_tensors
-from deepq.index.training_data import faiss_settings, for_polysemous, training_data
+from deepq.index.training_data import faiss_settings, for_polysemous, rows_for, training_data
 from deepq.quantizers.product import ProductQuantizer
 from deepq.quantizers.reranking import Decoded
 from deepq.training.settings import TrainConfig
@@ -269,9 +268,9 @@ class LearnedIndex:
             is, several times. A ``torch.utils.data`` Dataset or DataLoader of pairs (x, y), or of x
             alone, is read once, into memory, in its order; bytes stay bytes.
         y : optional
-            Labels, to train the network in the encoder by: classes (n,) int, tags (n, c) bool,
-            `deepq.Pairs` or `deepq.Positives`. `x` must be an array then, or give no labels itself.
-            A network is trained on from where it is.
+            Labels, to train the network in the encoder by: classes (n,) int or str, tags (n, c) of
+            bools or of 0 and 1, `deepq.Pairs` or `deepq.Positives`. `x` must be an array then, or
+            give no labels itself. A network is trained on from where it is.
         numeric_type : int
             faiss.Float32.
         xq_train : (nq, d) array, optional
@@ -334,10 +333,7 @@ class LearnedIndex:
         self, x: Any, name: str = "x", *, finite: bool = False, keep_bytes: bool = False
     ) -> Floats:
         """Rows (n, d) of what a user gives: vectors, or images where the encoder takes these."""
-        image = self._encoder.input_shape
-        rows = as_vectors(x, self.d, name, finite=finite, image=image, keep_bytes=keep_bytes)
-        self._encoder.look_at(rows)
-        return rows
+        return rows_for(self._encoder, x, name, finite=finite, keep_bytes=keep_bytes)
 
     def _encode(self, x: Floats, *, progress: bool = False) -> Codes:
         self._require_trained()

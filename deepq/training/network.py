@@ -26,6 +26,7 @@ from deepq.encoders.base import Encoder
 from deepq.encoders.network import NetworkEncoder
 from deepq.labels.supervision import Supervision
 from deepq.networks.devices import as_device, computing, seeded, torch_seed
+from deepq.networks.heads import DivideAndEncode
 from deepq.objectives.base import Batch, Objective
 from deepq.objectives.classes import Classification
 from deepq.objectives.losses import quantization
@@ -145,7 +146,12 @@ class NetworkTraining:
             *self.objective.named_parameters("objective"),
             *self.classifier.named_parameters("classifier"),
         ]
-        return Muon(grouped(named, getattr(self.network, "rates", {}), WEIGHT_DECAY))
+        parts = {
+            f"{name}.features.weight": module.d_out
+            for name, module in self.network.named_modules()
+            if isinstance(module, DivideAndEncode)  # a matrix for each bit, made orthogonal alone
+        }
+        return Muon(grouped(named, getattr(self.network, "rates", {}), WEIGHT_DECAY, parts))
 
     # ---- the loop ----------------------------------------------------------------------------
 

@@ -66,9 +66,9 @@ def test_an_index_takes_it(kind):
     assert found.max() < 5
     assert index.reconstruct_batch(ids).shape == (5, 8)
     assert index.remove_ids(ids) == 5
-    np.testing.assert_array_equal(
-        index.sa_decode(kind(whole.sa_encode(X))), whole.sa_decode(whole.sa_encode(X))
-    )
+    if kind is not KINDS["Python's numbers in a table"]:  # which have no width
+        codes = whole.sa_encode(X)
+        np.testing.assert_array_equal(index.sa_decode(kind(codes)), whole.sa_decode(codes))
 
 
 @each_kind
@@ -80,8 +80,8 @@ def test_everything_else_takes_it(kind):
     data = deepq.datasets.Dataset("x", kind(X), kind(X), kind(X[:9]), gt=kind(I))
     assert data.neighbours(np.int64(2)).tolist() == I[:, :2].tolist()
     y = np.arange(300) % 3
-    found = deepq.metrics.mean_average_precision(kind(I), kind(y[:9]), kind(y), D=kind(D))
-    assert found == deepq.metrics.mean_average_precision(I, y[:9], y, D=D)
+    found = deepq.metrics.mean_average_precision(kind(I), kind(y[:9]), kind(y), top=2, D=kind(D))
+    assert found == deepq.metrics.mean_average_precision(I, y[:9], y, top=2, D=D)
     assert deepq.Positives(kind(X[:9]), kind(np.arange(9))).queries.dtype.kind in "fiu"
 
 
@@ -190,17 +190,16 @@ def test_going_on_keeps_the_outputs_of_classes():
 @pytest.mark.parametrize("recipe", [deepq.recipes.csq, deepq.recipes.orthohash])
 def test_going_on_keeps_the_codes_of_classes(recipe):
     y = np.arange(400) % 4
-    index = recipe(8, 12, nbits=4, training=deepq.TrainConfig(epochs=8, batch_size=100))
+    training = deepq.TrainConfig(epochs=8, batch_size=100)
+    index = recipe(8, 12, nbits=4, warm_up=0.0, training=training)
     index.train(of_classes(y), y)
-    before = index.encoder.encode(of_classes(y))
+    before = np.array([index.encoder.encode(of_classes(y))[y == c].mean(0) for c in range(4)])
     some = np.array([0, 2, 3])[np.arange(300) % 3]
     index.training = deepq.TrainConfig(epochs=4, batch_size=100, seed=5)
     index.train(of_classes(some), some)
     after = index.encoder.encode(of_classes(some))
     for number in (0, 2, 3):
-        was = np.sign(before[y == number].mean(0))
-        is_now = np.sign(after[some == number].mean(0))
-        assert np.mean(was == is_now) > 0.9, number
+        assert np.argmax(before @ after[some == number].mean(0)) == number
 
 
 def test_numbers_of_another_scale_are_told_of_once_a_call(caplog):
