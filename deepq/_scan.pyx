@@ -54,10 +54,12 @@ cdef extern from "_kernels/kernels.h" nogil:
         void (*search)(const scan_job *, int64_t first, int count, const scan_scratch *) noexcept nogil
         int queries
         int lanes
+        int prunes
 
     int simd_supported()
     int64_t count_bits(const uint8_t *, int64_t n)
-    int scratch_new(scan_scratch *, const scan_job *, int lanes)
+    bint _all_finite "all_finite"(const float *, int64_t n)
+    int scratch_new(scan_scratch *, const scan_job *, int lanes, int prunes)
     void scratch_free(scan_scratch *)
     scan_kernel choose_kernel(const scan_job *, int simd, int64_t left)
     void rank_keys(const scan_job *, int64_t q, const scan_scratch *, uint64_t *keys)
@@ -130,9 +132,15 @@ cdef class _Scan:
     cdef scan_job job
     cdef int64_t nq, next, share
     cdef bint ranked
-    cdef tuple owners
+    # What the job points to.
+    cdef const uint8_t[:, ::1] codes
+    cdef const float[:, ::1] queries
+    cdef const float[:, :, ::1] codebooks, luts
+    cdef const uint8_t[::1] allowed
+    cdef float[:, ::1] D
+    cdef int64_t[:, ::1] I
 
-    def __cinit__(self, const uint8_t[:, ::1] codes, int M, int nbits, *, const float[:, ::1] queries=None,
+    def __cinit__(self, const uint8_t[:, ::1] codes, int M, int nbits, const float[:, ::1] queries=None,
                   const float[:, :, ::1] codebooks=None, const float[:, :, ::1] luts=None,
                   bint inner_product=False, const uint8_t[::1] allowed=None, int num_threads=1):
         cdef scan_job *job = &self.job
@@ -142,7 +150,8 @@ cdef class _Scan:
         else:
             codes = unpack(codes, M, nbits)
             job.bytes, job.width = M, job.ksub
-        self.owners = (codes, queries, codebooks, luts, allowed)
+        self.codes, self.queries, self.codebooks = codes, queries, codebooks
+        self.luts, self.allowed = luts, allowed
         job.inner_product = inner_product
         job.codes = &codes[0, 0] if job.n else NULL
         if luts is not None:
@@ -164,7 +173,7 @@ cdef class _Scan:
     def nearest(self, float[:, ::1] D, int64_t[:, ::1] I):
         """Search for the best that D and I have room for."""
         cdef scan_job *job = &self.job
-        self.owners += (D, I)
+        self.D, self.I = D, I
         job.k, job.D, job.I = D.shape[1], &D[0, 0], &I[0, 0]
         self.ranked = (job.k > RANKED_K or job.k * RANKED_FRACTION > job.n) and job.n <= UINT32_MAX
         return self
@@ -183,7 +192,9 @@ cdef class _Scan:
         cdef int simd = _simd
         cdef scan_kernel kernel = choose_kernel(&self.job, simd, self.share)
         cdef int64_t first
-        if scratch_new(&scratch, &self.job, 0 if self.ranked else kernel.lanes):
+        if self.ranked:
+            kernel.lanes, kernel.prunes = 1, False
+        if scratch_new(&scratch, &self.job, kernel.lanes, kernel.prunes):
             raise MemoryError("no memory for the look-up tables of a search")
         try:
             while self.next < self.nq:
@@ -232,7 +243,8 @@ cdef class _Scan:
         return lims, -scores if self.job.inner_product else scores, ids
 
 
-def search(codes, int M, int nbits, D, I, *, int num_threads=1, **tables):
+def search(codes, int M, int nbits, D, I, *, queries=None, codebooks=None, luts=None, bint inner_product=False,
+           allowed=None, int num_threads=1):
     """Fill D and I with the k best codes of every query, ordered by (better score, ascending id).
 
     Parameters
@@ -249,11 +261,17 @@ def search(codes, int M, int nbits, D, I, *, int num_threads=1, **tables):
     nq, k = D.shape
     if nq == 0 or k == 0:
         return
-    ranges = _ranges(codes, nq, k, num_threads)
-    if len(ranges) == 1:
-        scan = _Scan(codes, M, nbits, num_threads=num_threads, **tables).nearest(D, I)
-        threads.run(scan.work, min(num_threads, nq))
+    ranges = _ranges(codes, nq, k, num_threads) if num_threads > nq else ()
+    if len(ranges) <= 1:
+        scan = _Scan(codes, M, nbits, queries, codebooks, luts, inner_product, allowed, num_threads)
+        scan.nearest(D, I)
+        if num_threads > 1:
+            threads.run(scan.work, min(num_threads, nq))
+        else:
+            scan.work()
         return
+    tables = {"queries": queries, "codebooks": codebooks, "luts": luts, "inner_product": inner_product,
+              "allowed": allowed}
     scores = np.empty((len(ranges), nq, k), np.float32)
     ids = np.empty((len(ranges), nq, k), np.int64)
     scans = [_part(codes, M, nbits, part, tables).nearest(*out) for part, *out in zip(ranges, scores, ids)]
@@ -261,7 +279,7 @@ def search(codes, int M, int nbits, D, I, *, int num_threads=1, **tables):
     for part, own in zip(ranges, ids):
         own[own >= 0] += part.start
     scores, ids = (np.concatenate(list(part), axis=1) for part in (scores, ids))
-    order = np.lexsort((ids, -scores if tables.get("inner_product") else scores))[:, :k]
+    order = np.lexsort((ids, -scores if inner_product else scores))[:, :k]
     D[:] = np.take_along_axis(scores, order, 1)
     I[:] = np.take_along_axis(ids, order, 1)
 
@@ -327,6 +345,15 @@ def mark_ids(const int64_t[::1] ids, int64_t n):
             if 0 <= id < n:
                 out[id >> 3] |= 1 << (id & 7)
     return bits
+
+
+def all_finite(const float[:, ::1] x):
+    """Whether no number in x is NaN or infinite."""
+    cdef bint finite = True
+    if x.shape[0] and x.shape[1]:
+        with nogil:
+            finite = _all_finite(&x[0, 0], x.shape[0] * x.shape[1])
+    return finite
 
 
 def count_ids(const uint8_t[::1] bits, int64_t n):

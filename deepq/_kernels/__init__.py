@@ -7,5 +7,5 @@ chooses. `assign.h` and `assign_rows.h` find nearest codewords, `assign_few.h` t
 `simd.h` names instruction sets.
 
 It imports nothing of deepq but `_common`. A new kernel comes with its plain form in `reference`,
-its case in tests/native/scan_driver.c, and a property test on every instruction set.
+its case in tests/scan/scan_driver.c, and a property test on every instruction set.
 """

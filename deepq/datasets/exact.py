@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import faiss
 import numpy as np
+from numpy.typing import ArrayLike
 
+from deepq._common.checks import as_integer, as_numbers
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.threads import openmp_threads
 from deepq._common.types import Floats, Ids
@@ -14,7 +16,7 @@ _SPARE = 16  # candidates past k: single precision may have ranked them wrongly
 
 
 def exact_neighbours(
-    base: Floats, query: Floats, k: int, metric: int = faiss.METRIC_L2
+    base: ArrayLike, query: ArrayLike, k: int, metric: int = faiss.METRIC_L2
 ) -> tuple[Floats, Ids]:
     """Return the k best base vectors for each query by exhaustive search.
 
@@ -23,8 +25,8 @@ def exact_neighbours(
 
     Parameters
     ----------
-    base, query : (n, d) float32
-        What is searched, and for what.
+    base, query : (n, d) array
+        What is searched, and for what: real numbers.
     k : int
         Neighbours of a query, from 1 to the number of base vectors.
     metric : int
@@ -39,9 +41,11 @@ def exact_neighbours(
 
     Raises
     ------
-    InputError, DimensionError
-        If `k`, `metric` or the shapes are unusable.
+    InputError, DimensionError, KindError
+        If `k`, `metric` or the shapes are unusable, or the arrays are not of real numbers.
     """
+    base, query = as_numbers(base, "base"), as_numbers(query, "query")
+    k, metric = as_integer(k, "k"), as_integer(metric, "metric")
     if base.ndim != 2 or query.ndim != 2 or base.shape[1] != query.shape[1]:
         raise DimensionError(
             f"expected base (nb, d) and query (nq, d), got {base.shape} and {query.shape}"

@@ -7,7 +7,6 @@ surface of a faiss class: see `flat`.
 from __future__ import annotations
 
 import copy
-import logging
 from typing import TYPE_CHECKING, Any
 
 import faiss
@@ -40,10 +39,7 @@ from deepq.training.trainer import fit
 if TYPE_CHECKING:
     from deepq.objectives.base import Objective
 
-_log = logging.getLogger("deepq.index")
-
-_BLOCK = 1 << 16
-_NUMBERS = 1 << 26  # in a block of vectors
+_BLOCK, _NUMBERS = 1 << 16, 1 << 26  # rows, and numbers, in a block of vectors
 _MOST_THREADS = 1 << 10
 _OWN = {
     *("this", "referenced_objects", "_native", "_encoder", "_quantizer"),
@@ -55,7 +51,6 @@ class LearnedIndex:
     """An encoder and a quantizer, in a faiss object that holds the codes."""
 
     kind: str  # by which a state names it: a strand has one
-
     # What the join brings, of a class of faiss's and of `surface`.
     this: Any
     d: int
@@ -251,15 +246,7 @@ class LearnedIndex:
     def _follow_native(self) -> None:
         """Take over what others have written into the C++ object, or faiss has trained there."""
         if self.is_trained and not (self._encoder.is_fitted and self._quantizer.is_trained):
-            fault = trained.fault()
-            if fault:
-                _log.warning(
-                    "expected train() of the index itself, got what faiss made of its encoder and "
-                    "codebooks, without a decoder: composites cannot call us here, since %s",
-                    fault,
-                )
-            elif self._rerank:
-                _log.warning("expected train() for rerank=%s, got no decoder", self._rerank)
+            trained.warn_of_faiss(self._rerank)
             self._encoder = self._native.read_encoder()
             self._quantizer.share(self._native.codebooks)
 
@@ -358,21 +345,19 @@ class LearnedIndex:
         self._require_trained()
         encoder, quantizer = self.encoder, copy.copy(self.quantizer)
         quantizer.num_threads = self._threads()
-        size = max(1, min(_BLOCK, _NUMBERS // x.shape[1]))
-        if 0 < len(x) <= size and not progress:  # rows come one by one, too: a bar takes longer
-            return quantizer.encode(embed(encoder, np.asarray(x, np.float32)))
         codes = np.empty((len(x), quantizer.code_size), np.uint8)
-        for i in tqdm(range(0, len(x), size), desc="encode", unit="block", disable=not progress):
-            rows = np.asarray(x[i : i + size], np.float32)
-            codes[i : i + size] = quantizer.encode(embed(encoder, rows))
+        blocks = range(0, len(x), size := max(1, min(_BLOCK, _NUMBERS // x.shape[1])))
+        for i in tqdm(blocks, desc="encode", unit="block") if progress else blocks:
+            z = embed(encoder, np.asarray(x[i : i + size], np.float32))
+            codes[i : i + size] = quantizer.encode(z)
         return codes
 
     def _decode(self, codes: Codes, out: Floats) -> Floats:
         self._require_trained()
         self._require_decoding()
-        encoder, quantizer = self.encoder, self.quantizer
         for i in range(0, len(codes), _BLOCK):
-            out[i : i + _BLOCK] = encoder.decode(quantizer.decode(codes[i : i + _BLOCK]))
+            z = self.quantizer.decode(codes[i : i + _BLOCK])
+            out[i : i + _BLOCK] = self.encoder.decode(z)
         return out
 
     @accepts_tensors

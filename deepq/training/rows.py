@@ -140,8 +140,9 @@ class Rows:
         first = 0
         for given in self._called():
             for piece in _pieces(without_tensor(given)):
-                rows = piece if isinstance(piece, np.ndarray) else as_array(piece, "a block")
-                block = as_vectors(rows, self.d, finite=True, image=self._image)
+                block = as_vectors(
+                    as_array(piece, "a block"), self.d, finite=True, image=self._image
+                )
                 yield first, block
                 first += len(block)
 

@@ -10,6 +10,7 @@ This takes knowledge of faiss's classes that no header checks: `fault` does.
 
 from __future__ import annotations
 
+import logging
 import weakref
 from functools import cache
 from typing import Any
@@ -20,6 +21,8 @@ import numpy as np
 from deepq._common.types import Floats
 from deepq.index.native import _trained
 from deepq.index.native.known_faiss import untested
+
+_log = logging.getLogger("deepq.index")
 
 # Kept at import: a program may put a class of ours in its place.
 _IndexPreTransform = faiss.IndexPreTransform
@@ -49,6 +52,18 @@ def fault() -> str:
         return "" if _works() else "a trial gave wrong numbers"
     except Exception as error:
         return f"a trial failed: {error!r}"
+
+
+def warn_of_faiss(rerank: int) -> None:
+    """Log what an index lacks whose encoder and codebooks are not by its own `train`."""
+    if fault():
+        _log.warning(
+            "expected train() of the index itself, got what faiss has trained, which is less good "
+            "and has no decoder: composites cannot call deepq here, since %s",
+            fault(),
+        )
+    elif rerank:
+        _log.warning("expected train() for rerank=%s, got codebooks without a decoder", rerank)
 
 
 def _place(chain: Any, trainer: Any) -> None:
