@@ -36,10 +36,18 @@ INDEXES = (b"IxPT", b"IxPq", b"IxPo", b"IxPQ")
 # How the names of faiss's other indexes begin, and whole names of those that people have most.
 FAMILIES = (b"Ix", b"IB", b"IH", b"Iw", b"Iv", b"IN", b"IP", b"Is", b"IL", b"IR")
 _KINDS = {
-    **{b"IxF2": "IndexFlatL2", b"IxFI": "IndexFlatIP", b"IxFl": "IndexFlat"},
-    **{b"IxMp": "IndexIDMap", b"IxM2": "IndexIDMap2", b"IxRF": "IndexRefine"},
-    **{b"IxSQ": "IndexScalarQuantizer", b"IPfs": "IndexPQFastScan", b"IBxF": "IndexBinaryFlat"},
-    **{b"IHNf": "IndexHNSWFlat", b"IwFl": "IndexIVFFlat", b"IwPQ": "IndexIVFPQ"},
+    b"IxF2": "IndexFlatL2",
+    b"IxFI": "IndexFlatIP",
+    b"IxFl": "IndexFlat",
+    b"IxMp": "IndexIDMap",
+    b"IxM2": "IndexIDMap2",
+    b"IxRF": "IndexRefine",
+    b"IxSQ": "IndexScalarQuantizer",
+    b"IPfs": "IndexPQFastScan",
+    b"IBxF": "IndexBinaryFlat",
+    b"IHNf": "IndexHNSWFlat",
+    b"IwFl": "IndexIVFFlat",
+    b"IwPQ": "IndexIVFPQ",
 }
 
 _DUMMY = 1 << 20
@@ -62,8 +70,7 @@ _LINEAR = {
 
 def kind_of(name: bytes) -> str:
     """Say which class of faiss's a file of that name is of, as far as it is known."""
-    written = repr(_text(name)) if name not in _KINDS else f"{_KINDS[name]} ({_text(name)!r})"
-    return written
+    return f"{_KINDS[name]} ({_text(name)})" if name in _KINDS else _text(name)
 
 
 class _Header(NamedTuple):
