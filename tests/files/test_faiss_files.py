@@ -451,7 +451,7 @@ OTHERS = {
     "d_in of A": (edited(CHAIN, (INSIDE - 9, i4(5))), "numbers in A instead of 15"),
     "outputs of nothing": (edited(CHAIN, (INSIDE - 5, i4(0))), "from 9 to 0 numbers"),
     "an untrained part": (edited(CHAIN, (INSIDE - 1, b"\0")), "20 codes in an untrained index"),
-    "another index": (edited(CHAIN, (INSIDE, b"IxFl")), "of the kind IndexFlat ('IxFl')"),
+    "another index": (edited(CHAIN, (INSIDE, b"IxFl")), r"of the kind IndexFlat \('IxFl'\)"),
     "a chain in a chain": (edited(CHAIN, (INSIDE, b"IxPT")), "an index of the kind 'IxPT'"),
     "a map too far": (edited(REMAP, (REMAP.index(b"RmDT") + 12, i4(9))), "a map of other than 9"),
     "a map before": (edited(REMAP, (REMAP.index(b"RmDT") + 12, i4(-2))), "a map of other than 9"),

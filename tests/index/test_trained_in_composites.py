@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import deepq
+from deepq.index import learned
 from deepq.index.native import trained
-
-from .reranked.builders import clustered
+from deepq.training.trainer import fit
 
 D = 16
 PLAIN = deepq.TrainConfig(ranking=False, epochs=3)
@@ -57,17 +57,16 @@ def test_copies_are_trained_too():
         np.testing.assert_array_equal(inside.codebooks, bare.codebooks)
 
 
-def test_a_decoder_is_learned():
-    pytest.importorskip("torch")
-    x = clustered(3000, 1)
-    inside, bare = made(rerank=20), made(rerank=20)
-    faiss.IndexIDMap2(inside).train(x)
-    bare.train(x)
-    assert bare.quantizer.decoder is not None
-    np.testing.assert_array_equal(inside.sa_encode(x), bare.sa_encode(x))
-    np.testing.assert_array_equal(
-        inside.quantizer.decode(bare.sa_encode(x)), bare.quantizer.decode(bare.sa_encode(x))
-    )
+def test_a_decoder_is_asked_for(monkeypatch):
+    asked = []
+
+    def watched(*args, decoder, **options):
+        asked.append(decoder)
+        return fit(*args, decoder=False, **options)
+
+    monkeypatch.setattr(learned, "fit", watched)
+    faiss.IndexIDMap2(made(rerank=20)).train(X)
+    assert asked == [True]
 
 
 def test_as_few_rows_are_enough_as_for_the_bare_index():
