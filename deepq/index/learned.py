@@ -241,7 +241,7 @@ class LearnedIndex:
     def _follow_native(self) -> None:
         """Take over what others have written into the C++ object, or faiss has trained there."""
         if self.is_trained and not (self._encoder.is_fitted and self._quantizer.is_trained):
-            trained.warn_of_another(self._rerank)
+            trained.warn_of_faiss(self._rerank)
             self._encoder = self._native.read_encoder()
             self._quantizer.share(self._native.codebooks)
 
@@ -339,11 +339,9 @@ class LearnedIndex:
         self._require_trained()
         encoder, quantizer = self.encoder, copy.copy(self.quantizer)
         quantizer.num_threads = self._threads()
-        size = max(1, min(_BLOCK, _NUMBERS // x.shape[1]))
-        if 0 < len(x) <= size and not progress:  # rows come one by one, too: a bar takes longer
-            return quantizer.encode(embed(encoder, np.asarray(x, np.float32)))
         codes = np.empty((len(x), quantizer.code_size), np.uint8)
-        for i in tqdm(range(0, len(x), size), desc="encode", unit="block", disable=not progress):
+        blocks = range(0, len(x), size := max(1, min(_BLOCK, _NUMBERS // x.shape[1])))
+        for i in tqdm(blocks, desc="encode", unit="block") if progress else blocks:
             z = embed(encoder, np.asarray(x[i : i + size], np.float32))
             codes[i : i + size] = quantizer.encode(z)
         return codes
