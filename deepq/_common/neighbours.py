@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._common.checks import require_finite
+from deepq._common.arrays import require_finite
 from deepq._common.threads import openmp_threads
 from deepq._common.types import METRIC_L2, Floats, Ids
 

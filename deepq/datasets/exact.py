@@ -6,7 +6,8 @@ import faiss
 import numpy as np
 from numpy.typing import ArrayLike
 
-from deepq._common.checks import as_integer, as_numbers
+from deepq._common.arrays import as_numbers
+from deepq._common.checks import as_integer
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.neighbours import nearest
 from deepq._common.types import Floats, Ids

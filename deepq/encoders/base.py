@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._common.checks import as_floats, as_size
+from deepq._common.arrays import as_floats
+from deepq._common.checks import as_size
 from deepq._common.errors import DimensionError, KindError
 from deepq._common.types import Floats, Progress
 from deepq.quantizers.product import ProductQuantizer

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepq._common.checks import as_precision, as_vectors
+from deepq._common.arrays import as_vectors
+from deepq._common.checks import as_precision
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
 from deepq._common.plain_data import OwnObject
 from deepq._common.types import Codes, Floats

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import faiss
 
-from deepq._common.checks import as_array, as_size
+from deepq._common.arrays import as_array
+from deepq._common.checks import as_size
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError
 from deepq._common.types import Floats
 from deepq.encoders.base import Encoder

@@ -9,15 +9,8 @@ from typing import Any
 import faiss
 import numpy as np
 
-from deepq._common.checks import (
-    as_array,
-    as_codes,
-    as_ids,
-    as_integer,
-    as_output,
-    as_size,
-    require_float32,
-)
+from deepq._common.arrays import as_array, as_codes, as_ids, as_output
+from deepq._common.checks import as_integer, as_size, require_float32
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
 from deepq._common.safe_files import InFile
 from deepq._common.types import Codes, Floats

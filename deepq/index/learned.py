@@ -13,14 +13,8 @@ import faiss
 import numpy as np
 from tqdm import tqdm
 
-from deepq._common.checks import (
-    as_codes,
-    as_count,
-    as_metric,
-    as_output,
-    as_size,
-    require_float32,
-)
+from deepq._common.arrays import as_codes, as_output
+from deepq._common.checks import as_count, as_metric, as_size, require_float32
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
 from deepq._common.plain_data import to_bytes
 from deepq._common.threads import SharedLock, openmp_threads

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from deepq._common.checks import as_size, as_vectors, flattened
+from deepq._common.arrays import as_vectors, flattened
+from deepq._common.checks import as_size
 from deepq._common.errors import InputError, KindError
 from deepq._common.types import Floats
 from deepq.encoders.base import Encoder

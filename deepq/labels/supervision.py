@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepq._common.checks import as_array, as_ids, as_labels, as_vectors
+from deepq._common.arrays import as_array, as_ids, as_labels, as_vectors
 from deepq._common.errors import DimensionError, InputError, KindError
 from deepq._common.types import Floats, Ids
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import deepq
-from deepq._common.checks import as_array, as_labels, as_real, as_whole
+from deepq._common.arrays import as_array, as_labels, as_whole
+from deepq._common.checks import as_real
 from deepq._common.errors import InputError, KindError
 from deepq.networks.backbones import Standardize
 from deepq.networks.devices import as_device
