@@ -57,7 +57,7 @@ def test_what_faiss_has_cloned_is_merged_and_emptied():
 @pytest.mark.parametrize(
     "other",
     [{"seed": 2}, {"encoder": Identity(D)}, {"metric": faiss.METRIC_INNER_PRODUCT}],
-    ids=str,
+    ids=["codebooks", "encoder", "metric"],
 )
 def test_another_training_is_refused(other, tmp_path):
     index, back = made(), read(made(**other), tmp_path / "other")
