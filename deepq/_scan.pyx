@@ -66,13 +66,11 @@ cdef extern from "_kernels/kernels.h" nogil:
     void rank_results(const scan_job *, int64_t q, const uint64_t *keys, int64_t k)
 
 cdef extern from "_kernels/assign.h" nogil:
-    enum: ASSIGN_PAD
     ctypedef struct assign_codebook:
+        int ksub
         int dsub
-        int padded
-        const float *centre
-        const float *codewords
-        const float *half_norms
+    int assign_book_new(assign_codebook *, const float *given, int ksub, int dsub)
+    void assign_book_free(assign_codebook *)
     ctypedef void (*assign_fn)(const assign_codebook *, const float *z, int64_t n, int64_t stride,
                                float *centred, int32_t *words) noexcept nogil
     assign_fn assign_kernel(int simd)
@@ -388,24 +386,26 @@ cdef class _Assignment:
     """One assignment of rows to codewords, and the stock of rows its threads take blocks from."""
 
     cdef const float[:, ::1] z
-    cdef float[:, ::1] centres, half_norms
-    cdef float[:, :, ::1] codewords
+    cdef const float[:, :, ::1] codebooks
+    cdef assign_codebook *books
     cdef object words
     cdef int64_t next
 
-    def __cinit__(self, const float[:, ::1] z, codebooks, words):
-        M, ksub, dsub = codebooks.shape
-        padded = -(-ksub // ASSIGN_PAD) * ASSIGN_PAD
-        centres = _centres(codebooks)
-        centred = codebooks - centres[:, None]
-        codewords = _aligned((M, dsub, padded))
-        codewords[:, :, ksub:] = 0
-        codewords[:, :, :ksub] = centred.transpose(0, 2, 1)
-        half_norms = _aligned((M, padded))
-        half_norms[:, ksub:] = np.finfo(np.float32).max
-        half_norms[:, :ksub] = np.square(centred, dtype=np.float64).sum(axis=2) / 2
-        self.z, self.words = z, words
-        self.centres, self.codewords, self.half_norms = centres, codewords, half_norms
+    def __cinit__(self, const float[:, ::1] z, const float[:, :, ::1] codebooks, words):
+        cdef int m, M = codebooks.shape[0]
+        self.z, self.codebooks, self.words = z, codebooks, words
+        self.books = <assign_codebook *>calloc(M, sizeof(assign_codebook))
+        if not self.books:
+            raise MemoryError("no memory for codebooks")
+        for m in range(M):
+            if assign_book_new(&self.books[m], &codebooks[m, 0, 0], codebooks.shape[1], codebooks.shape[2]):
+                raise MemoryError("no memory for codebooks")
+
+    def __dealloc__(self):
+        if self.books:
+            for m in range(self.codebooks.shape[0]):
+                assign_book_free(&self.books[m])
+            free(self.books)
 
     def work(self):
         """Assign rows until none is left."""
@@ -416,40 +416,20 @@ cdef class _Assignment:
 
     cdef _work(self, word_t[:, ::1] words):
         cdef int64_t n = self.z.shape[0], d = self.z.shape[1], first, count, i
-        cdef int M = self.codewords.shape[0], m
-        cdef assign_codebook book
+        cdef int M = self.codebooks.shape[0], m
         cdef int32_t best[ROWS_AT_ONCE]
         cdef assign_fn kernel = assign_kernel(_simd)
-        book.dsub, book.padded = self.codewords.shape[1], self.codewords.shape[2]
-        cdef float[::1] centred = np.empty(ROWS_AT_ONCE * book.dsub, np.float32)
+        cdef float[::1] centred = np.empty(ROWS_AT_ONCE * self.codebooks.shape[2], np.float32)
         while self.next < n:
             first = self.next
             count = min(<int64_t>ROWS_AT_ONCE, n - first)
             self.next += count
             with nogil:
                 for m in range(M):
-                    book.centre, book.half_norms = &self.centres[m, 0], &self.half_norms[m, 0]
-                    book.codewords = &self.codewords[m, 0, 0]
-                    kernel(&book, &self.z[first, m * book.dsub], count, d, &centred[0], best)
+                    kernel(&self.books[m], &self.z[first, m * self.books[m].dsub], count, d, &centred[0], best)
                     for i in range(count):
                         words[first + i, m] = <word_t>best[i]
             PyErr_CheckSignals()
-
-
-def _centres(codebooks):
-    """A point (M, dsub) near the middle of each codebook, in steps so coarse that few bits are used."""
-    middle = codebooks.mean(axis=1, dtype=np.float64)
-    spread = np.abs(codebooks - middle[:, None]).max(axis=(1, 2))
-    step = np.exp2(np.floor(np.log2(np.maximum(spread, np.finfo(np.float32).tiny))))[:, None]
-    return (np.rint(middle / step) * step).astype(np.float32)
-
-
-def _aligned(shape):
-    """An array of float32 that begins with a cache line."""
-    size = int(np.prod(shape))
-    memory = np.empty(size + 16, np.float32)
-    skip = -memory.ctypes.data % 64 // 4
-    return memory[skip:skip + size].reshape(shape)
 
 
 def assign(z, codebooks, *, int num_threads=1):
@@ -466,6 +446,7 @@ def assign(z, codebooks, *, int num_threads=1):
     words : (n, M), uint8 for at most 256 codewords, else uint16
     """
     words = np.empty((len(z), len(codebooks)), np.uint8 if codebooks.shape[1] <= 256 else np.uint16)
+    codebooks = np.ascontiguousarray(codebooks)
     if len(z) <= FEW_ROWS:
         _assign_few(z, codebooks, words)
     else:

@@ -93,15 +93,29 @@ def flattened(x: Any, image: tuple[int, ...]) -> Any:
     return x.reshape(len(x), math.prod(image)) if is_images else x
 
 
-def require_usable(x: Floats, name: str) -> None:
-    """Raise InputError where a row (n, d) is not finite, or too large for squared distances."""
+def require_finite(x: Floats, name: str, rows: int | NDArray[np.int64] = 0) -> None:
+    """Raise InputError where a row (n, d) is not finite.
+
+    `rows` are the numbers that a user knows the rows by, or that of the first.
+    """
+    if np.isfinite(x).all():
+        return
+    bad = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
+    number = rows + bad if isinstance(rows, int) else int(rows[bad])
+    raise InputError(f"expected finite numbers in {name}, got NaN or infinity in row {number}")
+
+
+def require_usable(x: Floats, name: str, rows: int | NDArray[np.int64] = 0) -> None:
+    """Raise InputError where a row (n, d) is not finite, or too large for squared distances.
+
+    `rows` as in `require_finite`.
+    """
     if not x.size:
         return
     limit = math.sqrt(_LARGEST_FLOAT / x.shape[1]) / 2
     largest = float(np.maximum(x.max(), -x.min()))
     if not np.isfinite(largest):
-        bad = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
-        raise InputError(f"expected finite numbers in {name}, got NaN or infinity in row {bad}")
+        require_finite(x, name, rows)
     if largest > limit:
         raise InputError(
             f"expected numbers up to {limit:.3g} in {name}, whose squared distances float32 holds, "
@@ -141,8 +155,10 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
 def as_numbers(value: Any, name: str) -> NDArray[Any]:
     """Return an array of real numbers, of its own dtype; a mapped one stays in its file.
 
-    Raises KindError for anything else.
+    Raises KindError for anything else, also for what has no shape: faiss refuses lists, too.
     """
+    if not hasattr(value, "shape"):
+        raise KindError(f"expected {name} to be an array, got {type(value).__name__}")
     array = value if isinstance(value, np.memmap) else as_array(value, name)
     if array.dtype.kind not in "fiub":
         raise KindError(f"expected {name} to be an array of real numbers, got dtype {array.dtype}")

@@ -96,6 +96,12 @@ class Encoder:
         """Input vectors (n, d_in) float32 of the embeddings `z` (n, d_out)."""
         return as_rows(z, self.d_out)
 
+    def look_at(self, x: Any) -> None:
+        """Log a warning where rows (n, d_in) are plainly of another scale than those learned from.
+
+        Only a network does: here nothing.
+        """
+
     def state(self) -> dict[str, Any]:
         """Everything that `from_state` needs: JSON values, and arrays of float32 or uint8.
 

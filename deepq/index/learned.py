@@ -76,11 +76,7 @@ class LearnedIndex:
     _decoded: Decoded
 
     def _assemble(
-        self,
-        metric: int,
-        encoder: Encoder,
-        quantizer: ProductQuantizer,
-        training: TrainConfig | None,
+        self, metric: int, encoder: Encoder, quantizer: ProductQuantizer, training: Any
     ) -> None:
         """Build the index of its parts, which it keeps; the C++ object becomes its handle."""
         if encoder.d_out % quantizer.M:
@@ -246,7 +242,7 @@ class LearnedIndex:
     def _follow_native(self) -> None:
         """Take over what others have written into the C++ object, or faiss has trained there."""
         if self.is_trained and not (self._encoder.is_fitted and self._quantizer.is_trained):
-            trained.warn_of_faiss(self._rerank)
+            trained.warn_of_another(self._rerank)
             self._encoder = self._native.read_encoder()
             self._quantizer.share(self._native.codebooks)
 
@@ -339,7 +335,9 @@ class LearnedIndex:
     ) -> Floats:
         """Rows (n, d) of what a user gives: vectors, or images where the encoder takes these."""
         image = self._encoder.input_shape
-        return as_vectors(x, self.d, name, finite=finite, image=image, keep_bytes=keep_bytes)
+        rows = as_vectors(x, self.d, name, finite=finite, image=image, keep_bytes=keep_bytes)
+        self._encoder.look_at(rows)
+        return rows
 
     def _encode(self, x: Floats, *, progress: bool = False) -> Codes:
         self._require_trained()

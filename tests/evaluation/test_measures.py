@@ -103,7 +103,7 @@ def test_times_are_cpu_times_of_one_thread():
     found = evaluate(index, normal(5, 3), index.I, ("us_per_query", "queries_per_second"))
     assert faiss.omp_get_max_threads() == 2
     evaluate(index, normal(5, 3), index.I, "1-recall@3")
-    assert 10_000 <= found["us_per_query"] < 15_000
+    assert 10_000 <= found["us_per_query"] < 20_000  # that of the clock
     assert found["queries_per_second"] == pytest.approx(1e6 / found["us_per_query"])
     assert index.calls == [(10, 1), (3, 2)]
 
@@ -193,3 +193,15 @@ def test_queries_that_do_not_fit():
         evaluate(index, normal(2, 4), index.I)
     with pytest.raises(InputError, match="0 queries"):
         evaluate(index, normal(0, 3), np.zeros((0, 1), int))
+
+
+def test_a_binary_index_takes_codes():
+    codes = np.random.default_rng(0).integers(0, 256, (60, 4), np.uint8)
+    index = faiss.IndexBinaryFlat(32)
+    index.add(codes)
+    labels = np.arange(60) % 3
+    found = evaluate(index, codes[:9], None, ["precision@1", "mAP"], labels=(labels[:9], labels))
+    assert found["precision@1"] == 1.0
+    assert 0.3 < found["mAP"] < 1
+    with pytest.raises(DimensionError, match=r"codes of shape \(n, 4\)"):
+        evaluate(index, codes[:9, :3], None, ["precision@1"], labels=(labels[:9], labels))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 import tracemalloc
 from typing import Any
 
@@ -483,10 +482,8 @@ def test_a_small_file_asks_for_little_memory():
     tracemalloc.start()
     try:
         for data in (wide, long):
-            began = time.perf_counter()
             with pytest.raises(deepq.FormatError):
                 read(data)
-            assert time.perf_counter() - began < 1
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()

@@ -204,7 +204,7 @@ def test_spawned_processes_get_it(plain):
 
 
 def test_joblib_hands_it_to_its_workers(plain):
-    found = joblib.Parallel(n_jobs=2, timeout=60)(joblib.delayed(nearest)(plain) for _ in range(2))
+    found = joblib.Parallel(n_jobs=2, timeout=600)(joblib.delayed(nearest)(plain) for _ in range(2))
     for each in found:
         np.testing.assert_array_equal(each, nearest(plain))
 
@@ -212,7 +212,7 @@ def test_joblib_hands_it_to_its_workers(plain):
 @pytest.mark.parametrize("start", ["spawn", "fork"])
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_workers_of_a_data_loader_have_it(plain, start):
-    loader = DataLoader(Codes(plain), 5, num_workers=1, multiprocessing_context=start, timeout=60)
+    loader = DataLoader(Codes(plain), 5, num_workers=1, multiprocessing_context=start, timeout=600)
     found = torch.cat(list(loader)).numpy()
     np.testing.assert_array_equal(found, plain.search(X[:20], 1)[1][:, 0])
 

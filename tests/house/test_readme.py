@@ -58,6 +58,7 @@ def anchors(text: str) -> set[str]:
     }
 
 
+@pytest.mark.timeout(7200)  # minutes of training, beside other work on a slow machine
 @each_page
 def test_the_python_blocks_run(page, tmp_path):
     code = python_only(page.read_text(encoding="utf-8"))
@@ -71,7 +72,6 @@ def test_the_python_blocks_run(page, tmp_path):
         env={**os.environ, "PYTHONSAFEPATH": "1"},
         capture_output=True,
         text=True,
-        timeout=240,
     )
     assert done.returncode == 0, done.stderr
 

@@ -21,11 +21,12 @@ from deepq import _scan
 from deepq._common import threads
 from deepq.index import flat_search
 
+SOON = 600  # seconds, which only a hang takes
 X = np.random.default_rng(0).standard_normal((4000, 8)).astype(np.float32)
 
 
 def test_run_calls_the_work_in_every_thread_it_can_get():
-    seen, barrier = set(), threading.Barrier(3, timeout=10)
+    seen, barrier = set(), threading.Barrier(3, timeout=SOON)
 
     def work():
         barrier.wait()
@@ -43,7 +44,7 @@ def test_run_raises_what_the_work_raises(where):
     def work():
         in_caller = threading.get_ident() == caller
         if in_caller and where == "helper":
-            assert started.wait(10)
+            assert started.wait(SOON)
         started.set()
         if in_caller == (where == "caller"):
             raise ZeroDivisionError
@@ -62,10 +63,10 @@ def test_run_returns_only_when_every_helper_has_ended(monkeypatch):
 
     def work():
         if threading.get_ident() == caller:
-            assert started.wait(10)
+            assert started.wait(SOON)
             return
         started.set()
-        assert release.wait(10)
+        assert release.wait(SOON)
         ended.append(True)
 
     def interrupted(others):
@@ -126,7 +127,7 @@ def in_fork(work):
             os._exit(0 if work() else 1)
         finally:
             os._exit(2)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + SOON
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
         if time.monotonic() > deadline:
             os.kill(child, 9)
@@ -165,7 +166,7 @@ class TestFork:
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.usefixtures("two_threads")
     def test_a_child_does_what_its_parent_did(self, mode):
-        """faiss's OpenMP hangs in such a child where its threads are used."""
+        """Threads of OpenMP do not go along into a child."""
         index, plain = MODES[mode](), faiss.IndexFlatL2(8)
         plain.add(X)
         plain.search(X, 3)
@@ -193,7 +194,7 @@ class TestFork:
         def hold():
             with getattr(index._lock, held)():
                 inside.set()
-                leave.wait(60)
+                leave.wait(SOON)
 
         def works():
             index.add(X)
@@ -202,7 +203,7 @@ class TestFork:
 
         other = threading.Thread(target=hold)
         other.start()
-        inside.wait(10)
+        inside.wait(SOON)
         try:
             in_fork(works)
         finally:
@@ -226,7 +227,7 @@ class TestFork:
 
         other = threading.Thread(target=change)
         other.start()
-        begun.wait(10)
+        begun.wait(SOON)
         in_fork(works)
         other.join()
         with lock.reading():
@@ -234,7 +235,7 @@ class TestFork:
 
 
 def test_readers_share_the_lock_and_a_writer_has_it_alone():
-    lock, inside, log = threads.SharedLock(), threading.Barrier(2, timeout=10), []
+    lock, inside, log = threads.SharedLock(), threading.Barrier(2, timeout=SOON), []
 
     def read():
         with lock.reading():
@@ -250,12 +251,12 @@ def test_readers_share_the_lock_and_a_writer_has_it_alone():
         writer.start()
         writer.join(0.05)
         assert not log
-    writer.join(10)
+    writer.join(SOON)
     readers = [threading.Thread(target=read) for _ in range(2)]
     for thread in readers:
         thread.start()
     for thread in readers:
-        thread.join(10)
+        thread.join(SOON)
     assert log == ["write", "read", "read"]
 
 
@@ -431,7 +432,7 @@ def test_faiss_itself_follows_that_number_in_the_thread_that_calls(monkeypatch):
     index.search(X, 1)
     index.num_threads = 3
     index.search(X, 1)
-    for number in (4, 10**6):  # where threads cannot be had, OpenMP ends the process
+    for number in (4, 10**6):  # more than there are cores
         index.search(X, 1, params=deepq.SearchParameters(num_threads=number))
     assert used == [2, 3, 4, 8]
 

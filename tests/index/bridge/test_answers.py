@@ -125,7 +125,7 @@ def test_threads_get_the_same_answers(index):
     with ThreadPoolExecutor(4) as pool:
         tasks = [pool.submit(f.search, XQ, 5) for f in [chain, index] * 20]
         for task in tasks:
-            assert_same(task.result(timeout=30), right)
+            assert_same(task.result(timeout=600), right)
 
 
 def test_many_rows_are_encoded_in_blocks():
