@@ -235,7 +235,7 @@ class LearnedIndex:
     def _follow_native(self) -> None:
         """Take over what others have written into the C++ object, or faiss has trained there."""
         if self.is_trained and not (self._encoder.is_fitted and self._quantizer.is_trained):
-            trained.warn_of_faiss(self._rerank)
+            trained.warn_of_another(self._rerank)
             self._encoder = self._native.read_encoder()
             self._quantizer.share(self._native.codebooks)
 

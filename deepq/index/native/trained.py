@@ -22,10 +22,10 @@ from deepq._common.types import Floats
 from deepq.index.native import _trained
 from deepq.index.native.known_faiss import untested
 
-_log = logging.getLogger("deepq.index")
-
 # Kept at import: a program may put a class of ours in its place.
 _IndexPreTransform = faiss.IndexPreTransform
+
+_log = logging.getLogger("deepq.index")
 
 # By the address of the chain. The index keeps the chain; nothing here keeps the index.
 _trainers: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
@@ -40,6 +40,18 @@ def place(chain: Any, trainer: Any) -> None:
         _place(chain, trainer)
 
 
+def warn_of_another(rerank: int) -> None:
+    """Log what is missing where encoder and codebooks come from somebody else than `train`."""
+    if fault():
+        _log.warning(
+            "expected train() of the index itself, got what faiss made of its encoder and "
+            "codebooks, without a decoder: composites cannot call us here, since %s",
+            fault(),
+        )
+    elif rerank:
+        _log.warning("expected train() for rerank=%s, got no decoder", rerank)
+
+
 @cache
 def fault() -> str:
     """Say why C++ code cannot train as we do here, if so; found out once, at the first need."""
@@ -52,18 +64,6 @@ def fault() -> str:
         return "" if _works() else "a trial gave wrong numbers"
     except Exception as error:
         return f"a trial failed: {error!r}"
-
-
-def warn_of_faiss(rerank: int) -> None:
-    """Log what an index lacks whose encoder and codebooks are not by its own `train`."""
-    if fault():
-        _log.warning(
-            "expected train() of the index itself, got what faiss has trained, which is less good "
-            "and has no decoder: composites cannot call deepq here, since %s",
-            fault(),
-        )
-    elif rerank:
-        _log.warning("expected train() for rerank=%s, got codebooks without a decoder", rerank)
 
 
 def _place(chain: Any, trainer: Any) -> None:
