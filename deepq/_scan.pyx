@@ -11,7 +11,7 @@ import numpy as np
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, NAN, nextafterf
 from libc.stdint cimport UINT32_MAX, int32_t, int64_t, uint8_t, uint16_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 
 from deepq._common import threads
 
@@ -54,10 +54,12 @@ cdef extern from "_kernels/kernels.h" nogil:
         void (*search)(const scan_job *, int64_t first, int count, const scan_scratch *) noexcept nogil
         int queries
         int lanes
+        int prunes
 
     int simd_supported()
     int64_t count_bits(const uint8_t *, int64_t n)
-    int scratch_new(scan_scratch *, const scan_job *, int lanes)
+    bint _all_finite "all_finite"(const float *, int64_t n)
+    int scratch_new(scan_scratch *, const scan_job *, int lanes, int prunes)
     void scratch_free(scan_scratch *)
     scan_kernel choose_kernel(const scan_job *, int simd, int64_t left)
     void rank_keys(const scan_job *, int64_t q, const scan_scratch *, uint64_t *keys)
@@ -73,12 +75,20 @@ cdef extern from "_kernels/assign.h" nogil:
                                float *centred, int32_t *words) noexcept nogil
     assign_fn assign_kernel(int simd)
 
+cdef extern from "_kernels/assign_few.h" nogil:
+    ctypedef void (*distances_fn)(const float *, const float *, int, int, float *) noexcept nogil
+    distances_fn distances_kernel(int simd)
+    int distances_room(int ksub)
+    int32_t nearest_word(distances_fn, const float *x, const float *codewords, int ksub, int dsub,
+                         float *distances)
+
 ctypedef fused word_t:
     uint8_t
     uint16_t
 
 cdef enum:
     ROWS_AT_ONCE = 256  # of a block that stays in the cache
+    FEW_ROWS = 32  # for which it takes longer to prepare the codebooks than to do without
 
 _LEVELS = {"portable": SIMD_PORTABLE, "avx2": SIMD_AVX2, "avx512": SIMD_AVX512}
 cdef int _simd = simd_supported()
@@ -120,9 +130,15 @@ cdef class _Scan:
     cdef scan_job job
     cdef int64_t nq, next, share
     cdef bint ranked
-    cdef tuple owners
+    # What the job points to.
+    cdef const uint8_t[:, ::1] codes
+    cdef const float[:, ::1] queries
+    cdef const float[:, :, ::1] codebooks, luts
+    cdef const uint8_t[::1] allowed
+    cdef float[:, ::1] D
+    cdef int64_t[:, ::1] I
 
-    def __cinit__(self, const uint8_t[:, ::1] codes, int M, int nbits, *, const float[:, ::1] queries=None,
+    def __cinit__(self, const uint8_t[:, ::1] codes, int M, int nbits, const float[:, ::1] queries=None,
                   const float[:, :, ::1] codebooks=None, const float[:, :, ::1] luts=None,
                   bint inner_product=False, const uint8_t[::1] allowed=None, int num_threads=1):
         cdef scan_job *job = &self.job
@@ -132,7 +148,8 @@ cdef class _Scan:
         else:
             codes = unpack(codes, M, nbits)
             job.bytes, job.width = M, job.ksub
-        self.owners = (codes, queries, codebooks, luts, allowed)
+        self.codes, self.queries, self.codebooks = codes, queries, codebooks
+        self.luts, self.allowed = luts, allowed
         job.inner_product = inner_product
         job.codes = &codes[0, 0] if job.n else NULL
         if luts is not None:
@@ -154,7 +171,7 @@ cdef class _Scan:
     def nearest(self, float[:, ::1] D, int64_t[:, ::1] I):
         """Search for the best that D and I have room for."""
         cdef scan_job *job = &self.job
-        self.owners += (D, I)
+        self.D, self.I = D, I
         job.k, job.D, job.I = D.shape[1], &D[0, 0], &I[0, 0]
         self.ranked = (job.k > RANKED_K or job.k * RANKED_FRACTION > job.n) and job.n <= UINT32_MAX
         return self
@@ -173,7 +190,9 @@ cdef class _Scan:
         cdef int simd = _simd
         cdef scan_kernel kernel = choose_kernel(&self.job, simd, self.share)
         cdef int64_t first
-        if scratch_new(&scratch, &self.job, 0 if self.ranked else kernel.lanes):
+        if self.ranked:
+            kernel.lanes, kernel.prunes = 1, False
+        if scratch_new(&scratch, &self.job, kernel.lanes, kernel.prunes):
             raise MemoryError("no memory for the look-up tables of a search")
         try:
             while self.next < self.nq:
@@ -222,7 +241,8 @@ cdef class _Scan:
         return lims, -scores if self.job.inner_product else scores, ids
 
 
-def search(codes, int M, int nbits, D, I, *, int num_threads=1, **tables):
+def search(codes, int M, int nbits, D, I, *, queries=None, codebooks=None, luts=None, bint inner_product=False,
+           allowed=None, int num_threads=1):
     """Fill D and I with the k best codes of every query, ordered by (better score, ascending id).
 
     Parameters
@@ -239,11 +259,17 @@ def search(codes, int M, int nbits, D, I, *, int num_threads=1, **tables):
     nq, k = D.shape
     if nq == 0 or k == 0:
         return
-    ranges = _ranges(codes, nq, k, num_threads)
-    if len(ranges) == 1:
-        scan = _Scan(codes, M, nbits, num_threads=num_threads, **tables).nearest(D, I)
-        threads.run(scan.work, min(num_threads, nq))
+    ranges = _ranges(codes, nq, k, num_threads) if num_threads > nq else ()
+    if len(ranges) <= 1:
+        scan = _Scan(codes, M, nbits, queries, codebooks, luts, inner_product, allowed, num_threads)
+        scan.nearest(D, I)
+        if num_threads > 1:
+            threads.run(scan.work, min(num_threads, nq))
+        else:
+            scan.work()
         return
+    tables = {"queries": queries, "codebooks": codebooks, "luts": luts, "inner_product": inner_product,
+              "allowed": allowed}
     scores = np.empty((len(ranges), nq, k), np.float32)
     ids = np.empty((len(ranges), nq, k), np.int64)
     scans = [_part(codes, M, nbits, part, tables).nearest(*out) for part, *out in zip(ranges, scores, ids)]
@@ -251,7 +277,7 @@ def search(codes, int M, int nbits, D, I, *, int num_threads=1, **tables):
     for part, own in zip(ranges, ids):
         own[own >= 0] += part.start
     scores, ids = (np.concatenate(list(part), axis=1) for part in (scores, ids))
-    order = np.lexsort((ids, -scores if tables.get("inner_product") else scores))[:, :k]
+    order = np.lexsort((ids, -scores if inner_product else scores))[:, :k]
     D[:] = np.take_along_axis(scores, order, 1)
     I[:] = np.take_along_axis(ids, order, 1)
 
@@ -317,6 +343,15 @@ def mark_ids(const int64_t[::1] ids, int64_t n):
             if 0 <= id < n:
                 out[id >> 3] |= 1 << (id & 7)
     return bits
+
+
+def all_finite(const float[:, ::1] x):
+    """Whether no number in x is NaN or infinite."""
+    cdef bint finite = True
+    if x.shape[0] and x.shape[1]:
+        with nogil:
+            finite = _all_finite(&x[0, 0], x.shape[0] * x.shape[1])
+    return finite
 
 
 def count_ids(const uint8_t[::1] bits, int64_t n):
@@ -398,7 +433,7 @@ cdef class _Assignment:
 
 
 def assign(z, codebooks, *, int num_threads=1):
-    """Words (n, M) of the nearest codewords (squared L2), ties to the lower flat.
+    """Words (n, M) of the nearest codewords (squared L2), ties to the lower index.
 
     Parameters
     ----------
@@ -411,10 +446,35 @@ def assign(z, codebooks, *, int num_threads=1):
     words : (n, M), uint8 for at most 256 codewords, else uint16
     """
     words = np.empty((len(z), len(codebooks)), np.uint8 if codebooks.shape[1] <= 256 else np.uint16)
-    if len(z):
+    if len(z) <= FEW_ROWS:
+        _assign_few(z, codebooks, words)
+    else:
         work = _Assignment(z, np.ascontiguousarray(codebooks), words).work
         threads.run(work, min(num_threads, 1 + len(z) // (4 * ROWS_AT_ONCE)))
     return words
+
+
+def _assign_few(const float[:, ::1] z, const float[:, :, ::1] codebooks, words):
+    if words.dtype == np.uint8:
+        _nearest_words[uint8_t](z, codebooks, words)
+    else:
+        _nearest_words[uint16_t](z, codebooks, words)
+
+
+cdef _nearest_words(const float[:, ::1] z, const float[:, :, ::1] codebooks, word_t[:, ::1] words):
+    cdef int64_t n = z.shape[0], i
+    cdef int M = codebooks.shape[0], ksub = codebooks.shape[1], dsub = codebooks.shape[2], m
+    cdef distances_fn kernel = distances_kernel(_simd)
+    cdef float *distances = <float *>malloc(distances_room(ksub) * sizeof(float))
+    if distances is NULL:
+        raise MemoryError
+    with nogil:
+        for i in range(n):
+            for m in range(M):
+                words[i, m] = <word_t>nearest_word(
+                    kernel, &z[i, m * dsub], &codebooks[m, 0, 0], ksub, dsub, distances
+                )
+    free(distances)
 
 
 cdef double _accumulate(const float[:, ::1] z, const word_t[:, ::1] words, double[:, :, ::1] sums,

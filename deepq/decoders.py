@@ -8,8 +8,8 @@ and has learned what goes together:
 The T_m (ksub, d) are tables of whole vectors, which are added up as in additive quantization
 (Babenko & Lempitsky, CVPR 2014). The rest is a network with one residual block, as decoders of
 learned codes have them (Morozov & Babenko, "Unsupervised neural quantization", ICCV 2019); U_m is
-its first layer, multiplied out for every word. `_decoding` learns the numbers, with torch; here
-they are used, with NumPy.
+its first layer, multiplied out for every word. `training.decoding` learns the numbers, with torch;
+here they are used, with NumPy.
 
 Codes are chosen under the decoder: every sub-vector has some nearest *sites* (M, ksub, dsub), and
 of their words those are stored that decode to nearest to the vector.
@@ -53,7 +53,7 @@ class Decoder:
     Parameters
     ----------
     arrays : mapping of arrays
-        Of finite numbers, with the names
+        Arrays of finite numbers, with the names
 
         * "sites" (M, ksub, dsub), d = M * dsub: what words are near to;
         * "tables" (M, ksub, d): T, the offset of the vectors included;
@@ -63,7 +63,7 @@ class Decoder:
         * "centre" (d,): the mean of the vectors.
     shrink : float
         `decode` draws reconstructions by this factor towards the centre, which ranks better: see
-        `_ranking`.
+        `training.ranking`.
     weight : float
         Part of a reconstruction that is the decoder's, above 0 and up to 1; the rest are the
         codewords' (`ProductQuantizer.reconstruct`).
@@ -96,7 +96,7 @@ class Decoder:
         self._set(shrink, weight, candidates, sweeps)
 
     def _set(self, shrink: float, weight: float, candidates: int, sweeps: int) -> None:
-        self.shrink, self.weight = _as_part(shrink, "shrink"), _as_part(weight, "weight")
+        self.shrink, self.weight = _as_share(shrink, "shrink"), _as_share(weight, "weight")
         self.candidates = as_size(candidates, "candidates")
         self.sweeps = as_size(sweeps, "sweeps")
 
@@ -112,15 +112,14 @@ class Decoder:
         M, ksub, d = self.arrays["tables"].shape
         return M, ksub, d
 
-    @property
-    def parts(self) -> dict[str, Any]:
-        """Its arrays and settings, for `from_parts`."""
+    def state(self) -> dict[str, Any]:
+        """Its arrays and settings, for `from_state`."""
         return {"arrays": dict(self.arrays), "settings": self.settings}
 
     @classmethod
-    def from_parts(cls, parts: dict[str, Any]) -> Decoder:
-        """Make a decoder of the `parts` of another; raises KeyError where one is missing."""
-        return cls(parts["arrays"], **parts["settings"])
+    def from_state(cls, state: dict[str, Any]) -> Decoder:
+        """Make a decoder of the `state` of another; raises KeyError where a part is missing."""
+        return cls(state["arrays"], **state["settings"])
 
     def with_settings(self, **settings: Any) -> Decoder:
         """Make a decoder of the same numbers, which are shared, and other settings."""
@@ -207,7 +206,7 @@ class Decoder:
         return z.reshape(*hidden.shape[:-1], z.shape[1])
 
 
-def _as_part(value: Any, name: str) -> float:
+def _as_share(value: Any, name: str) -> float:
     part = as_real(value, name)
     if not 0 < part <= 1:
         raise InputError(f"expected {name} above 0 and up to 1, got {value}")

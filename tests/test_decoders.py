@@ -272,12 +272,12 @@ def test_numbers_that_are_not_finite_are_refused(bad) -> None:
 def test_a_decoder_is_made_of_its_parts() -> None:
     arrays = numbers(2, 4, 3, 3, np.random.default_rng(0))
     decoder = Decoder(arrays, shrink=0.9, candidates=3, sweeps=2)
-    other = Decoder.from_parts(decoder.parts)
+    other = Decoder.from_state(decoder.state())
     assert other.settings == decoder.settings
     words = np.array([[1, 3]], np.uint8)
     np.testing.assert_array_equal(other.decode(words), decoder.decode(words))
     with pytest.raises(KeyError):
-        Decoder.from_parts({"arrays": arrays})
+        Decoder.from_state({"arrays": arrays})
 
 
 def test_other_settings_are_checked() -> None:

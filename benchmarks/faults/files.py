@@ -51,8 +51,6 @@ class Kind(NamedTuple):
         return file.getvalue()
 
 
-torch.set_num_threads(1)
-
 SMALL = Sizes(4, 2, 2, 5)
 _TRAINING = 10_000
 
@@ -96,6 +94,7 @@ def _with_decoder(sizes: Sizes) -> deepq.DeepQuantIndex:
 
 
 def _with_network(sizes: Sizes) -> deepq.DeepQuantIndex:
+    torch.set_num_threads(1)  # a forked child has no others
     torch.manual_seed(3)
     network = MLP(sizes.d, [16]).eval()
     quantizer = ProductQuantizer(sizes.M, sizes.nbits)

@@ -1,22 +1,30 @@
-"""The checks of arguments: they raise `errors`, and say what was expected and what came."""
+"""The checks of arguments: they raise `errors`, and say what was expected and what came.
+
+Arrays of a user's come in by one door, `as_array`, whatever they are: tensors, tables, data sets in
+files. What they must hold is up to those behind it: `as_vectors`, `as_ids`, `as_labels`.
+"""
 
 from __future__ import annotations
 
 import math
 import operator
-from typing import Any
+import sys
+from numbers import Real
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepq._common.errors import DimensionError, InputError, KindError
-from deepq._common.types import Codes, Floats
+from deepq._common.types import Codes, Floats, Ids
 
 PRECISIONS = ("float32", "bfloat16")
 
 # More results than this are refused when the index does not hold them: they would be padding.
 _MOST_PADDED_RESULTS = 1 << 28
+_LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _LARGEST_SIZE = (1 << 31) - 1  # of C's int
+_LARGEST_WHOLE = float(1 << 63)  # that int64 does not hold
 
 
 def as_vectors(
@@ -30,7 +38,8 @@ def as_vectors(
 ) -> Floats:
     """Rows of ``d`` numbers as C-contiguous float32; a copy only where one is needed.
 
-    Images may come unflattened, (n, *image), where `image` is the shape of one. With `keep_bytes`
+    They are those of an array, or of what has a shape and becomes one: see `as_array`. Images may
+    come unflattened, (n, *image), where `image` is the shape of one. With `keep_bytes`
     an array of uint8 stays one, for a caller that goes through it in parts.
 
     Raises
@@ -42,10 +51,13 @@ def as_vectors(
     InputError
         If `finite` is asked for and a row is not finite, or too large, in float32.
     """
-    if isinstance(x, np.ma.MaskedArray):
-        raise KindError(f"expected {name} to be a plain array, got a masked one")
-    if not isinstance(x, np.ndarray):
+    if _is_rows(x, d):
+        if finite:
+            require_usable(x, name)
+        return x
+    if not hasattr(x, "shape"):  # lists: faiss refuses them, too
         raise KindError(f"expected {name} to be an (n, {d}) array, got {type(x).__name__}")
+    x = as_array(x, name)
     given, x = x.shape, flattened(x, image)
     if x.ndim != 2 or x.shape[1] != d:
         images = f" or (n, {', '.join(map(str, image))})" if len(image) == 3 else ""
@@ -54,11 +66,25 @@ def as_vectors(
         raise KindError(f"expected {name} of real numbers, got dtype {x.dtype}")
     if keep_bytes and x.dtype == np.uint8:
         return np.ascontiguousarray(np.asarray(x))
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, which is what is checked
-        rows: Floats = np.ascontiguousarray(np.asarray(x), dtype=np.float32)
+    rows: Floats = np.asarray(x)
+    if rows.dtype != np.float32:
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, which is what is checked
+            rows = rows.astype(np.float32)
+    rows = np.ascontiguousarray(rows)
     if finite:
         require_usable(rows, name)
     return rows
+
+
+def _is_rows(x: Any, d: int) -> TypeGuard[Floats]:
+    """Whether `x` is what `as_vectors` returns already, which it mostly is."""
+    return (
+        type(x) is np.ndarray
+        and x.dtype == np.float32
+        and x.ndim == 2
+        and x.shape[1] == d
+        and x.flags.c_contiguous
+    )
 
 
 def flattened(x: Any, image: tuple[int, ...]) -> Any:
@@ -86,9 +112,10 @@ def require_usable(x: Floats, name: str, rows: int | NDArray[np.int64] = 0) -> N
     """
     if not x.size:
         return
-    require_finite(x, name, rows)
-    limit = math.sqrt(float(np.finfo(np.float32).max) / x.shape[1]) / 2
-    largest = float(max(x.max(), -x.min()))
+    limit = math.sqrt(_LARGEST_FLOAT / x.shape[1]) / 2
+    largest = float(np.maximum(x.max(), -x.min()))
+    if not np.isfinite(largest):
+        require_finite(x, name, rows)
     if largest > limit:
         raise InputError(
             f"expected numbers up to {limit:.3g} in {name}, whose squared distances float32 holds, "
@@ -97,12 +124,59 @@ def require_usable(x: Floats, name: str, rows: int | NDArray[np.int64] = 0) -> N
 
 
 def as_array(value: Any, name: str) -> NDArray[Any]:
-    """Return what NumPy makes of a value. Raises KindError where that is nothing."""
+    """Return what a user gives as a plain NumPy array, uncopied where that goes.
+
+    Taken is whatever NumPy makes an array of: arrays, lists, tables of pandas and polars, data sets
+    of h5py and zarr, arrays of jax and tensorflow, and tensors of torch, also those with gradients.
+    bfloat16 becomes float32, and a table of Python's numbers one of NumPy's.
+
+    Raises KindError where that is nothing, or would lose something: a mask, or all but the numbers
+    that are not 0.
+    """
+    if isinstance(value, np.ma.MaskedArray) or value is np.ma.masked:
+        raise KindError(f"expected {name} to be a plain array, got a masked one")
+    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+        got = type(value).__name__
+        raise KindError(f"expected {name} to be an array, got a sparse {got}: call toarray()")
     try:
-        return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
+        array = np.asarray(without_tensor(value))
+    except KindError as error:
+        raise KindError(f"expected {name} to be an array of numbers, got {error}") from error
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
         got = type(value).__name__
         raise KindError(f"expected {name} to be an array of numbers, got {got}: {error}") from error
+    if array.dtype.kind == "O" and array.size and all(isinstance(v, Real) for v in array.flat):
+        return np.array(array.tolist())
+    if array.dtype.isbuiltin == 2:  # a type of another library: bfloat16
+        return array.astype(np.float32)
+    return array
+
+
+def as_numbers(value: Any, name: str) -> NDArray[Any]:
+    """Return an array of real numbers, of its own dtype; a mapped one stays in its file.
+
+    Raises KindError for anything else.
+    """
+    array = value if isinstance(value, np.memmap) else as_array(value, name)
+    if array.dtype.kind not in "fiub":
+        raise KindError(f"expected {name} to be an array of real numbers, got dtype {array.dtype}")
+    return array
+
+
+def without_tensor(value: Any) -> Any:
+    """Return a torch tensor as an array, uncopied where it is on the CPU; all else as it is.
+
+    A bit that says "negative", or "conjugated", is applied. Raises KindError for a tensor that
+    holds no numbers, or only some of them.
+    """
+    torch = sys.modules.get("torch")  # without which there is none
+    if torch is None or not isinstance(value, torch.Tensor):
+        return value
+    try:
+        tensor = value.detach().cpu().resolve_conj().resolve_neg()
+        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    except (TypeError, RuntimeError) as error:
+        raise KindError(f"expected a tensor that holds numbers, got another: {error}") from error
 
 
 def as_floats(value: Any, name: str) -> Floats:
@@ -167,6 +241,8 @@ def as_real(value: Any, name: str) -> float:
     try:
         if isinstance(value, np.ndarray) and value.ndim:  # older NumPy takes one of one number
             raise TypeError
+        if isinstance(value, np.generic | np.ndarray) and value.dtype.kind == "c":
+            raise TypeError  # of which float() takes one part
         number = float(value)
     except ValueError:
         raise InputError(f"expected {name} to be a number, got {value!r}") from None
@@ -184,12 +260,17 @@ def as_precision(name: str) -> str:
     return name
 
 
-def as_part(value: Any, name: str, most: float) -> float:
+def as_share(value: Any, name: str, most: float = 1.0) -> float:
     """Return a float from 0 to `most`, else raise InputError, or KindError for no number."""
-    part = as_real(value, name)
-    if not 0 <= part <= most:
+    share = as_real(value, name)
+    if not 0 <= share <= most:
         raise InputError(f"expected {name} from 0 to {most:g}, got {value}")
-    return part
+    return share
+
+
+def as_weight(value: Any, name: str) -> float:
+    """Return a float of at least 0, else raise InputError, or KindError for no number."""
+    return as_share(value, name, math.inf)
 
 
 def as_metric(value: Any) -> int:
@@ -239,8 +320,9 @@ def as_output(out: Any, shape: tuple[int, ...], dtype: Any, name: str) -> NDArra
 
 def as_codes(codes: Any, code_size: int) -> Codes:
     """Packed codes, (n, code_size) uint8, C-contiguous."""
-    if not isinstance(codes, np.ndarray):
+    if not hasattr(codes, "shape"):
         raise KindError(f"expected codes to be a uint8 array, got {type(codes).__name__}")
+    codes = as_array(codes, "codes")
     if codes.ndim != 2 or codes.shape[1] != code_size:
         raise DimensionError(f"expected codes of shape (n, {code_size}), got {codes.shape}")
     if codes.dtype != np.uint8:
@@ -258,6 +340,84 @@ def as_ids(ids: Any, ntotal: int, name: str = "ids") -> NDArray[np.int64]:
     if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < ntotal:
         raise InputError(f"expected {name} from 0 to {ntotal - 1}, got {ids.min()} to {ids.max()}")
     return np.ascontiguousarray(ids, dtype=np.int64)
+
+
+def as_whole(value: Any, name: str) -> Ids:
+    """Whole numbers as int64, of an array of integers or of whole floats, as some programs save.
+
+    Raises KindError for an array of anything else, InputError for fractions, NaN, and numbers that
+    int64 does not hold.
+    """
+    given = as_array(value, name)
+    if given.dtype.kind not in "fiub":
+        raise KindError(f"expected whole numbers in {name}, got dtype {given.dtype}")
+    if given.dtype.kind == "f":
+        is_whole = (np.floor(given) == given) & (np.abs(given) < _LARGEST_WHOLE)
+        if not is_whole.all():
+            raise InputError(f"expected whole numbers in {name}, got {given[~is_whole][0]}")
+    elif given.dtype == np.uint64 and given.size and given.max() > np.iinfo(np.int64).max:
+        raise InputError(f"expected whole numbers of 64 bits in {name}, got {given.max()}")
+    return given.astype(np.int64)
+
+
+def as_labels(value: Any, name: str) -> NDArray[Any]:
+    """Labels in one of the forms that people have them in.
+
+    Parameters
+    ----------
+    value : (n,) or (n, c) array, or what becomes one
+        One class for each row: integers, whole floats, bools for two classes, or names. Or tags:
+        for each row and class a bool, or 0 or 1.
+
+    Returns
+    -------
+    (n,) int, (n,) str, or (n, c) bool
+        Integers keep their dtype.
+
+    Raises
+    ------
+    DimensionError
+        If the shape is neither.
+    KindError
+        If it holds anything else: complex numbers, gaps among names.
+    InputError
+        If it holds fractions, NaN, or tags other than 0 and 1.
+    """
+    given = as_array(value, name)
+    if given.ndim == 1:
+        return _as_classes(given, name)
+    if given.ndim != 2:
+        raise DimensionError(f"expected {name} of shape (n,) or (n, c), got {given.shape}")
+    if given.dtype.kind == "b":
+        return given
+    if given.dtype.kind not in "fiu":
+        raise KindError(f"expected bools, or 0 and 1, in {name} (n, c), got dtype {given.dtype}")
+    if given.shape[1] == 1:  # of which 0 may be a class, or no tag
+        raise KindError(
+            f"expected {name} (n,) of classes, or (n, c) of bools, got {given.dtype} of shape "
+            f"{given.shape}: {name}.ravel() are classes"
+        )
+    is_tag = (given == 0) | (given == 1)
+    if not is_tag.all():
+        raise InputError(f"expected bools, or 0 and 1, in {name} (n, c), got {given[~is_tag][0]}")
+    return np.asarray(given == 1)
+
+
+def _as_classes(given: NDArray[Any], name: str) -> NDArray[Any]:
+    if given.dtype.kind in "fb":
+        return as_whole(given, name)
+    if given.dtype.kind == "S":
+        return np.char.decode(given, "utf-8")
+    if given.dtype.kind == "O" and given.size and all(isinstance(v, str) for v in given):
+        return given.astype(np.str_)
+    if given.dtype.kind == "T":  # NumPy's own strings, whose bytes are elsewhere
+        return given.astype(np.str_)
+    if given.dtype.kind not in "iuU":
+        raise KindError(
+            f"expected integers or names in {name} (n,), got dtype {given.dtype}"
+            + (", with gaps or of several kinds" if given.dtype.kind == "O" else "")
+        )
+    return given
 
 
 def require_float32(numeric_type: int) -> None:

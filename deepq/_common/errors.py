@@ -24,4 +24,4 @@ class StateError(RuntimeError):
 
 
 class FormatError(ValueError, RuntimeError):
-    """A file is not a whole, undamaged index of a known version."""
+    """A file is not what it should be: damaged, of another kind, or of an unknown version."""

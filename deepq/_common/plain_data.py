@@ -19,7 +19,7 @@ _NAME = "deepq"
 _FAULTS = (SafetensorError, KeyError, TypeError, ValueError, IndexError, RecursionError)
 
 
-class Living:
+class OwnObject:
     """An object inside nested data that pickles hold as it is, and files as other nested data."""
 
     def plain(self) -> Any:
@@ -27,31 +27,33 @@ class Living:
         raise NotImplementedError
 
 
-def take_arrays(value: Any, arrays: list[NDArray[Any]], living: list[Living] | None = None) -> Any:
+def split_arrays(
+    value: Any, arrays: list[NDArray[Any]], living: list[OwnObject] | None = None
+) -> Any:
     """Replace every array inside `value` by its number, and collect them, without copies.
 
     So are the objects that are `living`, if there is a list for them. Raises KindError for what
     JSON does not hold.
     """
-    if isinstance(value, Living):
+    if isinstance(value, OwnObject):
         if living is None:
-            return take_arrays(value.plain(), arrays)
+            return split_arrays(value.plain(), arrays)
         living.append(value)
         return {"$living": len(living) - 1}
     if isinstance(value, np.ndarray):
         arrays.append(np.asarray(value, order="C"))
         return {"$array": len(arrays) - 1}
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: take_arrays(item, arrays, living) for key, item in value.items()}
+        return {key: split_arrays(item, arrays, living) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [take_arrays(item, arrays, living) for item in value]
+        return [split_arrays(item, arrays, living) for item in value]
     if not (value is None or isinstance(value, str | int | float)):
         raise KindError(f"expected arrays and JSON values, got {type(value).__name__} {value!r}")
     return value
 
 
-def put_arrays(value: Any, arrays: Sequence[Any], living: Sequence[Living] = ()) -> Any:
-    """Undo `take_arrays`. Raises FormatError unless each array and object has one place."""
+def join_arrays(value: Any, arrays: Sequence[Any], living: Sequence[OwnObject] = ()) -> Any:
+    """Undo `split_arrays`. Raises FormatError unless each array and object has one place."""
     missing = {("$array", i): a for i, a in enumerate(arrays)}
     missing.update({("$living", i): a for i, a in enumerate(living)})
 
@@ -79,7 +81,7 @@ def to_bytes(value: Any) -> bytes:
     The format has no checksums, so there is one of everything beside that.
     """
     arrays: list[NDArray[Any]] = []
-    fields = take_arrays(value, arrays)
+    fields = split_arrays(value, arrays)
     text = json.dumps({"data": fields, "xxh3": _checksum(fields, arrays)})
     tensors = {str(number): array for number, array in enumerate(arrays)}
     return safetensors.numpy.save(tensors, {_NAME: text})
@@ -94,7 +96,7 @@ def from_bytes(content: bytes) -> Any:
         arrays = [tensors[str(number)] for number in range(len(tensors))]
         if text["xxh3"] != _checksum(text["data"], arrays):
             raise FormatError("damaged data")
-        return put_arrays(text["data"], arrays)
+        return join_arrays(text["data"], arrays)
     except _FAULTS as error:
         raise FormatError(f"expected data of deepq in safetensors, got {error}") from error
 

@@ -16,7 +16,6 @@
 #define BLOCKS (TILE / LANES)
 
 typedef uint8_t NAME(column) __attribute__((vector_size(LANES), may_alias));
-typedef float NAME(sixteen) __attribute__((vector_size(64), may_alias));
 typedef float NAME(eight) __attribute__((vector_size(32), may_alias));
 typedef int32_t NAME(eight_ints) __attribute__((vector_size(32), may_alias));
 typedef uint8_t NAME(eight_bytes) __attribute__((vector_size(8), may_alias));
@@ -125,22 +124,26 @@ static inline uint64_t NAME(bound_codes)(
 /* The tables of `count` queries from `first` on, (count, bytes, width): the same sums as in a block. */
 static void NAME(make_tables)(const scan_job *job, int64_t first, int count, const scan_scratch *s) {
     int M = job->M, ksub = job->ksub, dsub = job->dsub, inner_product = job->inner_product;
-    NAME(sixteen) *turned = (NAME(sixteen) *)s->queries;
+    NAME(eight) *turned = (NAME(eight) *)s->queries;
     for (int64_t entry = 0; entry < (int64_t)M * ksub; entry += ksub < 16 ? ksub : 16) {
         size_t codewords = ksub < 16 ? ksub : 16;
         const float *c = job->codebooks + entry * dsub;
-        for (size_t i = 0; i < codewords; i++)
-            for (int t = 0; t < dsub; t++) s->queries[t * 16 + i] = c[i * dsub + t];
+        if (codewords == 16) turn_codewords(c, dsub, s->queries);
+        else
+            for (size_t i = 0; i < codewords; i++)
+                for (int t = 0; t < dsub; t++) s->queries[t * 16 + i] = c[i * dsub + t];
         for (int q = 0; q < count; q++) {
             const float *x = job->queries + ((first + q) * M + entry / ksub) * dsub;
-            NAME(sixteen) sum = {0};
+            NAME(eight) sums[2] = {{0}, {0}};
             if (inner_product) {
-                for (int t = 0; t < dsub; t++) sum += x[t] * turned[t];
-                sum = -sum;
+                for (int t = 0; t < dsub; t++)
+                    for (int h = 0; h < 2; h++) sums[h] += x[t] * turned[2 * t + h];
+                for (int h = 0; h < 2; h++) sums[h] = -sums[h];
             } else {
-                for (int t = 0; t < dsub; t++) sum += (x[t] - turned[t]) * (x[t] - turned[t]);
+                for (int t = 0; t < dsub; t++)
+                    for (int h = 0; h < 2; h++) sums[h] += (x[t] - turned[2 * t + h]) * (x[t] - turned[2 * t + h]);
             }
-            memcpy(s->tables + (int64_t)q * M * ksub + entry, &sum, sizeof(float) * codewords);
+            memcpy(s->tables + (int64_t)q * M * ksub + entry, sums, sizeof(float) * codewords);
         }
     }
 }
@@ -177,19 +180,38 @@ static int NAME(is_sum_of_halves)(const float *table) {
     return 1;
 }
 
-/* Bounds of a table that is such a sum: 16 for the lower bits, and 16 for the upper ones. */
-static void NAME(bounds_of_halves)(const float *table, float scale, uint8_t *bounds) {
-    for (int half = 0; half < 2; half++) {
-        float entries[16], least = INFINITY;
-        for (int v = 0; v < 16; v++) {
-            entries[v] = half ? table[v << 4] - table[0] : table[v];
-            if (entries[v] < least) least = entries[v];
+/* Bounds of a table that is such a sum: 16 for the lower bits, and 16 for the upper ones, each from the
+ * least entry with these bits. 0 where two of them add up to more than an entry, by more than `error`
+ * units: where large numbers, or infinity, have rounded the sum away. */
+static int NAME(bounds_of_halves)(const float *table, float lowest, float scale, float error, uint8_t *bounds) {
+    NAME(eight) infinite = (NAME(eight)){0} + INFINITY, least[4] = {infinite, infinite, infinite, infinite}, whole[4];
+    NAME(eight_ints) broken = {0};
+    for (int v = 0; v < 16; v++) { /* NaN is no score, and less than nothing */
+        NAME(eight) row = infinite;
+        for (int i = 0; i < 2; i++) {
+            NAME(eight) entries = *(const NAME(eight) *)(table + 16 * v + 8 * i);
+            NAME(eight_ints) less = (NAME(eight_ints))(entries < least[i]);
+            least[i] = (NAME(eight))((less & (NAME(eight_ints))entries) | (~less & (NAME(eight_ints))least[i]));
+            less = (NAME(eight_ints))(entries < row);
+            row = (NAME(eight))((less & (NAME(eight_ints))entries) | (~less & (NAME(eight_ints))row));
         }
-        for (int v = 0; v < 16; v++) {
-            float units = (entries[v] - least) * scale;
-            bounds[16 * half + v] = (uint8_t)(int32_t)(units < 255 ? units : 255);
-        }
+        float *upper = (float *)(least + 2) + v;
+        for (int i = 0; i < 8; i++) *upper = row[i] < *upper ? row[i] : *upper;
     }
+    for (int i = 0; i < 4; i++) {
+        NAME(eight_ints) units = __builtin_convertvector(NAME(units)((const float *)(least + i), lowest, scale), NAME(eight_ints));
+        NAME(eight_bytes) rounded = __builtin_convertvector(units, NAME(eight_bytes));
+        memcpy(bounds + 8 * i, &rounded, 8);
+        whole[i] = __builtin_convertvector(units, NAME(eight));
+    }
+    for (int v = 0; v < 16; v++)
+        for (int i = 0; i < 2; i++) {
+            NAME(eight) units = (*(const NAME(eight) *)(table + 16 * v + 8 * i) - lowest) * scale + error;
+            broken |= (NAME(eight_ints))(whole[i] + ((const float *)(whole + 2))[v] > units);
+        }
+    int any = 0;
+    for (int i = 0; i < 8; i++) any |= broken[i];
+    return !any;
 }
 #endif
 
@@ -220,8 +242,9 @@ static int NAME(bounds_of_query)(const scan_job *job, const float *tables, float
     limit->halves = width == 256 && (whole || job->fields > 1);
     for (int b = 0; limit->halves && whole && b < bytes; b++)
         limit->halves = NAME(is_sum_of_halves)(tables + b * 256);
+    float error = limit->slack / (2 * bytes); /* half of what rounding may do to one byte */
     for (int b = 0; limit->halves && b < bytes; b++)
-        NAME(bounds_of_halves)(tables + b * 256, limit->scale, bounds + b * 256);
+        limit->halves = NAME(bounds_of_halves)(tables + b * 256, lowest[b], limit->scale, error, bounds + b * 256);
     if (limit->halves) return 1;
 #endif
     for (int b = 0; b < bytes; b++)
@@ -252,6 +275,13 @@ static int64_t NAME(score_hits)(const scan_job *job, int64_t q, const float *tab
             query_offer(job, q, limit, code_score(tables, job->width, job->bytes, job->codes + row * job->bytes), row);
         }
     return found;
+}
+
+/* Search for one query without pruning, where bounds would cost more than they spare. */
+static void NAME(scan_one)(const scan_job *job, int64_t q, int count, const scan_scratch *s) {
+    if (job->fields > 1 || job->luts) query_tables(job, q, s->fields, s->tables);
+    else NAME(make_tables)(job, q, count, s);
+    scan_all(job, q, s->tables);
 }
 
 /* Search for `count` queries from `first` on. */

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from deepq._common.errors import InputError
 from deepq._common.types import Ids
 from deepq.datasets.dataset import Dataset
 from deepq.datasets.image_files import ImageSet
@@ -47,21 +48,23 @@ def retrieval_protocol(
 
     Raises
     ------
-    ValueError
+    InputError
         If a class has too few images, or nothing is left for the base.
     """
     drawn = _first_of_each_class(images.test_labels, queries, f"{images.name}: test")
-    learnt = _first_of_each_class(images.train_labels, training, f"{images.name}: training")
-    kept = np.full(len(learnt), fill_value=True) if training_in_base else ~learnt
+    is_training_row = _first_of_each_class(
+        images.train_labels, training, f"{images.name}: training"
+    )
+    kept = np.full(len(is_training_row), fill_value=True) if training_in_base else ~is_training_row
     if not kept.any() and drawn.all():
-        raise ValueError(f"{images.name}: expected images that are left for the base, got none")
+        raise InputError(f"{images.name}: expected images that are left for the base, got none")
     train, test = (x.reshape(len(x), -1) for x in (images.train, images.test))
     return Dataset(
         name=images.name,
-        train=train[learnt],
+        train=train[is_training_row],
         base=np.concatenate([train[kept], test[~drawn]]),
         query=test[drawn],
-        train_labels=images.train_labels[learnt],
+        train_labels=images.train_labels[is_training_row],
         base_labels=np.concatenate([images.train_labels[kept], images.test_labels[~drawn]]),
         query_labels=images.test_labels[drawn],
         label_names=images.label_names,
@@ -75,7 +78,7 @@ def _first_of_each_class(labels: Ids, count: int | None, part: str) -> npt.NDArr
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         if not 1 <= count <= len(rows):
-            raise ValueError(
+            raise InputError(
                 f"{part}: expected from 1 to {len(rows)} images of class {label}, got {count}"
             )
         chosen[rows[:count]] = True

@@ -54,6 +54,14 @@ class Encoder:
         return type(self).fit is not Encoder.fit
 
     @property
+    def learns_from(self) -> str | None:
+        """What it learns from: "vectors" by `fit`, "labels" by `fit_labels`, "epochs", or None.
+
+        What learns in epochs is a network, which `training.network` trains.
+        """
+        return None if type(self).fit is Encoder.fit else "vectors"
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input: (d_in,), or three numbers for images, which are encoded as rows."""
         return (self.d_in,)
@@ -73,6 +81,9 @@ class Encoder:
         the embeddings. `iterations` None is the encoder's default. `progress` is called with
         a dict after each iteration.
         """
+
+    def unlabelled(self) -> None:
+        """Get ready for a training without labels: whoever needs them refuses, or does without."""
 
     def settle(self) -> None:
         """Count as fitted with the numbers it has: for codebooks made elsewhere."""

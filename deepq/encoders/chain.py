@@ -91,6 +91,11 @@ class Chain(Encoder):
                 x = self.members[i - 1].encode(x)
             member.fit(x, quantizer, iterations=iterations, seed=seed, progress=progress)
 
+    def unlabelled(self) -> None:
+        """Tell all members."""
+        for member in self.members:
+            member.unlabelled()
+
     def settle(self) -> None:
         """Settle all members."""
         for member in self.members:

@@ -24,7 +24,7 @@ from deepq._common.types import Floats, Progress
 from deepq.labels.supervision import Matrix
 
 STEPS = 100  # at most, of a bit's gradient
-_RIDGE = 1e-2  # part of the mean eigenvalue of K^T K that is added to each: without, codes overfit
+_RIDGE = 1e-2  # share of the mean eigenvalue of K^T K that is added to each: without, codes overfit
 _LEAST_GAIN = 1e-3  # of a step, else it is the last
 _LEAST_CURVATURE = 1e-30
 _HALVINGS = 40
@@ -62,7 +62,7 @@ def learn_kernel_bits(
     similar, known : ndarray of bool, (n, n)
         See `supervision`; a row is similar to itself in any case.
     bits : int
-        Of a code, r.
+        Bits of a code, r.
     progress : callable, optional
         Called after each bit with {"stage", "iteration", "error"}, the mean of
         (S_ij - h_i . h_j / r)^2 over the pairs that are known.

@@ -15,7 +15,6 @@ from deepq._common.types import Floats, Progress
 from deepq.encoders import kernel_bits
 from deepq.encoders.base import Encoder
 from deepq.labels.supervision import Supervision
-from deepq.quantizers.product import ProductQuantizer
 
 _BLOCK = 16_384
 
@@ -29,7 +28,7 @@ class Functions(NamedTuple):
     width : float
         Mean squared distance of vectors to anchors: k(x) = exp(-|x - anchor|^2 / (2 width)).
     mean : (m,) float32
-        Of the kernels of training vectors.
+        Mean of the kernels of training vectors.
     A : (bits, m) float32
     """
 
@@ -50,7 +49,7 @@ class KernelHash(Encoder):
     d : int
         Length of the vectors.
     bits : int
-        Of a code, and so d_out.
+        Bits of a code, and so d_out.
     anchors : int
         Training vectors that others are compared with.
     labelled : int
@@ -69,6 +68,7 @@ class KernelHash(Encoder):
     """
 
     can_decode = False
+    learns_from = "labels"
 
     def __init__(self, d: int, bits: int, anchors: int = 300, *, labelled: int = 2000) -> None:
         super().__init__(d, bits)
@@ -85,7 +85,7 @@ class KernelHash(Encoder):
         """Whether `fit` has labels to ask for."""
         return self.functions is None
 
-    def learn(
+    def fit_labels(
         self,
         x: Floats,
         supervision: Supervision,
@@ -128,21 +128,13 @@ class KernelHash(Encoder):
         A = kernel_bits.learn_kernel_bits(K, *supervision.similar(rows), self.d_out, progress)
         self.functions = Functions(anchors, width, mean, A)
 
-    def fit(
-        self,
-        x: Floats,  # noqa: ARG002
-        quantizer: ProductQuantizer,  # noqa: ARG002
-        *,
-        iterations: int | None = None,  # noqa: ARG002
-        seed: int = 1234,  # noqa: ARG002
-        progress: Progress | None = None,  # noqa: ARG002
-    ) -> None:
-        """Stay as it is. Raises InputError before `learn`: without labels it learns nothing."""
+    def unlabelled(self) -> None:
+        """Raise InputError before `fit_labels`: without labels it learns nothing."""
         if self.functions is None:
             raise InputError("expected labels for a kernel hash to learn from, got none")
 
     def encode(self, x: Floats) -> Floats:
-        """Embeddings (n, bits) of the rows of `x` (n, d). Raises StateError before `learn`."""
+        """Embeddings (n, bits) of the rows of `x` (n, d). Raises StateError before `fit_labels`."""
         if self.functions is None:
             raise StateError("expected a kernel hash that has learned from labels, got a new one")
         anchors, width, mean, A = self.functions

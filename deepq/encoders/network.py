@@ -20,13 +20,12 @@ from torch import Tensor, nn
 
 from deepq._common.checks import as_precision, as_vectors
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
-from deepq._common.plain_data import Living
-from deepq._common.types import Codes, Floats, Progress
+from deepq._common.plain_data import OwnObject
+from deepq._common.types import Codes, Floats
 from deepq.encoders.base import Encoder
 from deepq.networks.backbones import as_shape
 from deepq.networks.devices import computing
 from deepq.networks.plain import plan_of, restore, set_weights, weights_of
-from deepq.quantizers.product import ProductQuantizer
 
 _log = logging.getLogger("deepq.encoders")
 
@@ -44,14 +43,14 @@ class NetworkEncoder(Encoder):
         (n, d_out). It is copied. It may have a method ``prepare(x)``, which training calls first,
         with a sample of its rows, and an attribute ``rates``: see `networks.AlexNet`.
     input_shape : tuple of int, or int
-        Of one vector, (d,), or of one image, (C, H, W) or (H, W, C).
+        Shape of one vector, (d,), or of one image, (C, H, W) or (H, W, C).
     layout : str
         "CHW" or "HWC": the order of an image's axes in `input_shape`, and so in the rows.
     mirrored : bool
         Whether the embedding of an image is the mean of those of it and of its mirror image.
     precision : str
-        Of the numbers inside the network while it embeds: "float32", or "bfloat16", which takes
-        half the time where the processor has it. Embeddings are float32 in any case.
+        Kind of the numbers inside the network while it embeds: "float32", or "bfloat16", which
+        takes half the time where the processor has it. Embeddings are float32 in any case.
     fitted : bool
         Whether the network is trained already. A training without labels takes it as it is, trained
         or not.
@@ -59,7 +58,7 @@ class NetworkEncoder(Encoder):
     Attributes
     ----------
     network : torch.nn.Module
-        In evaluation mode, except while it is trained.
+        Network, in evaluation mode, except while it is trained.
 
     Raises
     ------
@@ -69,6 +68,7 @@ class NetworkEncoder(Encoder):
     """
 
     can_decode = False
+    learns_from = "epochs"
     scales_embeddings = True
 
     def __init__(
@@ -133,15 +133,7 @@ class NetworkEncoder(Encoder):
         """Count as trained as it is."""
         self._fitted = True
 
-    def fit(
-        self,
-        x: Floats,  # noqa: ARG002
-        quantizer: ProductQuantizer,  # noqa: ARG002
-        *,
-        iterations: int | None = None,  # noqa: ARG002
-        seed: int = 1234,  # noqa: ARG002
-        progress: Progress | None = None,  # noqa: ARG002
-    ) -> None:
+    def unlabelled(self) -> None:
         """Take the network as it is: without labels there is nothing that it learns."""
         if not self._fitted:
             _log.warning("the network is taken as it is: it has not been trained")
@@ -185,7 +177,7 @@ class NetworkEncoder(Encoder):
     def state(self) -> dict[str, Any]:
         """Network and settings."""
         plan = plan_of(self.network)
-        network: Any = _Whole(self.network)
+        network: Any = OwnNetwork(self.network)
         if plan is not None:
             network = {"plan": plan, "weights": weights_of(self.network)}
         return {
@@ -203,7 +195,7 @@ class NetworkEncoder(Encoder):
         stored, given = state["network"], state.get("handed_back")
         if given is not None:
             network = _fitting(given, stored)
-        elif isinstance(stored, _Whole):
+        elif isinstance(stored, OwnNetwork):
             network = stored.module
         elif "plan" in stored:
             network = restore(stored["plan"], stored["weights"])
@@ -225,7 +217,7 @@ class NetworkEncoder(Encoder):
         return encoder
 
 
-class _Whole(Living):
+class OwnNetwork(OwnObject):
     """A network of a user's own class."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -238,7 +230,7 @@ class _Whole(Living):
 
 
 def _plain(stored: Any) -> dict[str, Any]:
-    plain: dict[str, Any] = stored.plain() if isinstance(stored, _Whole) else stored
+    plain: dict[str, Any] = stored.plain() if isinstance(stored, OwnNetwork) else stored
     return plain
 
 

@@ -61,7 +61,7 @@ def make_encoder(state: dict[str, Any]) -> Encoder:
         raise FormatError(f"expected the state of an encoder, got {error}") from error
 
 
-def hand_back(state: dict[str, Any], network: Any) -> dict[str, Any]:
+def with_network(state: dict[str, Any], network: Any) -> dict[str, Any]:
     """Put a network into the state of an encoder, where that has one.
 
     `network` may also be an encoder like the one described; None leaves the state as it is.
@@ -71,7 +71,7 @@ def hand_back(state: dict[str, Any], network: Any) -> dict[str, Any]:
     if network is None:
         return state
     if state.get("type") == "Chain":
-        return {**state, "members": [hand_back(member, network) for member in state["members"]]}
+        return {**state, "members": [with_network(member, network) for member in state["members"]]}
     return {**state, "handed_back": network} if state.get("type") == "NetworkEncoder" else state
 
 

@@ -113,11 +113,10 @@ def diagnose(index: Any, x: Any = None) -> Diagnosis:
             index, as_vectors(x, index.d, finite=True, image=image_shape(index))
         )
     quantizer, counts = index.quantizer, _no_counts(index)
-    with index._lock.reading():
-        codes = index._native.codes
-        require_some(codes)
-        for i in range(0, len(codes), _BLOCK):
-            _count(counts, unpack(codes[i : i + _BLOCK], quantizer.M, quantizer.nbits))
+    for codes in index.code_blocks(_BLOCK):
+        _count(counts, unpack(codes, quantizer.M, quantizer.nbits))
+    if not counts.any():
+        require_some(np.empty(0))
     return Diagnosis(*_use(counts))
 
 

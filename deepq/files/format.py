@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq._common.errors import FormatError, InputError
-from deepq._common.plain_data import put_arrays, take_arrays
+from deepq._common.plain_data import join_arrays, split_arrays
 from deepq._common.safe_files import (
     InFile,
     Reader,
     checksum,
 )
-from deepq.encoders.plain import hand_back
+from deepq.encoders.plain import with_network
 from deepq.index.state import DTYPES, require_known
 
 MAGIC = b"deepq\r\n\x1a"
@@ -38,7 +38,7 @@ MOST_HEADER = 1 << 24
 def pieces(state: dict[str, Any]) -> Iterator[bytes | memoryview]:
     """Yield the bytes of a file in order."""
     arrays: list[NDArray[Any]] = []
-    fields = take_arrays(state, arrays)
+    fields = split_arrays(state, arrays)
     require_known(arrays)
     listing = [
         {"dtype": a.dtype.str, "shape": a.shape, "xxh3": f"{checksum(a):016x}"} for a in arrays
@@ -85,8 +85,8 @@ def read_state(reader: Reader, network: Any, *, maps: bool, checks: bool) -> dic
     fields, names = document["index"], dict(_names(document["index"]))
     listing = [(names.get(i, f"array {i}"), entry) for i, entry in enumerate(document["arrays"])]
     arrays: list[Any] = list(_arrays(reader, listing, maps=maps, checks=checks))
-    state: dict[str, Any] = put_arrays(fields, arrays)
-    state["encoder"] = hand_back(state["encoder"], network)
+    state: dict[str, Any] = join_arrays(fields, arrays)
+    state["encoder"] = with_network(state["encoder"], network)
     return state
 
 

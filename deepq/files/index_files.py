@@ -20,7 +20,7 @@ from deepq.files.format import pieces, read_state
 from deepq.index.flat import DeepQuantIndex
 from deepq.index.interop import from_plain
 from deepq.index.native import mapped
-from deepq.index.state import live_state, make_index
+from deepq.index.state import held_state, make_index
 
 # What may be raised on the way from the content of a file to objects.
 _FAULTS = (
@@ -121,6 +121,6 @@ def read_index(
 
 
 def _write(index: DeepQuantIndex, file: BinaryIO) -> None:
-    with index._lock.reading():
-        for piece in pieces(live_state(index)):
+    with held_state(index) as state:
+        for piece in pieces(state):
             write_whole(file, piece)

@@ -4,7 +4,8 @@
 edits codes that lie one after the other, `flat_search` searches them, and `flat` joins both with
 the surface of faiss.IndexPQ (`surface`) to `DeepQuantIndex`. `native` holds the faiss objects
 underneath. `state` is an index as plain data, `interop` goes from and to faiss.
-`search_parameters` are those of a call; `tensors` and `torch_data` let torch in.
+`search_parameters` are those of a call, `training_data` what is trained on; `tensors` and
+`torch_data` let torch in.
 
 It imports the rooms below it but `metrics` and `datasets`. An index over another class of faiss:
 its codes in `native`, its strand of editing and searching, and the join in a file of its own.

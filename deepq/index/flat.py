@@ -1,9 +1,9 @@
 """``DeepQuantIndex``: the surface of ``faiss.IndexPQ`` over an encoder, a quantizer and codes.
 
-The object's C++ handle is an ``IndexPreTransform(encoder, IndexPQ)`` (`_native`), so faiss's files,
-composites and C++ code work on the same codebooks and codes as the methods here. Bottom up:
-`_surface` delegates what IndexPQ has besides its array methods, `_store` decodes and edits codes,
-`_search` searches them, and this module builds, trains and adds.
+The object's C++ handle is an ``IndexPreTransform(encoder, IndexPQ)`` (`native`), so faiss's files,
+composites and C++ code work on the same codebooks and codes as the methods here. Two strands are
+joined: what is ours (`learned`, `flat_codes`, `flat_search`), and what IndexPQ has besides
+(`surface`).
 """
 
 from __future__ import annotations
@@ -14,34 +14,28 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import faiss
-import numpy as np
 
-from deepq._common.checks import as_array, as_size, as_vectors, flattened, require_float32
+from deepq._common.checks import as_array, as_size
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError
-from deepq._common.threads import openmp_threads
 from deepq._common.types import Floats
-from deepq.encoders.base import Encoder, embed
+from deepq.encoders.base import Encoder
 from deepq.encoders.chain import for_cosine
 from deepq.encoders.fixed import Identity
 from deepq.encoders.plain import as_encoder
 from deepq.encoders.rotation import Rotation
-from deepq.index.flat_search import Search
+from deepq.index.flat_search import FlatSearch
+from deepq.index.native.flat import IndexPQ
 from deepq.index.state import make_index, pack, unpack
-from deepq.index.tensors import accepts_tensors
-from deepq.index.torch_data import is_torch_data, read_torch_data
+from deepq.index.surface import FLAT, surface
 from deepq.quantizers.binary import kind_of
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training.settings import TrainConfig
-from deepq.training.trainer import fit
 
 if TYPE_CHECKING:
     from deepq.objectives.base import Objective
 
-# The default of pq.cp.niter, which stands for deepq's own default.
-_FAISS_ITERATIONS = 25
 
-
-class DeepQuantIndex(Search):
+class DeepQuantIndex(FlatSearch, surface(IndexPQ, FLAT)):  # type: ignore[misc]
     """A drop-in for ``faiss.IndexPQ`` that learns an encoder together with its codebooks.
 
     Parameters
@@ -65,8 +59,9 @@ class DeepQuantIndex(Search):
         images, all methods take them as (n, C, H, W) arrays, or in the layout it declares, as well
         as flattened.
     quantizer : ProductQuantizer, optional
-        Of M and nbits; one with codebooks makes a trained index, if the encoder is fitted. Training
-        replaces them, but not those of a `BinaryQuantizer`, which makes an index of binary codes.
+        Quantizer of M and nbits; one with codebooks makes a trained index, if the encoder is
+        fitted. Training replaces them, but not those of a `BinaryQuantizer`, which makes an index
+        of binary codes.
     objective : deepq.objectives.Objective, optional
         What the network in the encoder minimises when it is trained with labels; by default
         ``PairwiseCosine()``. See `recipes`.
@@ -76,7 +71,7 @@ class DeepQuantIndex(Search):
     rerank : int
         How many of the best vectors of a scan are ranked anew, by distances to what a neural
         decoder makes of their codes; 0 for none. Above 0 training takes longer, with torch, and so
-        does adding; a vector takes as many bytes as without. See `_decoding`.
+        does adding; a vector takes as many bytes as without. See `deepq.decoders`.
 
     Attributes
     ----------
@@ -185,153 +180,6 @@ class DeepQuantIndex(Search):
     def __setstate__(self, state: Any) -> None:
         """Refuse: a pickle of ours is whole without, and faiss would read any bytes here."""
         raise FormatError("expected a pickle of an index, got one that changes an index")
-
-    # ---- train and add -----------------------------------------------------------------------
-
-    @accepts_tensors
-    def train(self, x: Any, y: Any = None, *, numeric_type: int = 0, xq_train: Any = None) -> None:
-        """Learn the encoder, the codebooks and, for re-ranking, a decoder; the index must be empty.
-
-        With a `BinaryQuantizer` only the encoder learns, if it has anything to learn.
-
-        Parameters
-        ----------
-        x : (n, d) array, callable, or torch Dataset or DataLoader
-            Finite training vectors, at least ksub, or 1 for binary codes; other real dtypes are
-            cast to float32. An array that is mapped from a file is read in parts. A callable must
-            return a fresh iterator over the same blocks, (m, d) arrays, whenever it is called; it
-            is, several times. A ``torch.utils.data`` Dataset or DataLoader of pairs (x, y), or of x
-            alone, is read once, into memory, in its order; bytes stay bytes.
-        y : optional
-            Labels, to train the network in the encoder by: classes (n,) int, tags (n, c) bool,
-            `deepq.Pairs` or `deepq.Positives`. `x` must be an array then, or give no labels itself.
-            A network is trained on from where it is.
-        numeric_type : int
-            faiss.Float32.
-        xq_train : (nq, d) array, optional
-            Sample of queries; checked, and ignored as by IndexPQ.
-
-        Raises
-        ------
-        InputError
-            If there are too few rows, NaN or infinity, nothing to learn from labels or no network
-            to learn it, another numeric type, or, for binary codes, an encoder that learns
-            codebooks, or polysemous training, which would reorder them.
-        StateError
-            If the index holds codes.
-        DimensionError, KindError
-            If `x` is not made of (n, d) arrays of real numbers, or `y` is not one of the above.
-            The index is unchanged by any failure.
-        FormatError, OSError
-            If the checkpoint in `training` is damaged, or cannot be read or written. One of another
-            training is an InputError.
-        KeyboardInterrupt
-            On Ctrl-C. If codebooks, or a network for an epoch, had been learned by then, the index
-            is trained with the best that there was; else it is unchanged.
-        """
-        require_float32(numeric_type)
-        if xq_train is not None:
-            self._vectors(xq_train, "xq_train", finite=True)
-        x, y = self._training_data(x, y)
-        threads = self._threads()
-        with self._lock.changing(), openmp_threads(threads):
-            self._require_empty("it is trained")
-            quantizer = self._quantizer.fresh()
-            quantizer.num_threads = threads
-            kept, held = self._for_polysemous(x, labels=y is not None)
-            outcome = fit(
-                copy.deepcopy(self._encoder),
-                quantizer,
-                kept,
-                self._settings(),
-                y=y,
-                objective=self.objective,
-                metric=self.metric_type,
-                decoder=self.rerank > 0 and held is None,
-                verbose=bool(self.verbose),
-            )
-            if held is not None:
-                z = embed(outcome.encoder, held)
-                quantizer.codebooks = self._native.polysemous(quantizer.trained(), z)
-            self._inject(outcome.encoder, quantizer)
-            self.history = outcome.history
-        if outcome.interrupted:
-            raise KeyboardInterrupt
-
-    def _training_data(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """Rows (n, d), or a callable that gives blocks of them, and labels, of what is given."""
-        if is_torch_data(x):
-            kind = type(x).__name__
-            x, found = read_torch_data(x)
-            if y is not None and found is not None:
-                raise InputError(f"expected labels from y or from the {kind}, got both")
-            y = found if y is None else y
-        if y is not None and callable(x):
-            raise KindError("expected an array to train on with labels, got a callable")
-        return self._training_rows(x), y
-
-    def _training_rows(self, x: Any) -> Any:
-        if isinstance(x, np.memmap):  # which is read, and checked, in parts
-            self._vectors(x[:0])
-            return flattened(x, self._encoder.input_shape)
-        if not callable(x):
-            return self._vectors(x, finite=True, keep_bytes=True)
-        image = self._encoder.input_shape
-        return x if len(image) == 1 else lambda: (flattened(block, image) for block in x())
-
-    def _settings(self) -> TrainConfig:
-        """Return this index's own settings, or those of faiss's clustering parameters."""
-        if self.training is not None:
-            return self.training
-        cp = self.pq.cp
-        epochs = None if cp.niter == _FAISS_ITERATIONS else as_size(cp.niter, "pq.cp.niter")
-        return TrainConfig(seed=cp.seed, epochs=epochs)
-
-    def _for_polysemous(self, x: Any, *, labels: bool) -> tuple[Any, Floats | None]:
-        """Split off the training rows that are kept back to reorder codewords, by faiss's rule.
-
-        With labels they are learned from as well.
-        """
-        if not self.do_polysemous_training:
-            return x, None
-        if self._quantizer.is_frozen:
-            name = type(self._quantizer).__name__
-            raise InputError(
-                f"expected no do_polysemous_training with a {name}, whose codewords stay in order"
-            )
-        if callable(x):
-            raise InputError("expected an array to train on for polysemous codes, got a callable")
-        count = min(self.polysemous_training.ntrain_permutation, len(x) // 4)
-        first = len(x) - count
-        return x if labels else x[:first], as_vectors(np.asarray(x[first:]), self.d, finite=True)
-
-    @accepts_tensors
-    def add(self, x: Any, numeric_type: int = 0) -> None:
-        """Encode the rows of `x` and append their codes; ids follow on from ntotal.
-
-        Parameters
-        ----------
-        x : (n, d) array
-            Finite vectors.
-        numeric_type : int
-            faiss.Float32.
-
-        Raises
-        ------
-        StateError
-            If the index is not trained, or is mapped from a file.
-        InputError
-            If there is a NaN or an infinity. Nothing is added by a call that fails.
-        DimensionError, KindError
-            If `x` is not an (n, d) array of real numbers.
-        """
-        require_float32(numeric_type)
-        x = self._vectors(x, finite=True, keep_bytes=True)
-        with self._lock.changing():
-            self._require_memory()
-            codes = self._encode(x, progress=bool(self.verbose))
-            with self._lock.exclusive():
-                self._native.append(codes)
 
 
 def restore(

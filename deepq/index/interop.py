@@ -78,7 +78,7 @@ def from_plain(plain: PlainIndex) -> DeepQuantIndex:
         quantizer.codebooks = plain.codebooks
     carried = plain.carried
     if carried is not None:
-        quantizer.decoder = Decoder.from_parts(carried["decoder"])
+        quantizer.decoder = Decoder.from_state(carried["decoder"])
     index = DeepQuantIndex(
         plain.encoder.d_in,
         quantizer.M,
@@ -90,7 +90,7 @@ def from_plain(plain: PlainIndex) -> DeepQuantIndex:
     )
     for name, value in plain.settings.items():
         setattr(index, name, value)
-    index._fill(plain.codes)
+    index._store({"codes": plain.codes})
     return index
 
 

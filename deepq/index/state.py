@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -17,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq._common.errors import FormatError, KindError
-from deepq._common.plain_data import Living, put_arrays, take_arrays
+from deepq._common.plain_data import OwnObject, join_arrays, split_arrays
 from deepq.decoders import Decoder
 from deepq.encoders.plain import encoder_state, make_encoder
-from deepq.index.flat_codes import Store
+from deepq.index.learned import LearnedIndex
 from deepq.quantizers.binary import TYPES
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training.settings import TrainConfig
@@ -30,11 +31,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("deepq.index")
 
-Index = TypeVar("Index", bound=Store)
+Index = TypeVar("Index", bound=LearnedIndex)
 State = dict[str, Any]
 
 # Of the arrays in files and pickles.
 DTYPES = ("|u1", "<f4")
+
+# A state that names no kind of index is of this one.
+_FIRST_KIND = "flat"
 
 # faiss attributes that are settings of the user, not results of training.
 SETTINGS = (
@@ -47,10 +51,12 @@ SETTINGS = (
 )
 
 
-def live_state(index: Store) -> State:
+def live_state(index: LearnedIndex) -> State:
     """Describe an index by its own codebooks and codes, while the caller holds the lock."""
     quantizer = index.quantizer
+    named = {} if index.kind == _FIRST_KIND else {"kind": index.kind}
     return {
+        **named,
         "d": int(index.d),
         "quantizer": _quantizer_state(quantizer),
         "M": quantizer.M,
@@ -64,20 +70,27 @@ def live_state(index: Store) -> State:
         "history": list(index.history),
         "encoder": encoder_state(index.encoder),
         "codebooks": quantizer.codebooks if index.is_trained else None,
-        "decoder": None if quantizer.decoder is None else quantizer.decoder.parts,
-        "codes": index._native.codes,
+        "decoder": None if quantizer.decoder is None else quantizer.decoder.state(),
+        **index._stored(),
     }
 
 
-def pack(index: Store, protocol: int) -> tuple[Any, ...]:
+@contextmanager
+def held_state(index: LearnedIndex) -> Iterator[State]:
+    """Describe an index as it stays while the context lasts: changes wait."""
+    with index._lock.reading():
+        yield live_state(index)
+
+
+def pack(index: LearnedIndex, protocol: int) -> tuple[Any, ...]:
     """Give `unpack` its arguments: text and bytes, and objects of a user's own classes if any.
 
     Pickles pass the bytes on without a copy: from protocol 5 on as buffers, out of band if wanted.
     """
     arrays: list[NDArray[Any]] = []
-    living: list[Living] = []
-    with index._lock.reading():
-        fields = take_arrays(live_state(index), arrays, living)
+    living: list[OwnObject] = []
+    with held_state(index) as state:
+        fields = split_arrays(state, arrays, living)
         require_known(arrays)
         content = [array.tobytes() for array in arrays]  # of this moment; no view may outlive it
     listing = [(array.dtype.str, array.shape) for array in arrays]
@@ -90,7 +103,7 @@ def pack(index: Store, protocol: int) -> tuple[Any, ...]:
     return (text, parts, living) if living else (text, parts)
 
 
-def unpack(text: str, parts: Sequence[Any], living: Sequence[Living] = ()) -> State:
+def unpack(text: str, parts: Sequence[Any], living: Sequence[OwnObject] = ()) -> State:
     """Make the state that `pack` was given."""
     document = json.loads(text)
     arrays = []
@@ -101,7 +114,7 @@ def unpack(text: str, parts: Sequence[Any], living: Sequence[Living] = ()) -> St
         arrays.append(np.frombuffer(content, dtype).reshape(shape))
     # Encoders may write into their arrays. The codes, which are last, are copied by the index.
     return cast(
-        State, put_arrays(document["index"], [*map(np.array, arrays[:-1]), *arrays[-1:]], living)
+        State, join_arrays(document["index"], [*map(np.array, arrays[:-1]), *arrays[-1:]], living)
     )
 
 
@@ -121,6 +134,9 @@ def make_index(state: State, cls: type[Index]) -> Index:
         If the state lacks a part, or its parts do not fit together.
     """
     try:
+        index_kind = state.get("kind", _FIRST_KIND)
+        if index_kind != cls.kind:
+            raise FormatError(f"an index of the kind {index_kind!r}, which a {cls.__name__} is not")
         training, clustering = state["training"], state["clustering"]
         kind = state.get("quantizer", "ProductQuantizer")  # the only one of the first files
         if kind not in TYPES:
@@ -128,7 +144,7 @@ def make_index(state: State, cls: type[Index]) -> Index:
         quantizer = TYPES[kind](state["M"], state["nbits"])
         quantizer.codebooks = state["codebooks"]
         if state["decoder"] is not None:
-            quantizer.decoder = Decoder.from_parts(state["decoder"])
+            quantizer.decoder = Decoder.from_state(state["decoder"])
         encoder = make_encoder(state["encoder"])
         if encoder.d_in != state["d"]:
             raise FormatError(f"d = {state['d']} and an encoder of {encoder.d_in} inputs")
@@ -137,7 +153,7 @@ def make_index(state: State, cls: type[Index]) -> Index:
         config = None if training is None else TrainConfig(**{**training, "checkpoint": None})
         index._assemble(state["metric"], encoder, quantizer, config)
         index.rerank = state["rerank"]
-        if isinstance(state["objective"], _OwnObjective):
+        if isinstance(state["objective"], OwnObjective):
             index.objective = state["objective"].objective
         elif state["objective"] is not None:
             from deepq.objectives.plain import make_objective  # torch: only with a network
@@ -146,7 +162,7 @@ def make_index(state: State, cls: type[Index]) -> Index:
         for name in SETTINGS:
             setattr(index, name, state["settings"][name])
         index.pq.cp.niter, index.pq.cp.seed = clustering["niter"], clustering["seed"]
-        index._fill(state["codes"])
+        index._store(state)
         index.history = list(state["history"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FormatError(
@@ -155,7 +171,7 @@ def make_index(state: State, cls: type[Index]) -> Index:
     return index
 
 
-class _OwnObjective(Living):
+class OwnObjective(OwnObject):
     """An objective of a user's own class: pickles and copies hold it, files leave it out."""
 
     def __init__(self, objective: Objective) -> None:
@@ -183,7 +199,7 @@ def _objective_state(objective: Objective | None) -> Any:
     from deepq.objectives.plain import objective_state
 
     state = objective_state(objective)
-    return _OwnObjective(objective) if state is None else state
+    return OwnObjective(objective) if state is None else state
 
 
 def _training_state(training: TrainConfig | None) -> State | None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from deepq._common.errors import KindError
+from deepq._common.checks import without_tensor
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -28,7 +28,7 @@ def accepts_tensors(method: Method) -> Method:
         if torch is None:
             return method(self, *args, **kwargs)
         given = [*args, *kwargs.values()]
-        arrays = {id(v): _to_array(v, torch) for v in given if isinstance(v, torch.Tensor)}
+        arrays = {id(v): without_tensor(v) for v in given if isinstance(v, torch.Tensor)}
         result = method(
             self,
             *(arrays.get(id(v), v) for v in args),
@@ -46,14 +46,6 @@ def accepts_tensors(method: Method) -> Method:
     # The name by which torch_utils knows that a method takes tensors already and stays as it is.
     call.__name__ = f"torch_replacement_{method.__name__}"
     return call  # type: ignore[return-value]
-
-
-def _to_array(tensor: Any, torch: Any) -> Any:
-    try:
-        tensor = tensor.detach().cpu()
-        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-    except (TypeError, RuntimeError) as error:
-        raise KindError(f"expected a tensor that holds numbers, got another: {error}") from error
 
 
 def _to_tensor(value: Any, given: Any, torch: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepq._common.checks import as_array
 from deepq._common.errors import DimensionError, InputError, KindError
 
 Array = NDArray[Any]
@@ -27,15 +28,16 @@ def read_torch_data(source: Any) -> tuple[Array, Array | None]:
     Parameters
     ----------
     source : torch.utils.data.Dataset or DataLoader
-        Of pairs (x, y), or of x alone; a loader of batches of these. Tensors, arrays, numbers and
-        whatever else `numpy.asarray` takes. Torch's random numbers are afterwards as before.
+        Data set of pairs (x, y), or of x alone; a loader of batches of these. Tensors, arrays,
+        numbers and whatever else `numpy.asarray` takes. Torch's random numbers are afterwards as
+        before.
 
     Returns
     -------
     x : (n, ...) array
         uint8 where all of it is, else float32.
     y : (n, ...) array, or None
-        Of the dtype of its members.
+        Labels, of the dtype of their members.
 
     Raises
     ------
@@ -82,14 +84,7 @@ def _members(source: Any, torch: Any) -> Iterator[Any]:
 
 
 def _as_array(value: Any, number: int) -> Array:
-    torch = sys.modules["torch"]
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
-        value = value.float() if value.dtype == torch.bfloat16 else value
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise KindError(f"expected arrays of numbers, got in number {number}: {error}") from error
+    array = as_array(value, f"number {number}")
     if array.dtype.kind not in "fiub":
         got = type(value).__name__ if array.dtype.kind == "O" else array.dtype
         raise KindError(f"expected arrays of numbers, got {got} in number {number}")

@@ -47,9 +47,10 @@ def factorized(
     Parameters
     ----------
     similarity : Supervision
-        Of n rows. Classes and tags may be of any number of rows; time grows with n * bits^2.
+        What is known of n rows. Classes and tags may be of any number of rows; time grows with
+        n * bits^2.
     bits : int
-        Of a code.
+        Bits of a code.
     sweeps : int
         Passes over all numbers of H, and at most as many over all bits; fewer where nothing moves.
     seed : int
@@ -60,7 +61,7 @@ def factorized(
     Returns
     -------
     ndarray of float32, (n, bits)
-        Of 1 and -1.
+        Codes of 1 and -1.
 
     Raises
     ------
@@ -95,7 +96,7 @@ class _ByKind:
     similar : (g, g) bool
         Which kinds are similar to which.
     kind : (n,) int
-        Of every row.
+        Kind of every row.
 
     Attributes
     ----------

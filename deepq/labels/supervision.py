@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepq._common.checks import as_array, as_ids, as_vectors
+from deepq._common.checks import as_array, as_ids, as_labels, as_vectors
 from deepq._common.errors import DimensionError, InputError, KindError
 from deepq._common.types import Floats, Ids
 
@@ -33,7 +33,7 @@ class Supervision:
         How many classes there are; 0 where it is pairs that are known.
     several : bool
         Whether rows may have several classes.
-    y : (n,) int or (n, c) bool
+    y : (n,) int or str, or (n, c) bool
         The labels, where there are classes.
     """
 
@@ -164,6 +164,10 @@ class Pairs(Supervision):
         if (self.i == self.j).any():
             row = int(self.i[self.i == self.j][0])
             raise InputError(f"expected pairs of two rows, got row {row} with itself")
+        if similar.dtype.kind not in "fiub":
+            raise KindError(f"expected bools, or real numbers, in s, got dtype {similar.dtype}")
+        if np.isnan(similar).any():
+            raise InputError(f"expected numbers in s, got NaN in pair {np.isnan(similar).argmax()}")
         self.s = np.asarray(similar > 0)
         self.n = int(max(self.i.max(), self.j.max())) + 1
         # Every pair from both sides, in the order of the row on this side.
@@ -267,20 +271,20 @@ def as_supervision(y: Any, n: int) -> Supervision:
 
     Parameters
     ----------
-    y : (n,) int, (n, c) bool, Pairs or Supervision
-        Classes, tags, or a supervision as it is.
+    y : (n,) int or str, (n, c) bool, Pairs or Supervision
+        Classes, tags, or a supervision as it is: see `as_labels`.
     n : int
         Number of training vectors.
 
     Raises
     ------
     KindError
-        If it is none of them.
+        If it is none of them, or a masked array.
     DimensionError
         If there are not as many labels as vectors.
     InputError
         If there is nothing to learn: one class only, no row with tags, or a pair of a row that is
-        not there.
+        not there; or if classes are fractions or NaN.
     """
     if isinstance(y, Supervision):
         if y.n > n:
@@ -288,16 +292,15 @@ def as_supervision(y: Any, n: int) -> Supervision:
                 f"expected rows from 0 to {n - 1} in {type(y).__name__}, got {y.n - 1}"
             )
         return y.after(n) if isinstance(y, Positives) else y
-    labels = as_array(y, "y")
-    if labels.dtype.kind not in "iub" or labels.ndim not in (1, 2):
+    given = as_array(y, "y")
+    if given.ndim not in (1, 2):
         raise KindError(
-            "expected labels (n,) of integers, (n, c) of bools, or Pairs or Positives, got "
-            f"{labels.dtype} of shape {labels.shape}"
+            "expected labels (n,) of integers or names, (n, c) of bools, or Pairs or Positives, "
+            f"got {given.dtype} of shape {given.shape}"
         )
+    labels = as_labels(given, "y")
     if len(labels) != n:
         raise DimensionError(f"expected {n} labels, one for each vector, got {len(labels)}")
-    if labels.ndim == 2 and labels.dtype.kind != "b":
-        raise KindError(f"expected labels (n, c) of bools, got {labels.dtype}")
     if labels.ndim == 2:
         if not labels.any():
             raise InputError("expected rows with tags, got none")

@@ -75,20 +75,20 @@ def inferred(
     Parameters
     ----------
     codes : (n, q) float32
-        Of +-1: the bits there are; q may be 0.
+        Codes of +-1: the bits there are; q may be 0.
     triplets : (t, 3) int
         Rows i, j and k.
     bits : int
         How many to add.
     margin : float
-        In bits.
+        Bits by which triplets should be apart.
     rng : numpy.random.Generator
         Draws where a start is even.
 
     Returns
     -------
     ndarray of float32, (n, bits)
-        Of +-1.
+        Codes of +-1.
     """
     n = len(codes)
     i, j, k = triplets.T

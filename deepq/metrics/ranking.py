@@ -16,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from deepq._common.checks import as_array, as_integer
+from deepq._common.checks import as_array, as_integer, as_labels
+from deepq._common.errors import DimensionError, InputError, KindError
 from deepq.metrics.relevance import (
     Array,
     Numbers,
@@ -48,9 +49,9 @@ def recall(I: npt.ArrayLike, gt: npt.ArrayLike, k: int = 1, r: int | None = None
 
     Raises
     ------
-    TypeError
+    KindError
         If `I` or `gt` does not hold integers.
-    ValueError
+    InputError, DimensionError
         If the shapes do not fit each other or `k` and `r`.
 
     Examples
@@ -66,12 +67,14 @@ def recall(I: npt.ArrayLike, gt: npt.ArrayLike, k: int = 1, r: int | None = None
     """
     ids, true = _as_ids(I, "I"), _as_ids(gt, "gt")
     if len(ids) != len(true):
-        raise ValueError(f"expected gt with {len(ids)} rows, one for each of I, got {len(true)}")
+        raise DimensionError(
+            f"expected gt with {len(ids)} rows, one for each of I, got {len(true)}"
+        )
     k, r = as_integer(k, "k"), ids.shape[1] if r is None else as_integer(r, "r")
     if not 1 <= k <= true.shape[1]:
-        raise ValueError(f"expected k from 1 to {true.shape[1]}, the width of gt, got {k}")
+        raise InputError(f"expected k from 1 to {true.shape[1]}, the width of gt, got {k}")
     if not 1 <= r <= ids.shape[1]:
-        raise ValueError(f"expected r from 1 to {ids.shape[1]}, the width of I, got {r}")
+        raise InputError(f"expected r from 1 to {ids.shape[1]}, the width of I, got {r}")
 
     both = np.concatenate([ids[:, :r], true[:, :k]], axis=1, dtype=np.int64, casting="unsafe")
     values, dense = np.unique(both, return_inverse=True)
@@ -102,9 +105,9 @@ def average_precision(
     ----------
     I : (nq, depth) int
         Ids of base vectors in ranked order; -1 is skipped, and takes no rank.
-    query_labels : (nq,) int, or (nq, c) bool
-        One class for each query, or a multi-hot row.
-    base_labels : (nb,) int, or (nb, c) bool
+    query_labels : (nq,) int or str, or (nq, c) bool
+        One class for each query, or a multi-hot row of bools, or of 0 and 1.
+    base_labels : (nb,) int or str, or (nb, c) bool
         The same for the base.
     top : int, optional
         How many results are looked at, all of `I` by default. It may exceed the depth of `I` only
@@ -124,10 +127,10 @@ def average_precision(
 
     Raises
     ------
-    TypeError
+    KindError
         If `I` does not hold integers, `D` no real numbers, or the labels are neither integers nor
         bools.
-    ValueError
+    InputError, DimensionError
         If shapes, ids, `top` or `denominator` do not fit; if a row of `D` is not in ranked order;
         if the ties at rank `top` may go on past the depth of `I`; or if `top` cuts ties and the
         denominator is "found", which then depends on the order.
@@ -155,9 +158,9 @@ def average_precision(
     depth, nb = ids.shape[1], len(labels_b)
     top = depth if top is None else as_integer(top, "top")
     if top < 1 or (top > depth and depth < nb):
-        raise ValueError(f"expected top from 1 to {depth}, the width of I, got {top}")
+        raise InputError(f"expected top from 1 to {depth}, the width of I, got {top}")
     if denominator not in ("possible", "relevant", "found"):
-        raise ValueError(
+        raise InputError(
             f"expected denominator 'possible', 'relevant' or 'found', got {denominator!r}"
         )
     scores = None if D is None else _as_scores(D, ids.shape)
@@ -171,7 +174,7 @@ def average_precision(
             _check_ties(scores[rows], retrieved, top, whole=depth >= nb)
             gained, found = expected_gain(hit[retrieved], bounds, top, scores[rows][retrieved])
             if denominator == "found" and np.isnan(found).any():
-                raise ValueError(
+                raise InputError(
                     "expected denominator 'possible' or 'relevant' where top cuts ties, got 'found'"
                 )
         divisor = {
@@ -239,7 +242,7 @@ def precision_at(
 
     Raises
     ------
-    TypeError, ValueError
+    KindError, InputError, DimensionError
         As `average_precision` does.
 
     Examples
@@ -252,9 +255,9 @@ def precision_at(
     ids, labels_q, labels_b = _as_ranking(I, query_labels, base_labels)
     wanted = as_array(top, "top")
     if wanted.dtype.kind not in "iu":
-        raise TypeError(f"expected integers for top, got dtype {wanted.dtype}")
+        raise KindError(f"expected integers for top, got dtype {wanted.dtype}")
     if wanted.ndim > 1 or not wanted.size or wanted.min() < 1 or wanted.max() > ids.shape[1]:
-        raise ValueError(f"expected top from 1 to {ids.shape[1]}, the width of I, got {top}")
+        raise InputError(f"expected top from 1 to {ids.shape[1]}, the width of I, got {top}")
     at_rank = np.zeros(wanted.max(), np.int64)
     for _, hit, _ in hits(ids[:, : wanted.max()], labels_q, labels_b):
         at_rank += hit.sum(axis=0)
@@ -289,7 +292,7 @@ def precision_recall_curve(
 
     Raises
     ------
-    TypeError, ValueError
+    KindError, InputError, DimensionError
         As `average_precision` does, or if a level is not from 0 to 1.
 
     Examples
@@ -303,10 +306,10 @@ def precision_recall_curve(
     if levels is not None:
         wanted = as_array(levels, "levels")
         if wanted.dtype.kind not in "fiu":
-            raise TypeError(f"expected real numbers for levels, got dtype {wanted.dtype}")
+            raise KindError(f"expected real numbers for levels, got dtype {wanted.dtype}")
         wanted = wanted.astype(np.float64)
         if wanted.ndim != 1 or not ((wanted >= 0) & (wanted <= 1)).all():
-            raise ValueError(f"expected levels of shape (n,) from 0 to 1, got {levels}")
+            raise InputError(f"expected levels of shape (n,) from 0 to 1, got {levels}")
         total = np.zeros(len(wanted))
         for _, hit, relevant in hits(ids, labels_q, labels_b):
             for row, R in zip(hit, relevant, strict=True):
@@ -326,16 +329,21 @@ def _as_ranking(
     labels_q = _as_labels(query_labels, "query_labels")
     labels_b = _as_labels(base_labels, "base_labels")
     if len(labels_q) != len(ids):
-        raise ValueError(
+        raise DimensionError(
             f"expected {len(ids)} query_labels, one for each row of I, got {len(labels_q)}"
         )
     if labels_q.shape[1:] != labels_b.shape[1:]:
-        raise ValueError(
+        raise DimensionError(
             "expected query_labels and base_labels of the same form, got shapes "
             f"{labels_q.shape} and {labels_b.shape}"
         )
+    if (labels_q.dtype.kind == "U") != (labels_b.dtype.kind == "U"):
+        raise KindError(
+            "expected names, or integers, in both query_labels and base_labels, got "
+            f"{labels_q.dtype} and {labels_b.dtype}"
+        )
     if ids.min() < -1 or ids.max() >= len(labels_b):
-        raise ValueError(
+        raise InputError(
             f"expected ids from -1 to {len(labels_b) - 1}, got {ids.min()} to {ids.max()}"
         )
     return ids, labels_q, labels_b
@@ -344,9 +352,9 @@ def _as_ranking(
 def _as_scores(D: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
     scores = as_array(D, "D")
     if scores.dtype.kind not in "iuf":
-        raise TypeError(f"expected real numbers in D, got dtype {scores.dtype}")
+        raise KindError(f"expected real numbers in D, got dtype {scores.dtype}")
     if scores.shape != shape:
-        raise ValueError(f"expected D of the shape {shape} of I, got {scores.shape}")
+        raise DimensionError(f"expected D of the shape {shape} of I, got {scores.shape}")
     return scores
 
 
@@ -354,10 +362,10 @@ def _check_ties(D: Array, retrieved: Array, top: int, *, whole: bool) -> None:
     """Refuse rows that are not in order, or whose ties at rank `top` may go on past the last."""
     rising, falling = (D[:, 1:] >= D[:, :-1]).all(axis=1), (D[:, 1:] <= D[:, :-1]).all(axis=1)
     if not (rising | falling).all():
-        raise ValueError("expected rows of D that rise or fall, as search returns them")
+        raise InputError("expected rows of D that rise or fall, as search returns them")
     before_last = ((D[:, -1:] != D) & retrieved).sum(axis=1)
     if not whole and (retrieved[:, -1] & (before_last < top)).any():
-        raise ValueError(
+        raise InputError(
             f"expected I and D deep enough to show where the ties at rank {top} end, "
             f"got ties up to the depth {D.shape[1]}"
         )
@@ -366,18 +374,14 @@ def _check_ties(D: Array, retrieved: Array, top: int, *, whole: bool) -> None:
 def _as_ids(ids: npt.ArrayLike, name: str) -> Array:
     a = as_array(ids, name)
     if a.dtype.kind not in "iu":
-        raise TypeError(f"expected integer ids in {name}, got dtype {a.dtype}")
+        raise KindError(f"expected integer ids in {name}, got dtype {a.dtype}")
     if a.ndim != 2 or a.size == 0:
-        raise ValueError(f"expected {name} of shape (nq, depth), not empty, got {a.shape}")
+        raise DimensionError(f"expected {name} of shape (nq, depth), not empty, got {a.shape}")
     return a
 
 
 def _as_labels(labels: npt.ArrayLike, name: str) -> Array:
     a = as_array(labels, name)
     if a.ndim not in (1, 2) or a.size == 0:
-        raise ValueError(f"expected {name} of shape (n,) or (n, c), not empty, got {a.shape}")
-    wanted = "iu" if a.ndim == 1 else "b"
-    if a.dtype.kind not in wanted:
-        form = "integers in (n,)" if a.ndim == 1 else "bools in (n, c)"
-        raise TypeError(f"expected {form} for {name}, got dtype {a.dtype} of shape {a.shape}")
-    return a
+        raise DimensionError(f"expected {name} of shape (n,) or (n, c), not empty, got {a.shape}")
+    return as_labels(a, name)

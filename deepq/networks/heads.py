@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
-from deepq._common.checks import as_part, as_real
+from deepq._common.checks import as_real, as_share
 from deepq._common.errors import InputError
 from deepq.networks.backbones import as_width
 
@@ -125,7 +125,7 @@ class DivideAndEncode(nn.Module):
         super().__init__()
         self.d_in, self.d_out = as_width(d_in, "d_in"), as_width(d_out, "d_out")
         self.part = as_width(part, "part")
-        self.epsilon = as_part(epsilon, "epsilon", 0.5)
+        self.epsilon = as_share(epsilon, "epsilon", 0.5)
         self.features = nn.Linear(self.d_in, as_width(self.d_out * self.part, "d_out * part"))
         self.weight = nn.Parameter(torch.empty(self.d_out, self.part))
         self.bias = nn.Parameter(torch.zeros(self.d_out))

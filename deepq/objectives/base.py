@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from deepq._common.checks import as_part
+from deepq._common.checks import as_share, as_weight
 from deepq._common.types import Floats
 from deepq.labels.supervision import Supervision
 
@@ -48,7 +47,7 @@ class Objective(nn.Module):
     quantization_weight : float
         lambda. 0 leaves the quantization loss out: codebooks are learned after the network.
     warm_up : float
-        Part of the epochs in which a classifier is trained in its place, where there are classes.
+        Share of the epochs in which a classifier is trained in its place, where there are classes.
 
     Attributes
     ----------
@@ -63,13 +62,17 @@ class Objective(nn.Module):
 
     def __init__(self, quantization_weight: float = 0.0, warm_up: float = 0.6) -> None:
         super().__init__()
-        self.quantization_weight = as_part(quantization_weight, "quantization_weight", math.inf)
-        self.warm_up = as_part(warm_up, "warm_up", 1.0)
+        self.quantization_weight = as_weight(quantization_weight, "quantization_weight")
+        self.warm_up = as_share(warm_up, "warm_up", 1.0)
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
+    def state(self) -> dict[str, Any]:
+        """Everything that `from_state` needs: the arguments of the constructor."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Objective:
+        """Make the objective that has this `state`, not prepared."""
+        return cls(**state)
 
     def prepare(self, d: int, supervision: Supervision) -> None:
         """Get ready for embeddings of d numbers, of rows of which so much is known.

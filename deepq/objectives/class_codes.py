@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from deepq._common.checks import as_part
+from deepq._common.checks import as_share, as_weight
 from deepq.labels.class_codes import distant_codes
 from deepq.labels.supervision import Supervision
 from deepq.objectives.base import Objective, drawn_seed
@@ -25,7 +24,7 @@ class OrthoHash(Objective):
     Parameters
     ----------
     scale : float
-        Of cosines.
+        Factor of cosines.
     margin : float
         Taken from the cosine of the true class.
     """
@@ -41,8 +40,8 @@ class OrthoHash(Objective):
         warm_up: float = 0.6,
     ) -> None:
         super().__init__(quantization_weight, warm_up)
-        self.scale = as_part(scale, "scale", np.inf)
-        self.margin = as_part(margin, "margin", 2.0)
+        self.scale = as_weight(scale, "scale")
+        self.margin = as_share(margin, "margin", 2.0)
 
     def prepare(self, d: int, supervision: Supervision) -> None:
         codes = torch.from_numpy(distant_codes(supervision.classes, d, drawn_seed()))
@@ -74,7 +73,7 @@ class CentralSimilarity(Objective):
         self, quantization_weight: float = 0.0, pull: float = 1e-4, warm_up: float = 0.6
     ) -> None:
         super().__init__(quantization_weight, warm_up)
-        self.pull = as_part(pull, "pull", np.inf)
+        self.pull = as_weight(pull, "pull")
 
     def prepare(self, d: int, supervision: Supervision) -> None:
         codes = torch.from_numpy(distant_codes(supervision.classes, d, drawn_seed()))

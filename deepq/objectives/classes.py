@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from deepq._common.checks import as_part, as_size
+from deepq._common.checks import as_share, as_size, as_weight
 from deepq._common.errors import InputError
 from deepq.labels.supervision import Supervision
 from deepq.objectives.base import Objective
@@ -22,7 +21,7 @@ class Classification(Objective):
     Parameters
     ----------
     smoothing : float
-        Part of a target that is spread evenly over all classes (Szegedy et al., CVPR 2016).
+        Share of a target that is spread evenly over all classes (Szegedy et al., CVPR 2016).
     """
 
     mixes = True
@@ -30,7 +29,7 @@ class Classification(Objective):
 
     def __init__(self, quantization_weight: float = 0.0, smoothing: float = 0.1) -> None:
         super().__init__(quantization_weight, warm_up=0.0)
-        self.smoothing = as_part(smoothing, "smoothing", 1.0)
+        self.smoothing = as_share(smoothing, "smoothing", 1.0)
 
     def prepare(self, d: int, supervision: Supervision) -> None:
         self.classifier = nn.Linear(d, supervision.classes)
@@ -48,9 +47,9 @@ class CosineSoftmax(Objective):
     Parameters
     ----------
     scale : float
-        Of cosines; the larger, the sooner a row counts as right.
+        Factor of cosines; the larger, the sooner a row counts as right.
     smoothing : float
-        As of `Classification`.
+        See `Classification`.
     """
 
     mixes = True
@@ -60,8 +59,8 @@ class CosineSoftmax(Objective):
         self, quantization_weight: float = 0.0, scale: float = 10.0, smoothing: float = 0.1
     ) -> None:
         super().__init__(quantization_weight, warm_up=0.0)
-        self.scale = as_part(scale, "scale", math.inf)
-        self.smoothing = as_part(smoothing, "smoothing", 1.0)
+        self.scale = as_weight(scale, "scale")
+        self.smoothing = as_share(smoothing, "smoothing", 1.0)
 
     def prepare(self, d: int, supervision: Supervision) -> None:
         self.centres = nn.Parameter(torch.randn(supervision.classes, d))
@@ -81,7 +80,7 @@ class Likelihood(Objective):
     Parameters
     ----------
     smoothing : float
-        As of `Classification`.
+        See `Classification`.
     classes : int, optional
         Most classes that the network knows; None for as many as an embedding has numbers.
     """
@@ -96,7 +95,7 @@ class Likelihood(Objective):
         classes: int | None = None,
     ) -> None:
         super().__init__(quantization_weight, warm_up=0.0)
-        self.smoothing = as_part(smoothing, "smoothing", 1.0)
+        self.smoothing = as_share(smoothing, "smoothing", 1.0)
         self.classes = None if classes is None else as_size(classes, "classes")
 
     def prepare(self, d: int, supervision: Supervision) -> None:

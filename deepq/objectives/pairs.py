@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import Tensor
 
-from deepq._common.checks import as_part
+from deepq._common.checks import as_weight
 from deepq.objectives.base import Objective
 from deepq.objectives.losses import (
     contrastive,
@@ -51,8 +50,8 @@ class Contrastive(Objective):
         pull: float = 0.0,
     ) -> None:
         super().__init__(quantization_weight, warm_up)
-        self.margin = None if margin is None else as_part(margin, "margin", math.inf)
-        self.pull = as_part(pull, "pull", math.inf)
+        self.margin = None if margin is None else as_weight(margin, "margin")
+        self.pull = as_weight(pull, "pull")
 
     def forward(self, z: Tensor, batch: Any) -> Tensor:
         margin = 2.0 * z.shape[1] if self.margin is None else self.margin
@@ -67,7 +66,7 @@ class TripletRanking(Objective):
         self, margin: float = 1.0, quantization_weight: float = 0.0, warm_up: float = 0.6
     ) -> None:
         super().__init__(quantization_weight, warm_up)
-        self.margin = as_part(margin, "margin", math.inf)
+        self.margin = as_weight(margin, "margin")
 
     def forward(self, z: Tensor, batch: Any) -> Tensor:
         return triplet(z, batch.similar, batch.known, self.margin)

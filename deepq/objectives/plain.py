@@ -16,14 +16,14 @@ def objective_state(objective: Objective) -> dict[str, Any] | None:
     """Describe an objective of this module by its class and arguments; None for any other."""
     if OBJECTIVES.get(type(objective).__name__) is not type(objective):
         return None
-    return {"type": type(objective).__name__, **objective.arguments}
+    return {"type": type(objective).__name__, **objective.state()}
 
 
 def make_objective(state: dict[str, Any]) -> Objective:
     """Make the objective that a state describes. Raises FormatError for anything else."""
     rest = dict(state)
     try:
-        return OBJECTIVES[rest.pop("type")](**rest)
+        return OBJECTIVES[rest.pop("type")].from_state(rest)
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"expected the state of an objective, got {error}") from error
 

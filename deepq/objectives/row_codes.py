@@ -18,7 +18,7 @@ from deepq.labels.supervision import Supervision
 from deepq.objectives.base import Objective, drawn_seed
 from deepq.objectives.losses import code_cross_entropy, code_regression
 
-_MARGIN = 0.5  # part of a code that triplets should be apart by
+_MARGIN = 0.5  # share of a code that triplets should be apart by
 
 
 class CodeRegression(Objective):
@@ -79,7 +79,7 @@ class InferredCodes(Objective):
     group : int
         Bits in a group.
     triplets : int
-        Of each row that bits are inferred from.
+        Triplets of each row that bits are inferred from.
     """
 
     codes: Tensor

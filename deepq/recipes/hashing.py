@@ -11,10 +11,8 @@ from torch import nn
 
 from deepq._common.checks import as_flag, as_size
 from deepq._common.errors import InputError
-from deepq._common.types import METRIC_L2
 from deepq.encoders.base import Encoder
-from deepq.encoders.chain import Chain
-from deepq.encoders.fixed import Affine, Sign
+from deepq.encoders.fixed import Affine
 from deepq.encoders.kernel_hash import KernelHash
 from deepq.encoders.network import NetworkEncoder
 from deepq.index.flat import DeepQuantIndex
@@ -24,8 +22,7 @@ from deepq.objectives.base import Objective
 from deepq.objectives.class_codes import CentralSimilarity, OrthoHash
 from deepq.objectives.pairs import Contrastive, TripletRanking
 from deepq.objectives.row_codes import CodeRegression, InferredCodes
-from deepq.quantizers.binary import BinaryQuantizer
-from deepq.recipes.parts import Shape, as_warm_up, code_shape, make_network
+from deepq.recipes.parts import Design, Shape, as_warm_up
 from deepq.training.settings import TrainConfig
 
 
@@ -47,7 +44,7 @@ def ksh(
     Parameters
     ----------
     input_shape, bits, nbits, training, **encoder
-        As of `dqn`.
+        See `dqn`.
     backbone : torch.nn.Module, optional
         Trained, and taken as it is: kernels are of its features (KSH-D). None: of the rows.
     anchors, labelled : int
@@ -64,7 +61,8 @@ def ksh(
     elif len(shape) > 1:
         raise InputError(f"expected vectors, or a backbone, got images {shape}")
     members = [*front, KernelHash(d, as_size(bits, "bits"), anchors, labelled=labelled)]
-    return _index(members, bits, nbits, None, training)
+    design = Design(input_shape, bits, nbits, backbone, training, encoder)
+    return design.binary_index(members, None)
 
 
 def cnnh(
@@ -88,7 +86,7 @@ def cnnh(
     classes : int, optional
         How many there are at most: the network learns them, too, beside the codes (CNNH+).
     input_shape, bits, nbits, backbone, warm_up, training, **encoder
-        As of `dqn`.
+        See `dqn`.
     """
     more = 0 if classes is None else as_size(classes, "classes")
 
@@ -96,11 +94,11 @@ def cnnh(
         return Bottleneck(features, as_size(bits, "bits") + more)
 
     objective = CodeRegression(classes=classes, warm_up=as_warm_up(warm_up, backbone))
-    network = make_network(input_shape, backbone, head, training, encoder)
-    members: list[Encoder] = [network]
+    design = Design(input_shape, bits, nbits, backbone, training, encoder)
+    members: list[Encoder] = [design.network(head)]
     if more:
         members.append(Affine(np.eye(bits, bits + more)))
-    return _index(members, bits, nbits, objective, training)
+    return design.binary_index(members, objective)
 
 
 def dnnh(
@@ -129,11 +127,12 @@ def dnnh(
         Between squared distances of embeddings, which differ by 4 for each bit; the paper's 1 is of
         numbers from 0 to 1.
     input_shape, bits, nbits, backbone, warm_up, training, **encoder
-        As of `dqn`.
+        See `dqn`.
     """
     head = DivideAndEncode if as_flag(divided, "divided") else Bottleneck
     objective = TripletRanking(margin, warm_up=as_warm_up(warm_up, backbone))
-    return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
+    design = Design(input_shape, bits, nbits, backbone, training, encoder)
+    return _of_signs(design, head, objective)
 
 
 def dsh(
@@ -156,20 +155,21 @@ def dsh(
     Parameters
     ----------
     margin : float, optional
-        Of squared distances; None for two times the bits.
+        Margin of squared distances; None for two times the bits.
     pull : float, optional
         Weight of the sum of | |z| - 1 |, a mean over rows, beside the mean over pairs. The authors'
         code halves the latter, so its 0.01 is 0.02 here. None for 0.01, and for 0 with a sigmoid.
     sigmoid : bool
         Whether a sigmoid, scaled to [-1, 1], keeps the outputs near +-1.
     input_shape, bits, nbits, backbone, warm_up, training, **encoder
-        As of `dqn`.
+        See `dqn`.
     """
     head = partial(Bottleneck, tanh=sigmoid)
     if pull is None:
         pull = 0.0 if sigmoid else 0.01
     objective = Contrastive(margin, warm_up=as_warm_up(warm_up, backbone), pull=pull)
-    return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
+    design = Design(input_shape, bits, nbits, backbone, training, encoder)
+    return _of_signs(design, head, objective)
 
 
 def ftbe(
@@ -193,11 +193,12 @@ def ftbe(
     group : int
         Bits that are inferred at a time.
     input_shape, bits, nbits, backbone, warm_up, training, **encoder
-        As of `dqn`.
+        See `dqn`.
     """
     head = partial(Bottleneck, tanh=False)
     objective = InferredCodes(group=group, warm_up=as_warm_up(warm_up, backbone))
-    return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
+    design = Design(input_shape, bits, nbits, backbone, training, encoder)
+    return _of_signs(design, head, objective)
 
 
 def orthohash(
@@ -213,11 +214,12 @@ def orthohash(
     """Make an index of OrthoHash: cosines with fixed codes of the classes.
 
     Hoe et al., "One loss for all: deep hashing with a single cosine similarity based learning
-    objective", NeurIPS 2021. Parameters as of `dqn`.
+    objective", NeurIPS 2021. Its parameters: see `dqn`.
     """
     head = partial(Bottleneck, tanh=False, batch_norm=True)
     objective = OrthoHash(warm_up=as_warm_up(warm_up, backbone))
-    return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
+    design = Design(input_shape, bits, nbits, backbone, training, encoder)
+    return _of_signs(design, head, objective)
 
 
 def csq(
@@ -233,45 +235,17 @@ def csq(
     """Make an index of central similarity quantization: bits learned from codes of the classes.
 
     Yuan et al., "Central similarity quantization for efficient image and video retrieval", CVPR
-    2020. Parameters as of `dqn`.
+    2020. Its parameters: see `dqn`.
     """
     head = partial(Bottleneck, tanh=False)
     objective = CentralSimilarity(warm_up=as_warm_up(warm_up, backbone))
-    return _of_network(input_shape, bits, nbits, backbone, head, objective, training, encoder)
+    design = Design(input_shape, bits, nbits, backbone, training, encoder)
+    return _of_signs(design, head, objective)
 
 
-def _of_network(
-    input_shape: Shape,
-    bits: int,
-    nbits: int | None,
-    backbone: str | nn.Module | None,
-    head: Callable[[int, int], nn.Module],
-    objective: Objective,
-    training: TrainConfig | None,
-    encoder: dict[str, Any],
+def _of_signs(
+    design: Design, head: Callable[[int, int], nn.Module], objective: Objective
 ) -> DeepQuantIndex:
     """Make an index of the signs of a network; `head` takes the number of features and of bits."""
-    bits = as_size(bits, "bits")
-    network = make_network(input_shape, backbone, lambda d: head(d, bits), training, encoder)
-    return _index([network], bits, nbits, objective, training)
-
-
-def _index(
-    members: list[Encoder],
-    bits: int,
-    nbits: int | None,
-    objective: Objective | None,
-    training: TrainConfig | None,
-) -> DeepQuantIndex:
-    M, nbits = code_shape(bits, nbits)
-    encoder = Chain([*members, Sign(M * nbits)])
-    return DeepQuantIndex(
-        encoder.d_in,
-        M,
-        nbits,
-        METRIC_L2,
-        encoder=encoder,
-        quantizer=BinaryQuantizer(M, nbits),
-        objective=objective,
-        training=training,
-    )
+    bits = as_size(design.bits, "bits")
+    return design.binary_index([design.network(lambda d: head(d, bits))], objective)

@@ -1,18 +1,26 @@
-"""What recipes are put together from: the shape of a code, and a network with a head."""
+"""What recipes are put together from: the shape of a code, a network with a head, an index."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from deepq._common.checks import as_size
 from deepq._common.errors import InputError, KindError
+from deepq._common.types import METRIC_L2
+from deepq.encoders.base import Encoder
+from deepq.encoders.chain import Chain
+from deepq.encoders.fixed import Sign
 from deepq.encoders.network import NetworkEncoder
+from deepq.index.flat import DeepQuantIndex
 from deepq.networks.backbones import MLP, AlexNet, ConvNet, ResNet, as_shape
 from deepq.networks.devices import seeded
 from deepq.networks.embedding import Embedding
+from deepq.objectives.base import Objective
+from deepq.quantizers.binary import BinaryQuantizer
 from deepq.training.settings import TrainConfig
 
 Shape = tuple[int, ...] | int
@@ -23,7 +31,7 @@ _BACKBONES = {
     "alexnet": AlexNet,
     "mlp": MLP,
 }
-_WARM_UP = 0.6  # part of the epochs as a classifier, for networks that start from nothing
+_WARM_UP = 0.6  # share of the epochs as a classifier, for networks that start from nothing
 
 
 def code_shape(bits: int, nbits: int | None = None) -> tuple[int, int]:
@@ -42,28 +50,72 @@ def code_shape(bits: int, nbits: int | None = None) -> tuple[int, int]:
 
 
 def as_warm_up(given: float | None, backbone: str | nn.Module | None) -> float:
-    """Part of the epochs as a classifier: none for a network that somebody has trained before."""
+    """Share of the epochs as a classifier: none for a network that somebody has trained before."""
     if given is not None:
         return given
     return 0.0 if isinstance(backbone, nn.Module) else _WARM_UP
 
 
-def make_network(
-    input_shape: Shape,
-    backbone: str | nn.Module | None,
-    head: Callable[[int], nn.Module],
-    training: TrainConfig | None,
-    encoder: dict[str, Any],
-) -> NetworkEncoder:
-    """Put a head on a backbone; their weights follow the seed of the training."""
-    shape = as_shape(input_shape)
-    if training is not None and not isinstance(training, TrainConfig):
-        raise KindError(f"expected a TrainConfig, got {type(training).__name__}")
-    with seeded((training or TrainConfig()).seed):
-        body = backbone if isinstance(backbone, nn.Module) else _backbone(shape, backbone)
-        features = NetworkEncoder(body, shape, layout=encoder.get("layout", "CHW")).d_out
-        network = Embedding(body, head(features))
-    return NetworkEncoder(network, shape, **encoder)
+@dataclass(frozen=True)
+class Design:
+    """What every recipe is asked for: see `dqn`."""
+
+    input_shape: Shape
+    bits: int
+    nbits: int | None
+    backbone: str | nn.Module | None
+    training: TrainConfig | None
+    encoder: dict[str, Any]
+
+    @property
+    def code(self) -> tuple[int, int]:
+        """M and nbits."""
+        return code_shape(self.bits, self.nbits)
+
+    def network(self, head: Callable[[int], nn.Module]) -> NetworkEncoder:
+        """Put a head on the backbone; their weights follow the seed of the training.
+
+        `head` takes the number of features.
+        """
+        shape, training = as_shape(self.input_shape), self.training
+        if training is not None and not isinstance(training, TrainConfig):
+            raise KindError(f"expected a TrainConfig, got {type(training).__name__}")
+        with seeded((training or TrainConfig()).seed):
+            given = self.backbone
+            body = given if isinstance(given, nn.Module) else _backbone(shape, given)
+            features = NetworkEncoder(body, shape, layout=self.encoder.get("layout", "CHW")).d_out
+            network = Embedding(body, head(features))
+        return NetworkEncoder(network, shape, **self.encoder)
+
+    def index(self, encoder: Encoder, metric: int, objective: Objective | None) -> DeepQuantIndex:
+        """Make the index of learned codewords."""
+        M, nbits = self.code
+        return DeepQuantIndex(
+            encoder.d_in,
+            M,
+            nbits,
+            metric,
+            encoder=encoder,
+            objective=objective,
+            training=self.training,
+        )
+
+    def binary_index(
+        self, members: Sequence[Encoder], objective: Objective | None
+    ) -> DeepQuantIndex:
+        """Make the index of the signs of what the encoders give, one after the other."""
+        M, nbits = self.code
+        encoder = Chain([*members, Sign(M * nbits)])
+        return DeepQuantIndex(
+            encoder.d_in,
+            M,
+            nbits,
+            METRIC_L2,
+            encoder=encoder,
+            quantizer=BinaryQuantizer(M, nbits),
+            objective=objective,
+            training=self.training,
+        )
 
 
 def _backbone(shape: tuple[int, ...], name: str | None) -> nn.Module:

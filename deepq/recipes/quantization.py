@@ -12,7 +12,6 @@ from torch import nn
 
 from deepq._common.checks import as_size
 from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2
-from deepq.encoders.base import Encoder
 from deepq.encoders.chain import Chain
 from deepq.encoders.rotation import Rotation
 from deepq.index.flat import DeepQuantIndex
@@ -20,7 +19,7 @@ from deepq.networks.heads import Bottleneck, Probabilities
 from deepq.objectives.base import Objective
 from deepq.objectives.classes import Likelihood
 from deepq.objectives.pairs import InnerProduct, PairwiseCosine
-from deepq.recipes.parts import Shape, as_warm_up, code_shape, make_network
+from deepq.recipes.parts import Design, Shape, as_warm_up
 from deepq.training.settings import TrainConfig
 
 _WIDTH = 48  # numbers of an embedding, or the next multiple of M
@@ -47,11 +46,11 @@ def dqn(
     Parameters
     ----------
     input_shape : (C, H, W), (d,) or int
-        Of an image, or of a vector.
+        Shape of an image, or of a vector.
     bits : int
-        Of a code.
+        Bits of a code.
     nbits : int, optional
-        Of a word; it must divide `bits`.
+        Bits of a word; it must divide `bits`.
     backbone : str or torch.nn.Module, optional
         "convnet", "resnet" or "alexnet" for images, "mlp" for vectors; or a module that gives
         features (n, f). It is copied, and trained on from where it is.
@@ -64,7 +63,7 @@ def dqn(
     quantization_weight : float
         lambda.
     warm_up : float, optional
-        Part of the epochs in which a classifier is trained first; by default 0.6, and 0 for a
+        Share of the epochs in which a classifier is trained first; by default 0.6, and 0 for a
         module, which is taken to have been trained already.
     training : TrainConfig, optional
         Settings.
@@ -77,10 +76,8 @@ def dqn(
         If an argument is out of range or of the wrong kind, or the parts do not fit each other.
     """
     objective = PairwiseCosine(quantization_weight, as_warm_up(warm_up, backbone))
-    return _metric_learner(
-        *(input_shape, bits, nbits, backbone, width, metric, objective, training, encoder),
-        rotated=False,
-    )
+    design = Design(input_shape, bits, nbits, backbone, training, encoder)
+    return _metric_learner(design, width, metric, objective, rotated=False)
 
 
 def dqn_two_step(
@@ -97,13 +94,11 @@ def dqn_two_step(
 ) -> DeepQuantIndex:
     """Make DQN_2+: the network learns the cosine loss alone, then OPQ quantizes its embeddings.
 
-    The ablation of the same paper. Parameters as of `dqn`.
+    The ablation of the same paper. Its parameters: see `dqn`.
     """
     objective = PairwiseCosine(0.0, as_warm_up(warm_up, backbone))
-    return _metric_learner(
-        *(input_shape, bits, nbits, backbone, width, metric, objective, training, encoder),
-        rotated=True,
-    )
+    design = Design(input_shape, bits, nbits, backbone, training, encoder)
+    return _metric_learner(design, width, metric, objective, rotated=True)
 
 
 def dqn_ip(
@@ -121,13 +116,11 @@ def dqn_ip(
 ) -> DeepQuantIndex:
     """Make DQN_ip: `dqn` with the squared loss of inner products in place of cosines.
 
-    The ablation of the same paper. Parameters as of `dqn`.
+    The ablation of the same paper. Its parameters: see `dqn`.
     """
     objective = InnerProduct(quantization_weight, as_warm_up(warm_up, backbone))
-    return _metric_learner(
-        *(input_shape, bits, nbits, backbone, width, metric, objective, training, encoder),
-        rotated=False,
-    )
+    design = Design(input_shape, bits, nbits, backbone, training, encoder)
+    return _metric_learner(design, width, metric, objective, rotated=False)
 
 
 def class_codes(
@@ -151,51 +144,27 @@ def class_codes(
     classes : int
         How many there are.
     input_shape, bits, nbits, backbone, training, **encoder
-        As of `dqn`.
+        See `dqn`.
     """
-    M, nbits = code_shape(bits, nbits)
-    classes = as_size(classes, "classes")
+    design = Design(input_shape, bits, nbits, backbone, training, encoder)
+    (M, _), classes = design.code, as_size(classes, "classes")
 
     def head(features: int) -> nn.Module:
         return Probabilities(features, classes, -(-classes // M) * M)
 
-    network = make_network(input_shape, backbone, head, training, encoder)
-    return _index(network, M, nbits, METRIC_INNER_PRODUCT, Likelihood(classes=classes), training)
+    objective = Likelihood(classes=classes)
+    return design.index(design.network(head), METRIC_INNER_PRODUCT, objective)
 
 
 def _metric_learner(
-    input_shape: Shape,
-    bits: int,
-    nbits: int | None,
-    backbone: str | nn.Module | None,
-    width: int | None,
-    metric: int,
-    objective: Objective,
-    training: TrainConfig | None,
-    encoder: dict[str, Any],
-    *,
-    rotated: bool,
+    design: Design, width: int | None, metric: int, objective: Objective, *, rotated: bool
 ) -> DeepQuantIndex:
-    M, nbits = code_shape(bits, nbits)
+    M, _ = design.code
     numbers = -(-_WIDTH // M) * M if width is None else as_size(width, "width")
 
     def head(features: int) -> nn.Module:
         return Bottleneck(features, numbers)
 
-    network: Encoder = make_network(input_shape, backbone, head, training, encoder)
-    if rotated:
-        network = Chain([network, Rotation(numbers)])
-    return _index(network, M, nbits, metric, objective, training)
-
-
-def _index(
-    network: Encoder,
-    M: int,
-    nbits: int,
-    metric: int,
-    objective: Objective,
-    training: TrainConfig | None,
-) -> DeepQuantIndex:
-    return DeepQuantIndex(
-        network.d_in, M, nbits, metric, encoder=network, objective=objective, training=training
-    )
+    network = design.network(head)
+    encoder = Chain([network, Rotation(numbers)]) if rotated else network
+    return design.index(encoder, metric, objective)

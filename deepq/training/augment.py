@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 _SHIFT, _CUT = 1 / 8, 1 / 4  # of an image's shorter side: moved at most, side of the square
-_MIXED = 0.5  # part of the batches with rectangles of other images
+_MIXED = 0.5  # share of the batches with rectangles of other images
 
 
 def augmented(
@@ -71,7 +71,7 @@ def cut_mix(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor,
     other : (n,) int64
         The image that the rectangle is of.
     part : float
-        Of an image's area that is its own.
+        Share of an image's area that is its own.
     """
     n, _, height, width = images.shape
     other = torch.randperm(n, generator=generator)

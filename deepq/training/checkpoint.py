@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from deepq._common.errors import FormatError, InputError
-from deepq._common.plain_data import from_bytes, take_arrays, to_bytes
+from deepq._common.plain_data import from_bytes, split_arrays, to_bytes
 from deepq._common.safe_files import refuse_special, replacing, write_whole
 from deepq.encoders.base import Encoder
 from deepq.encoders.plain import encoder_state
@@ -97,5 +97,5 @@ def training_key(
 def _digest(state: dict[str, Any]) -> list[Any]:
     """Describe an encoder's class and numbers briefly."""
     arrays: list[Any] = []
-    fields = take_arrays(state, arrays)
+    fields = split_arrays(state, arrays)
     return [json.dumps(fields), *(zlib.crc32(array.tobytes()) for array in arrays)]

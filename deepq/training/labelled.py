@@ -27,8 +27,8 @@ from deepq.quantizers.product import ProductQuantizer
 from deepq.training.augment import augmented
 from deepq.training.checkpoint import Checkpoint, training_key
 from deepq.training.network import NetworkTraining
-from deepq.training.progress import Report
 from deepq.training.rows import Inputs, Rows
+from deepq.training.run import Run
 from deepq.training.settings import TrainConfig
 from deepq.training.stages import Stages
 
@@ -36,71 +36,126 @@ _QUICK = 5  # iterations of what is learned after Ctrl-C
 _MOST_COPIES, _MOST_CHANGED = 3, 20_000  # of an image, and in all, that codebooks learn from
 
 
-def learn_from_labels(
-    encoder: Encoder,
-    quantizer: ProductQuantizer,
-    x: NDArray[Any],
-    y: Any,
-    objective: Objective | None,
-    config: TrainConfig,
-    metric: int,
-    report: Report,
-    *,
-    decoder: bool,
-) -> tuple[Encoder, bool]:
-    """Train the network in an encoder by labels, then what comes after it, and the codebooks.
+class Labelled:
+    """A training with labels: first the network in an encoder, then what comes after it.
 
-    Returns the encoder, and whether Ctrl-C ended the training. That is raised if it comes in the
-    first epoch, or twice.
+    Parameters
+    ----------
+    encoder : Encoder
+        With exactly one network, which is trained in place.
+    quantizer : ProductQuantizer
+        Trained in place.
+    x : (n, d_in) array
+        Training vectors; they may be mapped from a file.
+    y
+        Labels: see `as_supervision`.
+    objective : Objective, optional
+        What the network minimises; None for `PairwiseCosine`.
+    run : Run
+        Settings, and where progress is told.
+    decoder : bool
+        Whether to learn a decoder.
+
+    Raises
+    ------
+    InputError
+        If there is not exactly one network, or there are too few rows.
     """
-    before, network, after = _parts(encoder)
-    supervision = as_supervision(y, len(x))
-    if len(x) < quantizer.least_rows:
-        least = quantizer.least_rows
-        raise InputError(f"expected at least {least} training vectors, got {len(x)}")
-    objective = PairwiseCosine() if objective is None else objective
-    key = training_key(encoder, quantizer, x, config, metric)
-    if key:
-        key |= {"objective": _described(objective), "labels": supervision.digest()}
-    checkpoint = Checkpoint(config.checkpoint, key)
-    inputs = Inputs(x, query_rows(supervision, encoder.d_in), before)
-    with _learning(network):
-        training = NetworkTraining(
-            *(network, quantizer, inputs, supervision, objective),
-            *(config, metric, report, checkpoint, after),
-        )
-        interrupted = training.run()
 
-    def finish(config: TrainConfig, checkpoint: Checkpoint) -> tuple[Encoder, bool]:
-        """Learn the rest, if there is any, from the embeddings of all training vectors."""
-        last = Identity(network.d_out) if after is None else copy.deepcopy(after)
-        if quantizer.is_frozen and not last.learns:
+    def __init__(
+        self,
+        encoder: Encoder,
+        quantizer: ProductQuantizer,
+        x: NDArray[Any],
+        y: Any,
+        objective: Objective | None,
+        run: Run,
+        *,
+        decoder: bool,
+    ) -> None:
+        self.before, self.network, self.after = _around_network(encoder)
+        supervision = as_supervision(y, len(x))
+        quantizer.require_rows(len(x))
+        self.objective = PairwiseCosine() if objective is None else objective
+        self.quantizer, self.n, self.run, self.decoder = quantizer, len(x), run, decoder
+        key = training_key(encoder, quantizer, x, run.config, run.metric)
+        if key:
+            key |= {"objective": _described(self.objective), "labels": supervision.digest()}
+        self.checkpoint = Checkpoint(run.config.checkpoint, key)
+        before = Chain.of(self.before, encoder.d_in) if self.before else None
+        self.inputs = Inputs(x, query_rows(supervision, encoder.d_in), before)
+        self.supervision = supervision
+
+    def learn(self) -> tuple[Encoder, bool]:
+        """Return the encoder, and whether Ctrl-C ended the training.
+
+        KeyboardInterrupt is raised if it comes in the first epoch, or twice.
+        """
+        config = self.run.config
+        interrupted, complete = self._train_network()
+        held = config.validation if self.decoder else 0.0
+        plain = replace(config, ranking=False, validation=held)
+        quick = replace(plain, epochs=_QUICK, validation=0.0)
+        nothing = Checkpoint(None, {})
+        ready = complete and not interrupted  # else no other training goes on from the rest
+        try:
+            last, again = self._learn_rest(
+                quick if interrupted else plain, self.checkpoint if ready else nothing
+            )
+            interrupted |= again
+        except KeyboardInterrupt:
+            if interrupted:
+                raise
+            (last, _), interrupted = self._learn_rest(quick, nothing), True
+        after = () if last is None else last.members
+        return Chain.of((*self.before, self.network, *after), self.network.d_in), interrupted
+
+    def _train_network(self) -> tuple[bool, bool]:
+        """Train the network; return whether Ctrl-C ended it, and whether it is complete."""
+        with _learning(self.network):
+            training = NetworkTraining(
+                self.network,
+                self.quantizer,
+                self.inputs,
+                self.supervision,
+                self.objective,
+                self.run,
+                self.checkpoint,
+                self._fresh_after(),
+            )
+            return training.run(), training.complete
+
+    def _fresh_after(self) -> Encoder | None:
+        """Return a copy of what comes after the network, if anything does."""
+        if not self.after:
+            return None
+        return copy.deepcopy(Chain.of(self.after, self.network.d_out))
+
+    def _learn_rest(
+        self, config: TrainConfig, checkpoint: Checkpoint
+    ) -> tuple[Encoder | None, bool]:
+        """Learn what comes after the network, and the codebooks, from all rows' embeddings."""
+        last = self._fresh_after()
+        if self.quantizer.is_frozen and not (last is not None and last.learns):
             return last, False
-        z = inputs.embeddings(network, np.arange(len(x)))
-        if config.augment and len(network.input_shape) == 3:
-            z = np.concatenate([z, _of_changed_images(inputs, network, len(x), objective, config)])
-        rows = Rows(z, network.d_out)
-        stages = Stages(last, quantizer, rows, config, metric, report, checkpoint)
-        interrupted = stages.run(decoder=decoder)
-        return stages.encoder, interrupted
-
-    nothing = Checkpoint(None, {})
-    plain = replace(config, ranking=False, validation=config.validation if decoder else 0.0)
-    quick = replace(plain, epochs=_QUICK, validation=0.0)
-    ready = training.complete and not interrupted  # else no other training goes on from the rest
-    try:
-        last, again = finish(quick if interrupted else plain, checkpoint if ready else nothing)
-        interrupted |= again
-    except KeyboardInterrupt:
-        if interrupted:
-            raise
-        (last, _), interrupted = finish(quick, nothing), True
-    members = [part for part in (before, network, after and last) if part is not None]
-    return (Chain(members) if len(members) > 1 else network), interrupted
+        z = self.inputs.embeddings(self.network, np.arange(self.n))
+        if config.augment and len(self.network.input_shape) == 3:
+            changed = _of_changed_images(self.inputs, self.network, self.n, self.objective, config)
+            z = np.concatenate([z, changed])
+        stages = Stages(
+            Identity(self.network.d_out) if last is None else last,
+            self.quantizer,
+            Rows(z, self.network.d_out),
+            self.run._replace(config=config, checkpoint=checkpoint),
+        )
+        interrupted = stages.run(decoder=self.decoder)
+        return None if last is None else stages.encoder, interrupted
 
 
-def _parts(encoder: Encoder) -> tuple[Encoder | None, NetworkEncoder, Encoder | None]:
-    """Return the network in an encoder, and what stands before and after it.
+def _around_network(
+    encoder: Encoder,
+) -> tuple[tuple[Encoder, ...], NetworkEncoder, tuple[Encoder, ...]]:
+    """Return the network in an encoder, between what stands before and after it.
 
     Raises InputError where there is not exactly one network.
     """
@@ -112,11 +167,7 @@ def _parts(encoder: Encoder) -> tuple[Encoder | None, NetworkEncoder, Encoder | 
             f"{len(networks)}: deepq.recipes.dqn(d, bits) makes one, for example"
         )
     place, network = networks[0]
-    return _chained(members[:place]), network, _chained(members[place + 1 :])
-
-
-def _chained(members: tuple[Encoder, ...]) -> Encoder | None:
-    return None if not members else members[0] if len(members) == 1 else Chain(members)
+    return members[:place], network, members[place + 1 :]
 
 
 def _of_changed_images(

@@ -21,11 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from deepq._common.errors import InputError
-from deepq._common.types import METRIC_L2, Floats, Ids
+from deepq._common.types import Floats, Ids
 from deepq.encoders.base import Encoder
 from deepq.encoders.network import NetworkEncoder
 from deepq.labels.supervision import Supervision
-from deepq.metrics.ranking import mean_average_precision
 from deepq.networks.devices import as_device, computing, seeded, torch_seed
 from deepq.objectives.base import Batch, Objective
 from deepq.objectives.classes import Classification
@@ -33,9 +32,10 @@ from deepq.objectives.losses import quantization
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training.augment import augmented
 from deepq.training.checkpoint import Checkpoint
-from deepq.training.optimizers import Muon
-from deepq.training.progress import Report
+from deepq.training.held_out import HeldOut, Patience
+from deepq.training.optimizers import Muon, grouped
 from deepq.training.rows import Inputs, diverged
+from deepq.training.run import Run
 from deepq.training.schedule import one_cycle
 from deepq.training.settings import TrainConfig
 
@@ -44,11 +44,8 @@ LEARNING_RATE = 6e-3
 WEIGHT_DECAY = 0.6
 
 _REFRESH_ITERATIONS = 3  # of k-means in an epoch, from the codebooks there are
-_MOST_HELD = 2000
-_FEWEST_HELD = 50
 _SAMPLE = 5000  # rows that a network is prepared with
 _SAMPLE_NUMBERS = 1 << 27
-_MATRIX = 128  # rows and columns from which a matrix counts as one for the optimizer
 
 _log = logging.getLogger("deepq.training")
 
@@ -65,15 +62,13 @@ class NetworkTraining:
     inputs : Inputs
         Training rows.
     supervision : Supervision
-        Of these rows.
+        What is known of these rows.
     objective : Objective
         Copied before it is used.
-    config : TrainConfig
-        Settings.
-    metric : int
-        What the index searches by.
-    report, checkpoint
-        Where progress is told and kept.
+    run : Run
+        Settings, and where progress is told.
+    checkpoint : Checkpoint
+        Where it is kept.
     after : Encoder, optional
         What embeddings pass through before they are judged.
 
@@ -91,22 +86,18 @@ class NetworkTraining:
         inputs: Inputs,
         supervision: Supervision,
         objective: Objective,
-        config: TrainConfig,
-        metric: int,
-        report: Report,
+        run: Run,
         checkpoint: Checkpoint,
         after: Encoder | None = None,
     ) -> None:
-        self.encoder, self.quantizer, self.config = encoder, quantizer, config
-        self.metric, self.report, self.checkpoint = metric, report, checkpoint
-        self.inputs, self.after = inputs, after
+        self.encoder, self.quantizer, self.inputs, self.after = encoder, quantizer, inputs, after
+        self.checkpoint, self.report, self.metric = checkpoint, run.report, run.metric
+        self.config = config = run.config
         _check(encoder, supervision, objective, config)
         rng = np.random.default_rng(config.seed)
-        self.rows, self.held = _split(supervision, config.validation, quantizer.least_rows, rng)
-        self.supervision, self.judged = supervision, supervision
-        if len(self.held):
-            self.supervision, self.judged = supervision.part(self.rows), supervision.part(self.held)
-        elif config.patience is not None:
+        self.held = HeldOut(supervision, config.validation, quantizer.least_rows, rng)
+        self.rows, self.supervision = self.held.learned, self.held.supervision
+        if not len(self.held) and config.patience is not None:
             _log.info("no rows are held out to judge by: patience has no effect")
         self.device = as_device(config.device)
         self.network = encoder.network.to(self.device)
@@ -121,8 +112,8 @@ class NetworkTraining:
         self.objective.to(self.device)
         self.classifier.to(self.device)
         self.optimizer = self._make_optimizer()
-        self.epoch, self.since, self.cut = 0, 0, False
-        self.best, self.most = self._copy(), -1.0
+        self.epoch, self.cut, self.best = 0, False, self._copy()
+        self.patience = Patience(self.warm_up)
 
     def _prepare(self, rng: np.random.Generator) -> None:
         """Let the network look at some rows, if it wants to."""
@@ -134,29 +125,13 @@ class NetworkTraining:
                 prepare(self._images(np.sort(rows)).to(self.device))
 
     def _make_optimizer(self) -> Muon:
-        """Matrices apart from other numbers, and each with the rate its network asks for."""
-        rates = dict(getattr(self.network, "rates", {}))
-        groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+        """Make it for all that learns, at the rates that the network asks for."""
         named = [
             *self.network.named_parameters(),
             *self.objective.named_parameters("objective"),
             *self.classifier.named_parameters("classifier"),
         ]
-        for name, p in named:
-            if p.requires_grad:
-                prefixes = [prefix for prefix in rates if name.startswith(prefix)]
-                rate = rates[max(prefixes, key=len)] if prefixes else 1.0
-                matrix = p.dim() == 4 or (p.dim() == 2 and min(p.shape) >= _MATRIX)
-                groups.setdefault((matrix, rate), []).append(p)
-        return Muon(
-            {
-                "params": group,
-                "muon": matrix,
-                "rate": rate,
-                "weight_decay": WEIGHT_DECAY if matrix else 0.0,
-            }
-            for (matrix, rate), group in groups.items()
-        )
+        return Muon(grouped(named, getattr(self.network, "rates", {}), WEIGHT_DECAY))
 
     # ---- the loop ----------------------------------------------------------------------------
 
@@ -164,7 +139,7 @@ class NetworkTraining:
     def complete(self) -> bool:
         """Whether all epochs are done whole, or as many as patience asks for."""
         patience = self.config.patience
-        tired = patience is not None and self.since >= patience
+        tired = patience is not None and self.patience.since >= patience
         return (self.epoch >= self.epochs or tired) and not self.cut
 
     def run(self) -> bool:
@@ -187,7 +162,7 @@ class NetworkTraining:
         if not self.epoch:
             _log.warning("no time to train the network: it is taken as it is")
         elif self.epoch < self.epochs and self.complete:
-            _log.info("no better mAP for %d epochs: the training ends", self.since)
+            _log.info("no better mAP for %d epochs: the training ends", self.patience.since)
         self.network.load_state_dict(self.best)
         self.network.eval().to("cpu")
         self.encoder.settle()
@@ -227,18 +202,11 @@ class NetworkTraining:
     def _close(self, loss: float, quantized: bool) -> None:
         """End an epoch: judge the network, and copy it if it is the best until now."""
         entry: dict[str, Any] = {"stage": "network", "iteration": self.epoch, "loss": loss}
-        most, since = self.most, self.since + 1
-        if self.epoch <= self.warm_up:  # what was trained for something else is no measure
-            most, since = (-1.0, 0) if self.epoch == self.warm_up else (most, 0)
         if len(self.held):
             entry["mAP"] = self._judge(quantized)
-        mAP = entry.get("mAP", most)
-        if mAP > most or not len(self.held):
-            since = 0
-        if mAP >= most:  # the latest of equals, which has learned most
-            self.best, most = self._copy(), mAP
+        if self.patience.see(self.epoch, entry.get("mAP")):
+            self.best = self._copy()
         self.report(entry)
-        self.most, self.since = most, since
         self.epoch += 1
 
     def _step(
@@ -299,19 +267,11 @@ class NetworkTraining:
 
     def _judge(self, quantized: bool) -> float:
         """Return the mAP of held-out rows, each a query among the others."""
-        z = self.inputs.embeddings(self.encoder, self.held)
+        z = self.inputs.embeddings(self.encoder, self.held.rows)
         base = self.quantizer.gather(self.quantizer.assign(z)) if quantized else z
         if self.after is not None and self.after.is_fitted:
             z, base = self.after.encode(z), self.after.encode(base)
-        scores = z @ base.T
-        if self.metric == METRIC_L2:
-            scores = 2 * scores - np.square(base).sum(axis=1)
-        np.fill_diagonal(scores, -np.inf)
-        order = np.argsort(-scores, axis=1, kind="stable")
-        D = -np.take_along_axis(scores, order, axis=1)
-        order[:, -1] = -1  # the query itself
-        y: Any = self.judged.y
-        return mean_average_precision(order, y, y, D=D)
+        return self.held.mAP(z, base, self.metric)
 
     # ---- going on ----------------------------------------------------------------------------
 
@@ -328,8 +288,8 @@ class NetworkTraining:
             "network",
             {
                 "epoch": self.epoch,
-                "since": self.since,
-                "most": self.most,
+                "since": self.patience.since,
+                "most": self.patience.most,
                 "best": _as_arrays(self.best),
                 "modules": [_as_arrays(module.state_dict()) for module in self._modules()],
                 "moments": {str(number): _as_arrays(state) for number, state in moments.items()},
@@ -347,8 +307,8 @@ class NetworkTraining:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         if done["codebooks"] is not None:
             self.quantizer.codebooks = done["codebooks"]
-        self.best, self.most = _as_tensors(done["best"]), done["most"]
-        self.epoch, self.since = done["epoch"], done["since"]
+        self.best, self.epoch = _as_tensors(done["best"]), done["epoch"]
+        self.patience.most, self.patience.since = done["most"], done["since"]
         self.report.history[:] = done["history"]
 
     def _modules(self) -> tuple[nn.Module, ...]:
@@ -366,20 +326,6 @@ def _check(
         raise InputError(f"expected labels of classes, or tags, for the objective {kinds}")
     if config.batch_size < 2:
         raise InputError("expected a batch_size of at least 2 to train a network with, got 1")
-
-
-def _split(
-    supervision: Supervision, part: float, least: int, rng: np.random.Generator
-) -> tuple[Ids, Ids]:
-    """Draw the rows that are held out, if they can be judged, and return (learned from, held).
-
-    At least `least` rows are left to learn from.
-    """
-    count = min(int(supervision.n * part), _MOST_HELD, supervision.n - least)
-    order = rng.permutation(supervision.n)
-    if not supervision.classes or count < _FEWEST_HELD:
-        return np.arange(supervision.n), order[:0]
-    return np.sort(order[count:]), np.sort(order[:count])
 
 
 def _as_arrays(state: dict[str, Any]) -> dict[str, Any]:

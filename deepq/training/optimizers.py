@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the polynomial that drives singular values to 1
 _ITERATIONS = 5
+_MATRIX = 128  # rows and columns from which a matrix counts as one
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ class Muon(torch.optim.Optimizer):
     lr : float
         Learning rate.
     weight_decay : float
-        Part of a parameter that each step takes away, times the rate.
+        Share of a parameter that each step takes away, times the rate.
     """
 
     def __init__(
@@ -85,3 +86,35 @@ class Muon(torch.optim.Optimizer):
             self.state[p][name] = torch.zeros_like(p)
         moment: Tensor = self.state[p][name]
         return moment
+
+
+def grouped(
+    parameters: Iterable[tuple[str, nn.Parameter]], rates: Mapping[str, float], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Parameter groups for `Muon`: matrices apart from other numbers, and each with its rate.
+
+    Parameters
+    ----------
+    parameters : iterable of (str, Parameter)
+        Parameters by name; those that take no gradient are left out.
+    rates : dict of str to float
+        Factors of the learning rate, by the beginning of a name; the longest that fits counts.
+    weight_decay : float
+        Decay of matrices; other numbers have none.
+    """
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, p in parameters:
+        if p.requires_grad:
+            prefixes = [prefix for prefix in rates if name.startswith(prefix)]
+            rate = rates[max(prefixes, key=len)] if prefixes else 1.0
+            matrix = p.dim() == 4 or (p.dim() == 2 and min(p.shape) >= _MATRIX)
+            groups.setdefault((matrix, rate), []).append(p)
+    return [
+        {
+            "params": group,
+            "muon": matrix,
+            "rate": rate,
+            "weight_decay": weight_decay if matrix else 0.0,
+        }
+        for (matrix, rate), group in groups.items()
+    ]

@@ -60,7 +60,7 @@ class Report:
 
     @property
     def elapsed(self) -> float:
-        """Part of the time that has passed; 0 where there is no limit."""
+        """Share of the time that has passed; 0 where there is no limit."""
         if self._seconds is None:
             return 0.0
         return (time.monotonic() - self._start) / max(self._seconds, 1e-9)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._common.checks import as_vectors, require_usable
+from deepq._common.checks import as_array, as_vectors, require_usable, without_tensor
 from deepq._common.errors import InputError, KindError
 from deepq._common.types import Floats, Ids
 from deepq.encoders.base import Encoder, embed
@@ -31,6 +31,8 @@ class Rows:
         blocks, (m, d) arrays.
     d : int
         Length of a vector.
+    image : tuple of int
+        Shape of an image, where the vectors may come as such.
 
     Attributes
     ----------
@@ -43,10 +45,11 @@ class Rows:
         If what is there, or comes, is not made of finite (m, d) arrays of real numbers.
     """
 
-    def __init__(self, source: Any, d: int) -> None:
-        self.d, self.count = d, 0
+    def __init__(self, source: Any, d: int, image: tuple[int, ...] = ()) -> None:
+        self.d, self.count, self._image = d, 0, image
         self.array: Any = None
         self._source: Source | None = None
+        self._made: Any = None
         if callable(source):
             self._source = source
         elif isinstance(source, np.memmap):
@@ -135,16 +138,28 @@ class Rows:
     def _blocks(self) -> Iterator[tuple[int, Floats]]:
         """Position of the first row, and rows, of every block of a stream."""
         first = 0
-        blocks = self._source() if self._source is not None else ()
-        if not isinstance(blocks, Iterable):
-            raise KindError(f"expected an iterator over arrays, got {type(blocks).__name__}")
-        for given in blocks:
-            if not hasattr(given, "__len__"):
-                raise KindError(f"expected blocks (m, {self.d}), got {type(given).__name__}")
-            for i in range(0, len(given), _BLOCK):
-                block = as_vectors(np.asarray(given[i : i + _BLOCK]), self.d, finite=True)
+        for given in self._called():
+            for piece in _pieces(without_tensor(given)):
+                block = as_vectors(
+                    as_array(piece, "a block"), self.d, finite=True, image=self._image
+                )
                 yield first, block
                 first += len(block)
+
+    def _called(self) -> Iterable[Any]:
+        """Return what the callable makes."""
+        kind = getattr(self._source, "__name__", type(self._source).__name__)
+        expected = "expected x to be an array, or a callable that returns an iterator over arrays"
+        try:
+            made: Any = self._source() if self._source is not None else ()
+        except TypeError as error:
+            raise KindError(f"{expected}, got {kind}: {error}") from error
+        if not isinstance(made, Iterable):
+            raise KindError(f"{expected}, got {kind}, which returns {type(made).__name__}")
+        if made is self._made and iter(made) is made:
+            raise InputError(f"{expected}, a fresh one at every call, got the same from {kind}")
+        self._made = made
+        return made
 
     def _take(self, rows: Any) -> Floats:
         """Rows as float32, checked."""
@@ -153,6 +168,17 @@ class Rows:
         if isinstance(self.array, np.memmap):
             require_usable(x, "training vectors")
         return x
+
+
+def _pieces(given: Any) -> Iterator[Any]:
+    """Yield the rows of a block, an array or what becomes one, not too many at a time."""
+    try:
+        for i in range(0, len(given), _BLOCK):
+            yield given[i : i + _BLOCK]
+    except (TypeError, KeyError) as error:  # no length, or no slices
+        raise KindError(
+            f"expected arrays as blocks, got {type(given).__name__}: {error}"
+        ) from error
 
 
 class Inputs:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from deepq._common.checks import as_flag, as_integer, as_part, as_precision, as_real, as_size
+from deepq._common.checks import as_flag, as_integer, as_precision, as_real, as_share, as_size
 from deepq._common.errors import InputError, KindError
 
 PRESETS = ("default", "fast", "best")
@@ -80,7 +80,7 @@ class TrainConfig:
         After this time no new stage is begun, and the learning of a network or decoder comes to its
         end: their rates fall so that they are done by then. Codebooks are learned in any case.
     validation : float
-        Part of the rows that nothing is learned from, at most 10,000 rows. They decide what is
+        Share of the rows that nothing is learned from, at most 10,000 rows. They decide what is
         kept. 0 leaves out all stages that need them: plain product quantization after a rotation.
         Of a training with classes or tags it is at most 2,000 rows, which choose the best epoch by
         mAP; fewer than 50 are not held out, nor rows of pairs and search logs.
@@ -88,14 +88,15 @@ class TrainConfig:
         Whether codewords and decoders are trained for the order of neighbours. False leaves them
         the means of their cells, which reconstruct with the least squared error.
     device : str
-        Where a decoder or network is learned: "auto" takes a GPU if there is one; or "cpu", "cuda".
+        Where a decoder or network is learned: "auto" takes a GPU if there is one; or "cpu", "cuda",
+        which "gpu" stands for, too.
     learning_rate : float, optional
         Highest rate of the steps of a network; None for 0.006.
     augment : bool
         Whether networks see images mirrored, moved and with squares cut out while they are trained.
     precision : str
-        Of the numbers inside a network while it is trained: "float32", or "bfloat16", which takes
-        half the time where the processor has it.
+        Kind of the numbers inside a network while it is trained: "float32", or "bfloat16", which
+        takes half the time where the processor has it.
     patience : int, optional
         Epochs without a better validation mAP after which the training of a network ends; those
         that it is trained as a classifier first do not count.
@@ -134,7 +135,7 @@ class TrainConfig:
             raise InputError(f"expected seed of at least 0, got {self.seed}")
         if not (isinstance(self.preset, str) and self.preset in PRESETS):
             raise InputError(f"expected a preset of {', '.join(PRESETS)}, got {self.preset!r}")
-        object.__setattr__(self, "validation", as_part(self.validation, "validation", 0.5))
+        object.__setattr__(self, "validation", as_share(self.validation, "validation", 0.5))
         for name in ("max_seconds", "learning_rate"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, as_real(getattr(self, name), name))

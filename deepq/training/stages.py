@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from deepq._common.errors import InputError
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids
 from deepq.encoders.base import Encoder, embed
-from deepq.encoders.plain import encoder_state, hand_back, make_encoder
+from deepq.encoders.plain import encoder_state, make_encoder, with_network
 from deepq.quantizers.judging import FEWEST_ROWS, TOP, Judge, Neighbours, hold_out, pays
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training import ranking
 from deepq.training.checkpoint import Checkpoint, training_key
-from deepq.training.progress import Report
 from deepq.training.rows import Rows
-from deepq.training.settings import Plan, TrainConfig, plan
+from deepq.training.run import Run
+from deepq.training.settings import Plan, plan
 from deepq.training.structure import LEAST_ROWS, has_structure
 
 DEFAULT_EPOCHS = 25
@@ -47,20 +46,16 @@ class Stages:
         encoder: Encoder,
         quantizer: ProductQuantizer,
         rows: Rows,
-        config: TrainConfig,
-        metric: int,
-        report: Report,
-        checkpoint: Checkpoint | None = None,
+        run: Run,
     ) -> None:
         self.encoder, self.quantizer, self.rows = encoder, quantizer, rows
-        self.config, self.metric, self.report = config, metric, report
+        config, metric, self.report, checkpoint = run
+        self.config, self.metric = config, metric
         rng = np.random.default_rng(config.seed)
         ksub = quantizer.ksub
         most = config.max_points or max(DEFAULT_MAX_POINTS, _MOST_PER_CODEWORD * ksub)
         positions, x = rows.sample(most, rng)
-        least = quantizer.least_rows
-        if len(x) < least:
-            raise InputError(f"expected at least {least} training vectors, got {len(x)}")
+        quantizer.require_rows(len(x))
         if not quantizer.is_frozen:
             _warn(x, ksub, config.seed)
         held = self._held(len(x), rng)
@@ -101,6 +96,7 @@ class Stages:
             return
         done = self.checkpoint.get("codebooks")
         if done is None:
+            self.encoder.unlabelled()
             self.encoder.fit(
                 self.x, quantizer, iterations=config.epochs, seed=config.seed, progress=self.report
             )
@@ -114,7 +110,7 @@ class Stages:
         else:
             self._resume(done)
             self.encoder, quantizer.codebooks = (
-                make_encoder(hand_back(done["encoder"], self.encoder)),
+                make_encoder(with_network(done["encoder"], self.encoder)),
                 done["codebooks"],
             )
         self.sites = quantizer.trained()

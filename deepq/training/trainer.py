@@ -3,11 +3,11 @@
 A training has stages, and each later one must show, on rows held out of all learning, that it pays:
 
 1. *rotation* and *codebooks*: the encoder and k-means, for the least squared error;
-2. *order*: codewords that rank better (`_ranking`);
+2. *order*: codewords that rank better (`ranking`);
 3. *decoder*, where results will be re-ranked: a network that reads whole codes, and codes chosen
-   under it (`_decoding`), then the order of tables for these codes.
+   under it (`decoding`), then the order of tables for these codes.
 
-With labels the network in the encoder is trained first (`_network_training`). Then the stages work
+With labels the network in the encoder is trained first (`network`). Then the stages work
 on its embeddings, without the one for the order of neighbours: labels say what ranks well. Or a
 `KernelHash` learns first, and then come all stages.
 """
@@ -23,12 +23,11 @@ from deepq._common.errors import InputError
 from deepq._common.types import METRIC_L2
 from deepq.encoders.base import Encoder
 from deepq.encoders.chain import Chain
-from deepq.encoders.fixed import Identity
-from deepq.encoders.kernel_hash import KernelHash
 from deepq.labels.supervision import as_supervision, query_rows
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training.progress import Report
 from deepq.training.rows import Inputs, Rows
+from deepq.training.run import Run
 from deepq.training.settings import TrainConfig
 from deepq.training.stages import Stages
 
@@ -115,36 +114,37 @@ def fit(
         as_device(config.device)
     quantizer.codebooks = None
     with Report(verbose, config.max_seconds) as report:
-        if y is not None and _learn_kernels(encoder, x, y, config, report):
+        run = Run(config, metric, report)
+        if y is not None and _fit_labels(encoder, x, y, run):
             y = None
         if y is None:
-            stages = Stages(encoder, quantizer, Rows(x, encoder.d_in), config, metric, report)
+            rows = Rows(x, encoder.d_in, encoder.input_shape)
+            stages = Stages(encoder, quantizer, rows, run)
             interrupted = stages.run(decoder=decoder)
             encoder = stages.encoder
         else:
-            from deepq.training.labelled import learn_from_labels  # torch: seconds to import
+            from deepq.training.labelled import Labelled  # torch, which takes seconds to import
 
-            encoder, interrupted = learn_from_labels(
-                encoder, quantizer, x, y, objective, config, metric, report, decoder=decoder
-            )
+            labelled = Labelled(encoder, quantizer, x, y, objective, run, decoder=decoder)
+            encoder, interrupted = labelled.learn()
         if interrupted:
             _log.warning("interrupted: the training keeps the best so far")
     return Outcome(encoder, report.history, interrupted)
 
 
-def _learn_kernels(encoder: Encoder, x: Any, y: Any, config: TrainConfig, report: Report) -> bool:
-    """Let the kernel hash in an encoder learn from labels; return whether there is one."""
+def _fit_labels(encoder: Encoder, x: Any, y: Any, run: Run) -> bool:
+    """Let the member of an encoder that learns from labels at once do so, if there is one."""
     members = encoder.members
-    place = next((i for i, m in enumerate(members) if isinstance(m, KernelHash)), None)
+    place = next((i for i, m in enumerate(members) if m.learns_from == "labels"), None)
     if place is None:
         return False
     learner: Any = members[place]
-    before = Chain(members[:place]) if place else Identity(encoder.d_in)
+    before = Chain.of(members[:place], encoder.d_in)
     before.settle()
     supervision = as_supervision(y, len(x))
     queries = query_rows(supervision, encoder.d_in)
     n = len(x) + (0 if queries is None else len(queries))
     z = Inputs(x, queries).embeddings(before, np.arange(n))
-    report.begin("codes", learner.d_out)
-    learner.learn(z, supervision, seed=config.seed, progress=report)
+    run.report.begin("codes", learner.d_out)
+    learner.fit_labels(z, supervision, seed=run.config.seed, progress=run.report)
     return True

@@ -25,7 +25,7 @@ from deepq._common.errors import KindError
 from deepq._common.plain_data import from_bytes, to_bytes
 from deepq._common.types import Floats
 from deepq.encoders.base import Encoder
-from deepq.encoders.plain import encoder_state, hand_back, make_encoder
+from deepq.encoders.plain import encoder_state, make_encoder, with_network
 from deepq.index.native import _bridge
 from deepq.index.native.known_faiss import untested
 from deepq.index.native.payload import HEAD, seal, unseal
@@ -88,7 +88,7 @@ def stored(numbers: Floats, size: int, network: Any = None) -> Encoder | None:
     state = unseal(numbers[size:], _MAGIC)
     if not state:
         raise KindError("expected an encoder that was written, got one without a state()")
-    return make_encoder(hand_back(from_bytes(state), network))
+    return make_encoder(with_network(from_bytes(state), network))
 
 
 def fingerprint(encoder: Encoder) -> bytes:

@@ -109,6 +109,16 @@ class NativeChain:
         """Checksum of the centroids."""
         return payload.codebooks_crc(self.codebooks)
 
+    def polysemous(self, codebooks: Floats, z: Floats) -> Floats:
+        """Codewords in an order in which Hamming distances of codes follow distances."""
+        M, ksub, dsub = codebooks.shape
+        pq = faiss.ProductQuantizer(M * dsub, M, ksub.bit_length() - 1)
+        faiss.copy_array_to_vector(codebooks.ravel(), pq.centroids)
+        training = self.pq_index.polysemous_training
+        training.optimize_pq_for_hamming(pq, len(z), faiss.swig_ptr(z))
+        ordered: Floats = faiss.vector_to_array(pq.centroids).reshape(codebooks.shape)
+        return ordered
+
     def finish_training(self) -> None:
         """Declare encoder and codebooks complete."""
         self.pq_index.is_trained = self.chain.is_trained = True

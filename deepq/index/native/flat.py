@@ -27,6 +27,12 @@ IndexPQ = faiss.IndexPQ
 class NativeFlat(NativeChain):
     """A chain before a faiss.IndexPQ, whose codes lie one after the other."""
 
+    def __init__(self, chain: Any) -> None:
+        super().__init__(chain)
+        self._code_size = self.pq_index.code_size
+        self._bytes = self.pq_index.codes  # the vector itself, wherever it has its memory
+        self._seen: tuple[Any, Codes] = None, np.empty((0, 0), np.uint8)
+
     @classmethod
     def build(cls, encoder: Encoder, M: int, nbits: int, metric: int) -> NativeFlat:
         """Make an empty, untrained object for an encoder. Raises InputError where faiss refuses."""
@@ -61,12 +67,17 @@ class NativeFlat(NativeChain):
     def codes(self) -> Codes:
         """View (ntotal, code_size) of the codes. They move when rows are added: hold a lock."""
         index = self.pq_index
-        shape = (index.ntotal, index.code_size)
-        if shape[0] * shape[1] > index.codes.size():
-            raise StateError(f"expected {shape[0]} codes, got {index.codes.size()} bytes of them")
-        if not index.ntotal:
-            return np.empty(shape, np.uint8)
-        return np.asarray(Memory(self, index.codes.data(), shape, "|u1"))
+        n, code_size, size = index.ntotal, self._code_size, self._bytes.size()
+        if n * code_size > size:
+            raise StateError(f"expected {n} codes, got {size} bytes of them")
+        if not n:
+            return np.empty((n, code_size), np.uint8)
+        place = int(self._bytes.data()), n, code_size
+        seen, codes = self._seen
+        if seen != place:
+            codes = np.asarray(Memory(self, place[0], place[1:], "|u1"))
+            self._seen = place, codes
+        return codes
 
     def append(self, codes: Codes) -> None:
         """Add packed codes (n, code_size)."""
@@ -137,16 +148,6 @@ class NativeFlat(NativeChain):
             faiss.rev_swig_ptr(part, found).copy() for part in (result.distances, result.labels)
         )
         return lims, D, I
-
-    def polysemous(self, codebooks: Floats, z: Floats) -> Floats:
-        """Codewords in an order in which Hamming distances of codes follow distances."""
-        M, ksub, dsub = codebooks.shape
-        pq = faiss.ProductQuantizer(M * dsub, M, ksub.bit_length() - 1)
-        faiss.copy_array_to_vector(codebooks.ravel(), pq.centroids)
-        training = self.pq_index.polysemous_training
-        training.optimize_pq_for_hamming(pq, len(z), faiss.swig_ptr(z))
-        ordered: Floats = faiss.vector_to_array(pq.centroids).reshape(codebooks.shape)
-        return ordered
 
     def settle_symmetric(self) -> None:
         """Prepare symmetric search if it is set and can be."""
