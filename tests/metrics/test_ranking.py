@@ -421,9 +421,8 @@ class TestPrecisionRecallCurve:
 MEASURES = {
     "recall": lambda I, q, b: recall(I, np.tile(np.flatnonzero(b == 7)[:2], (len(I), 1)), k=2),
     "AP": lambda I, q, b: average_precision(I, q, b),
-    "AP of ties": lambda I, q, b: average_precision(I, q, b, D=np.arange(I.size).reshape(I.shape)),
     "AP of the found": lambda I, q, b: average_precision(I, q, b, denominator="found"),
-    "precision": lambda I, q, b: precision_at(I, q, b, [1, 2, I.shape[1]]),
+    "precision": lambda I, q, b: precision_at(I, q, b, [1, I.shape[1]]),
     "curve": lambda I, q, b: precision_recall_curve(I, q, b),
     "curve at levels": lambda I, q, b: precision_recall_curve(I, q, b, levels=[0, 0.5, 1]),
 }
@@ -453,6 +452,9 @@ class TestRepeatedIds:
         assert recall(I, [[0, 1]], k=2, r=3) == 0.5
         assert average_precision(I, [7], [7, 7]).tolist() == [1.0]
         assert precision_at(I, [7], [7, 7], 4) == 0.5
+
+    def test_among_ties(self):
+        assert average_precision([[0, 0, 1]], [7], [7, 5], D=[[1, 1, 1]]).tolist() == [0.75]
 
     def test_in_the_truth(self):
         assert recall([[3, 4]], [[3, 3]], k=2) == 0.5
