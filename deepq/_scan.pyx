@@ -433,7 +433,7 @@ cdef class _Assignment:
 
 
 def assign(z, codebooks, *, int num_threads=1):
-    """Words (n, M) of the nearest codewords (squared L2), ties to the lower flat.
+    """Words (n, M) of the nearest codewords (squared L2), ties to the lower index.
 
     Parameters
     ----------

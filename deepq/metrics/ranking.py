@@ -1,7 +1,8 @@
 """How good a ranking is: plain functions of the ids that a search returned.
 
 Every function takes ``I``, (nq, depth) integer ids in ranked order, best first, as ``search``
-returns them. The id -1 stands for "nothing found" and never counts. Ids within a row are distinct.
+returns them. The id -1 stands for "nothing found" and never counts. An id counts once, at its first
+place in a row; where it comes again (pieces of one document under its number), that is as if it were -1.
 
 ``recall`` compares with true neighbours. The others compare classes: a base vector is relevant to a
 query when the two share at least one. Published code differs in what it divides by and in the
@@ -26,12 +27,21 @@ from deepq.metrics.relevance import (
     gain,
     hits,
     interpolated_precision,
+    once,
 )
 
 Denominator = Literal["possible", "relevant", "found"]
 
 
-def recall(I: npt.ArrayLike, gt: npt.ArrayLike, k: int = 1, r: int | None = None) -> float:
+def recall(
+    I: npt.ArrayLike,
+    gt: npt.ArrayLike,
+    k: int = 1,
+    r: int | None = None,
+    *,
+    D: npt.ArrayLike | None = None,
+    gt_D: npt.ArrayLike | None = None,
+) -> float:
     """Return k-recall@r: the part of the k true neighbours found among the first r results.
 
     The mean over queries of ``|first r of I, and first k of gt| / k``. What papers call "R@r" is
@@ -47,13 +57,18 @@ def recall(I: npt.ArrayLike, gt: npt.ArrayLike, k: int = 1, r: int | None = None
         How many true neighbours are looked for.
     r : int, optional
         How many results are looked at, all of them by default; ``r <= depth``.
+    D, gt_D : (nq, depth) and (nq, depth_gt) float or int, optional
+        The true distances or similarities beside `I` and `gt`, made by the same arithmetic. With
+        them a result is right too if it is as near as the k-th true neighbour, so that the other
+        copies of a vector count; of a query at most k do. Without them only the ids count.
 
     Raises
     ------
     KindError
-        If `I` or `gt` does not hold integers.
+        If `I` or `gt` does not hold integers, or `D` or `gt_D` no real numbers.
     InputError, DimensionError
-        If the shapes do not fit each other or `k` and `r`.
+        If the shapes do not fit each other or `k` and `r`; or if only one of `D` and `gt_D` is
+        given, or a row of `gt_D` is not in ranked order.
 
     Examples
     --------
@@ -67,6 +82,7 @@ def recall(I: npt.ArrayLike, gt: npt.ArrayLike, k: int = 1, r: int | None = None
     0.75
     """
     ids, true = _as_ids(I, "I"), _as_ids(gt, "gt")
+    shape, gt_shape = ids.shape, true.shape
     if len(ids) != len(true):
         raise DimensionError(
             f"expected gt with {len(ids)} rows, one for each of I, got {len(true)}"
@@ -77,11 +93,33 @@ def recall(I: npt.ArrayLike, gt: npt.ArrayLike, k: int = 1, r: int | None = None
     if not 1 <= r <= ids.shape[1]:
         raise InputError(f"expected r from 1 to {ids.shape[1]}, the width of I, got {r}")
 
-    both = np.concatenate([ids[:, :r], true[:, :k]], axis=1, dtype=np.int64, casting="unsafe")
+    ids, true = once(ids[:, :r]), once(true[:, :k])
+    both = np.concatenate([ids, true], axis=1, dtype=np.int64, casting="unsafe")
     values, dense = np.unique(both, return_inverse=True)
     keys = dense.reshape(both.shape) + len(values) * np.arange(len(both))[:, None]
-    found = np.isin(keys[:, r:], keys[:, :r]) & (true[:, :k] >= 0)
-    return float(found.sum() / found.size)
+    if D is None and gt_D is None:
+        found = np.isin(keys[:, r:], keys[:, :r]) & (true >= 0)
+        return float(found.sum() / found.size)
+    if D is None or gt_D is None:
+        raise InputError(f"expected D and gt_D, or neither, got {'gt_D' if D is None else 'D'}")
+    scores, true_scores = _as_scores(D, shape, "D"), _as_scores(gt_D, gt_shape, "gt_D")
+    right = np.isin(keys[:, :r], keys[:, r:]) | _as_near(scores[:, :r], true_scores, k)
+    counted = np.minimum((right & (ids >= 0)).sum(axis=1), k)
+    return float(counted.sum() / (k * len(ids)))
+
+
+def _as_near(D: Array, gt_D: Array, k: int) -> Array:
+    """Whether each result is as near as the k-th true neighbour; which way is near, `gt_D` shows.
+
+    Where it does not, in equal numbers only, equal ones are as near.
+    """
+    steps = np.diff(gt_D, axis=1)
+    rises, falls = (steps > 0).any(), (steps < 0).any()
+    if rises and falls or np.isnan(gt_D).any():
+        raise InputError("expected rows of gt_D that all rise, or all fall, got others")
+    last = gt_D[:, k - 1 : k]
+    near: Array = (D <= last) if rises else (D >= last) if falls else (D == last)
+    return near
 
 
 def average_precision(
@@ -164,7 +202,7 @@ def average_precision(
         raise InputError(
             f"expected denominator 'possible', 'relevant' or 'found', got {denominator!r}"
         )
-    scores = None if D is None else _as_scores(D, ids.shape)
+    scores = None if D is None else _as_scores(D, ids.shape, "D")
     result = np.empty(len(ids))
     for rows, hit, relevant in hits(ids, labels_q, labels_b):
         retrieved = ids[rows] >= 0
@@ -347,15 +385,15 @@ def _as_ranking(
         raise InputError(
             f"expected ids from -1 to {len(labels_b) - 1}, got {ids.min()} to {ids.max()}"
         )
-    return ids, labels_q, labels_b
+    return once(ids), labels_q, labels_b
 
 
-def _as_scores(D: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
-    scores = as_array(D, "D")
+def _as_scores(values: npt.ArrayLike, shape: tuple[int, ...], name: str) -> Array:
+    scores = as_array(values, name)
     if scores.dtype.kind not in "iuf":
-        raise KindError(f"expected real numbers in D, got dtype {scores.dtype}")
+        raise KindError(f"expected real numbers in {name}, got dtype {scores.dtype}")
     if scores.shape != shape:
-        raise DimensionError(f"expected D of the shape {shape} of I, got {scores.shape}")
+        raise DimensionError(f"expected {name} of the shape {shape} of its ids, got {scores.shape}")
     return scores
 
 

@@ -18,6 +18,31 @@ Counts = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]
 
 _BLOCK = 1 << 22  # entries of a temporary (queries, base) matrix
+_MANY_A_PLACE = 256  # ids for each result, above which sorting results is faster than marking ids
+
+
+def once(ids: Array) -> Array:
+    """Ids (nq, depth) with -1 in place of those that have come before in their row."""
+    size = int(ids.max()) + 1 if ids.size else 0
+    seen = np.zeros(max(size, 0) if size <= _MANY_A_PLACE * ids.shape[1] else 0, np.bool_)
+    rows = [q for q, row in enumerate(ids) if _has_repeats(row[row >= 0], seen)]
+    if not rows:
+        return ids
+    found = ids.astype(np.int64)
+    for q in rows:
+        places = np.unique(found[q], return_index=True)[1]
+        again = np.setdiff1d(np.arange(ids.shape[1]), places, assume_unique=True)
+        found[q, again] = -1
+    return found
+
+
+def _has_repeats(ids: Array, seen: Bools) -> bool:
+    """Whether an id is there twice; `seen` has room for all ids, or for none."""
+    if not len(seen):
+        return len(np.unique(ids)) < len(ids)
+    seen[:] = False
+    seen[ids] = True
+    return np.count_nonzero(seen) < len(ids)
 
 
 def hits(ids: Array, labels_q: Array, labels_b: Array) -> Iterator[tuple[slice, Bools, Counts]]:

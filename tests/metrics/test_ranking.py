@@ -420,3 +420,90 @@ class TestPrecisionRecallCurve:
     def test_refuses(self, levels):
         with pytest.raises(ValueError, match=r"levels of shape \(n,\) from 0 to 1"):
             precision_recall_curve([[0]], [0], [0], levels=levels)
+
+
+MEASURES = {
+    "recall": lambda I, q, b: recall(I, np.tile(np.flatnonzero(b == 7)[:2], (len(I), 1)), k=2),
+    "AP": lambda I, q, b: average_precision(I, q, b),
+    "AP of the found": lambda I, q, b: average_precision(I, q, b, denominator="found"),
+    "precision": lambda I, q, b: precision_at(I, q, b, [1, I.shape[1]]),
+    "curve": lambda I, q, b: precision_recall_curve(I, q, b),
+    "curve at levels": lambda I, q, b: precision_recall_curve(I, q, b, levels=[0, 0.5, 1]),
+}
+
+
+class TestRepeatedIds:
+    """An id counts once, at its first place: after that it is as if nothing had been found."""
+
+    @pytest.mark.parametrize("measure", MEASURES)
+    @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.sampled_from([5, 5000]))
+    def test_are_as_nothing(self, measure, seed, depth, nb):
+        rng = np.random.default_rng(seed)
+        b, q = rng.integers(6, 9, nb), np.full(4, 7)
+        b[:2] = 7
+        I = rng.integers(-1, 5, (4, depth))
+        plain = I.copy()
+        for row in plain:
+            for place in range(depth):
+                if row[place] in row[:place]:
+                    row[place] = -1
+        found, expected = MEASURES[measure](I, q, b), MEASURES[measure](plain, q, b)
+        np.testing.assert_array_equal(found, expected)
+        assert np.max(found) <= 1 + 1e-12
+
+    def test_of_one_document_in_pieces(self):
+        I = [[0, 0, 0, 1]]
+        assert recall(I, [[0, 1]], k=2, r=3) == 0.5
+        assert average_precision(I, [7], [7, 7]).tolist() == [1.0]
+        assert precision_at(I, [7], [7, 7], 4) == 0.5
+
+    def test_among_ties(self):
+        assert average_precision([[0, 0, 1]], [7], [7, 5], D=[[1, 1, 1]]).tolist() == [0.75]
+
+    def test_in_the_truth(self):
+        assert recall([[3, 4]], [[3, 3]], k=2) == 0.5
+
+
+class TestRecallOfCopies:
+    def copies(self, seed, metric_is_distance):
+        """True distances of ten vectors that are there four times each, for five queries."""
+        rng = np.random.default_rng(seed)
+        D = rng.integers(0, 4, (5, 10)).repeat(4, axis=1).astype("f4")
+        order = np.argsort(D if metric_is_distance else -D, axis=1, kind="stable")
+        return D, order
+
+    @pytest.mark.parametrize("is_distance", [True, False])
+    @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40))
+    def test_an_exact_search_has_all(self, is_distance, seed, k, r):
+        D, order = self.copies(seed, is_distance)
+        other = np.argsort(D[:, ::-1] if is_distance else -D[:, ::-1], axis=1, kind="stable")
+        other = 39 - other  # the last of equals first
+        of_other, of_order = (np.take_along_axis(D, I, 1) for I in (other, order))
+        found = recall(other, order, k, r, D=of_other, gt_D=of_order)
+        assert found == min(k, r) / k
+        assert found >= recall(other, order, k, r)
+
+    @given(st.integers(0, 2**32 - 1), st.integers(1, 40))
+    def test_counts_what_is_as_near_as_the_kth(self, seed, k):
+        D, order = self.copies(seed, True)
+        I = np.random.default_rng(seed).permuted(order, axis=1)[:, :12]
+        of_order, of_I = (np.take_along_axis(D, ids, 1) for ids in (order, I))
+        near = (of_I <= of_order[:, k - 1 : k]).sum(axis=1)
+        expected = np.minimum(near, k).sum() / (5 * k)
+        assert recall(I, order, k, D=of_I, gt_D=of_order) == pytest.approx(expected)
+
+    def test_without_an_order_only_equals_are_as_near(self):
+        D, gt_D = [[0.0, 5.0, 0.0]], [[0.0, 0.0]]
+        assert recall([[5, 6, -1]], [[1, 2]], k=2, D=D, gt_D=gt_D) == 0.5
+
+    def test_refuses(self):
+        with pytest.raises(ValueError, match="expected D and gt_D, or neither, got D"):
+            recall([[0]], [[0]], D=[[0.0]])
+        with pytest.raises(ValueError, match="expected D and gt_D, or neither, got gt_D"):
+            recall([[0]], [[0]], gt_D=[[0.0]])
+        with pytest.raises(ValueError, match="expected gt_D of the shape"):
+            recall([[0]], [[0, 1]], D=[[0.0]], gt_D=[[0.0]])
+        with pytest.raises(ValueError, match="all rise, or all fall"):
+            recall([[0]], [[0, 1, 2]], D=[[0.0]], gt_D=[[0.0, 2.0, 1.0]])
+        with pytest.raises(TypeError, match="expected real numbers in gt_D"):
+            recall([[0]], [[0]], D=[[0.0]], gt_D=[["near"]])

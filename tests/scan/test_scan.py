@@ -546,7 +546,7 @@ def sub_spaces(x, M):
 )
 def test_words_in_groups_far_apart_are_those_of_the_nearest_codewords(seed, gap, dsub, ksub, unit):
     rng = np.random.default_rng(seed)
-    x = in_groups(rng, ksub + 50, 2 * dsub, gap)
+    x = in_groups(rng, ksub + 80, 2 * dsub, gap)
     z, codebooks = x[ksub:] * np.float32(unit), sub_spaces(x[:ksub] * np.float32(unit), 2)
     np.testing.assert_array_equal(_scan.assign(z, codebooks), reference.assign(z, codebooks))
 
@@ -555,7 +555,7 @@ def test_words_in_groups_far_apart_are_those_of_the_nearest_codewords(seed, gap,
 def test_words_do_not_follow_the_units(seed, dsub, power):
     rng = np.random.default_rng(seed)
     unit = np.float32(10**power)
-    z, codebooks = (rng.standard_normal(shape) for shape in ((40, 2 * dsub), (2, 64, dsub)))
+    z, codebooks = (rng.standard_normal(shape) for shape in ((80, 2 * dsub), (2, 64, dsub)))
     z, codebooks = ((x / 8).astype("f4") * unit for x in (z, codebooks))
     np.testing.assert_array_equal(_scan.assign(z, codebooks), reference.assign(z, codebooks))
 
@@ -564,7 +564,7 @@ def test_words_do_not_follow_the_units(seed, dsub, power):
 def test_words_of_rows_and_codewords_far_out(seed, dsub, length):
     """One row and one codeword that are much longer than the others."""
     rng = np.random.default_rng(seed)
-    z, codebooks = (rng.standard_normal(s).astype("f4") for s in ((30, dsub), (1, 64, dsub)))
+    z, codebooks = (rng.standard_normal(s).astype("f4") for s in ((80, dsub), (1, 64, dsub)))
     z[3], codebooks[0, 5] = length * z[3], length * codebooks[0, 5]
     np.testing.assert_array_equal(_scan.assign(z, codebooks), reference.assign(z, codebooks))
 
@@ -581,7 +581,7 @@ def test_of_equal_codewords_the_first_is_stored():
 
 def test_a_row_that_is_not_finite_gets_words_that_exist():
     rng = np.random.default_rng(13)
-    codebooks, z = rng.standard_normal((2, 5, 3)).astype("f4"), np.zeros((9, 6), "f4")
+    codebooks, z = rng.standard_normal((2, 5, 3)).astype("f4"), np.zeros((90, 6), "f4")
     z[[1, 4, 7], [0, 3, 5]] = np.nan, np.inf, -np.inf
     assert _scan.assign(z, codebooks).max() < 5
 
