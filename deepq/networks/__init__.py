@@ -3,7 +3,8 @@
 A backbone (`backbones`) makes features of vectors or images, a head (`heads`) makes embeddings of
 features, and an `Embedding` (`embedding`) is the one before the other. `plain` describes such a
 module as plain data and makes it again; for that each class keeps the arguments of its constructor
-as attributes of the same names. `devices` names processors, precisions and seeds.
+as attributes of the same names. `columns` tells columns in other units apart. `devices` names
+processors, precisions and seeds.
 
 A leaf: it imports `_common` alone, and torch. A new backbone or head: one class in the file of its
 kind, one line in `plain`, one line here, and a test of its shapes and its way through a file.
