@@ -224,7 +224,7 @@ def test_bad_numbers_found_late_leave_the_index_unchanged() -> None:
 
 def test_too_few_rows_are_refused() -> None:
     for x in (X[:15], lambda: [X[:8], X[:7]], list):
-        with pytest.raises(ValueError, match=r"expected at least 16 training vectors, got"):
+        with pytest.raises(ValueError, match=r"at least 16 training vectors.*, got"):
             train(x)
 
 
