@@ -21,7 +21,7 @@ export OMP_WAIT_POLICY ?= passive
 BENCHMARKS := $(subst /,.,$(basename $(wildcard benchmarks/*/bench_*.py)))
 SOURCES := pyproject.toml setup.py MANIFEST.in $(shell find deepq -name "*.pyx" -o -name "*.h")
 
-.PHONY: help setup demo test lint types sanitize bench-smoke faults fuzz test-oldest sdist-check clean
+.PHONY: help setup demo test test-levels lint types sanitize bench-smoke faults fuzz test-oldest sdist-check clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -34,6 +34,12 @@ demo: $(VENV)/.stamp  ## compare PQ, OPQ and DeepQuantIndex on the small set; wr
 
 test: $(VENV)/.stamp  ## run the tests, in two processes (PYTEST_ARGS="-k scan", WORKERS=0 and the like)
 	$(PY) $(PYTEST)
+
+test-levels: $(VENV)/.stamp  ## run the tests as on a processor with AVX2 at most, and on one without
+	OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 FAISS_SIMD_LEVEL=AVX2 DEEPQ_SIMD=avx2 \
+		$(PY) -m pytest $(PYTEST_ARGS)
+	OPENBLAS_CORETYPE=Nehalem ATEN_CPU_CAPABILITY=default FAISS_SIMD_LEVEL=NONE DEEPQ_SIMD=portable \
+		$(PY) -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.stamp  ## ruff: rules and format
 	$(PY) -m ruff check .

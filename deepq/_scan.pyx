@@ -446,10 +446,11 @@ def assign(z, codebooks, *, int num_threads=1):
     words : (n, M), uint8 for at most 256 codewords, else uint16
     """
     words = np.empty((len(z), len(codebooks)), np.uint8 if codebooks.shape[1] <= 256 else np.uint16)
+    codebooks = np.ascontiguousarray(codebooks)
     if len(z) <= FEW_ROWS:
         _assign_few(z, codebooks, words)
     else:
-        work = _Assignment(z, np.ascontiguousarray(codebooks), words).work
+        work = _Assignment(z, codebooks, words).work
         threads.run(work, min(num_threads, 1 + len(z) // (4 * ROWS_AT_ONCE)))
     return words
 

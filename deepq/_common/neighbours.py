@@ -1,9 +1,9 @@
 """True nearest neighbours, whatever single precision makes of the distances.
 
-Matrix products find distances as |q|^2 + |x|^2 - 2 q.x, which cancels where most vectors are far away
-from a query and a few are near. So in single precision neighbours are only proposed. Double precision
-ranks them, and a bound on the error says for which queries others could still be among them: there,
-all are looked at that could.
+Matrix products find distances as |q|^2 + |x|^2 - 2 q.x, which cancels where most vectors are far
+away from a query and a few are near. So in single precision neighbours are only proposed. Double
+precision ranks them, and a bound on the error says for which queries others could still be among
+them: there, all are looked at that could.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._common.checks import require_finite
+from deepq._common.arrays import require_finite
 from deepq._common.threads import openmp_threads
 from deepq._common.types import METRIC_L2, Floats, Ids
 
@@ -132,7 +132,7 @@ class _Search:
         return costs, I, (-last - self.offsets - slack) / self.scale
 
     def within(self, rows: Ids, most: Numbers) -> Iterator[tuple[int, Ids]]:
-        """Yield queries out of `rows`, and what may cost each no more than `most` (nq,), ascending."""
+        """Yield queries out of `rows`, and what may cost each at most `most` (nq,), ascending."""
         slack, growth = self._slack()
         limits = most * self.scale * growth + self.offsets + slack
         squares = np.zeros(len(self.x), np.float32)
@@ -167,11 +167,11 @@ class _Search:
     def _slack(self) -> tuple[Numbers, float]:
         """Return what single precision may be wrong by: a sum (nq,) and a factor.
 
-        A squared distance is wrong by at most e (|q|^2 + |x|^2), e = (d + 8) eps: sums of d products
-        by d eps / 2 of their absolute values (Higham, "Accuracy and stability of numerical
-        algorithms", 2002, chapter 3), and what moves and joins them by the rest. As
-        |x|^2 <= 2 |q|^2 + 2 |q - x|^2, that is at most 3 e |q|^2 + 2 e |q - x|^2. An inner product is
-        wrong by at most e |q| |x|, and its offset by double precision.
+        A squared distance is wrong by at most e (|q|^2 + |x|^2), e = (d + 8) eps: sums of d
+        products by d eps / 2 of their absolute values (Higham, "Accuracy and stability of numerical
+        algorithms", 2002, chapter 3), and what moves and joins them by the rest. As |x|^2 <=
+        2 |q|^2 + 2 |q - x|^2, that is at most 3 e |q|^2 + 2 e |q - x|^2. An inner product is wrong
+        by at most e |q| |x|, and its offset by double precision.
         """
         e = (self.x.shape[1] + 8) * float(np.finfo(np.float32).eps)
         squares = np.einsum("ij,ij->i", self.q, self.q, dtype=np.float64)

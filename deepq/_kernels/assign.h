@@ -59,23 +59,23 @@ static inline __attribute__((always_inline)) uint32_t above_of_four(four_floats 
 
 /* The lanes of a and b with these numbers, those of b from 4 on. */
 #ifdef __clang__
-#define FOUR_OF(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#define PICK_FOUR(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-#define FOUR_OF(a, b, ...) __builtin_shuffle(a, b, (four_ints){__VA_ARGS__})
+#define PICK_FOUR(a, b, ...) __builtin_shuffle(a, b, (four_ints){__VA_ARGS__})
 #endif
 
 /* For four vectors a = v[0], ...: a0 b0 a1 b1, a2 b2 a3 b3, and the same of c and d. */
 static inline __attribute__((always_inline)) void interleave(const four_floats *v, four_floats *out) {
     for (int i = 0; i < 4; i += 2) {
-        out[i] = FOUR_OF(v[i], v[i + 1], 0, 4, 1, 5);
-        out[i + 1] = FOUR_OF(v[i], v[i + 1], 2, 6, 3, 7);
+        out[i] = PICK_FOUR(v[i], v[i + 1], 0, 4, 1, 5);
+        out[i + 1] = PICK_FOUR(v[i], v[i + 1], 2, 6, 3, 7);
     }
 }
 
 /* Of a0 b0 a1 b1 and c0 d0 c1 d1: a0 b0 c0 d0, a1 b1 c1 d1. */
 static inline __attribute__((always_inline)) void deal(four_floats ab, four_floats cd, four_floats *out) {
-    out[0] = FOUR_OF(ab, cd, 0, 1, 4, 5);
-    out[1] = FOUR_OF(ab, cd, 2, 3, 6, 7);
+    out[0] = PICK_FOUR(ab, cd, 0, 1, 4, 5);
+    out[1] = PICK_FOUR(ab, cd, 2, 3, 6, 7);
 }
 
 /* The least of each of four vectors. */

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deepq._common.checks import as_labels, as_numbers, as_real, as_size, as_whole
+from deepq._common.arrays import as_labels, as_numbers, as_whole
+from deepq._common.checks import as_real, as_size
 from deepq._common.errors import DimensionError, FormatError, InputError
 from deepq._common.types import Floats, Ids
 from deepq.datasets.exact import exact_neighbours

@@ -6,7 +6,8 @@ import faiss
 import numpy as np
 from numpy.typing import ArrayLike
 
-from deepq._common.checks import as_integer, as_numbers
+from deepq._common.arrays import as_numbers
+from deepq._common.checks import as_integer
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.neighbours import nearest
 from deepq._common.types import Floats, Ids
@@ -40,8 +41,8 @@ def exact_neighbours(
     Raises
     ------
     InputError, DimensionError, KindError
-        If `k`, `metric` or the shapes are unusable, or the arrays are not of real numbers, or not
-        finite: the message names the row.
+        If `k`, `metric` or the shapes are unusable, or the arrays are not of real numbers; or if a
+        row is not finite: the message names it.
     """
     base, query = as_numbers(base, "base"), as_numbers(query, "query")
     k, metric = as_integer(k, "k"), as_integer(metric, "metric")

@@ -12,7 +12,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._common.checks import as_array, as_codes, as_tuple, as_vectors
+from deepq._common.arrays import as_array, as_codes, as_vectors
+from deepq._common.checks import as_tuple
 from deepq._common.errors import InputError, KindError
 from deepq._common.threads import openmp_threads
 from deepq._common.types import Ids

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq import _scan
-from deepq._common.checks import as_k, as_output, as_real, as_search_type, require_float32
+from deepq._common.arrays import as_output
+from deepq._common.checks import as_k, as_real, as_search_type, require_float32
 from deepq._common.errors import InputError, KindError
 from deepq._common.types import Floats, Ids
 from deepq.encoders.base import embed

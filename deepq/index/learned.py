@@ -13,15 +13,8 @@ import faiss
 import numpy as np
 from tqdm import tqdm
 
-from deepq._common.checks import (
-    as_codes,
-    as_count,
-    as_metric,
-    as_output,
-    as_size,
-    as_vectors,
-    require_float32,
-)
+from deepq._common.arrays import as_codes, as_output
+from deepq._common.checks import as_count, as_metric, as_size, require_float32
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
 from deepq._common.plain_data import to_bytes
 from deepq._common.threads import SharedLock, openmp_threads
@@ -30,7 +23,7 @@ from deepq.encoders.base import Encoder, embed
 from deepq.index.native import trained
 from deepq.index.native.chain import NativeChain
 from deepq.index.tensors import accepts_tensors
-from deepq.index.training_data import faiss_settings, for_polysemous, training_data
+from deepq.index.training_data import faiss_settings, for_polysemous, rows_for, training_data
 from deepq.quantizers.product import ProductQuantizer
 from deepq.quantizers.reranking import Decoded
 from deepq.training.settings import TrainConfig
@@ -269,9 +262,9 @@ class LearnedIndex:
             is, several times. A ``torch.utils.data`` Dataset or DataLoader of pairs (x, y), or of x
             alone, is read once, into memory, in its order; bytes stay bytes.
         y : optional
-            Labels, to train the network in the encoder by: classes (n,) int, tags (n, c) bool,
-            `deepq.Pairs` or `deepq.Positives`. `x` must be an array then, or give no labels itself.
-            A network is trained on from where it is.
+            Labels, to train the network in the encoder by: classes (n,) int or str, tags (n, c) of
+            bools or of 0 and 1, `deepq.Pairs` or `deepq.Positives`. `x` must be an array then, or
+            give no labels itself. A network is trained on from where it is.
         numeric_type : int
             faiss.Float32.
         xq_train : (nq, d) array, optional
@@ -334,18 +327,15 @@ class LearnedIndex:
         self, x: Any, name: str = "x", *, finite: bool = False, keep_bytes: bool = False
     ) -> Floats:
         """Rows (n, d) of what a user gives: vectors, or images where the encoder takes these."""
-        image = self._encoder.input_shape
-        return as_vectors(x, self.d, name, finite=finite, image=image, keep_bytes=keep_bytes)
+        return rows_for(self._encoder, x, name, finite=finite, keep_bytes=keep_bytes)
 
     def _encode(self, x: Floats, *, progress: bool = False) -> Codes:
         self._require_trained()
         encoder, quantizer = self.encoder, copy.copy(self.quantizer)
         quantizer.num_threads = self._threads()
-        size = max(1, min(_BLOCK, _NUMBERS // x.shape[1]))
-        if 0 < len(x) <= size and not progress:  # rows come one by one, too: a bar takes longer
-            return quantizer.encode(embed(encoder, np.asarray(x, np.float32)))
         codes = np.empty((len(x), quantizer.code_size), np.uint8)
-        for i in tqdm(range(0, len(x), size), desc="encode", unit="block", disable=not progress):
+        blocks = range(0, len(x), size := max(1, min(_BLOCK, _NUMBERS // x.shape[1])))
+        for i in tqdm(blocks, desc="encode", unit="block") if progress else blocks:
             z = embed(encoder, np.asarray(x[i : i + size], np.float32))
             codes[i : i + size] = quantizer.encode(z)
         return codes

@@ -10,7 +10,8 @@ import faiss
 import numpy as np
 
 from deepq import _scan
-from deepq._common.checks import as_array, as_count, as_size
+from deepq._common.arrays import as_array
+from deepq._common.checks import as_count, as_size
 from deepq._common.errors import DimensionError, KindError
 from deepq._common.types import Codes, Ids
 

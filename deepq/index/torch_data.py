@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._common.checks import as_array
+from deepq._common.arrays import as_array
 from deepq._common.errors import DimensionError, InputError, KindError
 
 Array = NDArray[Any]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepq._common.checks import as_array, as_ids, as_labels, as_vectors
+from deepq._common.arrays import as_array, as_ids, as_labels, as_vectors
 from deepq._common.errors import DimensionError, InputError, KindError
 from deepq._common.types import Floats, Ids
 
@@ -65,6 +65,22 @@ class Supervision:
         """Keep what is known of some rows (m,), where there are classes."""
         raise NotImplementedError
 
+    @property
+    def columns(self) -> Any:
+        """What the columns of `targets` stand for: names in a list, or how many tags there are."""
+        return self.classes
+
+    def continuing(self, columns: Any) -> Supervision:
+        """Return the same with the columns of a training before, as `columns` says them.
+
+        Raises InputError where they are of another kind.
+        """
+        if columns != self.columns:
+            got = f"{self.columns} tags" if self.several else type(self).__name__
+            before = f"{len(columns)} classes" if isinstance(columns, list) else f"{columns} tags"
+            raise InputError(f"expected labels of {before}, as trained before, got {got}")
+        return self
+
 
 class Classes(Supervision):
     """One class for each row; batches have about the same number of rows of each class.
@@ -77,7 +93,26 @@ class Classes(Supervision):
     def __init__(self, y: NDArray[Any]) -> None:
         self.y, self.n = y, len(y)
         names, self._class = np.unique(y, return_inverse=True)
+        self._names: list[Any] = names.tolist()
         self.classes = len(names)
+
+    @property
+    def columns(self) -> list[Any]:
+        """Names of the classes, in the order of the columns."""
+        return self._names
+
+    def continuing(self, columns: Any) -> Supervision:
+        """Classes that were there before keep their columns; others come behind them."""
+        number = len(columns) if isinstance(columns, list) else 0
+        if not number or isinstance(columns[0], str) != (self.y.dtype.kind == "U"):
+            return super().continuing(columns)
+        known = {name: i for i, name in enumerate(columns)}
+        new = [name for name in self.columns if name not in known]
+        known |= {name: number + i for i, name in enumerate(new)}
+        other = copy.copy(self)
+        other._class = np.array([known[name] for name in self.columns], np.int64)[self._class]
+        other._names, other.classes = list(known), len(known)
+        return other
 
     def similar(self, rows: Ids) -> tuple[Matrix, Matrix]:
         """Rows of one class are similar; all is known."""
@@ -86,7 +121,7 @@ class Classes(Supervision):
         return same, np.ones_like(same)
 
     def targets(self, rows: Ids) -> Floats:
-        """One 1 in each row; columns in the order of the classes' numbers."""
+        """One 1 in each row; columns in the order of the classes' numbers, or names."""
         return np.asarray(self._class[rows, None] == np.arange(self.classes), np.float32)
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[Ids]:

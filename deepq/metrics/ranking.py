@@ -17,7 +17,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from deepq._common.checks import as_array, as_integer, as_labels
+from deepq._common.arrays import as_array, as_labels
+from deepq._common.checks import as_integer
 from deepq._common.errors import DimensionError, InputError, KindError
 from deepq.metrics.relevance import (
     Array,

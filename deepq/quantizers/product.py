@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq import _scan
-from deepq._common.checks import as_floats, as_size
+from deepq._common.arrays import as_floats
+from deepq._common.checks import as_size
 from deepq._common.errors import DimensionError, InputError, StateError
 from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2, Codes, Floats, Progress, Words
 from deepq.decoders import Decoder

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._common.checks import as_array, as_vectors, require_usable, without_tensor
+from deepq._common.arrays import as_array, as_vectors, require_usable, without_tensor
 from deepq._common.errors import InputError, KindError
 from deepq._common.types import Floats, Ids
 from deepq.encoders.base import Encoder, embed

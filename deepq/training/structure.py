@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from deepq._common.checks import as_numbers, as_vectors
+from deepq._common.arrays import as_numbers, as_vectors
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.types import Floats
 from deepq.encoders.rotation import eigenvalue_allocation, held_out_error, rotate

@@ -1,6 +1,6 @@
 /* A faiss IndexPQ whose codes are memory of somebody else's, which it must not change.
 
-   faiss's vector of codes can be a view, and ends the process when a view is to grow. So an index
+   faiss's vector of codes can be a view, which cannot grow. So an index
    gets a table of virtual functions of its own: a copy of its class's, in which the functions that
    change codes throw, whoever calls them. A copy of the vector would lack that table, so copying
    throws as well: the storage of its own that a view does not use claims a size that no allocation

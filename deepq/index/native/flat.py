@@ -17,7 +17,7 @@ from deepq._common.threads import openmp_threads
 from deepq._common.types import Codes, Floats
 from deepq.encoders.base import Encoder
 from deepq.index.native import mapped
-from deepq.index.native.chain import Memory, NativeChain
+from deepq.index.native.chain import IndexPreTransform, Memory, NativeChain
 from deepq.index.native.plain import PlainIndex
 
 # Kept at import: a program may put DeepQuantIndex in its place.
@@ -41,6 +41,15 @@ class NativeFlat(NativeChain):
         except RuntimeError as error:
             raise InputError(str(error)) from error
         return cls.around(pq_index, encoder, M)
+
+    @classmethod
+    def of(cls, index: Any) -> NativeFlat | None:
+        """Take an index of faiss's that is an IndexPQ behind transforms; None for another."""
+        chain = faiss.downcast_index(index)
+        is_flat = isinstance(chain, IndexPreTransform) and isinstance(
+            faiss.downcast_index(chain.index), IndexPQ
+        )
+        return cls(chain) if is_flat else None
 
     def plain(self, network: Any = None) -> PlainIndex:
         """Describe it, without settings; codes and codebooks are its own, not copies.

@@ -1,9 +1,9 @@
 """Codes that stay in a file, under an index: mapped into memory, and shared between processes.
 
-faiss's vector of codes can be a view of memory that is somebody else's; but whatever would make a
-view grow ends the process. So the functions of the C++ object that change codes are replaced by
-ones that throw, wherever they are called from, and its memory is kept as long as it lives
-(`_mapped`). This takes knowledge of faiss's classes that no header checks: `fault` does.
+faiss's vector of codes can be a view of memory that is somebody else's; but a view cannot grow. So
+the functions of the C++ object that change codes are replaced by ones that throw, wherever they are
+called from, and its memory is kept as long as it lives (`_mapped`). This takes knowledge of faiss's
+classes that no header checks: `fault` does.
 """
 
 from __future__ import annotations
