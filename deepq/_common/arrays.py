@@ -25,12 +25,14 @@ def as_vectors(
     finite: bool = False,
     image: tuple[int, ...] = (),
     keep_bytes: bool = False,
+    rows: int | NDArray[np.int64] = 0,
 ) -> Floats:
     """Rows of ``d`` numbers as C-contiguous float32; a copy only where one is needed.
 
     They are those of an array, or of what has a shape and becomes one: see `as_array`. Images may
     come unflattened, (n, *image), where `image` is the shape of one. With `keep_bytes`
-    an array of uint8 stays one, for a caller that goes through it in parts.
+    an array of uint8 stays one, for a caller that goes through it in parts. `rows` are the numbers
+    that a user knows the rows by, or that of the first: of one that is not finite it is told.
 
     Raises
     ------
@@ -43,7 +45,7 @@ def as_vectors(
     """
     if _is_rows(x, d):
         if finite:
-            require_usable(x, name)
+            require_usable(x, name, rows)
         return x
     if not hasattr(x, "shape"):  # lists: faiss refuses them, too
         raise KindError(f"expected {name} to be an (n, {d}) array, got {type(x).__name__}")
@@ -56,14 +58,14 @@ def as_vectors(
         raise KindError(f"expected {name} of real numbers, got dtype {x.dtype}")
     if keep_bytes and x.dtype == np.uint8:
         return np.ascontiguousarray(np.asarray(x))
-    rows: Floats = np.asarray(x)
-    if rows.dtype != np.float32:
+    vectors: Floats = np.asarray(x)
+    if vectors.dtype != np.float32:
         with np.errstate(over="ignore"):  # beyond float32 is infinite, which is what is checked
-            rows = rows.astype(np.float32)
-    rows = np.ascontiguousarray(rows)
+            vectors = vectors.astype(np.float32)
+    vectors = np.ascontiguousarray(vectors)
     if finite:
-        require_usable(rows, name)
-    return rows
+        require_usable(vectors, name, rows)
+    return vectors
 
 
 def _is_rows(x: Any, d: int) -> TypeGuard[Floats]:

@@ -72,8 +72,8 @@ def evaluate(
     ------
     InputError
         If a measure is unknown, or lacks `ground_truth` or `labels`; if R is larger than the number
-        of stored vectors; or if `ground_truth` has fewer than K columns, or it or `labels` another
-        number of rows than there are vectors.
+        of stored vectors; if `ground_truth` has fewer than K columns, or it or `labels` another
+        number of rows than there are vectors; or if a query is not finite.
     DimensionError, KindError
         If `queries` is not an (nq, d) array of real numbers, or `ground_truth` does not hold
         integers.
@@ -96,7 +96,9 @@ def evaluate(
     if isinstance(index, faiss.IndexBinary):
         queries = as_codes(queries, index.code_size)
     else:
-        queries = as_vectors(queries, index.d, "queries", image=image_shape(index))
+        queries = as_vectors(
+            queries, index.d, "queries", finite=True, image=image_shape(index)
+        )
     true = None if ground_truth is None else _as_ground_truth(ground_truth, len(queries))
     if labels is not None:
         _check_labels(labels, len(queries), index.ntotal)

@@ -175,7 +175,7 @@ class _Trial:
             nq = min(_MOST_QUERIES, len(rows) // 10)
             queries, rows = rows[:nq], rows[nq:]
         else:
-            queries = sample(queries, _MOST_QUERIES, rng)
+            queries = sample(queries, _MOST_QUERIES, rng, "queries")
         if queries.shape[1] != rows.shape[1]:
             raise DimensionError(f"expected queries (nq, {rows.shape[1]}), got {queries.shape}")
         nb = min(_MOST_ROWS, len(rows) // 2)

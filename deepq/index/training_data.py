@@ -81,4 +81,4 @@ def for_polysemous(x: Any, quantizer: ProductQuantizer, most: int, d: int) -> Fl
     if callable(x):
         raise InputError("expected an array to train on for polysemous codes, got a callable")
     first = len(x) - min(most, len(x) // 4)
-    return as_vectors(np.asarray(x[first:]), d, finite=True)
+    return as_vectors(np.asarray(x[first:]), d, finite=True, rows=first)

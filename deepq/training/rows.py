@@ -141,7 +141,12 @@ class Rows:
         for given in self._called():
             for piece in _pieces(without_tensor(given)):
                 block = as_vectors(
-                    as_array(piece, "a block"), self.d, finite=True, image=self._image
+                    as_array(piece, "a block"),
+                    self.d,
+                    "training vectors",
+                    finite=True,
+                    image=self._image,
+                    rows=first,
                 )
                 yield first, block
                 first += len(block)
@@ -166,7 +171,7 @@ class Rows:
         with np.errstate(over="ignore"):  # beyond float32 is infinite, which is what is checked
             x = np.ascontiguousarray(self.array[rows], dtype=np.float32)
         if isinstance(self.array, np.memmap):
-            require_usable(x, "training vectors")
+            require_usable(x, "training vectors", 0 if isinstance(rows, slice) else rows)
         return x
 
 
@@ -215,7 +220,7 @@ class Inputs:
             found[behind] = self.queries[rows[behind] - n]
         mapped = isinstance(self.x, np.memmap)
         found = as_vectors(
-            found, self.x.shape[1], "training vectors", finite=mapped, keep_bytes=True
+            found, self.x.shape[1], "training vectors", finite=mapped, keep_bytes=True, rows=rows
         )
         return found if self.before is None else self.before.encode(found)
 

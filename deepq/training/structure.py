@@ -66,15 +66,16 @@ def structure(x: Any, *, seed: int = 1234) -> float:
     return 1 - _relative_error(_standard(x), seed) / _relative_error(normal, seed)
 
 
-def sample(x: Any, most: int, rng: np.random.Generator) -> Floats:
+def sample(x: Any, most: int, rng: np.random.Generator, name: str = "x") -> Floats:
     """Return at most `most` rows of `x` (n, d) in random order, as finite float32.
 
     Raises as `structure` does, for whatever number of rows that is not 0.
     """
-    x = as_numbers(x, "x")
+    x = as_numbers(x, name)
     if x.ndim != 2 or not x.size:
-        raise DimensionError(f"expected x of shape (n, d), not empty, got {x.shape}")
-    return as_vectors(x[rng.permutation(len(x))[:most]], x.shape[1], finite=True)
+        raise DimensionError(f"expected {name} of shape (n, d), not empty, got {x.shape}")
+    rows = rng.permutation(len(x))[:most]
+    return as_vectors(x[rows], x.shape[1], name, finite=True, rows=rows)
 
 
 def _standard(x: Floats) -> Floats:
