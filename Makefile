@@ -11,6 +11,9 @@ SANITIZE := -O1 -g -ffp-contract=off -Wall -Wextra -Werror -Wno-unused-function 
 	-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 PY := $(VENV)/bin/python
 PYTEST_ARGS ?=
+# Processes that share the tests; a test that waits or starts a process leaves a core to others. 0: none.
+WORKERS ?= 2
+PYTEST := -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 # faiss and NumPy bring a BLAS each, whose threads wait for each other on a small or busy machine.
 export OPENBLAS_NUM_THREADS ?= 1
 # Threads of OpenMP that wait for one that has no processor would take up the others.
@@ -29,8 +32,8 @@ setup: $(VENV)/.stamp  ## make .venv with deepq, editable, and the development t
 demo: $(VENV)/.stamp  ## compare PQ, OPQ and DeepQuantIndex on the small set; writes demo.png
 	$(PY) examples/demo.py
 
-test: $(VENV)/.stamp  ## run the tests (PYTEST_ARGS="-k scan" and the like)
-	$(PY) -m pytest $(PYTEST_ARGS)
+test: $(VENV)/.stamp  ## run the tests, in two processes (PYTEST_ARGS="-k scan", WORKERS=0 and the like)
+	$(PY) $(PYTEST)
 
 test-levels: $(VENV)/.stamp  ## run the tests as on a processor with AVX2 at most, and on one without
 	OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 FAISS_SIMD_LEVEL=AVX2 DEEPQ_SIMD=avx2 \
@@ -70,7 +73,7 @@ fuzz: $(VENV)/.stamp  ## fuzz read_index for ten minutes with atheris (from PyPI
 		-max_total_time=600 -timeout=10 -rss_limit_mb=2048
 
 test-oldest: $(OLDEST)/.stamp  ## run the tests with the oldest NumPy and faiss-cpu of the range
-	$(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)
+	$(OLDEST)/bin/python $(PYTEST)
 
 sdist-check: $(VENV)/.stamp  ## build an sdist, install it in a fresh environment, search with it
 	rm -rf $(SDIST)

@@ -24,7 +24,7 @@ scan = Extension(
     # No -march and no -ffast-math: one binary for every machine, one answer on all of them.
     extra_compile_args=["-O3", "-ffp-contract=off"],
 )
-bridge, mapped = (
+native = [
     Extension(
         f"deepq.index.native.{name}",
         sources=[f"deepq/index/native/{name}.pyx"],
@@ -34,9 +34,9 @@ bridge, mapped = (
         # Hidden: what it declares in faiss's namespace must not stand in for faiss's own.
         extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
     )
-    for name in ("_bridge", "_mapped")
-)
-extensions = [scan, bridge, mapped]
+    for name in ("_bridge", "_mapped", "_trained")
+]
+extensions = [scan, *native]
 for extension in extensions:
     extension.cython_directives = {"language_level": 3}
     extension.extra_compile_args += HARDENED

@@ -6,5 +6,6 @@
 lines of all runs, which `pages` puts into the tables of README.md and docs/.
 
 `bench_*.py` measure, each as `python -m benchmarks.ROOM.bench_NAME`; `make bench-smoke` runs all of
-them. A new one: a file `bench_NAME.py` in its room, its options by `harness.parser`.
+them. A new one: a file `bench_NAME.py` in its room, its options by `harness.parser`. An import sets
+nothing, and pictures and tables import nothing that measures: tests/house/test_benchmarks.py.
 """

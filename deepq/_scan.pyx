@@ -11,7 +11,7 @@ import numpy as np
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, NAN, nextafterf
 from libc.stdint cimport UINT32_MAX, int32_t, int64_t, uint8_t, uint16_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 
 from deepq._common import threads
 
@@ -54,26 +54,33 @@ cdef extern from "_kernels/kernels.h" nogil:
         void (*search)(const scan_job *, int64_t first, int count, const scan_scratch *) noexcept nogil
         int queries
         int lanes
+        int prunes
 
     int simd_supported()
     int64_t count_bits(const uint8_t *, int64_t n)
-    int scratch_new(scan_scratch *, const scan_job *, int lanes)
+    bint _all_finite "all_finite"(const float *, int64_t n)
+    int scratch_new(scan_scratch *, const scan_job *, int lanes, int prunes)
     void scratch_free(scan_scratch *)
     scan_kernel choose_kernel(const scan_job *, int simd, int64_t left)
     void rank_keys(const scan_job *, int64_t q, const scan_scratch *, uint64_t *keys)
     void rank_results(const scan_job *, int64_t q, const uint64_t *keys, int64_t k)
 
 cdef extern from "_kernels/assign.h" nogil:
-    enum: ASSIGN_PAD
     ctypedef struct assign_codebook:
+        int ksub
         int dsub
-        int padded
-        const float *centre
-        const float *codewords
-        const float *half_norms
+    int assign_book_new(assign_codebook *, const float *given, int ksub, int dsub)
+    void assign_book_free(assign_codebook *)
     ctypedef void (*assign_fn)(const assign_codebook *, const float *z, int64_t n, int64_t stride,
                                float *centred, int32_t *words) noexcept nogil
     assign_fn assign_kernel(int simd)
+
+cdef extern from "_kernels/assign_few.h" nogil:
+    ctypedef void (*distances_fn)(const float *, const float *, int, int, float *) noexcept nogil
+    distances_fn distances_kernel(int simd)
+    int distances_room(int ksub)
+    int32_t nearest_word(distances_fn, const float *x, const float *codewords, int ksub, int dsub,
+                         float *distances)
 
 ctypedef fused word_t:
     uint8_t
@@ -81,6 +88,7 @@ ctypedef fused word_t:
 
 cdef enum:
     ROWS_AT_ONCE = 256  # of a block that stays in the cache
+    FEW_ROWS = 32  # for which it takes longer to prepare the codebooks than to do without
 
 _LEVELS = {"portable": SIMD_PORTABLE, "avx2": SIMD_AVX2, "avx512": SIMD_AVX512}
 cdef int _simd = simd_supported()
@@ -122,9 +130,15 @@ cdef class _Scan:
     cdef scan_job job
     cdef int64_t nq, next, share
     cdef bint ranked
-    cdef tuple owners
+    # What the job points to.
+    cdef const uint8_t[:, ::1] codes
+    cdef const float[:, ::1] queries
+    cdef const float[:, :, ::1] codebooks, luts
+    cdef const uint8_t[::1] allowed
+    cdef float[:, ::1] D
+    cdef int64_t[:, ::1] I
 
-    def __cinit__(self, const uint8_t[:, ::1] codes, int M, int nbits, *, const float[:, ::1] queries=None,
+    def __cinit__(self, const uint8_t[:, ::1] codes, int M, int nbits, const float[:, ::1] queries=None,
                   const float[:, :, ::1] codebooks=None, const float[:, :, ::1] luts=None,
                   bint inner_product=False, const uint8_t[::1] allowed=None, int num_threads=1):
         cdef scan_job *job = &self.job
@@ -134,7 +148,8 @@ cdef class _Scan:
         else:
             codes = unpack(codes, M, nbits)
             job.bytes, job.width = M, job.ksub
-        self.owners = (codes, queries, codebooks, luts, allowed)
+        self.codes, self.queries, self.codebooks = codes, queries, codebooks
+        self.luts, self.allowed = luts, allowed
         job.inner_product = inner_product
         job.codes = &codes[0, 0] if job.n else NULL
         if luts is not None:
@@ -156,7 +171,7 @@ cdef class _Scan:
     def nearest(self, float[:, ::1] D, int64_t[:, ::1] I):
         """Search for the best that D and I have room for."""
         cdef scan_job *job = &self.job
-        self.owners += (D, I)
+        self.D, self.I = D, I
         job.k, job.D, job.I = D.shape[1], &D[0, 0], &I[0, 0]
         self.ranked = (job.k > RANKED_K or job.k * RANKED_FRACTION > job.n) and job.n <= UINT32_MAX
         return self
@@ -175,7 +190,9 @@ cdef class _Scan:
         cdef int simd = _simd
         cdef scan_kernel kernel = choose_kernel(&self.job, simd, self.share)
         cdef int64_t first
-        if scratch_new(&scratch, &self.job, 0 if self.ranked else kernel.lanes):
+        if self.ranked:
+            kernel.lanes, kernel.prunes = 1, False
+        if scratch_new(&scratch, &self.job, kernel.lanes, kernel.prunes):
             raise MemoryError("no memory for the look-up tables of a search")
         try:
             while self.next < self.nq:
@@ -224,7 +241,8 @@ cdef class _Scan:
         return lims, -scores if self.job.inner_product else scores, ids
 
 
-def search(codes, int M, int nbits, D, I, *, int num_threads=1, **tables):
+def search(codes, int M, int nbits, D, I, *, queries=None, codebooks=None, luts=None, bint inner_product=False,
+           allowed=None, int num_threads=1):
     """Fill D and I with the k best codes of every query, ordered by (better score, ascending id).
 
     Parameters
@@ -241,11 +259,17 @@ def search(codes, int M, int nbits, D, I, *, int num_threads=1, **tables):
     nq, k = D.shape
     if nq == 0 or k == 0:
         return
-    ranges = _ranges(codes, nq, k, num_threads)
-    if len(ranges) == 1:
-        scan = _Scan(codes, M, nbits, num_threads=num_threads, **tables).nearest(D, I)
-        threads.run(scan.work, min(num_threads, nq))
+    ranges = _ranges(codes, nq, k, num_threads) if num_threads > nq else ()
+    if len(ranges) <= 1:
+        scan = _Scan(codes, M, nbits, queries, codebooks, luts, inner_product, allowed, num_threads)
+        scan.nearest(D, I)
+        if num_threads > 1:
+            threads.run(scan.work, min(num_threads, nq))
+        else:
+            scan.work()
         return
+    tables = {"queries": queries, "codebooks": codebooks, "luts": luts, "inner_product": inner_product,
+              "allowed": allowed}
     scores = np.empty((len(ranges), nq, k), np.float32)
     ids = np.empty((len(ranges), nq, k), np.int64)
     scans = [_part(codes, M, nbits, part, tables).nearest(*out) for part, *out in zip(ranges, scores, ids)]
@@ -253,7 +277,7 @@ def search(codes, int M, int nbits, D, I, *, int num_threads=1, **tables):
     for part, own in zip(ranges, ids):
         own[own >= 0] += part.start
     scores, ids = (np.concatenate(list(part), axis=1) for part in (scores, ids))
-    order = np.lexsort((ids, -scores if tables.get("inner_product") else scores))[:, :k]
+    order = np.lexsort((ids, -scores if inner_product else scores))[:, :k]
     D[:] = np.take_along_axis(scores, order, 1)
     I[:] = np.take_along_axis(ids, order, 1)
 
@@ -321,6 +345,15 @@ def mark_ids(const int64_t[::1] ids, int64_t n):
     return bits
 
 
+def all_finite(const float[:, ::1] x):
+    """Whether no number in x is NaN or infinite."""
+    cdef bint finite = True
+    if x.shape[0] and x.shape[1]:
+        with nogil:
+            finite = _all_finite(&x[0, 0], x.shape[0] * x.shape[1])
+    return finite
+
+
 def count_ids(const uint8_t[::1] bits, int64_t n):
     """How many of the first n bits are 1."""
     return count_bits(&bits[0], n) if n else 0
@@ -353,24 +386,26 @@ cdef class _Assignment:
     """One assignment of rows to codewords, and the stock of rows its threads take blocks from."""
 
     cdef const float[:, ::1] z
-    cdef float[:, ::1] centres, half_norms
-    cdef float[:, :, ::1] codewords
+    cdef const float[:, :, ::1] codebooks
+    cdef assign_codebook *books
     cdef object words
     cdef int64_t next
 
-    def __cinit__(self, const float[:, ::1] z, codebooks, words):
-        M, ksub, dsub = codebooks.shape
-        padded = -(-ksub // ASSIGN_PAD) * ASSIGN_PAD
-        centres = _centres(codebooks)
-        centred = codebooks - centres[:, None]
-        codewords = _aligned((M, dsub, padded))
-        codewords[:, :, ksub:] = 0
-        codewords[:, :, :ksub] = centred.transpose(0, 2, 1)
-        half_norms = _aligned((M, padded))
-        half_norms[:, ksub:] = np.finfo(np.float32).max
-        half_norms[:, :ksub] = np.square(centred, dtype=np.float64).sum(axis=2) / 2
-        self.z, self.words = z, words
-        self.centres, self.codewords, self.half_norms = centres, codewords, half_norms
+    def __cinit__(self, const float[:, ::1] z, const float[:, :, ::1] codebooks, words):
+        cdef int m, M = codebooks.shape[0]
+        self.z, self.codebooks, self.words = z, codebooks, words
+        self.books = <assign_codebook *>calloc(M, sizeof(assign_codebook))
+        if not self.books:
+            raise MemoryError("no memory for codebooks")
+        for m in range(M):
+            if assign_book_new(&self.books[m], &codebooks[m, 0, 0], codebooks.shape[1], codebooks.shape[2]):
+                raise MemoryError("no memory for codebooks")
+
+    def __dealloc__(self):
+        if self.books:
+            for m in range(self.codebooks.shape[0]):
+                assign_book_free(&self.books[m])
+            free(self.books)
 
     def work(self):
         """Assign rows until none is left."""
@@ -381,40 +416,20 @@ cdef class _Assignment:
 
     cdef _work(self, word_t[:, ::1] words):
         cdef int64_t n = self.z.shape[0], d = self.z.shape[1], first, count, i
-        cdef int M = self.codewords.shape[0], m
-        cdef assign_codebook book
+        cdef int M = self.codebooks.shape[0], m
         cdef int32_t best[ROWS_AT_ONCE]
         cdef assign_fn kernel = assign_kernel(_simd)
-        book.dsub, book.padded = self.codewords.shape[1], self.codewords.shape[2]
-        cdef float[::1] centred = np.empty(ROWS_AT_ONCE * book.dsub, np.float32)
+        cdef float[::1] centred = np.empty(ROWS_AT_ONCE * self.codebooks.shape[2], np.float32)
         while self.next < n:
             first = self.next
             count = min(<int64_t>ROWS_AT_ONCE, n - first)
             self.next += count
             with nogil:
                 for m in range(M):
-                    book.centre, book.half_norms = &self.centres[m, 0], &self.half_norms[m, 0]
-                    book.codewords = &self.codewords[m, 0, 0]
-                    kernel(&book, &self.z[first, m * book.dsub], count, d, &centred[0], best)
+                    kernel(&self.books[m], &self.z[first, m * self.books[m].dsub], count, d, &centred[0], best)
                     for i in range(count):
                         words[first + i, m] = <word_t>best[i]
             PyErr_CheckSignals()
-
-
-def _centres(codebooks):
-    """A point (M, dsub) near the middle of each codebook, in steps so coarse that few bits are used."""
-    middle = codebooks.mean(axis=1, dtype=np.float64)
-    spread = np.abs(codebooks - middle[:, None]).max(axis=(1, 2))
-    step = np.exp2(np.floor(np.log2(np.maximum(spread, np.finfo(np.float32).tiny))))[:, None]
-    return (np.rint(middle / step) * step).astype(np.float32)
-
-
-def _aligned(shape):
-    """An array of float32 that begins with a cache line."""
-    size = int(np.prod(shape))
-    memory = np.empty(size + 16, np.float32)
-    skip = -memory.ctypes.data % 64 // 4
-    return memory[skip:skip + size].reshape(shape)
 
 
 def assign(z, codebooks, *, int num_threads=1):
@@ -431,10 +446,36 @@ def assign(z, codebooks, *, int num_threads=1):
     words : (n, M), uint8 for at most 256 codewords, else uint16
     """
     words = np.empty((len(z), len(codebooks)), np.uint8 if codebooks.shape[1] <= 256 else np.uint16)
-    if len(z):
+    codebooks = np.ascontiguousarray(codebooks)
+    if len(z) <= FEW_ROWS:
+        _assign_few(z, codebooks, words)
+    else:
         work = _Assignment(z, codebooks, words).work
         threads.run(work, min(num_threads, 1 + len(z) // (4 * ROWS_AT_ONCE)))
     return words
+
+
+def _assign_few(const float[:, ::1] z, const float[:, :, ::1] codebooks, words):
+    if words.dtype == np.uint8:
+        _nearest_words[uint8_t](z, codebooks, words)
+    else:
+        _nearest_words[uint16_t](z, codebooks, words)
+
+
+cdef _nearest_words(const float[:, ::1] z, const float[:, :, ::1] codebooks, word_t[:, ::1] words):
+    cdef int64_t n = z.shape[0], i
+    cdef int M = codebooks.shape[0], ksub = codebooks.shape[1], dsub = codebooks.shape[2], m
+    cdef distances_fn kernel = distances_kernel(_simd)
+    cdef float *distances = <float *>malloc(distances_room(ksub) * sizeof(float))
+    if distances is NULL:
+        raise MemoryError
+    with nogil:
+        for i in range(n):
+            for m in range(M):
+                words[i, m] = <word_t>nearest_word(
+                    kernel, &z[i, m * dsub], &codebooks[m, 0, 0], ksub, dsub, distances
+                )
+    free(distances)
 
 
 cdef double _accumulate(const float[:, ::1] z, const word_t[:, ::1] words, double[:, :, ::1] sums,

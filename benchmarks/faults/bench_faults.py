@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common.harness import in_one_thread, parser, run
+from benchmarks.common.results import Row
 from benchmarks.faults import damage, memory, pickles, places, saving, threads
 from benchmarks.faults.children import CrashError, HangError, in_child
 from benchmarks.faults.files import KINDS, SMALL, Sizes
 from benchmarks.faults.reading import Case, case_of, outcome, read_and_use
 
-Row = dict[str, Any]
 COLUMNS = ["case", "what", "n", "outcomes", "slowest_s"]
 
 

@@ -1,10 +1,8 @@
-"""The tables of docs/reliability.md, from the results of bench_faults.py and bench_files.py."""
+"""The tables of docs/reliability.md, from the results of `bench_faults` and `bench_files`."""
 
 from __future__ import annotations
 
-from typing import Any
-
-Row = dict[str, Any]
+from benchmarks.common.results import Row
 
 # Headings, and the outcomes that they add up.
 _DAMAGE = {

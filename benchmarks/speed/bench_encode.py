@@ -3,11 +3,12 @@
     python -m benchmarks.speed.bench_encode --case add --data sift.npz \
         --output benchmarks/results/encode.jsonl
 
-The same with `--data text.npz` and `--gauss 128`. Without --case both are run:
+The same with `--data text.npz` and `--gauss 128`. Without --case all are run:
 
     add     DeepQuantIndex.add against faiss.IndexPQ.add on the same codebooks: with the encoder
             Identity, like with like, and with the default one, where faiss gets vectors that are
             encoded already
+    single  the same rows, as many as --singles, added one by one to both, with the encoder Identity
     kmeans  deepq.quantizers.ProductQuantizer.train against faiss.ProductQuantizer.train: the same
             rows of the training part (--train-rows), 25 iterations of each; `error_ratio` is our
             mean squared error of these rows over faiss's
@@ -61,6 +62,26 @@ def _add(index: Any, x: Floats) -> None:
     index.add(x)
 
 
+def single(source: Vectors, M: int, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Measure adding rows one by one, as stores do that insert document by document."""
+    x = next(source.blocks(options.n))[: options.singles]
+    few = replace(source, train=source.train[:_ROWS_FOR_CODEBOOKS])
+    ours = pairs.trained(few, M, 8, "identity")
+    theirs = pairs.empty_twin(ours)
+    figures, *_ = versus(
+        partial(_add_singly, ours, x), partial(_add_singly, theirs, x), options.repeats
+    )
+    equal = float((pairs.stored(ours) == pairs.stored(theirs)).mean())
+    yield {"encoder": "identity", **_per_vector(figures, len(x)), "codes_equal": equal}
+
+
+def _add_singly(index: Any, x: Floats) -> None:
+    """Add the rows of x in as many calls to an index that is emptied first."""
+    index.reset()
+    for i in range(len(x)):
+        index.add(x[i : i + 1])
+
+
 def kmeans(source: Vectors, M: int, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Measure training codebooks on the same rows."""
     z = source.train
@@ -93,7 +114,7 @@ def _per_vector(figures: dict[str, Any], rows: int) -> dict[str, Any]:
     return {"rows": rows, "us_per_vector": us, **figures}
 
 
-CASES = {"add": add, "kmeans": kmeans}
+CASES = {"add": add, "single": single, "kmeans": kmeans}
 
 
 def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -111,10 +132,11 @@ def main() -> None:
     vectors.add_arguments(arguments, train_rows=65_536)
     arguments.add_argument("--M", type=int, nargs="+", help="default: as above")
     arguments.add_argument("--n", type=int, default=50_000, help="rows to add")
+    arguments.add_argument("--singles", type=int, default=1000, help="rows to add one by one")
     arguments.add_argument("--repeats", type=int, default=5)
     options = arguments.parse_args()
     if options.smoke:
-        options.n, options.M, options.repeats = 2000, [8], 1
+        options.n, options.M, options.repeats, options.singles = 2000, [8], 1, 100
     run(options, "encode", measured(options), COLUMNS)
 
 

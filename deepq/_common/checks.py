@@ -1,124 +1,20 @@
-"""The checks of arguments: they raise `errors`, and say what was expected and what came."""
+"""The checks of single arguments: they raise `errors`, and say what was expected and came."""
 
 from __future__ import annotations
 
 import math
 import operator
-import sys
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deepq._common.errors import DimensionError, InputError, KindError
-from deepq._common.types import Codes, Floats
 
 PRECISIONS = ("float32", "bfloat16")
 
 # More results than this are refused when the index does not hold them: they would be padding.
 _MOST_PADDED_RESULTS = 1 << 28
 _LARGEST_SIZE = (1 << 31) - 1  # of C's int
-
-
-def as_vectors(
-    x: Any,
-    d: int,
-    name: str = "x",
-    *,
-    finite: bool = False,
-    image: tuple[int, ...] = (),
-    keep_bytes: bool = False,
-) -> Floats:
-    """Rows of ``d`` numbers as C-contiguous float32; a copy only where one is needed.
-
-    Images may come unflattened, (n, *image), where `image` is the shape of one. With `keep_bytes`
-    an array of uint8 stays one, for a caller that goes through it in parts.
-
-    Raises
-    ------
-    KindError
-        If `x` is no array, or of a dtype that does not stand for real numbers.
-    DimensionError
-        If the shape is not (n, d), nor that of images.
-    InputError
-        If `finite` is asked for and a row is not finite, or too large, in float32.
-    """
-    if isinstance(x, np.ma.MaskedArray):
-        raise KindError(f"expected {name} to be a plain array, got a masked one")
-    if not isinstance(x, np.ndarray):
-        raise KindError(f"expected {name} to be an (n, {d}) array, got {type(x).__name__}")
-    given, x = x.shape, flattened(x, image)
-    if x.ndim != 2 or x.shape[1] != d:
-        images = f" or (n, {', '.join(map(str, image))})" if len(image) == 3 else ""
-        raise DimensionError(f"expected {name} of shape (n, {d}){images}, got {given}")
-    if x.dtype.kind not in "fiub":
-        raise KindError(f"expected {name} of real numbers, got dtype {x.dtype}")
-    if keep_bytes and x.dtype == np.uint8:
-        return np.ascontiguousarray(np.asarray(x))
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, which is what is checked
-        rows: Floats = np.ascontiguousarray(np.asarray(x), dtype=np.float32)
-    if finite:
-        require_usable(rows, name)
-    return rows
-
-
-def flattened(x: Any, image: tuple[int, ...]) -> Any:
-    """Rows of an array of images (n, *image), where that is a shape of images; else `x`."""
-    is_images = len(image) == 3 and isinstance(x, np.ndarray) and x.shape[1:] == image
-    return x.reshape(len(x), math.prod(image)) if is_images else x
-
-
-def require_usable(x: Floats, name: str) -> None:
-    """Raise InputError where a row (n, d) is not finite, or too large for squared distances."""
-    if not x.size:
-        return
-    if not np.isfinite(x).all():
-        bad = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
-        raise InputError(f"expected finite numbers in {name}, got NaN or infinity in row {bad}")
-    limit = math.sqrt(float(np.finfo(np.float32).max) / x.shape[1]) / 2
-    largest = float(max(x.max(), -x.min()))
-    if largest > limit:
-        raise InputError(
-            f"expected numbers up to {limit:.3g} in {name}, whose squared distances float32 holds, "
-            f"got {largest:.3g}"
-        )
-
-
-def as_array(value: Any, name: str) -> NDArray[Any]:
-    """Return what NumPy makes of a value. Raises KindError where that is nothing."""
-    try:
-        return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        got = type(value).__name__
-        raise KindError(f"expected {name} to be an array of numbers, got {got}: {error}") from error
-
-
-def without_tensor(value: Any) -> Any:
-    """Return a torch tensor as an array, uncopied where it is on the CPU; all else as it is.
-
-    Raises KindError for a tensor that holds no numbers, or only some of them.
-    """
-    torch = sys.modules.get("torch")  # without which there is none
-    if torch is None or not isinstance(value, torch.Tensor):
-        return value
-    try:
-        tensor = value.detach().cpu()
-        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-    except (TypeError, RuntimeError) as error:
-        raise KindError(f"expected a tensor that holds numbers, got another: {error}") from error
-
-
-def as_floats(value: Any, name: str) -> Floats:
-    """Copy an array of real numbers, float32 and C-contiguous; those beyond float32 are infinite.
-
-    Raises KindError for anything else.
-    """
-    given = as_array(value, name)
-    if given.dtype.kind not in "fiub":
-        got = f"dtype {given.dtype} from {type(value).__name__}"
-        raise KindError(f"expected {name} to be an array of real numbers, got {got}")
-    with np.errstate(over="ignore"):
-        return np.array(given, np.float32, order="C", subok=False)
 
 
 def as_integer(value: Any, name: str) -> int:
@@ -170,6 +66,8 @@ def as_real(value: Any, name: str) -> float:
     try:
         if isinstance(value, np.ndarray) and value.ndim:  # older NumPy takes one of one number
             raise TypeError
+        if isinstance(value, np.generic | np.ndarray) and value.dtype.kind == "c":
+            raise TypeError  # of which float() takes one part
         number = float(value)
     except ValueError:
         raise InputError(f"expected {name} to be a number, got {value!r}") from None
@@ -227,45 +125,6 @@ def as_k(k: Any, n: int, ntotal: int) -> int:
     if count > ntotal and count * max(n, 1) > _MOST_PADDED_RESULTS:
         raise InputError(f"expected k of at most ntotal = {ntotal} for {n} queries, got {count}")
     return count
-
-
-def as_output(out: Any, shape: tuple[int, ...], dtype: Any, name: str) -> NDArray[Any]:
-    """Return the array that results go to: `out` if it fits, or a new one."""
-    if out is None:
-        return np.empty(shape, dtype)
-    if not isinstance(out, np.ndarray):
-        raise KindError(f"expected {name} to be an array, got {type(out).__name__}")
-    if out.shape != shape:
-        raise DimensionError(f"expected {name} of shape {shape}, got {out.shape}")
-    if out.dtype != dtype:
-        raise KindError(f"expected {name} of dtype {np.dtype(dtype)}, got {out.dtype}")
-    if not (out.flags.c_contiguous and out.flags.writeable):
-        got = "a read-only one" if out.flags.c_contiguous else f"strides {out.strides}"
-        raise InputError(f"expected {name} to be a C-contiguous array to write to, got {got}")
-    return out
-
-
-def as_codes(codes: Any, code_size: int) -> Codes:
-    """Packed codes, (n, code_size) uint8, C-contiguous."""
-    if not isinstance(codes, np.ndarray):
-        raise KindError(f"expected codes to be a uint8 array, got {type(codes).__name__}")
-    if codes.ndim != 2 or codes.shape[1] != code_size:
-        raise DimensionError(f"expected codes of shape (n, {code_size}), got {codes.shape}")
-    if codes.dtype != np.uint8:
-        raise KindError(f"expected codes of dtype uint8, got {codes.dtype}")
-    return np.ascontiguousarray(codes)
-
-
-def as_ids(ids: Any, ntotal: int, name: str = "ids") -> NDArray[np.int64]:
-    """Positions of stored vectors, (n,) int64, each from 0 to ntotal - 1."""
-    ids = as_array(ids, name)
-    if ids.ndim != 1:
-        raise DimensionError(f"expected {name} of shape (n,), got {ids.shape}")
-    if ids.dtype.kind not in "iu" and ids.size:
-        raise KindError(f"expected {name} to be integers, got dtype {ids.dtype}")
-    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < ntotal:
-        raise InputError(f"expected {name} from 0 to {ntotal - 1}, got {ids.min()} to {ids.max()}")
-    return np.ascontiguousarray(ids, dtype=np.int64)
 
 
 def require_float32(numeric_type: int) -> None:

@@ -96,20 +96,21 @@ class SharedLock:
         self._closed = False
         _locks.add(self)
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> _Reading:
         """Hold what is guarded as it is."""
+        return _Reading(self)
+
+    def _enter(self) -> None:
         with self._state:
             while self._closed:
                 self._state.wait()
             self._readers.append(threading.get_ident())
-        try:
-            yield
-        finally:
-            with self._state:
-                self._readers.remove(threading.get_ident())
-                if not self._readers:
-                    self._state.notify_all()
+
+    def _leave(self) -> None:
+        with self._state:
+            self._readers.remove(threading.get_ident())
+            if self._closed and not self._readers:
+                self._state.notify_all()
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -125,8 +126,14 @@ class SharedLock:
                 self._closed = True
                 while self._readers:
                     self._state.wait()
-            with _announced_change():
+            with _changes:  # a fork waits until this is over
+                _changing.append(threading.get_ident())
+            try:
                 yield
+            finally:
+                with _changes:
+                    _changing.remove(threading.get_ident())
+                    _changes.notify_all()
         finally:
             with self._state:
                 self._closed = False
@@ -138,17 +145,19 @@ class SharedLock:
         self._readers = [reader for reader in self._readers if reader == threading.get_ident()]
 
 
-@contextmanager
-def _announced_change() -> Iterator[None]:
-    """Let a fork wait until this is over."""
-    with _changes:
-        _changing.append(threading.get_ident())
-    try:
-        yield
-    finally:
-        with _changes:
-            _changing.remove(threading.get_ident())
-            _changes.notify_all()
+class _Reading:
+    """A thread's time as a reader. A class, as that takes less time than a generator."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: SharedLock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock._enter()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock._leave()
 
 
 def _before_fork() -> None:

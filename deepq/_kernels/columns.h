@@ -16,7 +16,6 @@
 #define BLOCKS (TILE / LANES)
 
 typedef uint8_t NAME(column) __attribute__((vector_size(LANES), may_alias));
-typedef float NAME(sixteen) __attribute__((vector_size(64), may_alias));
 typedef float NAME(eight) __attribute__((vector_size(32), may_alias));
 typedef int32_t NAME(eight_ints) __attribute__((vector_size(32), may_alias));
 typedef uint8_t NAME(eight_bytes) __attribute__((vector_size(8), may_alias));
@@ -125,22 +124,26 @@ static inline uint64_t NAME(bound_codes)(
 /* The tables of `count` queries from `first` on, (count, bytes, width): the same sums as in a block. */
 static void NAME(make_tables)(const scan_job *job, int64_t first, int count, const scan_scratch *s) {
     int M = job->M, ksub = job->ksub, dsub = job->dsub, inner_product = job->inner_product;
-    NAME(sixteen) *turned = (NAME(sixteen) *)s->queries;
+    NAME(eight) *turned = (NAME(eight) *)s->queries;
     for (int64_t entry = 0; entry < (int64_t)M * ksub; entry += ksub < 16 ? ksub : 16) {
         size_t codewords = ksub < 16 ? ksub : 16;
         const float *c = job->codebooks + entry * dsub;
-        for (size_t i = 0; i < codewords; i++)
-            for (int t = 0; t < dsub; t++) s->queries[t * 16 + i] = c[i * dsub + t];
+        if (codewords == 16) turn_codewords(c, dsub, s->queries);
+        else
+            for (size_t i = 0; i < codewords; i++)
+                for (int t = 0; t < dsub; t++) s->queries[t * 16 + i] = c[i * dsub + t];
         for (int q = 0; q < count; q++) {
             const float *x = job->queries + ((first + q) * M + entry / ksub) * dsub;
-            NAME(sixteen) sum = {0};
+            NAME(eight) sums[2] = {{0}, {0}};
             if (inner_product) {
-                for (int t = 0; t < dsub; t++) sum += x[t] * turned[t];
-                sum = -sum;
+                for (int t = 0; t < dsub; t++)
+                    for (int h = 0; h < 2; h++) sums[h] += x[t] * turned[2 * t + h];
+                for (int h = 0; h < 2; h++) sums[h] = -sums[h];
             } else {
-                for (int t = 0; t < dsub; t++) sum += (x[t] - turned[t]) * (x[t] - turned[t]);
+                for (int t = 0; t < dsub; t++)
+                    for (int h = 0; h < 2; h++) sums[h] += (x[t] - turned[2 * t + h]) * (x[t] - turned[2 * t + h]);
             }
-            memcpy(s->tables + (int64_t)q * M * ksub + entry, &sum, sizeof(float) * codewords);
+            memcpy(s->tables + (int64_t)q * M * ksub + entry, sums, sizeof(float) * codewords);
         }
     }
 }
@@ -272,6 +275,13 @@ static int64_t NAME(score_hits)(const scan_job *job, int64_t q, const float *tab
             query_offer(job, q, limit, code_score(tables, job->width, job->bytes, job->codes + row * job->bytes), row);
         }
     return found;
+}
+
+/* Search for one query without pruning, where bounds would cost more than they spare. */
+static void NAME(scan_one)(const scan_job *job, int64_t q, int count, const scan_scratch *s) {
+    if (job->fields > 1 || job->luts) query_tables(job, q, s->fields, s->tables);
+    else NAME(make_tables)(job, q, count, s);
+    scan_all(job, q, s->tables);
 }
 
 /* Search for `count` queries from `first` on. */

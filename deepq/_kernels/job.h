@@ -65,6 +65,16 @@ static int64_t count_bits(const uint8_t *bits, int64_t n) {
     return count + count_word(word & (((uint64_t)1 << (n - i)) - 1));
 }
 
+/* Whether none of n numbers is NaN or infinite. */
+static int all_finite(const float *v, int64_t n) {
+    uint32_t bad = 0, bits;
+    for (int64_t i = 0; i < n; i++) {
+        memcpy(&bits, v + i, sizeof(bits));
+        bad |= (bits & 0x7f800000) == 0x7f800000;
+    }
+    return !bad;
+}
+
 /* ---- the k best of one query: a max-heap over (score, id) in its rows of D and I ------------- */
 
 static inline int ranks_before(float d1, int64_t i1, float d2, int64_t i2) {

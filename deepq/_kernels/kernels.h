@@ -81,6 +81,30 @@ static inline __attribute__((always_inline)) void add_halves_avx2(__m256i *sums,
     }
 }
 
+/* Turn 16 codewords on their side, four numbers of eight of them at a time: number t of all goes to
+ * turned + 16 t. */
+static inline __attribute__((always_inline)) void turn_codewords(const float *codewords, int dsub, float *turned) {
+    int t = 0;
+    for (; t + 4 <= dsub; t += 4)
+        for (int first = 0; first < 16; first += 8) {
+            const float *from = codewords + first * dsub + t;
+            float *to = turned + 16 * t + first;
+            __m256 x[4];
+            for (int i = 0; i < 4; i++) {
+                __m256 low = _mm256_castps128_ps256(_mm_loadu_ps(from + i * dsub));
+                x[i] = _mm256_insertf128_ps(low, _mm_loadu_ps(from + (i + 4) * dsub), 1);
+            }
+            __m256d a = _mm256_castps_pd(_mm256_unpacklo_ps(x[0], x[1])), b = _mm256_castps_pd(_mm256_unpacklo_ps(x[2], x[3]));
+            __m256d c = _mm256_castps_pd(_mm256_unpackhi_ps(x[0], x[1])), d = _mm256_castps_pd(_mm256_unpackhi_ps(x[2], x[3]));
+            _mm256_storeu_ps(to, _mm256_castpd_ps(_mm256_unpacklo_pd(a, b)));
+            _mm256_storeu_ps(to + 16, _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)));
+            _mm256_storeu_ps(to + 32, _mm256_castpd_ps(_mm256_unpacklo_pd(c, d)));
+            _mm256_storeu_ps(to + 48, _mm256_castpd_ps(_mm256_unpackhi_pd(c, d)));
+        }
+    for (; t < dsub; t++)
+        for (int i = 0; i < 16; i++) turned[16 * t + i] = codewords[i * dsub + t];
+}
+
 #define LANES 32
 #define NAME(x) x##_avx2
 #define ADD_HALVES add_halves_avx2
@@ -147,9 +171,9 @@ DEEPQ_END_TARGET
 
 /* ---- the choice ------------------------------------------------------------------------------------- */
 
-/* What decides between the kernels of AVX-512: up to COLUMN_QUERIES the columns are faster, and for
+/* One query among so few codes is not worth pruning. Between the kernels of AVX-512: up to COLUMN_QUERIES the columns are faster, and for
  * codes so long that the bounds of 64 queries exceed the cache. */
-enum { COLUMN_BYTES_MIN = 4, COLUMN_QUERIES = 40, BLOCK_BYTES = 24, COLUMN_BOUNDS = 1 << 19 };
+enum { FEW_CODES = 2048, COLUMN_BYTES_MIN = 4, COLUMN_QUERIES = 40, BLOCK_BYTES = 24, COLUMN_BOUNDS = 1 << 19 };
 
 /* The queries that a scan by columns takes at once: as many as have bounds that stay in the cache. */
 static int column_queries(const scan_job *job) {
@@ -161,21 +185,25 @@ typedef struct {
     scan_fn search;
     int queries; /* how many of those that are left the next call takes */
     int lanes;   /* the memory it needs, never more for fewer queries left */
+    int prunes;  /* whether it takes a first bound; never the first to do so as queries become fewer */
 } scan_kernel;
 
 static scan_kernel choose_kernel(const scan_job *job, int simd, int64_t left) {
-    scan_kernel kernel = {scan_block_portable, 16, 16};
-    if (left <= (simd == SIMD_PORTABLE ? 2 : 1)) kernel = (scan_kernel){scan_one, 1, 1};
+    scan_kernel kernel = {scan_block_portable, 16, 16, 1};
+    int alone = left <= 1 && (job->bytes < COLUMN_BYTES_MIN || job->n <= FEW_CODES);
+    if (left <= (simd == SIMD_PORTABLE ? 2 : 1)) kernel = (scan_kernel){scan_one, 1, 1, 0};
 #ifdef DEEPQ_X86
     if (simd == SIMD_AVX2) {
-        if (left > 16) kernel = (scan_kernel){scan_block_32, 32, 32};
-        else if (left > 1) kernel = (scan_kernel){scan_block_16, 16, 16};
-        else if (job->bytes >= COLUMN_BYTES_MIN) kernel = (scan_kernel){scan_columns_avx2, 1, 1};
+        if (left > 16) kernel = (scan_kernel){scan_block_32, 32, 32, 1};
+        else if (left > 1) kernel = (scan_kernel){scan_block_16, 16, 16, 1};
+        else if (alone) kernel = (scan_kernel){scan_one_avx2, 1, 1, 0};
+        else kernel = (scan_kernel){scan_columns_avx2, 1, 1, 1};
     }
     if (simd == SIMD_AVX512) {
-        if (job->bytes >= COLUMN_BYTES_MIN && (left <= COLUMN_QUERIES || job->bytes >= BLOCK_BYTES))
-            kernel = (scan_kernel){scan_columns_avx512, column_queries(job), 0};
-        else if (left > 1) kernel = (scan_kernel){scan_block_64, 64, 64};
+        if (alone) kernel = (scan_kernel){scan_one_avx512, 1, 1, 0};
+        else if (job->bytes >= COLUMN_BYTES_MIN && (left <= COLUMN_QUERIES || job->bytes >= BLOCK_BYTES))
+            kernel = (scan_kernel){scan_columns_avx512, column_queries(job), 0, 1};
+        else kernel = (scan_kernel){scan_block_64, 64, 64, 1};
     }
 #endif
     if (left < kernel.queries) kernel.queries = (int)left;

@@ -26,12 +26,11 @@ typedef struct {
 
 enum { FOUND_MAX = 2048 };
 
-/* Memory for a kernel of so many lanes; for 0, just the tables of one query. */
-static int scratch_new(scan_scratch *s, const scan_job *job, int lanes) {
-    int bounded = lanes && !job->hits;
+/* Memory for a kernel of so many lanes; `prunes`: it takes a first bound from a sample. */
+static int scratch_new(scan_scratch *s, const scan_job *job, int lanes, int prunes) {
+    int bounded = prunes && !job->hits;
     size_t bytes = (size_t)job->bytes, padded = (bytes + 15) / 16 * 16;
     size_t groups = bounded ? (size_t)group_count(job) : 0, sample = bounded ? (size_t)sample_count(job) : 0;
-    if (!lanes) lanes = 1;
     size_t sizes[] = {
         job->fields > 1 ? sizeof(float) * job->M * job->ksub * lanes : 0,
         sizeof(float) * bytes * job->width * lanes,
@@ -184,15 +183,20 @@ static void scan_rows(const scan_job *job, int64_t q, const float *tables, scan_
     }
 }
 
-/* Search for one query. */
-static void scan_one(const scan_job *job, int64_t q, int count, const scan_scratch *s) {
+/* Search among all codes for a query with these tables, without pruning. */
+static void scan_all(const scan_job *job, int64_t q, const float *tables) {
     scan_limit limit = {0};
-    (void)count;
-    query_tables(job, q, s->fields, s->tables);
     limit_set(&limit, job->hits ? job->radius : WORST_SCORE);
     query_begin(job, q, limit.limit);
-    scan_rows(job, q, s->tables, &limit, 0);
+    scan_rows(job, q, tables, &limit, 0);
     query_end(job, q);
+}
+
+/* Search for one query. */
+static void scan_one(const scan_job *job, int64_t q, int count, const scan_scratch *s) {
+    (void)count;
+    query_tables(job, q, s->fields, s->tables);
+    scan_all(job, q, s->tables);
 }
 
 #endif

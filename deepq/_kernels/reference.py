@@ -77,9 +77,14 @@ def range_search(
 
 
 def assign(z: Floats, codebooks: Floats) -> NDArray[np.int64]:
-    """Words (n, M) of the nearest codewords, ties to the lower index."""
-    M, _, dsub = codebooks.shape
-    parts = z.reshape(len(z), M, 1, dsub)
-    distances = np.square(parts - codebooks[None], dtype=np.float64).sum(axis=-1)
+    """Words (n, M) of the nearest codewords, ties to the lower index.
+
+    Squared differences are added in double precision, in the order of the columns.
+    """
+    M, ksub, dsub = codebooks.shape
+    parts, books = z.reshape(len(z), M, 1, dsub).astype(np.float64), codebooks.astype(np.float64)
+    distances = np.zeros((len(z), M, ksub))
+    for t in range(dsub):
+        distances += np.square(parts[..., t] - books[None, ..., t])
     words: NDArray[np.int64] = distances.argmin(axis=-1)
     return words

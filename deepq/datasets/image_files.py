@@ -6,9 +6,10 @@ import io
 import pickle
 import tarfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,6 @@ from deepq._common.errors import DimensionError, FormatError
 from deepq._common.types import Ids
 
 Pixels = npt.NDArray[np.uint8]
-Kind = TypeVar("Kind")
 
 _SHAPE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32
@@ -88,8 +88,9 @@ def cifar10(path: str | Path) -> ImageSet:
     FileNotFoundError
         If there is nothing at `path`.
     FormatError
-        If files are missing or damaged. The files of the python version are pickles; of a pickle
-        that asks for anything but numbers, strings and an array of uint8 nothing is run.
+        If files are missing or damaged. The files of the python version are pickles, as published
+        or saved anew; of a pickle that asks for anything but numbers, strings and arrays of
+        integers nothing is run.
 
     Notes
     -----
@@ -188,7 +189,7 @@ def _read_cifar(path: Path, its: _Cifar) -> ImageSet:
         *train, test = (_from_pickle(name, files[name], its.key) for name in python)
         if its.meta in files:
             listed = _entry(its.meta, files[its.meta], f"{its.key[:-1]}_names", list)
-            names = tuple(name.decode() for name in listed)
+            names = tuple(n.decode() if isinstance(n, bytes) else str(n) for n in listed)
     elif files.keys() >= set(binary):
         *train, test = (_from_binary(name, files[name], its) for name in binary)
         names = tuple(files.get(its.text, b"").decode().split())
@@ -227,58 +228,97 @@ def _from_binary(name: str, content: bytes, its: _Cifar) -> tuple[Pixels, Ids]:
 
 def _from_pickle(name: str, content: bytes, key: str) -> tuple[Pixels, Ids]:
     rows = _entry(name, content, "data", _Array).rows
-    labels = _entry(name, content, key, list)
+    labels = _entry(name, content, key, list, _Array)
+    if isinstance(labels, _Array):
+        labels = labels.rows.tolist()
     if rows.ndim != 2 or rows.shape[1] != _PIXELS or not len(rows):
         raise FormatError(f"{name}: expected data of shape (n, {_PIXELS}), got {rows.shape}")
+    if rows.dtype != np.uint8:
+        raise FormatError(f"{name}: expected data of bytes, got {rows.dtype}")
     if not all(isinstance(label, int) for label in labels):
         raise FormatError(f"{name}: expected integers in {key}")
     return np.array(rows).reshape(-1, *_SHAPE), np.array(labels, np.int64)
 
 
-def _entry(name: str, content: bytes, key: str, kind: type[Kind]) -> Kind:
-    """Return one entry of a pickled dict."""
+def _entry(name: str, content: bytes, key: str, *kinds: type[Any]) -> Any:
+    """Return one entry of a pickled dict, whose keys Python 2 wrote as bytes."""
     try:
         loaded = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # of a damaged pickle it may be of any class
         raise FormatError(f"{name}: expected a pickle of CIFAR's, got: {error}") from error
-    found = loaded.get(key.encode()) if isinstance(loaded, dict) else None
-    if not isinstance(found, kind):
+    both = loaded if isinstance(loaded, dict) else {}
+    found = both.get(key.encode(), both.get(key))
+    if not isinstance(found, kinds):
         raise FormatError(f"{name}: expected a dict with {key}, got {type(found).__name__} for it")
     return found
 
 
 class _Unpickler(pickle.Unpickler):
-    """Loads what Python 2 and NumPy wrote, and calls nothing but the two classes below for it."""
+    """Loads what Python and NumPy wrote, old or new, and calls nothing but what is below for it."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in (("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray")):
-            return _Array
-        if (module, name) == ("numpy", "dtype"):
-            return _Dtype
-        raise pickle.UnpicklingError(f"{module}.{name}, which is not allowed")
+        known = _KNOWN.get(f"{module.replace('numpy._core', 'numpy.core')}.{name}")
+        if known is None:
+            raise pickle.UnpicklingError(f"{module}.{name}, which is not allowed")
+        return known
 
 
 class _Dtype:
-    def __init__(self, code: bytes, *_: object) -> None:
-        self.code = code
+    """A type of integers, as far as its pickle tells."""
 
-    def __setstate__(self, state: object) -> None:
-        """Pass over byte order and alignment, which single bytes do not have."""
+    def __init__(self, code: bytes | str, *_: object) -> None:
+        name = code.decode() if isinstance(code, bytes) else code
+        if name not in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"):
+            raise pickle.UnpicklingError(f"numbers of type {code!r}")
+        self.numpy = np.dtype(f"<{name}")
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        """Take the byte order, the second part; single bytes have none."""
+        if state[1] in (b">", ">"):
+            self.numpy = self.numpy.newbyteorder(">")
 
 
 class _Array:
-    """A NumPy array of bytes, as far as its pickle tells."""
+    """A NumPy array of integers, as far as its pickle tells."""
 
-    rows: Pixels
+    rows: npt.NDArray[Any]
 
     def __init__(self, *_: object) -> None:
         """Make an empty one, whatever of; all is in the state."""
 
     def __setstate__(self, state: tuple[int, tuple[int, ...], _Dtype, bool, bytes]) -> None:
         _, shape, dtype, fortran, content = state
-        if dtype.code != b"u1":
-            raise pickle.UnpicklingError(f"numbers of type {dtype.code!r}")
-        self.rows = np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")
+        rows = np.frombuffer(content, dtype.numpy)
+        self.rows = rows.reshape(shape, order="F" if fortran else "C")
+
+
+def _from_buffer(content: Any, dtype: _Dtype, shape: tuple[int, ...], order: str) -> _Array:
+    """Make an array as protocol 5 has it."""
+    array = _Array()
+    array.__setstate__((1, shape, dtype, order in ("F", b"F"), content))
+    return array
+
+
+def _number(dtype: _Dtype, content: bytes) -> int:
+    """Return one of NumPy's numbers."""
+    return int(np.frombuffer(content, dtype.numpy, 1)[0])
+
+
+def _encoded(text: str, encoding: str | bytes) -> bytes:
+    """Return bytes as Python 3 writes them in the protocols of Python 2."""
+    if encoding not in ("latin1", b"latin1"):
+        raise pickle.UnpicklingError(f"the encoding {encoding!r}")
+    return text.encode("latin1")
+
+
+_KNOWN: dict[str, Any] = {
+    "numpy.ndarray": _Array,
+    "numpy.dtype": _Dtype,
+    "numpy.core.multiarray._reconstruct": _Array,
+    "numpy.core.multiarray.scalar": _number,
+    "numpy.core.numeric._frombuffer": _from_buffer,
+    "_codecs.encode": _encoded,
+}
 
 
 def _read_svhn(path: Path) -> tuple[Pixels, Ids]:

@@ -9,9 +9,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from deepq._common.checks import as_size
 from deepq._common.errors import FormatError, InputError
 
 _MIRFLICKR_IMAGES = 25_000
+_LONGEST = 8  # digits of the number of a class
 
 
 class ImageList(NamedTuple):
@@ -21,39 +23,54 @@ class ImageList(NamedTuple):
     ----------
     paths : tuple of Path
         One for each image; nothing is opened.
-    labels : (n,) int64, or (n, c) bool
-        One class for each image, or a multi-hot row.
+    labels : (n,) int64, (n, c) bool, or None
+        One class for each image, or a multi-hot row; None where a list has none.
     label_names : tuple of str
         The name of each column, where known.
     """
 
     paths: tuple[Path, ...]
-    labels: npt.NDArray[Any]
+    labels: npt.NDArray[Any] | None
     label_names: tuple[str, ...] = ()
 
 
-def image_list(path: str | Path, root: str | Path = "") -> ImageList:
+def image_list(
+    path: str | Path,
+    root: str | Path = "",
+    *,
+    labels: str | Path | None = None,
+    classes: int | None = None,
+) -> ImageList:
     """Read a list file as HashNet, thulab/DeepHash and DeepHash-pytorch publish them.
 
     Parameters
     ----------
     path : str or Path
         A text file such as ``database.txt``. Each line is the path of an image and, after spaces,
-        either a 0 or 1 for each class, or the number of its one class.
+        a 0 or 1 for each class, or the numbers of its classes, from 0 on: one, or several that
+        differ. Or there are paths alone.
     root : str or Path
         The folder that the paths start from; one that is absolute stays as it is.
+    labels : str or Path, optional
+        Another text file that has the classes, line by line, where `path` has names alone:
+        ``database_label.txt``. Where lines have numbers of classes, one may be blank.
+    classes : int, optional
+        How many there are, where lines have several numbers of classes; by default as many as the
+        largest number asks for.
 
     Returns
     -------
     ImageList
-        The labels are (n, c) bool in the first case and (n,) int64 in the second.
+        The labels are (n, c) bool; (n,) int64 where every line has the number of one class; None
+        where there are none, as in thulab/DeepHash's lists of CIFAR-10 (``train/3_3148.jpg``): they
+        are in CIFAR-10's own files, which `cifar10` reads.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     FormatError
-        If a line has another form than the first, or there is none.
+        If a line has another form than the first, or there is none, or the files differ in length.
 
     Notes
     -----
@@ -61,24 +78,54 @@ def image_list(path: str | Path, root: str | Path = "") -> ImageList:
     https://github.com/swuxyj/DeepHash-pytorch.
     """
     path, root = Path(path), Path(root)
-    paths: list[Path] = []
-    rows: list[str] = []
-    width = 0
-    for number, line in enumerate(_lines(path), start=1):
-        classes = line.split()[1:]
-        width = width or len(classes)
-        valid = set(classes) <= {"0", "1"} if width > 1 else _is_number("".join(classes))
-        if not classes or len(classes) != width or not valid:
-            form = f"{width} classes, each 0 or 1" if width > 1 else "a class"
-            raise FormatError(
-                f"{path}, line {number}: expected a path and {form}, got {line!r:.80}"
-            )
-        paths.append(root / line.split()[0])
-        rows.append("".join(classes))
-    if not paths:
+    lines = [line.split() for line in _lines(path)]
+    if not lines:
         raise FormatError(f"{path}: expected at least one line, got an empty file")
-    labels = _bits(rows).reshape(-1, width) if width > 1 else np.array(rows).astype(np.int64)
-    return ImageList(tuple(paths), labels)
+    blank = next((number for number, line in enumerate(lines, start=1) if not line), None)
+    if blank is not None:
+        raise FormatError(f"{path}, line {blank}: expected a path, got a blank line")
+    paths = tuple(root / line[0] for line in lines)
+    rows, source = [line[1:] for line in lines], path
+    if labels is not None:
+        source = Path(labels)
+        if any(rows):
+            raise FormatError(f"{path}: expected paths alone beside {source}, got classes, too")
+        rows = [line.split() for line in source.read_text(encoding="utf-8").splitlines()]
+        while len(rows) > len(paths) and not rows[-1]:
+            rows.pop()
+        if len(rows) != len(paths):
+            raise FormatError(f"{source}: expected {len(paths)} lines, got {len(rows)}")
+    elif not any(rows):
+        return ImageList(paths, None)
+    count = None if classes is None else as_size(classes, "classes")
+    return ImageList(paths, _classes(rows, source, count, gaps=labels is not None))
+
+
+def _classes(
+    rows: list[list[str]], path: Path, count: int | None, *, gaps: bool
+) -> npt.NDArray[Any]:
+    """Return the labels of the lines of a file, as the words of each; `gaps`: some may be blank."""
+    width = len(rows[0])
+    are_bits = count in (None, width) and width > 1 and set().union(*rows) <= {"0", "1"}
+    for number, row in enumerate(rows, start=1):
+        if are_bits:
+            valid, form = len(row) == width, f"{width} classes, each 0 or 1"
+        else:
+            valid = (bool(row) or gaps) and all(map(_is_class, row)) and len(set(row)) == len(row)
+            form = "a class, or several that differ"
+            if count is not None:
+                valid, form = valid and all(int(w) < count for w in row), f"{form}, below {count}"
+        if not valid:
+            raise FormatError(f"{path}, line {number}: expected {form}, got {' '.join(row)!r:.80}")
+    if are_bits:
+        return _bits("".join(row) for row in rows).reshape(-1, width)
+    if count is None and all(len(row) == 1 for row in rows):
+        return np.array([int(row[0]) for row in rows], np.int64)
+    c = count or 1 + max(int(word) for row in rows for word in row)
+    found = np.zeros((len(rows), c), np.bool_)
+    for tags, row in zip(found, rows, strict=True):
+        tags[[int(word) for word in row]] = True
+    return found
 
 
 def nus_wide(
@@ -206,6 +253,10 @@ def _lines(path: Path) -> list[str]:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal()
+
+
+def _is_class(text: str) -> bool:
+    return _is_number(text) and len(text) < _LONGEST
 
 
 def _bits(digits: Iterable[str]) -> npt.NDArray[np.bool_]:

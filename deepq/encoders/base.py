@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._common.checks import as_floats, as_size
+from deepq._common.arrays import as_floats
+from deepq._common.checks import as_size
 from deepq._common.errors import DimensionError, KindError
 from deepq._common.types import Floats, Progress
 from deepq.quantizers.product import ProductQuantizer
@@ -95,6 +96,12 @@ class Encoder:
     def decode(self, z: Floats) -> Floats:
         """Input vectors (n, d_in) float32 of the embeddings `z` (n, d_out)."""
         return as_rows(z, self.d_out)
+
+    def look_at(self, x: Any) -> None:
+        """Log a warning where rows (n, d_in) are plainly of another scale than those learned from.
+
+        Only a network does: here nothing.
+        """
 
     def state(self) -> dict[str, Any]:
         """Everything that `from_state` needs: JSON values, and arrays of float32 or uint8.

@@ -101,6 +101,10 @@ class Chain(Encoder):
         for member in self.members:
             member.settle()
 
+    def look_at(self, x: Any) -> None:
+        """Let the first member look."""
+        self.members[0].look_at(x)
+
     def encode(self, x: Floats) -> Floats:
         """Pass the rows of `x` (n, d_in) through all members."""
         for member in self.members:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from deepq._common.checks import as_floats
+from deepq._common.arrays import as_floats
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.types import Floats
 from deepq.encoders.base import Encoder, as_rows

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepq._common.checks import as_real, as_size, as_vectors
+from deepq._common.arrays import as_vectors
+from deepq._common.checks import as_real, as_size
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
 from deepq._common.types import Floats, Progress
 from deepq.encoders import kernel_bits

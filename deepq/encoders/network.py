@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepq._common.checks import as_precision, as_vectors
+from deepq._common.arrays import as_vectors
+from deepq._common.checks import as_precision
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
 from deepq._common.plain_data import OwnObject
 from deepq._common.types import Codes, Floats
@@ -29,6 +30,7 @@ from deepq.networks.plain import plan_of, restore, set_weights, weights_of
 
 _log = logging.getLogger("deepq.encoders")
 
+_SCALES = 64  # times that numbers are larger or smaller where they are of another scale
 _BATCH, _NUMBERS = 512, 1 << 24  # rows and numbers that go through a network at once, at most
 _FEWEST, _CACHED = 16, 1 << 18  # on a CPU: what its cache holds goes through fastest
 
@@ -59,6 +61,10 @@ class NetworkEncoder(Encoder):
     ----------
     network : torch.nn.Module
         Network, in evaluation mode, except while it is trained.
+    seen : dict
+        What a training with labels saw, as far as it is known: "most", the largest size of a
+        number; where the objective keeps something for each class, "classes", their names in the
+        order of the outputs or the number of tags, and "seed", that of their codes.
 
     Raises
     ------
@@ -91,6 +97,7 @@ class NetworkEncoder(Encoder):
         self.mirrored, self._fitted = bool(mirrored), bool(fitted)
         self.precision = as_precision(precision)
         self.network = copy.deepcopy(network).eval()
+        self.seen: dict[str, Any] = {}
         super().__init__(math.prod(shape), self._find_d_out())
 
     def _find_d_out(self) -> int:
@@ -138,6 +145,20 @@ class NetworkEncoder(Encoder):
         if not self._fitted:
             _log.warning("the network is taken as it is: it has not been trained")
         self.settle()
+
+    def look_at(self, x: Any) -> None:
+        """Log a warning where all numbers are 64 times smaller than in training, or one larger."""
+        most = getattr(self, "seen", {}).get("most")  # older copies have none
+        if not most:
+            return
+        largest = float(np.max(np.abs(x), where=np.isfinite(x), initial=0))
+        if 0 < largest < most / _SCALES or largest > most * _SCALES:
+            _log.warning(
+                "expected numbers of the scale that the network was trained with, up to %.3g, "
+                "got up to %.3g: images of bytes and of parts of 1 are not the same to it",
+                most,
+                largest,
+            )
 
     def images(self, rows: Tensor) -> Tensor:
         """Rows (n, d_in) in the shape that the network takes, float32."""
@@ -187,6 +208,7 @@ class NetworkEncoder(Encoder):
             "mirrored": self.mirrored,
             "precision": self.precision,
             "fitted": self._fitted,
+            **({"seen": self.seen} if self.seen else {}),
         }
 
     @classmethod
@@ -214,7 +236,21 @@ class NetworkEncoder(Encoder):
         )
         if given is not None:
             set_weights(encoder.network, _plain(stored)["weights"])
+        encoder.seen = _as_seen(state.get("seen", {}))
         return encoder
+
+
+def _as_seen(seen: Any) -> dict[str, Any]:
+    """Check what a file says of a training. Raises FormatError where that is something else."""
+    classes = seen.get("classes", 0) if isinstance(seen, dict) else None
+    valid = isinstance(classes, int) or (
+        isinstance(classes, list) and all(isinstance(name, int | str) for name in classes)
+    )
+    if not (valid and isinstance(seen.get("most", 0.0), int | float)):
+        raise FormatError("other things that a training saw than a number and classes")
+    if not isinstance(seen.get("seed", 0), int):
+        raise FormatError("a seed that is no integer")
+    return dict(seen)
 
 
 class OwnNetwork(OwnObject):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._common.checks import as_vectors
+from deepq._common.arrays import as_vectors
 from deepq._common.errors import StateError
 from deepq._common.types import Floats
 from deepq.encoders.base import embed

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._common.checks import as_array, as_tuple, as_vectors
+from deepq._common.arrays import as_array, as_codes, as_vectors
+from deepq._common.checks import as_tuple
 from deepq._common.errors import InputError, KindError
 from deepq._common.threads import openmp_threads
 from deepq._common.types import Ids
@@ -40,10 +42,10 @@ def evaluate(
 
     Parameters
     ----------
-    index : faiss.Index
+    index : faiss.Index or faiss.IndexBinary
         A DeepQuantIndex or any other index of faiss, to compare with.
     queries : (nq, d) array
-        What is searched for.
+        What is searched for; of a binary index packed codes, (nq, d / 8) uint8.
     ground_truth : (nq, depth) array of integers, optional
         True neighbours in ranked order, such as `datasets.exact_neighbours` gives; for recall.
     measures : str or iterable of str
@@ -91,7 +93,10 @@ def evaluate(
     names = (measures,) if isinstance(measures, str) else as_tuple(measures, "measures")
     others = [name for name in names if not isinstance(name, str) or name not in TIMES]
     wanted = {name: _parse(name, index.ntotal) for name in others}
-    queries = as_vectors(queries, index.d, "queries", image=image_shape(index))
+    if isinstance(index, faiss.IndexBinary):
+        queries = as_codes(queries, index.code_size)
+    else:
+        queries = as_vectors(queries, index.d, "queries", image=image_shape(index))
     true = None if ground_truth is None else _as_ground_truth(ground_truth, len(queries))
     if labels is not None:
         _check_labels(labels, len(queries), index.ntotal)

@@ -7,16 +7,21 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import faiss
 import numpy as np
 from tqdm import tqdm
 
-from deepq._common.checks import as_metric, as_real, as_size
+from deepq._common.checks import as_flag, as_metric, as_real, as_size
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.types import Floats, Ids
 from deepq.datasets.exact import exact_neighbours
+from deepq.encoders.base import Encoder
+from deepq.encoders.chain import Chain
+from deepq.encoders.fixed import Affine, Normalize
+from deepq.encoders.rotation import Rotation
 from deepq.evaluation.measures import evaluate, in_one_thread
 from deepq.index.flat import DeepQuantIndex
 from deepq.training.settings import TrainConfig
@@ -29,7 +34,9 @@ _MOST_ROWS = 20_000  # in each part: to train on, to search among
 _MOST_QUERIES = 500
 _EPOCHS = 3  # of a quick training
 _MEASURE = "10-recall@10"
+_PADDED_BELOW = 3 / 4  # share of the bytes that codes without padding use
 
+Metric = int | str
 Setting = tuple[int, int, int]  # M, nbits, rerank
 
 
@@ -40,7 +47,8 @@ class Suggestion:
     Attributes
     ----------
     M, nbits, rerank : int
-        As in `DeepQuantIndex`.
+        As in `DeepQuantIndex`. Where M does not divide d, the encoder of `index` puts zeros behind
+        every vector, which change no distance.
     bytes_per_vector : int
         Size of a code.
     recall : float
@@ -58,9 +66,14 @@ class Suggestion:
     search_us: float
     encode_us: float
 
-    def index(self, d: int, metric: int = faiss.METRIC_L2) -> DeepQuantIndex:
-        """Make an untrained index of these settings, for vectors of `d` numbers."""
-        return DeepQuantIndex(d, self.M, self.nbits, metric, rerank=self.rerank)
+    def index(self, d: int, metric: Metric = faiss.METRIC_L2) -> DeepQuantIndex:
+        """Make an untrained index of these settings, for vectors of `d` numbers.
+
+        `metric` is a number of faiss's, or "cosine".
+        """
+        d = as_size(d, "d")
+        encoder = None if d % self.M == 0 else _padding(d, self.M)
+        return DeepQuantIndex(d, self.M, self.nbits, metric, encoder=encoder, rerank=self.rerank)
 
     def __str__(self) -> str:
         return (
@@ -76,16 +89,18 @@ def suggest(
     bytes_per_vector: int | None = None,
     recall: float | None = None,
     queries: Any = None,
-    metric: int = faiss.METRIC_L2,
+    metric: Metric = faiss.METRIC_L2,
     seed: int = 1234,
     verbose: bool = False,
 ) -> list[Suggestion]:
     """Try settings on a sample of `x` and return those that fit, best first.
 
     At most 20,000 vectors are trained on, 20,000 others are searched, and 500 more are the queries.
-    For every number of bits, 4, 6 and 8, the largest M that the bytes allow is tried. Training is
-    short, which may cost a point of recall; and it is the recall of the sample, which is lower
-    among more vectors.
+    For every number of bits, 4, 6 and 8, the largest M that the bytes allow is tried: one that
+    divides d, and where that leaves a quarter of the bytes unused, one with zeros behind the
+    vectors. Training is short, which may cost a point of recall; and it is the recall of the
+    sample, which is lower among more vectors. Re-ranking is among the suggestions where a decoder
+    was worth keeping.
 
     Parameters
     ----------
@@ -98,8 +113,8 @@ def suggest(
         The bytes to try are found by bisection between 1 and d.
     queries : (nq, d) array, optional
         Queries like those that will be asked; by default rows of `x`, held out of all else.
-    metric : int
-        ``faiss.METRIC_L2`` or ``faiss.METRIC_INNER_PRODUCT``.
+    metric : int or "cosine"
+        ``faiss.METRIC_L2`` or ``faiss.METRIC_INNER_PRODUCT``, or the cosine of vectors.
     seed : int
         Seed of everything random.
     verbose : bool
@@ -126,8 +141,12 @@ def suggest(
     if not 0 <= target <= 1:
         raise InputError(f"expected recall from 0 to 1, got {recall}")
     training = TrainConfig(seed=seed, epochs=_EPOCHS)
-    trial = _Trial.draw(x, queries, as_metric(metric), training)
-    with tqdm(desc="suggest", unit="setting", disable=not verbose) as bar, _each_warning_once():
+    if isinstance(metric, str) and metric != "cosine":
+        raise InputError(f'expected a metric of faiss, or "cosine", got {metric!r}')
+    metric = metric if isinstance(metric, str) else as_metric(metric)
+    trial = _Trial.draw(x, queries, metric, training)
+    quiet = not as_flag(verbose, "verbose")
+    with tqdm(desc="suggest", unit="setting", disable=quiet) as bar, _each_warning_once():
         sweep = _Sweep(trial, bar)
         if budget is not None:
             return sorted(sweep.within(budget), key=lambda s: (-s.recall, s.bytes_per_vector))
@@ -142,11 +161,11 @@ class _Trial:
     base: Floats
     queries: Floats
     true: Ids
-    metric: int
+    metric: Metric
     training: TrainConfig
 
     @classmethod
-    def draw(cls, x: Any, queries: Any, metric: int, training: TrainConfig) -> _Trial:
+    def draw(cls, x: Any, queries: Any, metric: Metric, training: TrainConfig) -> _Trial:
         """Split a sample of `x` into parts that have no row in common."""
         rng = np.random.default_rng(training.seed)
         rows = sample(x, 2 * _MOST_ROWS + _MOST_QUERIES, rng)
@@ -161,22 +180,31 @@ class _Trial:
             raise DimensionError(f"expected queries (nq, {rows.shape[1]}), got {queries.shape}")
         nb = min(_MOST_ROWS, len(rows) // 2)
         base, train = rows[:nb], rows[nb : nb + _MOST_ROWS]
-        true = exact_neighbours(base, queries, 10, metric)[1]
+        if isinstance(metric, str):
+            unit = Normalize(rows.shape[1]).encode
+            true = exact_neighbours(unit(base), unit(queries), 10, faiss.METRIC_INNER_PRODUCT)[1]
+        else:
+            true = exact_neighbours(base, queries, 10, metric)[1]
         return cls(train, base, queries, true, metric, training)
 
-    def measure(self, M: int, nbits: int, rerank: int) -> Suggestion:
-        """Train an index of these settings for a short time, fill it and search it."""
-        d, training = self.base.shape[1], self.training
+    def measure(self, M: int, nbits: int, rerank: int) -> Suggestion | None:
+        """Train an index of these settings for a short time, fill it and search it.
+
+        None where there is nothing to re-rank by: no decoder was worth keeping.
+        """
+        training = self.training
         if rerank:  # a short training is too short for a decoder
             training = replace(training, epochs=None)
-        index = DeepQuantIndex(d, M, nbits, self.metric, rerank=rerank, training=training)
+        wanted = Suggestion(M, nbits, rerank, 0, 0.0, 0.0, 0.0)
+        index = wanted.index(self.base.shape[1], self.metric)
+        index.training = training
         index.train(self.train)
+        if rerank and index.quantizer.decoder is None:
+            return None
         _, seconds = in_one_thread(lambda: index.add(self.base))
         found = evaluate(index, self.queries, self.true, (_MEASURE, "us_per_query"))
-        return Suggestion(
-            M=M,
-            nbits=nbits,
-            rerank=rerank,
+        return replace(
+            wanted,
             bytes_per_vector=index.code_size,
             recall=found[_MEASURE],
             search_us=found["us_per_query"],
@@ -189,18 +217,21 @@ class _Sweep:
 
     def __init__(self, trial: _Trial, bar: Any) -> None:
         self._trial, self._bar = trial, bar
-        self._measured: dict[Setting, Suggestion] = {}
+        self._measured: dict[Setting, Suggestion | None] = {}
 
     def within(self, budget: int) -> list[Suggestion]:
         """Measure the codes of so many bytes, and re-ranking with the best of them."""
         found = [self._measure((M, nbits, 0)) for M, nbits in self._codes(budget)]
-        best = max(found, key=lambda s: s.recall)
-        return found + [self._measure((best.M, best.nbits, rerank)) for rerank in RERANKS]
+        best = max((s for s in found if s), key=lambda s: s.recall)
+        found += [self._measure((best.M, best.nbits, rerank)) for rerank in RERANKS]
+        return [s for s in found if s]
 
     def reaching(self, target: float) -> list[Suggestion]:
         """Find the fewest bytes that reach a recall; return all that reached it on the way."""
         d = self._trial.base.shape[1]
         budgets = _divisors(d)
+        if any(later > 2 * earlier for earlier, later in pairwise(budgets)):
+            budgets = list(range(1, d + 1))
 
         def best(budget: int) -> float:
             return max(found.recall for found in self.within(budget))
@@ -209,17 +240,23 @@ class _Sweep:
             raise InputError(
                 f"expected a recall of at most {best(d):.3f}, which {d} bytes reach, got {target}"
             )
-        return [found for found in self._measured.values() if found.recall >= target]
+        return [found for found in self._measured.values() if found and found.recall >= target]
 
     def _codes(self, budget: int) -> Iterator[tuple[int, int]]:
-        """Yield the largest M that fits, and nbits, for each nbits that there are rows for."""
-        divisors = _divisors(self._trial.base.shape[1])
-        for nbits in NBITS:
-            fitting = [M for M in divisors if M * nbits <= 8 * budget]
-            if fitting and 1 << nbits <= len(self._trial.train):
-                yield fitting[-1], nbits
+        """Yield the largest M that fits, and nbits, for each nbits that there are rows for.
 
-    def _measure(self, setting: Setting) -> Suggestion:
+        Where divisors of d leave many bytes unused, also the largest M of padded vectors.
+        """
+        d = self._trial.base.shape[1]
+        for nbits in NBITS:
+            most = min(d, 8 * budget // nbits)
+            if most and 1 << nbits <= len(self._trial.train):
+                fitting = max(M for M in _divisors(d) if most >= M)
+                yield fitting, nbits
+                if fitting < _PADDED_BELOW * most:
+                    yield _padded(d, most), nbits
+
+    def _measure(self, setting: Setting) -> Suggestion | None:
         if setting not in self._measured:
             self._bar.set_postfix_str("M={}, nbits={}, rerank={}".format(*setting))
             self._measured[setting] = self._trial.measure(*setting)
@@ -243,6 +280,20 @@ def _each_warning_once() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(is_new)
+
+
+def _padded(d: int, most: int) -> int:
+    """Return the largest M up to `most` that needs the fewest zeros behind d numbers for its words.
+
+    As many numbers in a word as with `most` of them, and no word of zeros alone.
+    """
+    return -(-d // -(-d // most))
+
+
+def _padding(d: int, M: int) -> Encoder:
+    """Zeros behind vectors of d numbers, so that M divides them, and a rotation of all."""
+    width = -(-d // M) * M
+    return Chain([Affine(np.eye(width, d)), Rotation(width)])
 
 
 def _divisors(d: int) -> list[int]:

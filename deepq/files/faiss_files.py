@@ -33,6 +33,23 @@ from deepq.index.native.transforms import encoder_of
 
 INDEXES = (b"IxPT", b"IxPq", b"IxPo", b"IxPQ")
 
+# How the names of faiss's other indexes begin, and whole names of those that people have most.
+FAMILIES = (b"Ix", b"IB", b"IH", b"Iw", b"Iv", b"IN", b"IP", b"Is", b"IL", b"IR")
+_KINDS = {
+    b"IxF2": "IndexFlatL2",
+    b"IxFI": "IndexFlatIP",
+    b"IxFl": "IndexFlat",
+    b"IxMp": "IndexIDMap",
+    b"IxM2": "IndexIDMap2",
+    b"IxRF": "IndexRefine",
+    b"IxSQ": "IndexScalarQuantizer",
+    b"IPfs": "IndexPQFastScan",
+    b"IBxF": "IndexBinaryFlat",
+    b"IHNf": "IndexHNSWFlat",
+    b"IwFl": "IndexIVFFlat",
+    b"IwPQ": "IndexIVFPQ",
+}
+
 _DUMMY = 1 << 20
 _METRIC_L2 = 1
 _ST_SDC = 3
@@ -49,6 +66,11 @@ _LINEAR = {
     b"PcAm": ("fBi", ("mean", "eigenvalues", "PCAMat")),
     b"Pcam": ("ffBi", ("mean", "eigenvalues", "PCAMat")),
 }
+
+
+def kind_of(name: bytes) -> str:
+    """Say which class of faiss's a file of that name is of, as far as it is known."""
+    return f"{_KINDS[name]} ({_text(name)})" if name in _KINDS else _text(name)
 
 
 class _Header(NamedTuple):
@@ -86,7 +108,7 @@ def parse(reader: Reader, network: Any = None, *, maps: bool = False) -> PlainIn
         transforms = [_transform(reader) for _ in range(count)]
         name = reader.take(4, "the name of the index inside")
     if name not in INDEXES[1:]:
-        raise FormatError(f"an index of the kind {_text(name)}")
+        raise FormatError(f"an index of the kind {kind_of(name)}")
     inner = _header(reader)
     trained = inner.is_trained and all(transform.is_trained for transform in transforms)
     parts = _product_quantizer(reader, inner)

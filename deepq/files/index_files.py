@@ -104,8 +104,12 @@ def read_index(
             raise InputError(f"expected a path with mmap, got a {type(path_or_file).__name__}")
     expected = "a whole deepq index"
     with opened(path_or_file) as (file, name):
-        is_of_faiss = file.read(4) in faiss_files.INDEXES
+        start = file.read(4)
+        is_of_faiss = start in faiss_files.INDEXES
         try:
+            if start[:2] in faiss_files.FAMILIES and not is_of_faiss:
+                expected = "a deepq index, or an IndexPQ of faiss's, alone or behind transforms,"
+                raise FormatError(f"an index of faiss's of the kind {faiss_files.kind_of(start)}")
             if is_of_faiss:
                 expected = "an IndexPQ, alone or behind transforms,"
                 return from_plain(faiss_files.parse(Reader(file), encoder, maps=mmap))

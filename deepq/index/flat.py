@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import faiss
 
-from deepq._common.checks import as_array, as_size
+from deepq._common.arrays import as_array
+from deepq._common.checks import as_size
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError
 from deepq._common.types import Floats
 from deepq.encoders.base import Encoder
@@ -24,6 +25,7 @@ from deepq.encoders.fixed import Identity
 from deepq.encoders.plain import as_encoder
 from deepq.encoders.rotation import Rotation
 from deepq.index.flat_search import FlatSearch
+from deepq.index.native.fast_scan import explain_conversion
 from deepq.index.native.flat import IndexPQ
 from deepq.index.state import make_index, pack, unpack
 from deepq.index.surface import FLAT, surface
@@ -180,6 +182,9 @@ class DeepQuantIndex(FlatSearch, surface(IndexPQ, FLAT)):  # type: ignore[misc]
     def __setstate__(self, state: Any) -> None:
         """Refuse: a pickle of ours is whole without, and faiss would read any bytes here."""
         raise FormatError("expected a pickle of an index, got one that changes an index")
+
+
+explain_conversion(DeepQuantIndex)
 
 
 def restore(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import faiss
 import numpy as np
 
-from deepq._common.checks import as_codes, as_ids, as_integer, as_output, as_size, require_float32
+from deepq._common.arrays import as_array, as_codes, as_ids, as_output
+from deepq._common.checks import as_integer, as_size, require_float32
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
 from deepq._common.safe_files import InFile
 from deepq._common.types import Codes, Floats
@@ -160,8 +161,10 @@ class FlatCodes(LearnedIndex):
             How many were removed.
         """
         if not isinstance(x, faiss.IDSelector):
-            if not isinstance(x, np.ndarray) or x.dtype.kind not in "iu" or np.ma.isMA(x):
-                got = getattr(x, "dtype", type(x).__name__)
+            given = type(x).__name__
+            x = as_array(x, "x") if hasattr(x, "shape") else None  # lists: faiss refuses them, too
+            if x is None or x.dtype.kind not in "iu":
+                got = given if x is None else x.dtype
                 raise KindError(f"expected an array of integer ids or an IDSelector, got {got}")
             if x.ndim != 1:
                 raise DimensionError(f"expected ids of shape (n,), got {x.shape}")
@@ -185,37 +188,56 @@ class FlatCodes(LearnedIndex):
 
     def check_compatible_for_merge(self, otherIndex: Any) -> None:
         """Raise InputError unless `otherIndex` has the same training and may be merged."""
-        self._require_other(otherIndex)
-        if not (self.is_trained and otherIndex.is_trained):
+        self._check_same(self._require_other(otherIndex), otherIndex)
+
+    def _check_same(self, other: NativeFlat, otherIndex: Any) -> None:
+        if not (self.is_trained and other.chain.is_trained):
             raise InputError("expected two trained indexes to merge, got one that is not")
-        if self._fingerprint() != otherIndex._fingerprint():
+        if isinstance(otherIndex, FlatCodes):
+            same = self._fingerprint() == otherIndex._fingerprint()
+        else:
+            both = self._native, other
+            training, compared = [(each.fingerprint(), each.carried_decoder()) for each in both]
+            same = training == compared
+        if not same:
             raise InputError("expected an index with the same encoder and codebooks, got another")
 
-    def _require_other(self, otherIndex: Any) -> None:
+    def _require_other(self, otherIndex: Any) -> NativeFlat:
+        """Return the C++ objects of another index: one of ours, or what faiss made of one."""
         if not isinstance(otherIndex, faiss.Index):
             raise KindError(f"expected an index to merge, got {type(otherIndex).__name__}")
-        if not isinstance(otherIndex, FlatCodes):
+        if isinstance(otherIndex, FlatCodes):
+            other: NativeFlat | None = otherIndex._native
+        else:
+            other = NativeFlat.of(otherIndex)
+        if other is None:
+            kind = type(faiss.downcast_index(otherIndex)).__name__
             raise InputError(
-                "expected a DeepQuantIndex to merge (deepq.from_faiss makes one), "
-                f"got {type(otherIndex).__name__}"
+                "expected a DeepQuantIndex to merge, or an IndexPreTransform that faiss has read "
+                f"or copied of one, got {kind}"
             )
-        if otherIndex is self:
+        if int(other.pq_index.this) == int(self._native.pq_index.this):
             raise InputError("expected another index to merge, got the same one")
+        return other
 
     def merge_from(self, otherIndex: Any, add_id: int = 0) -> None:
         """Append the codes of an index with the same encoder and codebooks, and empty that.
+
+        Besides a DeepQuantIndex it may be what faiss has read from a file or copied of one.
 
         Raises InputError if the two differ in anything but their codes, or `add_id` is not 0.
         """
         if as_integer(add_id, "add_id") != 0:
             raise InputError(f"expected add_id = 0: ids are positions here, got {add_id}")
-        self._require_other(otherIndex)
-        first, second = sorted((self, otherIndex), key=id)  # one order for all: no deadlock
-        with first._rewriting(resets=True), second._rewriting(resets=True):
+        other = self._require_other(otherIndex)
+        ours = [index for index in (self, otherIndex) if isinstance(index, FlatCodes)]
+        with ExitStack() as held:
+            for index in sorted(ours, key=id):  # one order for all: no deadlock
+                held.enter_context(index._rewriting(resets=True))
             self._require_memory()
-            self.check_compatible_for_merge(otherIndex)
-            self._native.append(otherIndex._native.codes)
-            otherIndex._native.chain.reset()
+            self._check_same(other, otherIndex)
+            self._native.append(other.codes)
+            other.chain.reset()
 
     def _require_memory(self) -> None:
         if self._native.is_mapped:

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq import _scan
-from deepq._common.checks import as_k, as_output, as_real, as_search_type, require_float32
+from deepq._common.arrays import as_output
+from deepq._common.checks import as_k, as_real, as_search_type, require_float32
 from deepq._common.errors import InputError, KindError
 from deepq._common.types import Floats, Ids
 from deepq.encoders.base import embed
 from deepq.index.flat_codes import FlatCodes
-from deepq.index.search_parameters import selection
+from deepq.index.search_parameters import ALL, selection
 from deepq.index.tensors import accepts_tensors
 from deepq.quantizers.reranking import rerank
 
@@ -151,15 +152,16 @@ class FlatSearch(FlatCodes):
         """The score beside id -1."""
         return -_FLT_MAX if self.metric_type == faiss.METRIC_INNER_PRODUCT else _FLT_MAX
 
-    def _encode_queries(self, x: Floats) -> tuple[NDArray[np.bool_], Floats]:
+    def _encode_queries(self, x: Floats) -> tuple[slice | Ids, Floats]:
         """Which queries are finite, before and after encoding, and their embeddings."""
-        usable = np.asarray(np.isfinite(x).all(axis=1))
+        usable: slice | Ids = slice(None)
+        if not _scan.all_finite(x):
+            usable = np.flatnonzero(np.isfinite(x).all(axis=1))
         with np.errstate(over="ignore", invalid="ignore"):
-            z = embed(self.encoder, x if usable.all() else x[usable])
-        finite = np.isfinite(z).all(axis=1)
-        if not finite.all():
-            usable[usable] = finite
-            z = z[finite]
+            z = embed(self.encoder, x[usable])
+        if not _scan.all_finite(z):
+            finite = np.flatnonzero(np.isfinite(z).all(axis=1))
+            usable, z = np.arange(len(x))[usable][finite], z[finite]
         return usable, z
 
     def _rerank_count(self, params: Any) -> int:
@@ -169,7 +171,7 @@ class FlatSearch(FlatCodes):
         return int(count) if count and self.quantizer.decoder is not None else 0
 
     def _search_tables(
-        self, usable: NDArray[np.bool_], z: Floats, params: Any, count: int, D: Floats, I: Ids
+        self, usable: slice | Ids, z: Floats, params: Any, count: int, D: Floats, I: Ids
     ) -> None:
         """Scan for the usable queries; pad the other rows, and columns beyond what is stored.
 
@@ -184,7 +186,8 @@ class FlatSearch(FlatCodes):
             shape = len(z), width
             scores, ids = np.empty(shape, np.float32), np.empty(shape, np.int64)
         _scan.search(D=scores, I=ids, **scan)
-        part.to_ids(ids)
+        if part is not ALL:
+            part.to_ids(ids)
         if count:
             scores[...] = rerank(z, ids, self._decode_stored, self.metric_type)
             scores[ids < 0] = self._worst
@@ -200,7 +203,9 @@ class FlatSearch(FlatCodes):
     def _scan_arguments(self, z: Floats, part: Any, params: Any) -> dict[str, Any]:
         """Return what a scan of a part of the codes takes."""
         quantizer = self._quantizer
-        codes = self._native.codes[part.rows]
+        codes = self._native.codes
+        if part is not ALL:
+            codes = codes[part.rows]
         num_threads = self._threads(params)
         if getattr(params, "num_threads", None) is None:
             lookups = len(z) * len(codes) * quantizer.M
@@ -217,7 +222,7 @@ class FlatSearch(FlatCodes):
         }
 
     def _search_native(
-        self, usable: NDArray[np.bool_], z: Floats, params: Any, D: Floats, I: Ids
+        self, usable: slice | Ids, z: Floats, params: Any, D: Floats, I: Ids
     ) -> None:
         """Search as IndexPQ does: symmetric and polysemous modes, codes of more than 8 bits."""
         shape = len(z), D.shape[1]

@@ -56,13 +56,11 @@ def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex:
     native = faiss.downcast_index(index)
     if isinstance(native, IndexPQ):
         native = IndexPreTransform(native)
-    if not isinstance(native, IndexPreTransform) or not isinstance(
-        faiss.downcast_index(native.index), IndexPQ
-    ):
+    source = NativeFlat.of(native)
+    if source is None:
         raise KindError(
             f"expected an IndexPQ or an IndexPreTransform over one, got {type(native).__name__}"
         )
-    source = NativeFlat(native)
     names = {name: getattr(source.pq_index, name) for name in SETTINGS}
     copied = from_plain(source.plain(encoder)._replace(settings=names))
     copied.pq.cp.niter, copied.pq.cp.seed = source.pq_index.pq.cp.niter, source.pq_index.pq.cp.seed

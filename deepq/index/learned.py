@@ -13,23 +13,17 @@ import faiss
 import numpy as np
 from tqdm import tqdm
 
-from deepq._common.checks import (
-    as_codes,
-    as_count,
-    as_metric,
-    as_output,
-    as_size,
-    as_vectors,
-    require_float32,
-)
+from deepq._common.arrays import as_codes, as_output
+from deepq._common.checks import as_count, as_metric, as_size, require_float32
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
 from deepq._common.plain_data import to_bytes
 from deepq._common.threads import SharedLock, openmp_threads
 from deepq._common.types import Codes, Floats
 from deepq.encoders.base import Encoder, embed
+from deepq.index.native import trained
 from deepq.index.native.chain import NativeChain
 from deepq.index.tensors import accepts_tensors
-from deepq.index.training_data import faiss_settings, for_polysemous, training_data
+from deepq.index.training_data import faiss_settings, for_polysemous, rows_for, training_data
 from deepq.quantizers.product import ProductQuantizer
 from deepq.quantizers.reranking import Decoded
 from deepq.training.settings import TrainConfig
@@ -38,8 +32,7 @@ from deepq.training.trainer import fit
 if TYPE_CHECKING:
     from deepq.objectives.base import Objective
 
-_BLOCK = 1 << 16
-_NUMBERS = 1 << 26  # in a block of vectors
+_BLOCK, _NUMBERS = 1 << 16, 1 << 26  # rows, and numbers, in a block of vectors
 _MOST_THREADS = 1 << 10
 _OWN = {
     *("this", "referenced_objects", "_native", "_encoder", "_quantizer"),
@@ -51,7 +44,6 @@ class LearnedIndex:
     """An encoder and a quantizer, in a faiss object that holds the codes."""
 
     kind: str  # by which a state names it: a strand has one
-
     # What the join brings, of a class of faiss's and of `surface`.
     this: Any
     d: int
@@ -77,11 +69,7 @@ class LearnedIndex:
     _decoded: Decoded
 
     def _assemble(
-        self,
-        metric: int,
-        encoder: Encoder,
-        quantizer: ProductQuantizer,
-        training: TrainConfig | None,
+        self, metric: int, encoder: Encoder, quantizer: ProductQuantizer, training: Any
     ) -> None:
         """Build the index of its parts, which it keeps; the C++ object becomes its handle."""
         if encoder.d_out % quantizer.M:
@@ -93,6 +81,7 @@ class LearnedIndex:
         self.this = native.chain.this
         self._native, self._encoder, self._quantizer = native, encoder, quantizer
         self._lock, self._decoded, self.history = SharedLock(), Decoded(), []
+        trained.place(native.chain, self)
         if quantizer.codebooks is not None:
             if quantizer.M * quantizer.dsub != encoder.d_out:
                 raise InputError(
@@ -244,8 +233,9 @@ class LearnedIndex:
             self._codebooks_crc = self._native.codebooks_crc()
 
     def _follow_native(self) -> None:
-        """Take over what C++ code has trained (a composite around this index)."""
+        """Take over what others have written into the C++ object, or faiss has trained there."""
         if self.is_trained and not (self._encoder.is_fitted and self._quantizer.is_trained):
+            trained.warn_of_faiss(self._rerank)
             self._encoder = self._native.read_encoder()
             self._quantizer.share(self._native.codebooks)
 
@@ -272,9 +262,9 @@ class LearnedIndex:
             is, several times. A ``torch.utils.data`` Dataset or DataLoader of pairs (x, y), or of x
             alone, is read once, into memory, in its order; bytes stay bytes.
         y : optional
-            Labels, to train the network in the encoder by: classes (n,) int, tags (n, c) bool,
-            `deepq.Pairs` or `deepq.Positives`. `x` must be an array then, or give no labels itself.
-            A network is trained on from where it is.
+            Labels, to train the network in the encoder by: classes (n,) int or str, tags (n, c) of
+            bools or of 0 and 1, `deepq.Pairs` or `deepq.Positives`. `x` must be an array then, or
+            give no labels itself. A network is trained on from where it is.
         numeric_type : int
             faiss.Float32.
         xq_train : (nq, d) array, optional
@@ -337,26 +327,25 @@ class LearnedIndex:
         self, x: Any, name: str = "x", *, finite: bool = False, keep_bytes: bool = False
     ) -> Floats:
         """Rows (n, d) of what a user gives: vectors, or images where the encoder takes these."""
-        image = self._encoder.input_shape
-        return as_vectors(x, self.d, name, finite=finite, image=image, keep_bytes=keep_bytes)
+        return rows_for(self._encoder, x, name, finite=finite, keep_bytes=keep_bytes)
 
     def _encode(self, x: Floats, *, progress: bool = False) -> Codes:
         self._require_trained()
         encoder, quantizer = self.encoder, copy.copy(self.quantizer)
         quantizer.num_threads = self._threads()
         codes = np.empty((len(x), quantizer.code_size), np.uint8)
-        size = max(1, min(_BLOCK, _NUMBERS // x.shape[1]))
-        for i in tqdm(range(0, len(x), size), desc="encode", unit="block", disable=not progress):
-            rows = np.asarray(x[i : i + size], np.float32)
-            codes[i : i + size] = quantizer.encode(embed(encoder, rows))
+        blocks = range(0, len(x), size := max(1, min(_BLOCK, _NUMBERS // x.shape[1])))
+        for i in tqdm(blocks, desc="encode", unit="block") if progress else blocks:
+            z = embed(encoder, np.asarray(x[i : i + size], np.float32))
+            codes[i : i + size] = quantizer.encode(z)
         return codes
 
     def _decode(self, codes: Codes, out: Floats) -> Floats:
         self._require_trained()
         self._require_decoding()
-        encoder, quantizer = self.encoder, self.quantizer
         for i in range(0, len(codes), _BLOCK):
-            out[i : i + _BLOCK] = encoder.decode(quantizer.decode(codes[i : i + _BLOCK]))
+            z = self.quantizer.decode(codes[i : i + _BLOCK])
+            out[i : i + _BLOCK] = self.encoder.decode(z)
         return out
 
     @accepts_tensors

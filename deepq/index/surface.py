@@ -141,13 +141,13 @@ def surface(base: type, table: Table) -> type:
         name: _attribute(name, base, both=name in table.both) for name in table.inner + table.both
     }
     for names, make in (
-        (table.of_vectors, lambda method: _method(method, "chain")),
-        (table.of_codes, lambda method: _method(method, "pq_index")),
+        (table.of_vectors, lambda name, method: _method(name, method, "chain")),
+        (table.of_codes, lambda name, method: _method(name, method, "pq_index")),
         (table.of_queries, _method_of_queries),
     ):
         for name in names:
             if hasattr(base, name):
-                call = make(getattr(base, name))
+                call = make(name, getattr(base, name))
                 call.__doc__ = call.__doc__ or f"As in {base.__name__}: {name}; it checks nothing."
                 members[name] = call
     return type(f"Surface of {base.__name__}", (Surface, base), members)
@@ -165,19 +165,19 @@ def _attribute(name: str, base: type, *, both: bool) -> property:
     return property(get, put, doc=f"As in {base.__name__}: {name}.")
 
 
-def _method(method: Callable[..., Any], part: str) -> Callable[..., Any]:
+def _method(name: str, method: Callable[..., Any], part: str) -> Callable[..., Any]:
     @wraps(method)
     def call(self: Surface, *args: Any, **kwargs: Any) -> Any:
-        return getattr(getattr(self._native, part), method.__name__)(*args, **kwargs)
+        return getattr(getattr(self._native, part), name)(*args, **kwargs)
 
     return call
 
 
-def _method_of_queries(method: Callable[..., Any]) -> Callable[..., Any]:
+def _method_of_queries(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def call(self: Any, n: int, x: Any, *args: Any, **kwargs: Any) -> Any:
         queries = faiss.rev_swig_ptr(x, n * self.d).reshape(n, self.d)
         z = faiss.swig_ptr(self._native.read_encoder().encode(queries))
-        return getattr(self._native.pq_index, method.__name__)(n, z, *args, **kwargs)
+        return getattr(self._native.pq_index, name)(n, z, *args, **kwargs)
 
     return call

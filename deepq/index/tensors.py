@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from deepq._common.checks import without_tensor
+from deepq._common.arrays import without_tensor
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepq._common.arrays import as_array
 from deepq._common.errors import DimensionError, InputError, KindError
 
 Array = NDArray[Any]
@@ -83,14 +84,7 @@ def _members(source: Any, torch: Any) -> Iterator[Any]:
 
 
 def _as_array(value: Any, number: int) -> Array:
-    torch = sys.modules["torch"]
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
-        value = value.float() if value.dtype == torch.bfloat16 else value
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise KindError(f"expected arrays of numbers, got in number {number}: {error}") from error
+    array = as_array(value, f"number {number}")
     if array.dtype.kind not in "fiub":
         got = type(value).__name__ if array.dtype.kind == "O" else array.dtype
         raise KindError(f"expected arrays of numbers, got {got} in number {number}")

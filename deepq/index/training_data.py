@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from deepq._common.checks import as_size, as_vectors, flattened
+from deepq._common.arrays import as_vectors, flattened
+from deepq._common.checks import as_size
 from deepq._common.errors import InputError, KindError
 from deepq._common.types import Floats
+from deepq.encoders.base import Encoder
 from deepq.index.torch_data import is_torch_data, read_torch_data
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training.settings import TrainConfig
@@ -21,6 +23,19 @@ def faiss_settings(cp: Any) -> TrainConfig:
     """Return the settings of a training that faiss's clustering parameters stand for."""
     epochs = None if cp.niter == _FAISS_ITERATIONS else as_size(cp.niter, "pq.cp.niter")
     return TrainConfig(seed=cp.seed, epochs=epochs)
+
+
+def rows_for(
+    encoder: Encoder, x: Any, name: str = "x", *, finite: bool = False, keep_bytes: bool = False
+) -> Floats:
+    """Rows (n, d_in) of what a user gives to an encoder, which may warn of them.
+
+    They are vectors, or images where the encoder takes these. Raises as `as_vectors`.
+    """
+    image = encoder.input_shape
+    rows = as_vectors(x, encoder.d_in, name, finite=finite, image=image, keep_bytes=keep_bytes)
+    encoder.look_at(rows)
+    return rows
 
 
 def training_data(x: Any, y: Any, d: int, image: tuple[int, ...]) -> tuple[Any, Any]:

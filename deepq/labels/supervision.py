@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepq._common.checks import as_array, as_ids, as_vectors
+from deepq._common.arrays import as_array, as_ids, as_labels, as_vectors
 from deepq._common.errors import DimensionError, InputError, KindError
 from deepq._common.types import Floats, Ids
 
@@ -33,7 +33,7 @@ class Supervision:
         How many classes there are; 0 where it is pairs that are known.
     several : bool
         Whether rows may have several classes.
-    y : (n,) int or (n, c) bool
+    y : (n,) int or str, or (n, c) bool
         The labels, where there are classes.
     """
 
@@ -65,6 +65,22 @@ class Supervision:
         """Keep what is known of some rows (m,), where there are classes."""
         raise NotImplementedError
 
+    @property
+    def columns(self) -> Any:
+        """What the columns of `targets` stand for: names in a list, or how many tags there are."""
+        return self.classes
+
+    def continuing(self, columns: Any) -> Supervision:
+        """Return the same with the columns of a training before, as `columns` says them.
+
+        Raises InputError where they are of another kind.
+        """
+        if columns != self.columns:
+            got = f"{self.columns} tags" if self.several else type(self).__name__
+            before = f"{len(columns)} classes" if isinstance(columns, list) else f"{columns} tags"
+            raise InputError(f"expected labels of {before}, as trained before, got {got}")
+        return self
+
 
 class Classes(Supervision):
     """One class for each row; batches have about the same number of rows of each class.
@@ -77,7 +93,26 @@ class Classes(Supervision):
     def __init__(self, y: NDArray[Any]) -> None:
         self.y, self.n = y, len(y)
         names, self._class = np.unique(y, return_inverse=True)
+        self._names: list[Any] = names.tolist()
         self.classes = len(names)
+
+    @property
+    def columns(self) -> list[Any]:
+        """Names of the classes, in the order of the columns."""
+        return self._names
+
+    def continuing(self, columns: Any) -> Supervision:
+        """Classes that were there before keep their columns; others come behind them."""
+        number = len(columns) if isinstance(columns, list) else 0
+        if not number or isinstance(columns[0], str) != (self.y.dtype.kind == "U"):
+            return super().continuing(columns)
+        known = {name: i for i, name in enumerate(columns)}
+        new = [name for name in self.columns if name not in known]
+        known |= {name: number + i for i, name in enumerate(new)}
+        other = copy.copy(self)
+        other._class = np.array([known[name] for name in self.columns], np.int64)[self._class]
+        other._names, other.classes = list(known), len(known)
+        return other
 
     def similar(self, rows: Ids) -> tuple[Matrix, Matrix]:
         """Rows of one class are similar; all is known."""
@@ -86,7 +121,7 @@ class Classes(Supervision):
         return same, np.ones_like(same)
 
     def targets(self, rows: Ids) -> Floats:
-        """One 1 in each row; columns in the order of the classes' numbers."""
+        """One 1 in each row; columns in the order of the classes' numbers, or names."""
         return np.asarray(self._class[rows, None] == np.arange(self.classes), np.float32)
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[Ids]:
@@ -164,6 +199,10 @@ class Pairs(Supervision):
         if (self.i == self.j).any():
             row = int(self.i[self.i == self.j][0])
             raise InputError(f"expected pairs of two rows, got row {row} with itself")
+        if similar.dtype.kind not in "fiub":
+            raise KindError(f"expected bools, or real numbers, in s, got dtype {similar.dtype}")
+        if np.isnan(similar).any():
+            raise InputError(f"expected numbers in s, got NaN in pair {np.isnan(similar).argmax()}")
         self.s = np.asarray(similar > 0)
         self.n = int(max(self.i.max(), self.j.max())) + 1
         # Every pair from both sides, in the order of the row on this side.
@@ -267,20 +306,20 @@ def as_supervision(y: Any, n: int) -> Supervision:
 
     Parameters
     ----------
-    y : (n,) int, (n, c) bool, Pairs or Supervision
-        Classes, tags, or a supervision as it is.
+    y : (n,) int or str, (n, c) bool, Pairs or Supervision
+        Classes, tags, or a supervision as it is: see `as_labels`.
     n : int
         Number of training vectors.
 
     Raises
     ------
     KindError
-        If it is none of them.
+        If it is none of them, or a masked array.
     DimensionError
         If there are not as many labels as vectors.
     InputError
         If there is nothing to learn: one class only, no row with tags, or a pair of a row that is
-        not there.
+        not there; or if classes are fractions or NaN.
     """
     if isinstance(y, Supervision):
         if y.n > n:
@@ -288,16 +327,15 @@ def as_supervision(y: Any, n: int) -> Supervision:
                 f"expected rows from 0 to {n - 1} in {type(y).__name__}, got {y.n - 1}"
             )
         return y.after(n) if isinstance(y, Positives) else y
-    labels = as_array(y, "y")
-    if labels.dtype.kind not in "iub" or labels.ndim not in (1, 2):
+    given = as_array(y, "y")
+    if given.ndim not in (1, 2):
         raise KindError(
-            "expected labels (n,) of integers, (n, c) of bools, or Pairs or Positives, got "
-            f"{labels.dtype} of shape {labels.shape}"
+            "expected labels (n,) of integers or names, (n, c) of bools, or Pairs or Positives, "
+            f"got {given.dtype} of shape {given.shape}"
         )
+    labels = as_labels(given, "y")
     if len(labels) != n:
         raise DimensionError(f"expected {n} labels, one for each vector, got {len(labels)}")
-    if labels.ndim == 2 and labels.dtype.kind != "b":
-        raise KindError(f"expected labels (n, c) of bools, got {labels.dtype}")
     if labels.ndim == 2:
         if not labels.any():
             raise InputError("expected rows with tags, got none")

@@ -16,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from deepq._common.checks import as_array, as_integer
+from deepq._common.arrays import as_array, as_labels
+from deepq._common.checks import as_integer
 from deepq._common.errors import DimensionError, InputError, KindError
 from deepq.metrics.relevance import (
     Array,
@@ -105,9 +106,9 @@ def average_precision(
     ----------
     I : (nq, depth) int
         Ids of base vectors in ranked order; -1 is skipped, and takes no rank.
-    query_labels : (nq,) int, or (nq, c) bool
-        One class for each query, or a multi-hot row.
-    base_labels : (nb,) int, or (nb, c) bool
+    query_labels : (nq,) int or str, or (nq, c) bool
+        One class for each query, or a multi-hot row of bools, or of 0 and 1.
+    base_labels : (nb,) int or str, or (nb, c) bool
         The same for the base.
     top : int, optional
         How many results are looked at, all of `I` by default. It may exceed the depth of `I` only
@@ -337,6 +338,11 @@ def _as_ranking(
             "expected query_labels and base_labels of the same form, got shapes "
             f"{labels_q.shape} and {labels_b.shape}"
         )
+    if (labels_q.dtype.kind == "U") != (labels_b.dtype.kind == "U"):
+        raise KindError(
+            "expected names, or integers, in both query_labels and base_labels, got "
+            f"{labels_q.dtype} and {labels_b.dtype}"
+        )
     if ids.min() < -1 or ids.max() >= len(labels_b):
         raise InputError(
             f"expected ids from -1 to {len(labels_b) - 1}, got {ids.min()} to {ids.max()}"
@@ -379,8 +385,4 @@ def _as_labels(labels: npt.ArrayLike, name: str) -> Array:
     a = as_array(labels, name)
     if a.ndim not in (1, 2) or a.size == 0:
         raise DimensionError(f"expected {name} of shape (n,) or (n, c), not empty, got {a.shape}")
-    wanted = "iu" if a.ndim == 1 else "b"
-    if a.dtype.kind not in wanted:
-        form = "integers in (n,)" if a.ndim == 1 else "bools in (n, c)"
-        raise KindError(f"expected {form} for {name}, got dtype {a.dtype} of shape {a.shape}")
-    return a
+    return as_labels(a, name)

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, interpolate, relu, unfold
+from torch.nn.functional import interpolate, relu
 
 from deepq._common.checks import as_real, as_size, as_tuple
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError
+from deepq.networks.standardize import Standardize, Whitening
 
 Shape = tuple[int, ...]
 
@@ -24,47 +25,6 @@ Shape = tuple[int, ...]
 _MOST_NUMBERS = 1 << 24  # in one vector or image
 _MOST_WIDTH = 1 << 18
 _MOST_LAYERS = 1 << 10
-
-_PIXELS = 5_120_000  # of a sample, from which whitening is computed
-
-
-class Standardize(nn.Module):
-    """(x - mean) / scale, for every channel of images (n, C, H, W) or every column of rows (n, d).
-
-    Before `prepare` it changes nothing. What has been prepared once stays as it is: the layers
-    behind it have been trained with that.
-    """
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("scale", torch.ones(channels))
-
-    def prepare(self, x: Tensor) -> None:
-        """Take mean and standard deviation of training data; all columns share one of the latter.
-
-        Where there is no deviation the scale is 1.
-        """
-        if self.is_prepared:
-            return
-        numbers = x.transpose(0, 1).flatten(1)
-        self.mean.copy_(numbers.mean(1))
-        variance = numbers.var(1, correction=0)
-        deviation = (variance if x.dim() == 4 else variance.mean().expand_as(variance)).sqrt()
-        self.scale.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
-
-    @property
-    def is_prepared(self) -> bool:
-        """Whether there are numbers of training data."""
-        return bool((self.mean != 0).any() or (self.scale != 1).any())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Standardized numbers, of the same shape."""
-        shape = (-1, *(1,) * (x.dim() - 2))
-        return (x - self.mean.view(shape)) / self.scale.view(shape)
 
 
 class MLP(nn.Module):
@@ -109,36 +69,6 @@ class MLP(nn.Module):
         return features
 
 
-class _Whitening(nn.Module):
-    """Frozen filters that make the numbers of a patch of 2 x 2 pixels independent, and a GELU."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.standardize = Standardize(channels)
-        self.filters = nn.Conv2d(channels, 8 * channels, 2)
-        self.filters.weight.requires_grad_(False)
-        self.d_out = 8 * channels
-
-    @torch.no_grad()
-    def prepare(self, x: Tensor) -> None:
-        """Set the scale, and the filters from the eigenvectors of the patches' covariance."""
-        if self.standardize.is_prepared:
-            return
-        self.standardize.prepare(x)
-        sample = x[: max(1, _PIXELS // math.prod(x.shape[2:]))]
-        patches = unfold(self.standardize(sample), 2).transpose(1, 2).flatten(0, 1)
-        values, vectors = torch.linalg.eigh(patches.T.double().cov())
-        filters = (vectors / (values + 5e-4).sqrt()).T.flip(0).float()
-        filters = filters.view(-1, *self.filters.weight.shape[1:])
-        self.filters.weight.copy_(torch.cat([filters, -filters]))
-        if self.filters.bias is not None:
-            self.filters.bias.zero_()
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.standardize(x).contiguous(memory_format=torch.channels_last)
-        return gelu(self.filters(x))
-
-
 def _convolution(channels: int, width: int, size: int = 3, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(channels, width, size, stride, padding=size // 2, bias=False)
 
@@ -170,7 +100,7 @@ class ConvNet(nn.Module):
         super().__init__()
         self.widths = _as_widths(widths, "widths")
         self.input_shape = _as_image(input_shape, 1 + 2 ** len(self.widths))
-        self.front = _Whitening(self.input_shape[0])
+        self.front = Whitening(self.input_shape[0])
         layers: list[nn.Module] = []
         width = self.front.d_out
         for number in self.widths:
@@ -249,7 +179,7 @@ class ResNet(nn.Module):
             raise InputError(
                 f"expected a depth of {per_block} n + 2 up to {_MOST_LAYERS}, got {depth}"
             )
-        self.front = _Whitening(self.input_shape[0])
+        self.front = Whitening(self.input_shape[0])
         width = self.widths[0]
         layers = _halving(self.front.d_out, width)
         for group, number in enumerate(self.widths):

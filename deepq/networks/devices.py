@@ -13,13 +13,22 @@ _CPU = torch.device("cpu")
 
 
 def as_device(name: str) -> torch.device:
-    """Return a device by its name; "auto" is a GPU if there is one. Raises InputError."""
+    """Return a device by its name; "auto" is a GPU if there is one, "gpu" another name of "cuda".
+
+    Raises InputError for a word that is none, and for a device that is not there.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
+        device = torch.device("cuda" if name == "gpu" else name)
+    except RuntimeError as error:
         raise InputError(f'expected device "auto", "cpu" or "cuda", got {name!r}') from error
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f'expected a device that torch can use here, as "auto" does, got {name!r}: {error}'
+        ) from error
 
 
 def computing(device: torch.device, precision: str) -> torch.autocast:

@@ -55,10 +55,14 @@ class Objective(nn.Module):
         Whether a batch may have images that are parts of two, with mixed targets.
     needs_classes : bool
         Whether it takes labels that are classes or tags, and not pairs.
+    keeps_classes : bool
+        Whether a class has a place of its own in embeddings: a number, or a code. A training that
+        goes on keeps these places.
     """
 
     mixes = False
     needs_classes = False
+    keeps_classes = False
 
     def __init__(self, quantization_weight: float = 0.0, warm_up: float = 0.6) -> None:
         super().__init__()

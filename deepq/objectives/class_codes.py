@@ -30,6 +30,7 @@ class OrthoHash(Objective):
     """
 
     needs_classes = True
+    keeps_classes = True
     codes: Tensor
 
     def __init__(
@@ -67,6 +68,7 @@ class CentralSimilarity(Objective):
     """
 
     needs_classes = True
+    keeps_classes = True
     codes: Tensor
 
     def __init__(

@@ -87,6 +87,7 @@ class Likelihood(Objective):
 
     mixes = True
     needs_classes = True
+    keeps_classes = True
 
     def __init__(
         self,

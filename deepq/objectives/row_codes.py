@@ -44,7 +44,7 @@ class CodeRegression(Objective):
     ) -> None:
         super().__init__(quantization_weight, warm_up)
         self.classes = None if classes is None else as_size(classes, "classes")
-        self.needs_classes = self.classes is not None
+        self.needs_classes = self.keeps_classes = self.classes is not None
 
     def prepare(self, d: int, supervision: Supervision) -> None:
         classes = self.classes or 0

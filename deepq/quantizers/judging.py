@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import faiss
 import numpy as np
 
 from deepq import _scan
+from deepq._common.neighbours import nearest
 from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids, Words
 from deepq.quantizers.packing import pack
 from deepq.quantizers.product import ProductQuantizer
@@ -49,7 +49,7 @@ class Neighbours:
         """Draw at most `nq` queries among the rows of `z` (n, d_out), which stay in the base."""
         nq = min(nq, len(z), max(_FEWEST, _MOST_PRODUCTS // z.size))
         own = np.sort(rng.choice(len(z), nq, replace=False))
-        near = faiss.knn(z[own], z, TOP + 1, metric=metric)[1]
+        near = nearest(z, z[own], TOP + 1, metric)[1]
         others = near != own[:, None]
         others[others.all(axis=1), -1] = False  # equal rows came before the query itself
         return cls(z, z[own], near[others].reshape(nq, TOP), own, metric)
@@ -58,7 +58,7 @@ class Neighbours:
     def apart(cls, z: Floats, nq: int, metric: int) -> Neighbours:
         """Take the first `nq` rows of `z` (n, d_out) as queries, and the others as base."""
         queries, base = z[:nq], np.ascontiguousarray(z[nq:])
-        true = faiss.knn(queries, base, TOP, metric=metric)[1]
+        true = nearest(base, queries, TOP, metric)[1]
         return cls(base, queries, true, np.full(len(queries), -1), metric)
 
     def recall(self, found: Ids) -> Floats:

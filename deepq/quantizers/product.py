@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq import _scan
-from deepq._common.checks import as_floats, as_size
+from deepq._common.arrays import as_floats
+from deepq._common.checks import as_size
 from deepq._common.errors import DimensionError, InputError, StateError
 from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2, Codes, Floats, Progress, Words
 from deepq.decoders import Decoder
@@ -70,6 +71,21 @@ class ProductQuantizer:
     def least_rows(self) -> int:
         """Training vectors that are needed at least."""
         return 1 if self.is_frozen else self.ksub
+
+    def require_rows(self, n: int) -> None:
+        """Raise InputError unless so many rows are enough; say which shorter words they would do.
+
+        These are the longest that make codes of as many bits.
+        """
+        if n >= self.least_rows:
+            return
+        bits = self.M * self.nbits
+        shorter = [b for b in range(1, self.nbits) if bits % b == 0 and 1 << b <= n]
+        hint = f": nbits={shorter[-1]} takes {1 << shorter[-1]}" if shorter else ""
+        raise InputError(
+            f"expected at least {self.least_rows} training vectors for words of {self.nbits} bits, "
+            f"got {n}{hint}"
+        )
 
     @property
     def code_size(self) -> int:
@@ -192,8 +208,7 @@ class ProductQuantizer:
 
     def draw(self, z: Floats, rng: np.random.Generator) -> None:
         """Take ksub distinct rows of `z` as the codewords, the same rows in every sub-space."""
-        if len(z) < self.ksub:
-            raise InputError(f"expected at least {self.ksub} training vectors, got {len(z)}")
+        self.require_rows(len(z))
         rows = z[rng.choice(len(z), self.ksub, replace=False)]
         self.codebooks = rows.reshape(self.ksub, self.M, -1).transpose(1, 0, 2)
 

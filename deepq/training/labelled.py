@@ -75,9 +75,7 @@ class Labelled:
     ) -> None:
         self.before, self.network, self.after = _around_network(encoder)
         supervision = as_supervision(y, len(x))
-        if len(x) < quantizer.least_rows:
-            least = quantizer.least_rows
-            raise InputError(f"expected at least {least} training vectors, got {len(x)}")
+        quantizer.require_rows(len(x))
         self.objective = PairwiseCosine() if objective is None else objective
         self.quantizer, self.n, self.run, self.decoder = quantizer, len(x), run, decoder
         key = training_key(encoder, quantizer, x, run.config, run.metric)

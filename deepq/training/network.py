@@ -26,6 +26,7 @@ from deepq.encoders.base import Encoder
 from deepq.encoders.network import NetworkEncoder
 from deepq.labels.supervision import Supervision
 from deepq.networks.devices import as_device, computing, seeded, torch_seed
+from deepq.networks.heads import DivideAndEncode
 from deepq.objectives.base import Batch, Objective
 from deepq.objectives.classes import Classification
 from deepq.objectives.losses import quantization
@@ -95,6 +96,10 @@ class NetworkTraining:
         self.config = config = run.config
         _check(encoder, supervision, objective, config)
         rng = np.random.default_rng(config.seed)
+        before = encoder.seen if objective.keeps_classes and encoder.seen.get("classes") else {}
+        if before:
+            supervision = supervision.continuing(before["classes"])
+        self.seen = self._look(supervision.columns, objective, before.get("seed", config.seed))
         self.held = HeldOut(supervision, config.validation, quantizer.least_rows, rng)
         self.rows, self.supervision = self.held.learned, self.held.supervision
         if not len(self.held) and config.patience is not None:
@@ -105,7 +110,7 @@ class NetworkTraining:
         self.epochs = EPOCHS if config.epochs is None else config.epochs
         self.warm_up = round(objective.warm_up * self.epochs) if supervision.classes else 0
         self.objective, self.classifier = copy.deepcopy(objective), Classification()
-        with seeded(config.seed, self.device):
+        with seeded(before.get("seed", config.seed), self.device):
             self.objective.prepare(encoder.d_out, self.supervision)
             if self.warm_up:
                 self.classifier.prepare(encoder.d_out, self.supervision)
@@ -114,6 +119,16 @@ class NetworkTraining:
         self.optimizer = self._make_optimizer()
         self.epoch, self.cut, self.best = 0, False, self._copy()
         self.patience = Patience(self.warm_up)
+
+    def _look(self, columns: Any, objective: Objective, seed: int) -> dict[str, Any]:
+        """Return what the encoder is to remember of this training: see `NetworkEncoder.seen`."""
+        most = max(1, min(_SAMPLE, _SAMPLE_NUMBERS // self.encoder.d_in))
+        n = len(self.inputs.x)
+        rows = np.arange(n) if n <= most else np.sort(np.random.default_rng(seed).choice(n, most))
+        seen: dict[str, Any] = {"most": float(np.abs(self.inputs.take(rows)).max())}
+        if objective.keeps_classes:
+            seen |= {"classes": columns, "seed": seed}
+        return seen
 
     def _prepare(self, rng: np.random.Generator) -> None:
         """Let the network look at some rows, if it wants to."""
@@ -131,7 +146,12 @@ class NetworkTraining:
             *self.objective.named_parameters("objective"),
             *self.classifier.named_parameters("classifier"),
         ]
-        return Muon(grouped(named, getattr(self.network, "rates", {}), WEIGHT_DECAY))
+        parts = {
+            f"{name}.features.weight": module.d_out
+            for name, module in self.network.named_modules()
+            if isinstance(module, DivideAndEncode)  # a matrix for each bit, made orthogonal alone
+        }
+        return Muon(grouped(named, getattr(self.network, "rates", {}), WEIGHT_DECAY, parts))
 
     # ---- the loop ----------------------------------------------------------------------------
 
@@ -166,6 +186,8 @@ class NetworkTraining:
         self.network.load_state_dict(self.best)
         self.network.eval().to("cpu")
         self.encoder.settle()
+        if self.epoch:
+            self.encoder.seen = self.seen
         return interrupted
 
     def _epoch(self) -> None:

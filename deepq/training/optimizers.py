@@ -14,20 +14,20 @@ _MATRIX = 128  # rows and columns from which a matrix counts as one
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """Return a matrix (m, n) with about the same singular vectors and singular values near 1.
+    """Return a matrix (m, n), or several, of about the same singular vectors and values near 1.
 
     They are between 0.6 and 1.3 or so, where they were not much smaller than the largest. The
     iteration is Newton and Schulz's with the coefficients of Jordan et al., "Muon: an optimizer for
     hidden layers in neural networks", 2024.
     """
     a, b, c = _COEFFICIENTS
-    X: Tensor = matrix / (matrix.norm() + 1e-7)
-    if tall := len(X) > X.shape[1]:
-        X = X.T
+    X: Tensor = matrix / (matrix.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    if tall := X.shape[-2] > X.shape[-1]:
+        X = X.mT
     for _ in range(_ITERATIONS):
-        gram = X @ X.T
+        gram = X @ X.mT
         X = a * X + (b * gram + c * gram @ gram) @ X
-    return X.T if tall else X
+    return X.mT if tall else X
 
 
 class Muon(torch.optim.Optimizer):
@@ -36,8 +36,9 @@ class Muon(torch.optim.Optimizer):
     Parameters
     ----------
     groups : iterable of dict
-        Parameter groups; "muon" says which of the two a group is for, and "lr" and "weight_decay"
-        may differ, too. Filters (o, i, h, w) count as matrices (o, i * h * w). An orthogonal step
+        Parameter groups; "muon" says which of the two a group is for, "parts" into how many its
+        matrices are cut by rows first, each for itself, and "lr" and "weight_decay" may differ,
+        too. Filters (o, i, h, w) count as matrices (o, i * h * w). An orthogonal step
         is scaled to a root mean square of 0.2, which is about that of AdamW (Liu et al., "Muon is
         scalable for LLM training", 2025), so that both take the same rates.
     lr : float
@@ -49,7 +50,7 @@ class Muon(torch.optim.Optimizer):
     def __init__(
         self, groups: Iterable[dict[str, Any]], *, lr: float = 1e-3, weight_decay: float = 0.0
     ) -> None:
-        defaults = {"lr": lr, "weight_decay": weight_decay, "muon": False}
+        defaults = {"lr": lr, "weight_decay": weight_decay, "muon": False, "parts": 1}
         super().__init__(groups, {**defaults, "momentum": 0.9, "second": 0.99})
 
     @torch.no_grad()
@@ -67,7 +68,9 @@ class Muon(torch.optim.Optimizer):
         mean = self._moment(p, "mean")
         mean.lerp_(gradient, 1 - group["momentum"])
         ahead = gradient.lerp(mean, group["momentum"]).flatten(1)
-        scale = 0.2 * max(ahead.shape) ** 0.5
+        if group["parts"] > 1:
+            ahead = ahead.reshape(group["parts"], -1, ahead.shape[1])
+        scale = 0.2 * max(ahead.shape[-2:]) ** 0.5
         return orthogonalized(ahead).mul(scale).reshape(p.shape)
 
     def _adam(self, p: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> Tensor:
@@ -89,7 +92,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def grouped(
-    parameters: Iterable[tuple[str, nn.Parameter]], rates: Mapping[str, float], weight_decay: float
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    rates: Mapping[str, float],
+    weight_decay: float,
+    parts: Mapping[str, int] | None = None,
 ) -> list[dict[str, Any]]:
     """Parameter groups for `Muon`: matrices apart from other numbers, and each with its rate.
 
@@ -101,20 +107,24 @@ def grouped(
         Factors of the learning rate, by the beginning of a name; the longest that fits counts.
     weight_decay : float
         Decay of matrices; other numbers have none.
+    parts : dict of str to int, optional
+        Matrices, by name, that are several below each other.
     """
-    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, float, int], list[nn.Parameter]] = {}
     for name, p in parameters:
         if p.requires_grad:
             prefixes = [prefix for prefix in rates if name.startswith(prefix)]
             rate = rates[max(prefixes, key=len)] if prefixes else 1.0
             matrix = p.dim() == 4 or (p.dim() == 2 and min(p.shape) >= _MATRIX)
-            groups.setdefault((matrix, rate), []).append(p)
+            count = (parts or {}).get(name, 1) if matrix else 1
+            groups.setdefault((matrix, rate, count), []).append(p)
     return [
         {
             "params": group,
             "muon": matrix,
+            "parts": count,
             "rate": rate,
             "weight_decay": weight_decay if matrix else 0.0,
         }
-        for (matrix, rate), group in groups.items()
+        for (matrix, rate, count), group in groups.items()
     ]

@@ -174,11 +174,10 @@ class Ranker:
         queries, true = known.queries[batch], known.true[batch]
         found = scan(quantizer, self.codes, queries, min(_RIVALS, len(self.codes)), known.metric)
         no_rival = (found == known.own[batch, None]) | (found[:, :, None] == true[:, None]).any(2)
-        words = self.words[np.concatenate([true, found], axis=1)].transpose(0, 2, 1)
-        tables = quantizer.lookup_tables(queries, known.metric)
-        if known.metric == METRIC_INNER_PRODUCT:
-            np.negative(tables, out=tables)
-        costs: NDArray[Any] = np.take_along_axis(tables, words.astype(np.int64), axis=2).sum(axis=1)
+        words = self.words[np.concatenate([true, found], axis=1)]
+        costs: NDArray[Any] = np.zeros(words.shape[:2])
+        for m, table in enumerate(self._tables(queries)):
+            costs += np.take_along_axis(table, words[:, :, m].astype(np.int64), axis=1)
         costs /= self.temperature
         costs[:, TOP:][no_rival] = np.inf
         pressure = np.logaddexp.reduce(-costs[:, TOP:], axis=1, keepdims=True, initial=-np.inf)
@@ -187,7 +186,22 @@ class Ranker:
         with np.errstate(invalid="ignore"):
             blame = np.nan_to_num(np.exp(-costs[:, TOP:] - pressure)) * lack.sum(1, keepdims=True)
         slopes = np.concatenate([lack, -blame], axis=1) / (lack.size * self.temperature)
-        return float(losses.mean()), self._by_codewords(queries, words, slopes)
+        return float(losses.mean()), self._by_codewords(queries, words.transpose(0, 2, 1), slopes)
+
+    def _tables(self, queries: Floats) -> Floats:
+        """Costs (M, nq, ksub) of words, less what all words have in common for a query.
+
+        That has no part in a loss, and without it products of matrices are enough.
+        """
+        books = self.quantizer.trained()
+        parts = queries.reshape(len(queries), len(books), -1).transpose(1, 0, 2)
+        if self.known.metric == METRIC_INNER_PRODUCT:
+            return -(parts @ books.transpose(0, 2, 1))
+        centre = books.mean(axis=1, keepdims=True)  # from there nothing is lost by cancellation
+        books = books - centre
+        tables: Floats = (parts - centre) @ (-2 * books).transpose(0, 2, 1)
+        tables += np.square(books).sum(axis=2)[:, None]
+        return tables
 
     def _by_codewords(self, queries: Floats, words: Words, slopes: NDArray[Any]) -> Floats:
         """Turn derivatives by the costs of codes (nq, c), words (nq, M, c), into a gradient."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._common.checks import as_array, as_vectors, require_usable, without_tensor
+from deepq._common.arrays import as_array, as_vectors, require_usable, without_tensor
 from deepq._common.errors import InputError, KindError
 from deepq._common.types import Floats, Ids
 from deepq.encoders.base import Encoder, embed
@@ -140,8 +140,9 @@ class Rows:
         first = 0
         for given in self._called():
             for piece in _pieces(without_tensor(given)):
-                rows = piece if isinstance(piece, np.ndarray) else as_array(piece, "a block")
-                block = as_vectors(rows, self.d, finite=True, image=self._image)
+                block = as_vectors(
+                    as_array(piece, "a block"), self.d, finite=True, image=self._image
+                )
                 yield first, block
                 first += len(block)
 

@@ -88,7 +88,8 @@ class TrainConfig:
         Whether codewords and decoders are trained for the order of neighbours. False leaves them
         the means of their cells, which reconstruct with the least squared error.
     device : str
-        Where a decoder or network is learned: "auto" takes a GPU if there is one; or "cpu", "cuda".
+        Where a decoder or network is learned: "auto" takes a GPU if there is one; or "cpu", "cuda",
+        which "gpu" stands for, too.
     learning_rate : float, optional
         Highest rate of the steps of a network; None for 0.006.
     augment : bool

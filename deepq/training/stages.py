@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from deepq._common.errors import InputError
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids
 from deepq.encoders.base import Encoder, embed
 from deepq.encoders.plain import encoder_state, make_encoder, with_network
@@ -56,9 +55,7 @@ class Stages:
         ksub = quantizer.ksub
         most = config.max_points or max(DEFAULT_MAX_POINTS, _MOST_PER_CODEWORD * ksub)
         positions, x = rows.sample(most, rng)
-        least = quantizer.least_rows
-        if len(x) < least:
-            raise InputError(f"expected at least {least} training vectors, got {len(x)}")
+        quantizer.require_rows(len(x))
         if not quantizer.is_frozen:
             _warn(x, ksub, config.seed)
         held = self._held(len(x), rng)

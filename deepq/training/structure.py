@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from deepq._common.checks import as_vectors
+from deepq._common.arrays import as_numbers, as_vectors
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.types import Floats
 from deepq.encoders.rotation import eigenvalue_allocation, held_out_error, rotate
@@ -71,10 +71,10 @@ def sample(x: Any, most: int, rng: np.random.Generator) -> Floats:
 
     Raises as `structure` does, for whatever number of rows that is not 0.
     """
-    if np.ndim(x) != 2 or 0 in np.shape(x):
-        raise DimensionError(f"expected x of shape (n, d), not empty, got {np.shape(x)}")
-    rows = rng.permutation(len(x))[:most]
-    return as_vectors(x[rows] if isinstance(x, np.ndarray) else x, np.shape(x)[1], finite=True)
+    x = as_numbers(x, "x")
+    if x.ndim != 2 or not x.size:
+        raise DimensionError(f"expected x of shape (n, d), not empty, got {x.shape}")
+    return as_vectors(x[rng.permutation(len(x))[:most]], x.shape[1], finite=True)
 
 
 def _standard(x: Floats) -> Floats:

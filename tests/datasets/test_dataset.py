@@ -1,26 +1,18 @@
+"""Data sets: the glosses that ship with the package, files, and parts that do not fit."""
+
 from __future__ import annotations
 
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pytest
 
 import deepq
-from deepq.datasets import Dataset, exact, exact_neighbours, load, read_vectors
+from deepq.datasets import Dataset, exact_neighbours, load
+
+from .builders import vectors, write_vecs
 
 PACKAGE = Path(deepq.__file__).parent
-
-
-def write_vecs(path, x, dtype):
-    x = np.asarray(x, dtype=dtype)
-    width = np.full((len(x), 1), x.shape[1], dtype="<i4").view(np.uint8)
-    path.write_bytes(np.hstack([width, x.view(np.uint8).reshape(len(x), -1)]).tobytes())
-    return path
-
-
-def vectors(n, d=6, seed=0):
-    return np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
 
 
 class TestGlosses:
@@ -64,47 +56,6 @@ class TestGlosses:
         assert "WordNet 3.0 Copyright 2006 by Princeton University.  All rights reserved." in notice
         assert "all-MiniLM-L6-v2" in notice
         assert sum(p.stat().st_size for p in (PACKAGE / "_data").iterdir()) <= 8_000_000
-
-
-class TestReadVectors:
-    @pytest.mark.parametrize(
-        ("suffix", "dtype"), [(".fvecs", np.float32), (".ivecs", np.int32), (".bvecs", np.uint8)]
-    )
-    def test_vecs(self, tmp_path, suffix, dtype):
-        x = np.arange(21).reshape(3, 7).astype(dtype)
-        found = read_vectors(write_vecs(tmp_path / f"x{suffix}", x, dtype))
-        assert found.dtype == dtype
-        np.testing.assert_array_equal(found, x)
-
-    def test_npy_is_mapped(self, tmp_path):
-        np.save(tmp_path / "x.npy", vectors(4))
-        found = read_vectors(tmp_path / "x.npy")
-        assert isinstance(found, np.memmap)
-        np.testing.assert_array_equal(found, vectors(4))
-
-    @pytest.mark.parametrize(
-        ("name", "content", "text"),
-        [
-            ("x.txt", b"1 2 3", "ends in one of .npy, .fvecs, .ivecs, .bvecs"),
-            ("x.fvecs", b"", "at least one vector, got 0 bytes"),
-            ("x.fvecs", b"\x01\0\0\0\0\0\0", "rows of one length"),
-            ("x.fvecs", b"\xff\xff\xff\xff\0\0\0\0", "first row of -1 numbers"),
-            ("x.bvecs", b"\x01\0\0\0\0\x02\0\0\0\0", "expected 1 numbers in row 1, got 2"),
-        ],
-    )
-    def test_refuses(self, tmp_path, name, content, text):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=text):
-            read_vectors(tmp_path / name)
-
-    def test_refuses_other_shapes(self, tmp_path):
-        np.save(tmp_path / "x.npy", np.zeros(3))
-        with pytest.raises(ValueError, match=r"shape \(n, d\), got \(3,\)"):
-            read_vectors(tmp_path / "x.npy")
-
-    def test_missing_file(self, tmp_path):
-        with pytest.raises(FileNotFoundError):
-            read_vectors(tmp_path / "x.fvecs")
 
 
 class TestLoad:
@@ -227,52 +178,3 @@ class TestDataset:
         parts = {"train": vectors(3), "base": vectors(4), "query": vectors(2)}
         with pytest.raises(ValueError, match=text):
             Dataset("x", **(parts | change))
-
-
-class TestExactNeighbours:
-    @pytest.mark.parametrize("metric", [faiss.METRIC_L2, faiss.METRIC_INNER_PRODUCT])
-    @pytest.mark.parametrize("k", [1, 7, 50])
-    def test_equals_the_definition(self, monkeypatch, metric, k):
-        monkeypatch.setattr(exact, "_BASE_BLOCK", 13)
-        monkeypatch.setattr(exact, "_QUERY_BLOCK", 4)
-        base, query = vectors(50), vectors(30, seed=1)
-        D, I = exact_neighbours(base, query, k, metric)
-        if metric == faiss.METRIC_L2:
-            scores = ((base[None].astype(float) - query[:, None]) ** 2).sum(axis=2)
-            order = np.argsort(scores, axis=1, kind="stable")[:, :k]
-        else:
-            scores = query.astype(float) @ base.T.astype(float)
-            order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        np.testing.assert_array_equal(I, order)
-        np.testing.assert_allclose(D, np.take_along_axis(scores, order, axis=1), rtol=1e-6)
-        assert (D.dtype, I.dtype) == (np.float32, np.int64)
-
-    def test_survives_a_large_offset(self):
-        """Single precision alone ranks these wrongly: |x|^2 - 2xy + |y|^2 cancels."""
-        base, query = vectors(3000, 64) + 1000, vectors(2000, 64, seed=1) + 1000
-        _, I = exact_neighbours(base, query, 1)
-        scores = ((base[None].astype(float) - query[:20, None]) ** 2).sum(axis=2)
-        np.testing.assert_array_equal(I[:20, 0], scores.argmin(axis=1))
-        assert (faiss.knn(query, base, 1)[1][:20] != I[:20]).any()
-
-    @pytest.mark.parametrize(
-        ("k", "metric", "query", "text"),
-        [
-            (0, faiss.METRIC_L2, vectors(2), "k from 1 to 5, the size of the base, got 0"),
-            (6, faiss.METRIC_L2, vectors(2), "k from 1 to 5, the size of the base, got 6"),
-            (1, faiss.METRIC_L1, vectors(2), "METRIC_L2 or METRIC_INNER_PRODUCT, got 2"),
-            (1, faiss.METRIC_L2, vectors(2, 5), r"got \(5, 6\) and \(2, 5\)"),
-        ],
-    )
-    def test_refuses(self, k, metric, query, text):
-        with pytest.raises(ValueError, match=text):
-            exact_neighbours(vectors(5), query, k, metric)
-
-
-@pytest.mark.data
-@pytest.mark.parametrize("name", ["sift_bsds", "text_wordnet"])
-def test_stored_ground_truth_of_the_big_sets(big_data, name):
-    data = load(big_data / f"{name}.npz")
-    D, _ = exact_neighbours(data.base, data.query[:20], 100)
-    stored = ((data.base[data.gt[:20]] - data.query[:20, None]) ** 2).sum(axis=2)
-    np.testing.assert_allclose(stored, D, rtol=1e-5)

@@ -32,10 +32,11 @@ class TestImageList:
         ("content", "words"),
         [
             ("", "at least one line"),
-            ("a.jpg\n", "line 1: expected a path and a class, got 'a.jpg'"),
-            ("a.jpg 3\nb.jpg x\n", "line 2: expected a path and a class, got 'b.jpg x'"),
-            ("a.jpg 0 1\nb.jpg 1\n", "line 2: expected a path and 2 classes, each 0 or 1, got"),
-            ("a.jpg 0 2\n", "line 1: expected a path and 2 classes, each 0 or 1, got"),
+            ("a.jpg\nb.jpg 3\n", "line 1: expected a class, or several that differ, got ''"),
+            ("a.jpg 3\nb.jpg x\n", "line 2: expected a class, or several that differ, got 'x'"),
+            ("a.jpg 0 1\nb.jpg 1\n", "line 2: expected 2 classes, each 0 or 1, got '1'"),
+            ("a.jpg 0 0 2\n", "line 1: expected a class, or several that differ, got '0 0 2'"),
+            ("a.jpg 3\nb.jpg 100000000\n", "line 2: expected a class"),
             ("a.jpg 1 0\n\nb.jpg 1 0\n", "line 2: expected a path"),
         ],
     )
@@ -43,6 +44,45 @@ class TestImageList:
         (tmp_path / "a.txt").write_text(content)
         with pytest.raises(ValueError, match=words):
             image_list(tmp_path / "a.txt")
+
+    def test_several_numbers_a_line(self, tmp_path):
+        (tmp_path / "a.txt").write_text("a.png 3 1\nb.png 0\n")
+        found = image_list(tmp_path / "a.txt")
+        assert found.labels.dtype == bool
+        assert found.labels.astype(int).tolist() == [[0, 1, 0, 1], [1, 0, 0, 0]]
+        assert image_list(tmp_path / "a.txt", classes=81).labels.shape == (2, 81)
+        with pytest.raises(ValueError, match=r"line 1: expected .*, below 3, got '3 1'"):
+            image_list(tmp_path / "a.txt", classes=3)
+
+    @pytest.mark.parametrize(
+        ("content", "labels"),
+        [
+            ("0 1\n1 0\n1 1\n", [[0, 1], [1, 0], [1, 1]]),
+            ("2 0\n\n1\n\n", [[1, 0, 1], [0, 0, 0], [0, 1, 0]]),
+            ("2\n0\n1\n", [2, 0, 1]),
+        ],
+    )
+    def test_labels_in_another_file(self, tmp_path, content, labels):
+        (tmp_path / "img.txt").write_text("a.png\nb.png\nc.png\n")
+        (tmp_path / "label.txt").write_text(content)
+        found = image_list(tmp_path / "img.txt", tmp_path, labels=tmp_path / "label.txt")
+        assert found.labels.astype(int).tolist() == labels
+        assert [path.name for path in found.paths] == ["a.png", "b.png", "c.png"]
+
+    def test_files_that_do_not_fit(self, tmp_path):
+        (tmp_path / "img.txt").write_text("a.png\nb.png\n")
+        (tmp_path / "both.txt").write_text("a.png 1\nb.png 1\n")
+        (tmp_path / "label.txt").write_text("1\n")
+        with pytest.raises(ValueError, match="expected 2 lines, got 1"):
+            image_list(tmp_path / "img.txt", labels=tmp_path / "label.txt")
+        with pytest.raises(ValueError, match="expected paths alone"):
+            image_list(tmp_path / "both.txt", labels=tmp_path / "label.txt")
+
+    def test_without_labels(self, tmp_path):
+        (tmp_path / "a.txt").write_text("train/3_3148.jpg\ntest/9_1.jpg\n")
+        paths, labels, names = image_list(tmp_path / "a.txt", "root")
+        assert [path.as_posix() for path in paths] == ["root/train/3_3148.jpg", "root/test/9_1.jpg"]
+        assert (labels, names) == (None, ())
 
 
 class TestNusWide:

@@ -193,3 +193,15 @@ def test_queries_that_do_not_fit():
         evaluate(index, normal(2, 4), index.I)
     with pytest.raises(InputError, match="0 queries"):
         evaluate(index, normal(0, 3), np.zeros((0, 1), int))
+
+
+def test_a_binary_index_takes_codes():
+    codes = np.random.default_rng(0).integers(0, 256, (60, 4), np.uint8)
+    index = faiss.IndexBinaryFlat(32)
+    index.add(codes)
+    labels = np.arange(60) % 3
+    found = evaluate(index, codes[:9], None, ["precision@1", "mAP"], labels=(labels[:9], labels))
+    assert found["precision@1"] == 1.0
+    assert 0.3 < found["mAP"] < 1
+    with pytest.raises(DimensionError, match=r"codes of shape \(n, 4\)"):
+        evaluate(index, codes[:9, :3], None, ["precision@1"], labels=(labels[:9], labels))

@@ -450,7 +450,7 @@ OTHERS = {
     "d_in of A": (edited(CHAIN, (INSIDE - 9, i4(5))), "numbers in A instead of 15"),
     "outputs of nothing": (edited(CHAIN, (INSIDE - 5, i4(0))), "from 9 to 0 numbers"),
     "an untrained part": (edited(CHAIN, (INSIDE - 1, b"\0")), "20 codes in an untrained index"),
-    "another index": (edited(CHAIN, (INSIDE, b"IxFl")), "an index of the kind 'IxFl'"),
+    "another index": (edited(CHAIN, (INSIDE, b"IxFl")), r"of the kind IndexFlat \('IxFl'\)"),
     "a chain in a chain": (edited(CHAIN, (INSIDE, b"IxPT")), "an index of the kind 'IxPT'"),
     "a map too far": (edited(REMAP, (REMAP.index(b"RmDT") + 12, i4(9))), "a map of other than 9"),
     "a map before": (edited(REMAP, (REMAP.index(b"RmDT") + 12, i4(-2))), "a map of other than 9"),
@@ -487,3 +487,20 @@ def test_a_small_file_asks_for_little_memory():
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("other", "name"),
+    [
+        (faiss.IndexFlatL2(8), r"IndexFlatL2 \('IxF2'\)"),
+        (faiss.IndexHNSWFlat(8, 4), r"IndexHNSWFlat \('IHNf'\)"),
+        (faiss.IndexIDMap2(faiss.IndexFlatL2(8)), r"IndexIDMap2 \('IxM2'\)"),
+        (faiss.IndexLSH(8, 8), "'IxHe'"),
+        (faiss.IndexPreTransform(faiss.IndexFlatIP(8)), "IndexFlatIP"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
+)
+def test_another_index_of_faiss_is_named(other, name, tmp_path):
+    faiss.write_index(other, str(tmp_path / "other"))
+    with pytest.raises(ValueError, match=f"expected .*IndexPQ.* got an index .*of the kind {name}"):
+        deepq.read_index(tmp_path / "other")

@@ -13,10 +13,10 @@ import pytest
 from packaging.requirements import Requirement
 
 from deepq import _scan
-from deepq.index.native import _bridge, _mapped
+from deepq.index.native import _bridge, _mapped, _trained
 
 ROOT = Path(__file__).parents[2]
-EXTENSIONS = (_scan, _bridge, _mapped)
+EXTENSIONS = (_scan, _bridge, _mapped, _trained)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="hardened on Linux only")
 
 

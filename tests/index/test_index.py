@@ -130,7 +130,8 @@ def test_a_composite_does_not_train_a_filled_index_again():
 
 
 def test_raw_methods_know_what_a_composite_has_trained():
-    index = deepq.DeepQuantIndex(16, 8, 8)
+    quick = deepq.TrainConfig(epochs=1, ranking=False)
+    index = deepq.DeepQuantIndex(16, 8, 8, training=quick)
     faiss.IndexIDMap2(index).train(X)
     index.add(X[:8])
     table = np.zeros((4, 8), np.int32)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import faiss
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import deepq
 from deepq import encoders
@@ -65,6 +67,64 @@ def test_only_selected_vectors_are_found(index, kind, share):
     for k in (1, 10, 500):
         got = index.search(XQ, k, params=params)
         np.testing.assert_array_equal(got, expected(index, flags_of(ids), k))
+
+
+def selectors():
+    """Selectors of every kind, made of each other, and the flags they stand for."""
+    ids = st.lists(st.integers(-2, N + 2), max_size=30) | st.integers(0, 9).map(
+        lambda seed: ids_of_share(0.5, seed)
+    )
+    leaves = st.tuples(st.sampled_from(["array", "batch", "bitmap"]), ids).map(leaf)
+    ranges = st.tuples(st.integers(-2, N + 2), st.integers(-2, N + 2)).map(
+        lambda b: (faiss.IDSelectorRange(*b), between(*b))
+    )
+    everything = st.builds(lambda: (faiss.IDSelectorAll(), np.ones(N, bool)))
+    pairs = st.sampled_from(["And", "Or", "XOr"])
+    return st.recursive(
+        leaves | ranges | everything,
+        lambda inner: (
+            inner.map(lambda one: (faiss.IDSelectorNot(one[0]), ~one[1]))
+            | st.tuples(pairs, inner, inner).map(joined)
+        ),
+        max_leaves=6,
+    )
+
+
+def leaf(drawn):
+    kind, ids = drawn
+    ids = np.array(ids, np.int64)
+    ids = ids[(ids >= 0) & (ids < N)] if kind == "bitmap" else ids
+    return SELECTORS[kind](ids), np.isin(np.arange(N), ids)
+
+
+def between(begin, end):
+    return (np.arange(N) >= begin) & (np.arange(N) < end)
+
+
+def joined(drawn):
+    name, (one, ones), (other, others) = drawn
+    operation = {"And": np.logical_and, "Or": np.logical_or, "XOr": np.logical_xor}[name]
+    return getattr(faiss, f"IDSelector{name}")(one, other), operation(ones, others)
+
+
+@settings(max_examples=60)
+@given(selectors())
+def test_selectors_made_of_others(index, drawn):
+    sel, flags = drawn
+    for _ in range(2):  # what is known of them from the first time serves the second
+        got = index.search(XQ[:2], 10, params=deepq.SearchParameters(sel=sel))
+        D, I = expected(index, flags, 10)
+        np.testing.assert_array_equal(got, (D[:2], I[:2]))
+
+
+def test_a_set_of_ids_is_asked_again_about_what_has_been_added():
+    index = deepq.DeepQuantIndex.from_codebooks(np.arange(4, dtype=np.float32).reshape(1, 4, 1))
+    sel = faiss.IDSelectorBatch(np.arange(1, 99, 2))
+    for n in (3, 20, 21, 60):
+        index.add_sa_codes(np.zeros((n - index.ntotal, 1), np.uint8))
+        _, I = index.search(np.zeros((1, 1), np.float32), n, params=deepq.SearchParameters(sel=sel))
+        np.testing.assert_array_equal(I[0, : n // 2], np.arange(1, n, 2))
+        assert (I[0, n // 2 :] == -1).all()
 
 
 @pytest.mark.parametrize("bounds", [(0, 10), (500, 1500), (2990, 10**12), (-5, N), (7, 7), (9, 3)])

@@ -116,9 +116,13 @@ def test_labels_are_taken_for_what_they_are() -> None:
 @pytest.mark.parametrize(
     ("y", "error"),
     [
-        (np.array([0.5, 1, 1]), KindError),
-        (np.array(["a", "b", "c"]), KindError),
-        (np.eye(3, dtype=np.int64), KindError),
+        (np.array([0.5, 1, 1]), InputError),
+        (np.array([np.nan, 1, 0]), InputError),
+        (np.array([1j, 1, 0]), KindError),
+        (np.array(["a", None, "c"], object), KindError),
+        (np.ma.masked_array([0, 1, 1], mask=[1, 0, 0]), KindError),
+        (2 * np.eye(3, dtype=np.int64), InputError),
+        (np.array([[0], [1], [2]]), KindError),
         (np.zeros((3, 2, 2), np.bool_), KindError),
         (np.array([0, 1]), DimensionError),
         (np.array([4, 4, 4]), InputError),

@@ -1,3 +1,5 @@
+"""Measures of rankings are their definitions, by loops; ties count as the mean over all orders."""
+
 from __future__ import annotations
 
 from itertools import groupby, permutations, product
@@ -212,8 +214,12 @@ class TestMeanAveragePrecision:
     @pytest.mark.parametrize(
         ("arguments", "top", "error", "text"),
         [
-            (([[0]], [0], [0.5]), None, TypeError, "for base_labels, got dtype float64"),
-            (([[0]], [[1]], [[True]]), None, TypeError, "bools in .n, c. for query_labels, got"),
+            (([[0]], [0], [0.5]), None, ValueError, "whole numbers in base_labels, got 0.5"),
+            (([[0]], [0], [np.nan]), None, ValueError, "whole numbers in base_labels, got nan"),
+            (([[0]], [0], [1j]), None, TypeError, "in base_labels .n,., got dtype complex128"),
+            (([[0]], [[1]], [[True]]), None, TypeError, "query_labels.ravel.. are classes"),
+            (([[0]], [[1, 2]], [[1, 0]]), None, ValueError, "bools, or 0 and 1, in query_labels"),
+            (([[0]], ["a"], [0]), None, TypeError, "expected names, or integers, in both"),
             (([[0.0]], [0], [0]), None, TypeError, "integer ids in I"),
             (
                 ([[0]], [0, 1], [0]),

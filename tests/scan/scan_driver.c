@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "_kernels/assign.h"
+#include "_kernels/assign_few.h"
 #include "_kernels/kernels.h"
 
 enum { CASES = 1000, WORK_MAX = 1500000 /* codes * queries * sub-quantizers of a case */ };
@@ -262,7 +263,7 @@ static void spread(scan_scratch *s) {
 static void search(const scan_case *c, int simd) {
     scan_scratch scratch;
     scan_kernel kernel = choose_kernel(&c->job, simd, c->share);
-    if (scratch_new(&scratch, &c->job, kernel.lanes)) exit(2);
+    if (scratch_new(&scratch, &c->job, kernel.lanes, kernel.prunes)) exit(2);
     spread(&scratch);
     for (int64_t first = 0; first < c->nq;) {
         if (c->ranked) {
@@ -324,36 +325,22 @@ static int check_scan(int number) {
 
 /* ---- nearest codewords ---------------------------------------------------------------------------- */
 
-/* Multiples of 1/4, whose products and their sums are exact whatever the instructions. */
-static float *quarters(float *v, int64_t count) {
-    for (int64_t i = 0; i < count; i++) v[i] = 0.25f * (float)below(17);
+/* Multiples of 1/4 in groups that lie far apart: distances are exact in double precision, scores are not. */
+static float *far_quarters(float *v, int64_t count, int dsub, float gap) {
+    for (int64_t i = 0; i < count; i += dsub) {
+        float group = gap * (float)below(3);
+        for (int t = 0; t < dsub; t++) v[i + t] = group + 0.25f * (float)below(9);
+    }
     return v;
 }
 
-/* A random book of `ksub` codewords. */
-static assign_codebook make_book(int ksub, int dsub) {
-    int padded = (ksub + ASSIGN_PAD - 1) / ASSIGN_PAD * ASSIGN_PAD;
-    float *centre = quarters(buffer(dsub, sizeof(float)), dsub);
-    float *codewords = quarters(own(aligned_alloc(64, sizeof(float) * dsub * padded)), (int64_t)dsub * padded);
-    float *half_norms = own(aligned_alloc(64, sizeof(float) * padded));
-    for (int j = 0; j < padded; j++) {
-        half_norms[j] = j < ksub ? 0 : FLT_MAX;
-        for (int t = 0; t < dsub; t++) {
-            float *c = codewords + t * padded + j;
-            *c = j < ksub ? *c - centre[t] : 0;
-            half_norms[j] += *c * *c / 2;
-        }
-    }
-    return (assign_codebook){dsub, padded, centre, codewords, half_norms};
-}
-
-static int32_t naive_word(const assign_codebook *book, const float *z, int ksub) {
-    float least = INFINITY;
+static int32_t naive_word(const float *codewords, const float *z, int ksub, int dsub) {
+    double least = INFINITY;
     int32_t word = 0;
     for (int j = 0; j < ksub; j++) {
-        float sum = 0;
-        for (int t = 0; t < book->dsub; t++) {
-            float difference = z[t] - (book->centre[t] + book->codewords[t * book->padded + j]);
+        double sum = 0;
+        for (int t = 0; t < dsub; t++) {
+            double difference = (double)z[t] - codewords[j * dsub + t];
             sum += difference * difference;
         }
         if (sum < least) least = sum, word = j;
@@ -363,16 +350,26 @@ static int32_t naive_word(const assign_codebook *book, const float *z, int ksub)
 
 static int check_assignment(int number) {
     int ksub = 1 + (int)below(below(2) ? 32 : 600), dsub = 1 + (int)below(20), failed = 0;
-    assign_codebook book = make_book(ksub, dsub);
+    float gap = below(2) ? 0 : 1 << (4 + below(16));
+    float *codewords = far_quarters(buffer(ksub * dsub, sizeof(float)), ksub * dsub, dsub, gap);
+    assign_codebook book;
+    if (assign_book_new(&book, codewords, ksub, dsub)) return 1;
     int64_t n = below(40), stride = dsub * (1 + below(2)), skip = stride - dsub;
-    float *z = quarters(buffer(n * stride, sizeof(float)), n * stride), *centred = buffer(n * dsub, sizeof(float));
+    float *z = far_quarters(buffer(n * stride, sizeof(float)), n * stride, dsub, gap);
+    float *centred = buffer(n * dsub, sizeof(float));
     int32_t *words = buffer(n, sizeof(int32_t));
+    float *distances = buffer(distances_room(ksub), sizeof(float));
     for (int simd = SIMD_PORTABLE; simd <= simd_supported(); simd++) {
         int64_t wrong = 0;
         assign_kernel(simd)(&book, z + skip, n, stride, centred, words); /* the last sub-space of every row */
-        for (int64_t i = 0; i < n; i++) wrong += words[i] != naive_word(&book, z + i * stride + skip, ksub);
+        for (int64_t i = 0; i < n; i++) {
+            const float *x = z + i * stride + skip;
+            int32_t word = naive_word(codewords, x, ksub, dsub);
+            wrong += words[i] != word || nearest_word(distances_kernel(simd), x, codewords, ksub, dsub, distances) != word;
+        }
         failed |= report(number, simd, wrong, n);
     }
+    assign_book_free(&book);
     return failed;
 }
 

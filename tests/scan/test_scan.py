@@ -17,7 +17,7 @@ SIMD = _scan.simd_levels()
 FLT_MAX = float(np.finfo(np.float32).max)
 # Sizes at which a scan changes its way: kernels and their lanes, tiles, samples, rankings.
 QUERIES = [1, 2, 3, 16, 17, 40, 41, 64, 65, 97]
-ROWS = [0, 1, 2, 5, 63, 65, 511, 512, 513, 1024, 1025, 2047, 5001]
+ROWS = [0, 1, 2, 5, 63, 65, 511, 512, 513, 1024, 1025, 2048, 2049, 5001]
 
 
 @pytest.fixture(params=SIMD, autouse=True)
@@ -503,6 +503,87 @@ def test_assignment_equals_the_reference_ties_included(seed, n, M, dsub, ksub):
     np.testing.assert_array_equal(
         _scan.assign(z, codebooks, num_threads=3), reference.assign(z, codebooks)
     )
+
+
+@pytest.mark.usefixtures("simd")
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1, 1e15])
+@pytest.mark.parametrize("offset", [0, 1e4])
+@pytest.mark.parametrize("dsub", [1, 2, 3, 4, 8, 11, 16, 40])
+def test_words_of_few_rows_are_the_nearest_however_near_others_are(dsub, offset, scale):
+    rng = np.random.default_rng(dsub)
+    codebooks = ((rng.standard_normal((3, 200, dsub)) + offset) * scale).astype(np.float32)
+    codebooks[:, 100:] = codebooks[:, :100]  # twice, and once more a rounding away
+    codebooks[:, 50:100] = np.nextafter(codebooks[:, :50], np.float32(np.inf))
+    z = codebooks[:, :20].transpose(1, 0, 2).reshape(20, -1).copy()
+    z[10:] = ((rng.standard_normal((10, 3 * dsub)) + offset) * scale).astype(np.float32)
+    expected = reference.assign(z.astype(np.float64), codebooks.astype(np.float64))
+    np.testing.assert_array_equal(_scan.assign(z, codebooks), expected)
+
+
+def test_few_rows_whose_distances_float32_does_not_hold():
+    codebooks = np.array([[[-2e38], [2e38], [1e38]]], np.float32)
+    z = np.array([[-3e38], [0], [1.4e38], [3e38]], np.float32)
+    assert _scan.assign(z, codebooks)[:, 0].tolist() == [0, 2, 2, 1]
+
+
+def in_groups(rng, n, d, gap, *, groups=20, width=1.0):
+    """Rows in groups that lie `gap` apart in every column, each about `width` wide."""
+    places = gap * rng.permutation(groups)[:, None] * rng.choice([-1, 1], (1, d))
+    return (places[rng.integers(0, groups, n)] + width * rng.standard_normal((n, d))).astype("f4")
+
+
+def sub_spaces(x, M):
+    """Rows as codewords (M, len(x), dsub)."""
+    return np.ascontiguousarray(x.reshape(len(x), M, -1).transpose(1, 0, 2))
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([1e2, 1e4, 1e6]),
+    st.sampled_from([1, 2, 4, 9]),
+    st.sampled_from([16, 256, 300]),
+    st.sampled_from([1e-30, 1e-12, 1.0, 1e12]),
+)
+def test_words_in_groups_far_apart_are_those_of_the_nearest_codewords(seed, gap, dsub, ksub, unit):
+    rng = np.random.default_rng(seed)
+    x = in_groups(rng, ksub + 50, 2 * dsub, gap)
+    z, codebooks = x[ksub:] * np.float32(unit), sub_spaces(x[:ksub] * np.float32(unit), 2)
+    np.testing.assert_array_equal(_scan.assign(z, codebooks), reference.assign(z, codebooks))
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 3, 8]), st.floats(-40, 38))
+def test_words_do_not_follow_the_units(seed, dsub, power):
+    rng = np.random.default_rng(seed)
+    unit = np.float32(10**power)
+    z, codebooks = (rng.standard_normal(shape) for shape in ((40, 2 * dsub), (2, 64, dsub)))
+    z, codebooks = ((x / 8).astype("f4") * unit for x in (z, codebooks))
+    np.testing.assert_array_equal(_scan.assign(z, codebooks), reference.assign(z, codebooks))
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 4, 7]), st.sampled_from([1e-3, 1e3, 1e7]))
+def test_words_of_rows_and_codewords_far_out(seed, dsub, length):
+    """One row and one codeword that are much longer than the others."""
+    rng = np.random.default_rng(seed)
+    z, codebooks = (rng.standard_normal(s).astype("f4") for s in ((30, dsub), (1, 64, dsub)))
+    z[3], codebooks[0, 5] = length * z[3], length * codebooks[0, 5]
+    np.testing.assert_array_equal(_scan.assign(z, codebooks), reference.assign(z, codebooks))
+
+
+def test_of_equal_codewords_the_first_is_stored():
+    rng = np.random.default_rng(12)
+    codebooks = rng.standard_normal((2, 16, 4)).astype("f4")[:, rng.integers(0, 16, 256)]
+    codebooks[1] = codebooks[1, 0]
+    z = rng.standard_normal((500, 8)).astype("f4")
+    words = _scan.assign(z, codebooks)
+    np.testing.assert_array_equal(words, reference.assign(z, codebooks))
+    assert not words[:, 1].any()
+
+
+def test_a_row_that_is_not_finite_gets_words_that_exist():
+    rng = np.random.default_rng(13)
+    codebooks, z = rng.standard_normal((2, 5, 3)).astype("f4"), np.zeros((9, 6), "f4")
+    z[[1, 4, 7], [0, 3, 5]] = np.nan, np.inf, -np.inf
+    assert _scan.assign(z, codebooks).max() < 5
 
 
 def test_cell_sums_and_counts():

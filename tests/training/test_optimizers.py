@@ -38,6 +38,18 @@ def steps(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], seed
         optimizer.step()
 
 
+def test_a_matrix_in_parts_moves_as_its_parts_do():
+    whole = nn.Parameter(normal(12, 20))
+    parts = [nn.Parameter(part.clone()) for part in whole.detach().view(3, 4, 20)]
+    gradient = normal(12, 20, seed=1)
+    whole.grad = gradient
+    for part, its in zip(parts, gradient.view(3, 4, 20), strict=True):
+        part.grad = its.clone()
+    Muon([{"params": [whole], "muon": True, "parts": 3}], lr=0.1).step()
+    Muon([{"params": parts, "muon": True}], lr=0.1).step()
+    torch.testing.assert_close(whole.detach(), torch.cat([part.detach() for part in parts]))
+
+
 def test_what_is_no_matrix_moves_as_by_adamw():
     ours, theirs = ([nn.Parameter(normal(7)), nn.Parameter(normal(4, 3))] for _ in range(2))
     options = {"lr": 0.01, "weight_decay": 0.1}

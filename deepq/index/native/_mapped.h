@@ -6,13 +6,11 @@
    throws as well: the storage of its own that a view does not use claims a size that no allocation
    can have.
 
-   faiss's headers are not needed and nothing of it is linked: the functions are found by their
-   names. `mapped.py` makes sure that the vector is what is declared here. */
+   faiss's headers are not needed and nothing of it is linked. `mapped.py` makes sure that the vector
+   is what is declared here. */
 #pragma once
 
 #include <Python.h>
-#include <dlfcn.h>
-#include <link.h>
 
 #include <cstdint>
 #include <cstring>
@@ -21,6 +19,7 @@
 #include <vector>
 
 #include "_python.h"
+#include "_table.h"
 
 namespace faiss {
 
@@ -50,20 +49,10 @@ struct Owner final : faiss::MaybeOwnedVectorOwner {
 };
 
 enum Changing { ADD, ADD_CODES, REMOVE, MERGE, RESET, COUNT };
-static const char *const changing_names[COUNT] = {
-    "_ZN5faiss14IndexFlatCodes3addElPKf",
-    "_ZN5faiss14IndexFlatCodes12add_sa_codesElPKhPKl",
-    "_ZN5faiss14IndexFlatCodes10remove_idsERKNS_10IDSelectorE",
-    "_ZN5faiss14IndexFlatCodes10merge_fromERNS_5IndexEl",
-    "_ZN5faiss14IndexFlatCodes5resetEv",
-};
 
-/* The tables of IndexPQ and of ours, and where their class has its codes; set once, by `prepare`.
-   The first two entries say what class an object is of; its pointer leads to the third. */
-constexpr size_t BEFORE = 2, MOST = 128;
-static void *const *faiss_table;
-static void *table[BEFORE + MOST];
-static size_t slots[COUNT], codes_offset;
+/* The table of IndexPQ and ours, and where that class has its codes; set once, by `prepare`. */
+static Table<COUNT> table;
+static size_t codes_offset;
 
 inline faiss::Codes &codes_of(void *index) {
     return *reinterpret_cast<faiss::Codes *>(static_cast<char *>(index) + codes_offset);
@@ -83,7 +72,7 @@ Result changing(void *index, Args... args) {
         throw std::runtime_error(
             "expected an index in memory to change, got one mapped from a file: "
             "copy.copy(index) is in memory, and so is what is added after reset()");
-    return reinterpret_cast<Result (*)(void *, Args...)>(faiss_table[slots[which]])(index, args...);
+    return table.original<Result (*)(void *, Args...)>(which)(index, args...);
 }
 
 inline void reset(void *index) {
@@ -95,43 +84,23 @@ inline void reset(void *index) {
         codes.c_size = codes.view_size = 0;
         codes.owner.reset();
     }
-    *static_cast<void *const **>(index) = faiss_table;
-    reinterpret_cast<void (*)(void *)>(faiss_table[slots[RESET]])(index);
+    table.take_from(index);
+    table.original<void (*)(void *)>(RESET)(index);
 }
 
 /* Make the table from that of an IndexPQ of faiss's; false if that is not as expected. */
 inline bool prepare(const void *index, size_t offset) {
-    void *const *own = *static_cast<void *const *const *>(index);
-    if (faiss_table) return own == faiss_table && offset == codes_offset;
-    Dl_info found;
-    const ElfW(Sym) *symbol = nullptr;
-    if (!dladdr1(const_cast<void **>(own), &found, (void **)&symbol, RTLD_DL_SYMENT) || !symbol ||
-        !found.dli_sname || std::strcmp(found.dli_sname, "_ZTVN5faiss7IndexPQE") ||
-        found.dli_saddr != own - BEFORE)
-        return false;
-    const size_t size = symbol->st_size / sizeof(void *);
-    if (size <= BEFORE || size > BEFORE + MOST) return false;
-    std::memcpy(table, own - BEFORE, size * sizeof(void *));
-    void *const ours[COUNT] = {
-        (void *)&changing<ADD, void, int64_t, const float *>,
-        (void *)&changing<ADD_CODES, void, int64_t, const uint8_t *, const int64_t *>,
-        (void *)&changing<REMOVE, size_t, const void *>,
-        (void *)&changing<MERGE, void, void *, int64_t>,
-        (void *)&reset,
+    const Replacement changes[COUNT] = {
+        {"_ZN5faiss14IndexFlatCodes3addElPKf", (void *)&changing<ADD, void, int64_t, const float *>},
+        {"_ZN5faiss14IndexFlatCodes12add_sa_codesElPKhPKl",
+         (void *)&changing<ADD_CODES, void, int64_t, const uint8_t *, const int64_t *>},
+        {"_ZN5faiss14IndexFlatCodes10remove_idsERKNS_10IDSelectorE",
+         (void *)&changing<REMOVE, size_t, const void *>},
+        {"_ZN5faiss14IndexFlatCodes10merge_fromERNS_5IndexEl",
+         (void *)&changing<MERGE, void, void *, int64_t>},
+        {"_ZN5faiss14IndexFlatCodes5resetEv", (void *)&reset},
     };
-    size_t count[COUNT] = {};
-    for (size_t slot = 0; slot < size - BEFORE; slot++) {
-        if (!dladdr(own[slot], &found) || !found.dli_sname) continue;
-        for (size_t which = 0; which < COUNT; which++) {
-            if (std::strcmp(found.dli_sname, changing_names[which])) continue;
-            slots[which] = slot;
-            table[BEFORE + slot] = ours[which];
-            count[which]++;
-        }
-    }
-    for (size_t each : count)
-        if (each != 1) return false;
-    faiss_table = own;
+    if (!table.make(index, "_ZTVN5faiss7IndexPQE", changes)) return false;
     codes_offset = offset;
     return true;
 }
@@ -145,7 +114,7 @@ inline void place(void *index, uint8_t *memory, size_t size, PyObject *owner) {
     codes.is_owned = false;
     codes.c_ptr = codes.view_data = memory;
     codes.c_size = codes.view_size = size;
-    *static_cast<void *const **>(index) = table + BEFORE;
+    table.put_into(index);
 }
 
 }  // namespace deepq

@@ -12,6 +12,7 @@ import faiss
 import numpy as np
 
 from deepq._common.errors import StateError
+from deepq._common.plain_data import to_bytes
 from deepq._common.types import Floats
 from deepq.encoders.base import Encoder
 from deepq.encoders.chain import Chain
@@ -140,6 +141,11 @@ class NativeChain:
         """Return what `carry` put there; see `payload.carried`."""
         spare = [faiss.vector_to_array(transform.b) for transform in self._spare_biases()[:1]]
         return payload.carried(spare, self.codebooks) if spare else None
+
+    def carried_decoder(self) -> bytes:
+        """Return the decoder that is carried as bytes that can be compared; none without one."""
+        value = self.carried()
+        return b"" if value is None else to_bytes(value["decoder"])
 
     def _spare_biases(self) -> list[Any]:
         linear = [t for t in self.transforms if isinstance(t, faiss.LinearTransform)]

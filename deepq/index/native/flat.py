@@ -17,7 +17,7 @@ from deepq._common.threads import openmp_threads
 from deepq._common.types import Codes, Floats
 from deepq.encoders.base import Encoder
 from deepq.index.native import mapped
-from deepq.index.native.chain import Memory, NativeChain
+from deepq.index.native.chain import IndexPreTransform, Memory, NativeChain
 from deepq.index.native.plain import PlainIndex
 
 # Kept at import: a program may put DeepQuantIndex in its place.
@@ -27,6 +27,12 @@ IndexPQ = faiss.IndexPQ
 class NativeFlat(NativeChain):
     """A chain before a faiss.IndexPQ, whose codes lie one after the other."""
 
+    def __init__(self, chain: Any) -> None:
+        super().__init__(chain)
+        self._code_size = self.pq_index.code_size
+        self._bytes = self.pq_index.codes  # the vector itself, wherever it has its memory
+        self._seen: tuple[Any, Codes] = None, np.empty((0, 0), np.uint8)
+
     @classmethod
     def build(cls, encoder: Encoder, M: int, nbits: int, metric: int) -> NativeFlat:
         """Make an empty, untrained object for an encoder. Raises InputError where faiss refuses."""
@@ -35,6 +41,15 @@ class NativeFlat(NativeChain):
         except RuntimeError as error:
             raise InputError(str(error)) from error
         return cls.around(pq_index, encoder, M)
+
+    @classmethod
+    def of(cls, index: Any) -> NativeFlat | None:
+        """Take an index of faiss's that is an IndexPQ behind transforms; None for another."""
+        chain = faiss.downcast_index(index)
+        is_flat = isinstance(chain, IndexPreTransform) and isinstance(
+            faiss.downcast_index(chain.index), IndexPQ
+        )
+        return cls(chain) if is_flat else None
 
     def plain(self, network: Any = None) -> PlainIndex:
         """Describe it, without settings; codes and codebooks are its own, not copies.
@@ -61,12 +76,17 @@ class NativeFlat(NativeChain):
     def codes(self) -> Codes:
         """View (ntotal, code_size) of the codes. They move when rows are added: hold a lock."""
         index = self.pq_index
-        shape = (index.ntotal, index.code_size)
-        if shape[0] * shape[1] > index.codes.size():
-            raise StateError(f"expected {shape[0]} codes, got {index.codes.size()} bytes of them")
-        if not index.ntotal:
-            return np.empty(shape, np.uint8)
-        return np.asarray(Memory(self, index.codes.data(), shape, "|u1"))
+        n, code_size, size = index.ntotal, self._code_size, self._bytes.size()
+        if n * code_size > size:
+            raise StateError(f"expected {n} codes, got {size} bytes of them")
+        if not n:
+            return np.empty((n, code_size), np.uint8)
+        place = int(self._bytes.data()), n, code_size
+        seen, codes = self._seen
+        if seen != place:
+            codes = np.asarray(Memory(self, place[0], place[1:], "|u1"))
+            self._seen = place, codes
+        return codes
 
     def append(self, codes: Codes) -> None:
         """Add packed codes (n, code_size)."""

@@ -179,17 +179,25 @@ def test_an_encoder_may_answer_in_another_layout_but_not_in_another_shape():
         index.add(XQ[:, :D_OUT])
 
 
-def test_c_plus_plus_cannot_train_an_encoder_and_says_who_can():
-    inside = deepq.DeepQuantIndex(D_IN, M, NBITS, encoder=Scaled(D_IN), training=PLAIN)
+def test_a_composite_trains_an_encoder():
+    inside, twin = (
+        deepq.DeepQuantIndex(D_IN, M, NBITS, encoder=Scaled(D_IN), training=PLAIN) for _ in range(2)
+    )
     mapped = faiss.IndexIDMap(inside)
+    mapped.train(XT)
+    twin.train(XT)
+    assert inside.encoder.s == twin.encoder.s
+    np.testing.assert_array_equal(inside.codebooks, twin.codebooks)
+    mapped.add_with_ids(XB, np.arange(300))
+    assert_same(mapped.search(XQ, 5), inside.search(XQ, 5))
+
+
+def test_the_transform_alone_cannot_be_trained_and_says_what_can():
+    inside = deepq.DeepQuantIndex(D_IN, M, NBITS, encoder=Scaled(D_IN), training=PLAIN)
+    transform = faiss.downcast_VectorTransform(native(inside).chain.at(0))
     with pytest.raises(RuntimeError, match=r"call train\(\) of the DeepQuantIndex itself"):
-        mapped.train(XT)
+        transform.train(XT)
     assert not inside.is_trained
-    inside.train(XT)
-    mapped.train(XT)  # finds nothing to do
-    outside = faiss.IndexIDMap(inside)
-    outside.add_with_ids(XB, np.arange(300))
-    assert_same(outside.search(XQ, 5), inside.search(XQ, 5))
 
 
 def test_c_plus_plus_trains_codebooks_behind_an_encoder_that_is_fitted():

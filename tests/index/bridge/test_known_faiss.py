@@ -14,6 +14,7 @@ import pytest
 
 import deepq
 from deepq.index.native import _bridge, bridge, known_faiss
+from deepq.index.native import trained as native_training
 
 from .builders import (
     D_IN,
@@ -34,11 +35,14 @@ from .builders import (
 
 @pytest.fixture
 def unbridged(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A faiss that the bridge is not known to fit."""
+    """A faiss that neither the bridge nor training through composites is known to fit."""
+    found_out = bridge.is_available, native_training.fault
     monkeypatch.setattr(faiss, "__version__", "1.16.0")
-    bridge.is_available.cache_clear()
+    for each in found_out:
+        each.cache_clear()
     yield
-    bridge.is_available.cache_clear()
+    for each in found_out:
+        each.cache_clear()
 
 
 @pytest.mark.parametrize("version", ["1.14.1", "1.16.0", "1.16.0.dev1", "2.0.0", "0.9", "unknown"])

@@ -8,7 +8,7 @@ import pytest
 from . import kinds
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _one_thread():
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
