@@ -18,7 +18,8 @@ from deepq._common.errors import InputError, KindError
 from deepq._common.threads import openmp_threads
 from deepq._common.types import Ids
 from deepq.index.flat import DeepQuantIndex
-from deepq.metrics.ranking import mean_average_precision, precision_at, recall
+from deepq.metrics.neighbours import recall
+from deepq.metrics.ranking import mean_average_precision, precision_at
 
 MEASURES = ("1-recall@1", "1-recall@10", "1-recall@100", "10-recall@10")
 TIMES = ("us_per_query", "queries_per_second")
@@ -96,9 +97,7 @@ def evaluate(
     if isinstance(index, faiss.IndexBinary):
         queries = as_codes(queries, index.code_size)
     else:
-        queries = as_vectors(
-            queries, index.d, "queries", finite=True, image=image_shape(index)
-        )
+        queries = as_vectors(queries, index.d, "queries", finite=True, image=image_shape(index))
     true = None if ground_truth is None else _as_ground_truth(ground_truth, len(queries))
     if labels is not None:
         _check_labels(labels, len(queries), index.ntotal)
