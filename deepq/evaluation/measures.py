@@ -96,9 +96,7 @@ def evaluate(
     if isinstance(index, faiss.IndexBinary):
         queries = as_codes(queries, index.code_size)
     else:
-        queries = as_vectors(
-            queries, index.d, "queries", finite=True, image=image_shape(index)
-        )
+        queries = as_vectors(queries, index.d, "queries", finite=True, image=image_shape(index))
     true = None if ground_truth is None else _as_ground_truth(ground_truth, len(queries))
     if labels is not None:
         _check_labels(labels, len(queries), index.ntotal)

@@ -1,8 +1,8 @@
 """How good a ranking is: plain functions of the ids that a search returned.
 
 Every function takes ``I``, (nq, depth) integer ids in ranked order, best first, as ``search``
-returns them. The id -1 stands for "nothing found" and never counts. An id counts once, at its first
-place in a row; where it comes again (pieces of one document under its number), that is as if it were -1.
+returns them. The id -1 stands for "nothing found" and never counts. An id counts once, at its
+first place in a row: where it comes again (pieces of a document under its number), it is as -1.
 
 ``recall`` compares with true neighbours. The others compare classes: a base vector is relevant to a
 query when the two share at least one. Published code differs in what it divides by and in the
@@ -115,10 +115,10 @@ def _as_near(D: Array, gt_D: Array, k: int) -> Array:
     """
     steps = np.diff(gt_D, axis=1)
     rises, falls = (steps > 0).any(), (steps < 0).any()
-    if rises and falls or np.isnan(gt_D).any():
+    if (rises and falls) or np.isnan(gt_D).any():
         raise InputError("expected rows of gt_D that all rise, or all fall, got others")
     last = gt_D[:, k - 1 : k]
-    near: Array = (D <= last) if rises else (D >= last) if falls else (D == last)
+    near: Array = (last >= D) if rises else (last <= D) if falls else (last == D)
     return near
 
 

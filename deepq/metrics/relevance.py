@@ -42,7 +42,7 @@ def _has_repeats(ids: Array, seen: Bools) -> bool:
         return len(np.unique(ids)) < len(ids)
     seen[:] = False
     seen[ids] = True
-    return np.count_nonzero(seen) < len(ids)
+    return int(np.count_nonzero(seen)) < len(ids)
 
 
 def hits(ids: Array, labels_q: Array, labels_b: Array) -> Iterator[tuple[slice, Bools, Counts]]:

@@ -92,10 +92,10 @@ class TestExactNeighbours:
         monkeypatch.setattr(neighbours, "_BASE_BLOCK", 13)
         base, query = vectors(50), vectors(30, seed=1)
         base[31, 2] = value
-        with pytest.raises(InputError, match="finite numbers in base, got .* in row 31$"):
+        with pytest.raises(InputError, match=r"finite numbers in base, got .* in row 31$"):
             exact_neighbours(base, query, 3)
         query[29, 0] = value
-        with pytest.raises(InputError, match="finite numbers in query, got .* in row 29$"):
+        with pytest.raises(InputError, match=r"finite numbers in query, got .* in row 29$"):
             exact_neighbours(base, query, 3)
 
     @pytest.mark.parametrize(

@@ -423,7 +423,7 @@ class TestPrecisionRecallCurve:
 
 
 MEASURES = {
-    "recall": lambda I, q, b: recall(I, np.tile(np.flatnonzero(b == 7)[:2], (len(I), 1)), k=2),
+    "recall": lambda I, _q, b: recall(I, np.tile(np.flatnonzero(b == 7)[:2], (len(I), 1)), k=2),
     "AP": lambda I, q, b: average_precision(I, q, b),
     "AP of the found": lambda I, q, b: average_precision(I, q, b, denominator="found"),
     "precision": lambda I, q, b: precision_at(I, q, b, [1, I.shape[1]]),
