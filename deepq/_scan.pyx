@@ -9,7 +9,7 @@ import os
 import numpy as np
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.math cimport INFINITY, NAN, nextafterf
+from libc.math cimport INFINITY, NAN, fabsf, nextafterf
 from libc.stdint cimport UINT32_MAX, int32_t, int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 
@@ -89,6 +89,8 @@ ctypedef fused word_t:
 cdef enum:
     ROWS_AT_ONCE = 256  # of a block that stays in the cache
     FEW_ROWS = 32  # for which it takes longer to prepare the codebooks than to do without
+
+cdef float TINY = 1e-10  # below, some squared distances are not exact in float32
 
 _LEVELS = {"portable": SIMD_PORTABLE, "avx2": SIMD_AVX2, "avx512": SIMD_AVX512}
 cdef int _simd = simd_supported()
@@ -259,6 +261,14 @@ def search(codes, int M, int nbits, D, I, *, queries=None, codebooks=None, luts=
     nq, k = D.shape
     if nq == 0 or k == 0:
         return
+    if queries is not None and _is_tiny(queries):
+        queries, codebooks, unit = _in_units(queries, codebooks)
+        if unit != 1:
+            search(codes, M, nbits, D, I, queries=queries, codebooks=codebooks, inner_product=inner_product,
+                   allowed=allowed, num_threads=num_threads)
+            found = I >= 0
+            D[found] = D[found] / unit / unit
+            return
     ranges = _ranges(codes, nq, k, num_threads) if num_threads > nq else ()
     if len(ranges) <= 1:
         scan = _Scan(codes, M, nbits, queries, codebooks, luts, inner_product, allowed, num_threads)
@@ -287,6 +297,11 @@ def range_search(codes, int M, int nbits, float radius, *, int num_threads=1, **
 
     Arguments as in `search`; the results of a query come in ascending order of id.
     """
+    if tables.get("queries") is not None and _is_tiny(tables["queries"]):
+        tables["queries"], tables["codebooks"], unit = _in_units(tables["queries"], tables["codebooks"])
+        if unit != 1:
+            lims, D, I = range_search(codes, M, nbits, radius * float(unit) ** 2, num_threads=num_threads, **tables)
+            return lims, D / unit / unit, I
     cdef float most = -radius if tables.get("inner_product") else radius
     most = nextafterf(most, -INFINITY) if most > -INFINITY else NAN
     nq = len(tables["queries"] if tables.get("luts") is None else tables["luts"])
@@ -304,6 +319,27 @@ def range_search(codes, int M, int nbits, float radius, *, int num_threads=1, **
     order = np.argsort(rows, kind="stable")
     ids = np.concatenate([own + part.start for part, own in zip(ranges, ids)])[order]
     return sum(lims), np.concatenate(scores)[order], ids
+
+
+cdef bint _is_tiny(const float[:, ::1] queries):
+    """Whether no number is as large as the least that ordinary vectors have."""
+    cdef int64_t i, j
+    with nogil:
+        for i in range(queries.shape[0]):
+            for j in range(queries.shape[1]):
+                if fabsf(queries[i, j]) >= TINY:
+                    with gil:
+                        return False
+    return True
+
+
+def _in_units(queries, codebooks):
+    """Queries and codebooks times a power of two, and that: float32 has no squares of tiny numbers."""
+    largest = max(np.abs(queries).max(), np.abs(codebooks).max())
+    if not 0 < largest < TINY:
+        return queries, codebooks, np.float32(1)
+    unit = np.float32(np.exp2(min(-np.floor(np.log2(largest)), 126.0)))
+    return queries * unit, codebooks * unit, unit
 
 
 def _ranges(codes, nq, k, num_threads):

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ from numpy.typing import ArrayLike
 from deepq import _scan
 from deepq._common.checks import as_real, as_size
 from deepq._common.errors import DimensionError, InputError
-from deepq._common.types import Floats, Words
+from deepq._common.neighbours import unit_of_tiny
+from deepq._common.types import Floats, Ids, Words
 
 __all__ = ["Decoder"]
 
@@ -167,17 +169,26 @@ class Decoder:
         M, ksub, dsub = sites.shape
         count = min(self.candidates, ksub)
         middle = sites.mean(axis=1, keepdims=True)  # far from the origin, distances would cancel
-        sites = sites - middle
-        parts = z.reshape(-1, M, dsub).transpose(1, 0, 2) - middle
-        halves = np.square(sites).sum(axis=2)[:, None] / 2
+        given, unit = z.reshape(-1, M, dsub).transpose(1, 0, 2), self._unit
+        parts, moved = (given - middle) * unit, (sites - middle) * unit
+        halves = np.square(moved).sum(axis=2)[:, None] / 2
+        slack = _slack(moved, parts)
         words = np.empty((len(z), M, count), np.uint8 if ksub <= 256 else np.uint16)
         for i in range(0, len(z), _NEAREST_BLOCK):
-            far = halves - parts[:, i : i + _NEAREST_BLOCK] @ sites.transpose(0, 2, 1)
-            few = np.argpartition(far, count - 1, axis=2)[:, :, :count]
-            order = np.argsort(np.take_along_axis(far, few, axis=2), axis=2, kind="stable")
-            near = np.take_along_axis(few, order, axis=2)
-            words[i : i + _NEAREST_BLOCK] = near.transpose(1, 0, 2)
+            block = slice(i, i + _NEAREST_BLOCK)
+            far = halves - parts[:, block] @ moved.transpose(0, 2, 1)
+            near, gap = _least(far, count)
+            for m, row in zip(*np.nonzero(gap <= slack[:, block]), strict=True):
+                x = given[m, i + row].astype(np.float64)
+                exact = np.square(x - sites[m]).sum(axis=1)
+                near[m, row] = np.argsort(exact, kind="stable")[:count]
+            words[block] = near.transpose(1, 0, 2)
         return words
+
+    @cached_property
+    def _unit(self) -> np.float32:
+        """What all is multiplied by where squares are needed: 1, but for tiny vectors."""
+        return unit_of_tiny(self.arrays["sites"], self.arrays["tables"], self.arrays["output"])
 
     def _improve(self, z: Floats, candidates: Words, words: Words) -> None:
         """Run the sweeps of `choose` for a block, in place."""
@@ -189,6 +200,8 @@ class Decoder:
             rests = (rest + T[words[:, m]])[:, None] - T[tried]
             inputs = (hidden - U[words[:, m]])[:, None] + U[tried]
             errors = rests - self._head(inputs)
+            if self._unit != 1:
+                errors *= self._unit
             best = np.einsum("nad,nad->na", errors, errors).argmin(axis=1)
             words[:, m] = tried[rows, best]
             rest, hidden = rests[rows, best], inputs[rows, best]
@@ -204,6 +217,28 @@ class Decoder:
         np.maximum(h, 0, out=h)
         z: Floats = h @ self.arrays["output"]
         return z.reshape(*hidden.shape[:-1], z.shape[1])
+
+
+def _least(far: Floats, count: int) -> tuple[Ids, Floats]:
+    """Places (..., count) of the least numbers of (..., n), ascending.
+
+    And the least gap (...) from one to the next, that to the first that is left out among them.
+    """
+    more = min(count + 1, far.shape[2])
+    few = np.argpartition(far, more - 1, axis=2)[:, :, :more]
+    values = np.take_along_axis(far, few, axis=2)
+    order = np.argsort(values, axis=2, kind="stable")
+    gaps = np.diff(np.take_along_axis(values, order, axis=2), axis=2)
+    return np.take_along_axis(few, order[:, :, :count], axis=2), gaps.min(axis=2, initial=np.inf)
+
+
+def _slack(sites: Floats, parts: Floats) -> Floats:
+    """Twice the error (M, n) of scores c.c / 2 - x.c: see `_kernels/assign.h`."""
+    eps = np.float32(np.finfo(np.float32).eps)
+    squares = np.square(sites).sum(axis=2).max(axis=1)[:, None]
+    reach = np.sqrt(squares * np.square(parts).sum(axis=2))
+    slack: Floats = eps * np.float32(sites.shape[2] + 4) * (squares / 2 + reach)
+    return slack
 
 
 def _as_share(value: Any, name: str) -> float:

@@ -21,6 +21,7 @@ from deepq._common.types import METRIC_L2, Floats, Ids
 
 _BASE_BLOCK = 1 << 18  # rows that are looked at together
 _SPARE = 16  # proposed past k, and a quarter of k where that is more
+TINY = 1e-10  # below which squared distances lose digits in float32
 _NUMBERS = 1 << 22  # of vectors, or distances, that are held at a time
 
 Numbers = NDArray[np.float64]
@@ -181,6 +182,14 @@ class _Search:
         longest = np.einsum("ij,ij->i", self.x, self.x, dtype=np.float64).max()
         doubles = 1e-14 * np.abs(self.q).sum(axis=1, dtype=np.float64)
         return e * np.sqrt(squares * longest) + doubles + least, 1.0
+
+
+def unit_of_tiny(*arrays: Floats) -> np.float32:
+    """Return `power_of_two` where all numbers are so tiny that float32 loses squares; else 1."""
+    for a in arrays:  # the first is mostly enough to know
+        if a.size and max(a.max(), -a.min()) >= TINY:
+            return np.float32(1)
+    return power_of_two(*arrays)
 
 
 def power_of_two(*arrays: Floats) -> np.float32:

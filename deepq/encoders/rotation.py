@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepq._common.checks import as_size
 from deepq._common.errors import DimensionError, InputError, StateError
+from deepq._common.neighbours import power_of_two
 from deepq._common.types import METRIC_L2, Floats, Progress, Words
 from deepq.encoders.base import as_rows
 from deepq.encoders.fixed import Affine, frozen
@@ -194,7 +195,13 @@ def _alternate(
         if progress is not None:
             progress({"stage": "rotation", "iteration": i, "error": error})
         if noise:
-            _shake(quantizer, noise * (1 - (i + 1) / iterations), error, z.var(axis=0), rng)
+            _shake(
+                quantizer,
+                noise * (1 - (i + 1) / iterations),
+                error,
+                z.var(axis=0, dtype=np.float64),
+                rng,
+            )
         R = _procrustes(x, words, quantizer)
     return R
 
@@ -203,7 +210,7 @@ def _shake(
     quantizer: ProductQuantizer,
     strength: float,
     error: float,
-    variances: Floats,
+    variances: Matrix,
     rng: np.random.Generator,
 ) -> None:
     """Add normal noise to the codewords.
@@ -219,9 +226,9 @@ def _shake(
 
 def _procrustes(x: Floats, words: Words, quantizer: ProductQuantizer) -> Matrix:
     """Return the orthonormal R with the least ||R x - z_hat||^2 (Schoenemann 1966)."""
-    cross = np.zeros((x.shape[1], x.shape[1]))
+    cross, unit = np.zeros((x.shape[1], x.shape[1])), power_of_two(quantizer.trained())
     for i in range(0, len(x), _BLOCK):
-        cross += quantizer.gather(words[i : i + _BLOCK]).T @ x[i : i + _BLOCK]
+        cross += (quantizer.gather(words[i : i + _BLOCK]) * unit).T @ x[i : i + _BLOCK]
     left, _, right = np.linalg.svd(cross)
     return np.asarray(left @ right)
 

@@ -34,15 +34,16 @@ class Standardize(nn.Module):
         Columns share one deviation, as far as they are of one kind: where, among deviations by
         size, one is more than 8 times the one before, a group of columns begins with a deviation of
         its own, so that columns in other units do not hide the rest. Where there is no deviation
-        the scale is 1.
+        but by rounding the scale is 1.
         """
         if self.is_prepared:
             return
-        numbers = x.transpose(0, 1).flatten(1)
+        numbers = x.transpose(0, 1).flatten(1).double()  # in which no square is lost
         self.mean.copy_(numbers.mean(1))
         variance = numbers.var(1, correction=0)
         deviation = (variance if x.dim() == 4 else _by_group(numbers, variance)).sqrt()
-        self.scale.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+        varies = deviation > torch.finfo(x.dtype).eps * numbers.mean(1).abs()
+        self.scale.copy_(torch.where(varies & (deviation.float() > 0), deviation, 1.0))
 
     @property
     def is_prepared(self) -> bool:

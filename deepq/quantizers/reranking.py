@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq import _scan
+from deepq._common.neighbours import unit_of_tiny
 from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids
 from deepq.decoders import Decoder
 from deepq.quantizers.product import ProductQuantizer
@@ -46,11 +47,17 @@ def rerank(queries: Floats, found: Ids, decode: Callable[[Ids], Floats], metric:
         ids = np.sort(found[block], axis=1)
         distinct, places = _distinct(np.maximum(ids, 0))
         vectors = np.ascontiguousarray(decode(distinct))
-        costs = _scan.costs(np.ascontiguousarray(queries[block]), vectors, places, inner_product)
+        rows = np.ascontiguousarray(queries[block])
+        unit = unit_of_tiny(rows, vectors)
+        if unit != 1:
+            rows, vectors = rows * unit, vectors * unit
+        costs = _scan.costs(rows, vectors, places, inner_product)
         costs[ids < 0] = np.inf
         order = np.argsort(costs, axis=1, kind="stable")
         found[block] = np.take_along_axis(ids, order, axis=1)
         scores[block] = np.take_along_axis(costs, order, axis=1)
+        if unit != 1:
+            scores[block] = scores[block] / unit / unit
     return np.negative(scores, out=scores) if inner_product else scores
 
 

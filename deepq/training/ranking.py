@@ -20,11 +20,14 @@ codewords. Where a decoder chooses the words, they stay, and far more can be gai
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deepq._common.neighbours import power_of_two
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids, Progress, Words
 from deepq.quantizers.judging import TOP, Judge, Neighbours, pays, scan
 from deepq.quantizers.packing import pack
@@ -39,6 +42,8 @@ _BATCH = 256
 _RATE = 0.009  # longest step of a codeword's number, in root mean squares of the vectors' numbers
 _TEMPERATURE = 0.2  # of scores, in mean squared quantization errors
 _DECAYS = (0.9, 0.99)  # of Adam
+_ROUNDING = 1e-6  # of products of vectors, as a part of their variance
+_MOST_LOST = 0.01  # by it, in temperatures
 _STEPS_PER_WORDS = 10  # after which words follow the codewords
 
 
@@ -122,13 +127,21 @@ class Ranker:
     """
 
     def __init__(self, quantizer: ProductQuantizer, known: Neighbours, epochs: int) -> None:
-        self.quantizer, self.known = quantizer, known
+        # In units in which vectors are about 1: squares of float32 get lost where all are tiny.
+        self.unit = power_of_two(known.base)
+        self.given, self.rows = quantizer, known.base
+        self.quantizer = copy.copy(quantizer)
+        self.quantizer.share(quantizer.trained() * self.unit)
+        base, queries = known.base * self.unit, known.queries * self.unit
+        self.known = known = replace(known, base=base, queries=queries)
         self._store()
         error = (
-            np.square(known.base - quantizer.gather(self.words)).sum(axis=1).mean(dtype=np.float64)
+            np.square(base - self.quantizer.gather(self.words)).sum(axis=1).mean(dtype=np.float64)
         )
         self.temperature = max(_TEMPERATURE * float(error), float(np.finfo(np.float32).tiny))
-        self.rate = _RATE * float(np.sqrt(known.base.var(axis=0, dtype=np.float64).mean()))
+        variances = known.base.var(axis=0, dtype=np.float64)
+        self.rate = _RATE * float(np.sqrt(variances.mean()))
+        self.cancels = _ROUNDING * variances.sum() > _MOST_LOST * self.temperature
         self.steps = epochs * -(-len(known.queries) // _BATCH)
         self.done = 0
         self.mean: NDArray[Any] = np.zeros_like(quantizer.trained())
@@ -136,7 +149,7 @@ class Ranker:
 
     def _store(self) -> None:
         """Code the base."""
-        self.words = self.quantizer.choose(self.known.base)
+        self.words = self.given.choose(self.rows)
         self.codes = pack(self.words, self.quantizer.nbits)
 
     def epoch(self, rng: np.random.Generator) -> float:
@@ -161,6 +174,7 @@ class Ranker:
         size = np.sqrt(self.square / (1 - second**self.done)) + np.finfo(np.float32).tiny
         move = self.rate * one_cycle(self.done / self.steps) * mean / size
         self.quantizer.share((self.quantizer.trained() - move).astype(np.float32))
+        self.given.share(self.quantizer.trained() / self.unit)
 
     def _loss(self, batch: Ids) -> tuple[float, Floats]:
         """Return the mean loss of a batch of queries, and its gradient by the codewords.
@@ -191,13 +205,16 @@ class Ranker:
     def _tables(self, queries: Floats) -> Floats:
         """Costs (M, nq, ksub) of words, less what all words have in common for a query.
 
-        That has no part in a loss, and without it products of matrices are enough.
+        That has no part in a loss, and without it products of matrices are enough: unless vectors
+        are so far apart that these lose what distances differ by.
         """
+        if self.cancels and self.known.metric != METRIC_INNER_PRODUCT:
+            return self.quantizer.lookup_tables(queries, self.known.metric).transpose(1, 0, 2)
         books = self.quantizer.trained()
         parts = queries.reshape(len(queries), len(books), -1).transpose(1, 0, 2)
         if self.known.metric == METRIC_INNER_PRODUCT:
             return -(parts @ books.transpose(0, 2, 1))
-        centre = books.mean(axis=1, keepdims=True)  # from there nothing is lost by cancellation
+        centre = books.mean(axis=1, keepdims=True)  # from there little is lost by cancellation
         books = books - centre
         tables: Floats = (parts - centre) @ (-2 * books).transpose(0, 2, 1)
         tables += np.square(books).sum(axis=2)[:, None]

@@ -268,7 +268,7 @@ def test_what_an_encoder_makes_nothing_of_is_not_added():
                 return np.log(x)
 
     x = np.random.default_rng(0).uniform(1, 2, (300, 4)).astype(np.float32)
-    index = DeepQuantIndex(4, 2, 4, encoder=Logarithm(4, 4))
+    index = deepq.DeepQuantIndex(4, 2, 4, encoder=Logarithm(4, 4))
     index.train(x)
     index.add(x)
     x[7, 2] = -1
