@@ -13,6 +13,7 @@ import faiss
 import numpy as np
 from tqdm import tqdm
 
+from deepq import _scan
 from deepq._common.arrays import as_codes, as_output, require_finite
 from deepq._common.checks import as_count, as_metric, as_size, require_float32
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
@@ -331,13 +332,16 @@ class LearnedIndex:
 
     def _encode(self, x: Floats, *, progress: bool = False) -> Codes:
         self._require_trained()
-        encoder, quantizer = self.encoder, copy.copy(self.quantizer)
-        quantizer.num_threads = self._threads()
+        encoder, quantizer, threads = self.encoder, self.quantizer, self._threads()
+        if threads != quantizer.num_threads:
+            quantizer = copy.copy(quantizer)
+            quantizer.num_threads = threads
         codes = np.empty((len(x), quantizer.code_size), np.uint8)
         blocks = range(0, len(x), size := max(1, min(_BLOCK, _NUMBERS // x.shape[1])))
         for i in tqdm(blocks, desc="encode", unit="block") if progress else blocks:
             z = embed(encoder, np.asarray(x[i : i + size], np.float32))
-            require_finite(z, "embeddings", i)
+            if not _scan.all_finite(z):
+                require_finite(z, "embeddings", i)
             codes[i : i + size] = quantizer.encode(z)
         return codes
 
