@@ -115,7 +115,7 @@ class NativeFlat(NativeChain):
     @property
     def is_mapped(self) -> bool:
         """Whether the codes are in a file; nothing but `reset` is possible with them then."""
-        return not self.pq_index.codes.is_owned
+        return not self._bytes.is_owned
 
     def remove(self, selector: Any) -> int:
         """Remove the vectors that a faiss.IDSelector picks, or an int64 array lists."""
