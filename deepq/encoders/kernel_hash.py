@@ -1,6 +1,6 @@
 """Hash functions of kernels as an encoder, in NumPy.
 
-It learns from labels alone, by `KernelHash.learn`, before an index is trained with it.
+It learns from labels alone, by `KernelHash.fit_labels`.
 """
 
 from __future__ import annotations

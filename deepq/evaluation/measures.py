@@ -18,7 +18,8 @@ from deepq._common.errors import InputError, KindError
 from deepq._common.threads import openmp_threads
 from deepq._common.types import Ids
 from deepq.index.flat import DeepQuantIndex
-from deepq.metrics.ranking import mean_average_precision, precision_at, recall
+from deepq.metrics.neighbours import recall
+from deepq.metrics.ranking import mean_average_precision, precision_at
 
 MEASURES = ("1-recall@1", "1-recall@10", "1-recall@100", "10-recall@10")
 TIMES = ("us_per_query", "queries_per_second")

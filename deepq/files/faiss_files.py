@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from deepq._common.errors import FormatError
 from deepq._common.safe_files import InFile, Reader, fill
-from deepq._common.types import Floats
+from deepq._common.types import METRIC_L2, Floats
 from deepq.encoders.chain import Chain
 from deepq.index.native import bridge, payload
 from deepq.index.native.plain import PlainIndex, Transform
@@ -51,7 +51,6 @@ _KINDS = {
 }
 
 _DUMMY = 1 << 20
-_METRIC_L2 = 1
 _ST_SDC = 3
 _MOST_SYMMETRIC_BITS = 8  # of words whose distances to each other are in a table
 _MOST_TRANSFORMS = 16
@@ -123,7 +122,7 @@ def parse(reader: Reader, network: Any = None, *, maps: bool = False) -> PlainIn
     return PlainIndex(
         encoder=Chain.of([encoder_of(t, network) for t in transforms], inner.d),
         is_trained=trained,
-        metric=inner.metric if name == b"IxPq" else _METRIC_L2,
+        metric=inner.metric if name == b"IxPq" else METRIC_L2,
         carried=payload.carried(spare, parts["codebooks"]),
         **parts,
     )

@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 from tqdm import tqdm
 
-from deepq._common.arrays import as_codes, as_output
+from deepq._common.arrays import as_codes, as_output, require_finite
 from deepq._common.checks import as_count, as_metric, as_size, require_float32
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
 from deepq._common.plain_data import to_bytes
@@ -337,6 +337,7 @@ class LearnedIndex:
         blocks = range(0, len(x), size := max(1, min(_BLOCK, _NUMBERS // x.shape[1])))
         for i in tqdm(blocks, desc="encode", unit="block") if progress else blocks:
             z = embed(encoder, np.asarray(x[i : i + size], np.float32))
+            require_finite(z, "embeddings", i)
             codes[i : i + size] = quantizer.encode(z)
         return codes
 

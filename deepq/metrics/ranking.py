@@ -1,12 +1,7 @@
-"""How good a ranking is: plain functions of the ids that a search returned.
+"""Measures of rankings by class: a base vector is relevant to a query that it shares a class with.
 
-Every function takes ``I``, (nq, depth) integer ids in ranked order, best first, as ``search``
-returns them. The id -1 stands for "nothing found" and never counts. An id counts once, at its
-first place in a row: where it comes again (pieces of a document under its number), it is as -1.
-
-``recall`` compares with true neighbours. The others compare classes: a base vector is relevant to a
-query when the two share at least one. Published code differs in what it divides by and in the
-queries it leaves out; ``docs/evaluation.md`` says which does what, and which argument it is here.
+Published code differs in what it divides by and in the queries it leaves out;
+``docs/evaluation.md`` says which does what, and which argument it is here.
 """
 
 from __future__ import annotations
@@ -17,9 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from deepq._common.arrays import as_array, as_labels
+from deepq._common.arrays import as_array
 from deepq._common.checks import as_integer
 from deepq._common.errors import DimensionError, InputError, KindError
+from deepq.metrics.arguments import as_classes, as_ranked_ids, as_scores
 from deepq.metrics.relevance import (
     Array,
     Numbers,
@@ -31,95 +27,6 @@ from deepq.metrics.relevance import (
 )
 
 Denominator = Literal["possible", "relevant", "found"]
-
-
-def recall(
-    I: npt.ArrayLike,
-    gt: npt.ArrayLike,
-    k: int = 1,
-    r: int | None = None,
-    *,
-    D: npt.ArrayLike | None = None,
-    gt_D: npt.ArrayLike | None = None,
-) -> float:
-    """Return k-recall@r: the part of the k true neighbours found among the first r results.
-
-    The mean over queries of ``|first r of I, and first k of gt| / k``. What papers call "R@r" is
-    ``k=1``.
-
-    Parameters
-    ----------
-    I : (nq, depth) int
-        Ids in ranked order; -1 where there is none.
-    gt : (nq, depth_gt) int
-        True neighbours in ranked order, ``depth_gt >= k``.
-    k : int
-        How many true neighbours are looked for.
-    r : int, optional
-        How many results are looked at, all of them by default; ``r <= depth``.
-    D, gt_D : (nq, depth) and (nq, depth_gt) float or int, optional
-        The true distances or similarities beside `I` and `gt`, made by the same arithmetic. With
-        them a result is right too if it is as near as the k-th true neighbour, so that the other
-        copies of a vector count; of a query at most k do. Without them only the ids count.
-
-    Raises
-    ------
-    KindError
-        If `I` or `gt` does not hold integers, or `D` or `gt_D` no real numbers.
-    InputError, DimensionError
-        If the shapes do not fit each other or `k` and `r`; or if only one of `D` and `gt_D` is
-        given, or a row of `gt_D` is not in ranked order.
-
-    Examples
-    --------
-    >>> I = [[4, 7, 1], [0, 2, -1]]
-    >>> gt = [[7, 4, 9], [5, 0, 2]]
-    >>> recall(I, gt, k=1, r=1)
-    0.0
-    >>> recall(I, gt, k=1, r=3)
-    0.5
-    >>> recall(I, gt, k=2, r=2)
-    0.75
-    """
-    ids, true = _as_ids(I, "I"), _as_ids(gt, "gt")
-    shape, gt_shape = ids.shape, true.shape
-    if len(ids) != len(true):
-        raise DimensionError(
-            f"expected gt with {len(ids)} rows, one for each of I, got {len(true)}"
-        )
-    k, r = as_integer(k, "k"), ids.shape[1] if r is None else as_integer(r, "r")
-    if not 1 <= k <= true.shape[1]:
-        raise InputError(f"expected k from 1 to {true.shape[1]}, the width of gt, got {k}")
-    if not 1 <= r <= ids.shape[1]:
-        raise InputError(f"expected r from 1 to {ids.shape[1]}, the width of I, got {r}")
-
-    ids, true = once(ids[:, :r]), once(true[:, :k])
-    both = np.concatenate([ids, true], axis=1, dtype=np.int64, casting="unsafe")
-    values, dense = np.unique(both, return_inverse=True)
-    keys = dense.reshape(both.shape) + len(values) * np.arange(len(both))[:, None]
-    if D is None and gt_D is None:
-        found = np.isin(keys[:, r:], keys[:, :r]) & (true >= 0)
-        return float(found.sum() / found.size)
-    if D is None or gt_D is None:
-        raise InputError(f"expected D and gt_D, or neither, got {'gt_D' if D is None else 'D'}")
-    scores, true_scores = _as_scores(D, shape, "D"), _as_scores(gt_D, gt_shape, "gt_D")
-    right = np.isin(keys[:, :r], keys[:, r:]) | _as_near(scores[:, :r], true_scores, k)
-    counted = np.minimum((right & (ids >= 0)).sum(axis=1), k)
-    return float(counted.sum() / (k * len(ids)))
-
-
-def _as_near(D: Array, gt_D: Array, k: int) -> Array:
-    """Whether each result is as near as the k-th true neighbour; which way is near, `gt_D` shows.
-
-    Where it does not, in equal numbers only, equal ones are as near.
-    """
-    steps = np.diff(gt_D, axis=1)
-    rises, falls = (steps > 0).any(), (steps < 0).any()
-    if (rises and falls) or np.isnan(gt_D).any():
-        raise InputError("expected rows of gt_D that all rise, or all fall, got others")
-    last = gt_D[:, k - 1 : k]
-    near: Array = (last >= D) if rises else (last <= D) if falls else (last == D)
-    return near
 
 
 def average_precision(
@@ -202,7 +109,7 @@ def average_precision(
         raise InputError(
             f"expected denominator 'possible', 'relevant' or 'found', got {denominator!r}"
         )
-    scores = None if D is None else _as_scores(D, ids.shape, "D")
+    scores = None if D is None else as_scores(D, ids.shape, "D")
     result = np.empty(len(ids))
     for rows, hit, relevant in hits(ids, labels_q, labels_b):
         retrieved = ids[rows] >= 0
@@ -364,9 +271,9 @@ def precision_recall_curve(
 def _as_ranking(
     I: npt.ArrayLike, query_labels: npt.ArrayLike, base_labels: npt.ArrayLike
 ) -> tuple[Array, Array, Array]:
-    ids = _as_ids(I, "I")
-    labels_q = _as_labels(query_labels, "query_labels")
-    labels_b = _as_labels(base_labels, "base_labels")
+    ids = as_ranked_ids(I, "I")
+    labels_q = as_classes(query_labels, "query_labels")
+    labels_b = as_classes(base_labels, "base_labels")
     if len(labels_q) != len(ids):
         raise DimensionError(
             f"expected {len(ids)} query_labels, one for each row of I, got {len(labels_q)}"
@@ -388,15 +295,6 @@ def _as_ranking(
     return once(ids), labels_q, labels_b
 
 
-def _as_scores(values: npt.ArrayLike, shape: tuple[int, ...], name: str) -> Array:
-    scores = as_array(values, name)
-    if scores.dtype.kind not in "iuf":
-        raise KindError(f"expected real numbers in {name}, got dtype {scores.dtype}")
-    if scores.shape != shape:
-        raise DimensionError(f"expected {name} of the shape {shape} of its ids, got {scores.shape}")
-    return scores
-
-
 def _check_ties(D: Array, retrieved: Array, top: int, *, whole: bool) -> None:
     """Refuse rows that are not in order, or whose ties at rank `top` may go on past the last."""
     rising, falling = (D[:, 1:] >= D[:, :-1]).all(axis=1), (D[:, 1:] <= D[:, :-1]).all(axis=1)
@@ -408,19 +306,3 @@ def _check_ties(D: Array, retrieved: Array, top: int, *, whole: bool) -> None:
             f"expected I and D deep enough to show where the ties at rank {top} end, "
             f"got ties up to the depth {D.shape[1]}"
         )
-
-
-def _as_ids(ids: npt.ArrayLike, name: str) -> Array:
-    a = as_array(ids, name)
-    if a.dtype.kind not in "iu":
-        raise KindError(f"expected integer ids in {name}, got dtype {a.dtype}")
-    if a.ndim != 2 or a.size == 0:
-        raise DimensionError(f"expected {name} of shape (nq, depth), not empty, got {a.shape}")
-    return a
-
-
-def _as_labels(labels: npt.ArrayLike, name: str) -> Array:
-    a = as_array(labels, name)
-    if a.ndim not in (1, 2) or a.size == 0:
-        raise DimensionError(f"expected {name} of shape (n,) or (n, c), not empty, got {a.shape}")
-    return as_labels(a, name)

@@ -33,7 +33,7 @@ _KNOWN: dict[str, type[nn.Module]] = {
 
 
 def plan_of(module: nn.Module) -> dict[str, Any] | None:
-    """Class and arguments of a module of this file, as JSON values; None for any other.
+    """Class and arguments of a module of this room, as JSON values; None for any other.
 
     A backbone or head of another class makes an `Embedding` another, too.
     """

@@ -6,7 +6,8 @@ functions of embeddings. By what rows are compared with: each other (`pairs`), t
 by name.
 
 It imports `_common` and `labels`, and torch. A new objective: a subclass of `Objective` with
-`forward` in the file of its kind, one line in `plain`, one line here, and a test by hand.
+`forward` in the file of its kind, which keeps the arguments of its constructor, all with defaults,
+as attributes of the same names; one line in `plain`, one line here, and a test by hand.
 """
 
 from deepq.objectives.base import Objective

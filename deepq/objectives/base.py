@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     similar, known : (n, n) bool
         See `supervision`.
     targets : (n, c) float32 or None
-        Classes; rows sum to 1.
+        Classes; rows sum to 1, or to 0 where there is none.
     several : bool
         Whether rows have several classes.
     """

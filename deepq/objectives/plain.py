@@ -13,7 +13,7 @@ from deepq.objectives.row_codes import CodeRegression, InferredCodes
 
 
 def objective_state(objective: Objective) -> dict[str, Any] | None:
-    """Describe an objective of this module by its class and arguments; None for any other."""
+    """Describe an objective of this room by its class and arguments; None for any other."""
     if OBJECTIVES.get(type(objective).__name__) is not type(objective):
         return None
     return {"type": type(objective).__name__, **objective.state()}

@@ -25,7 +25,7 @@ class CodeRegression(Objective):
     """`code_regression` to codes whose inner products are the similarities: CNNH's.
 
     Xia et al., "Supervised hashing for image retrieval via image representation learning", AAAI
-    2014. The codes are those of `_similarity_codes.factorized`.
+    2014. The codes are those of `labels.similarity_codes.factorized`.
 
     Parameters
     ----------

@@ -203,7 +203,8 @@ def test_every_front_explains_its_room() -> None:
         doc = ast.get_docstring(tree_of(FILES[room])) or ""
         assert 5 <= len(doc.splitlines()) <= 14, room
         files = [name.rpartition(".")[2] for name in FILES if name.rpartition(".")[0] == room]
-        assert not [file for file in files if not re.search(rf"\b{file.lstrip('_')}\b", doc)], room
+        unnamed = [file for file in files if not re.search(rf"\b{file.lstrip('_')}\b", doc)]
+        assert not unnamed, f"{FILES[room]} names each file of its room, but {unnamed}"
 
 
 def test_importing_deepq_is_light() -> None:

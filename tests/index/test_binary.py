@@ -122,7 +122,7 @@ def test_hyperplanes_need_no_training_and_take_it() -> None:
     cosines = np.einsum("qd,qkd->qk", Q, X[ids])
     cosines /= np.linalg.norm(Q, axis=1)[:, None] * np.linalg.norm(X[ids], axis=2)
     assert np.corrcoef(scores.ravel(), np.arccos(cosines).ravel())[0, 1] > 0.6
-    with pytest.raises(InputError, match="at least 1 training vectors, got 0"):
+    with pytest.raises(InputError, match=r"at least 1 training vectors.*, got"):
         planes().train(X[:0])
     with pytest.raises(InputError, match="NaN"):
         planes().train(np.full((3, D), np.nan, np.float32))
@@ -205,17 +205,17 @@ def test_an_encoder_that_learns_keeps_the_kind(way) -> None:
 
 
 @pytest.mark.usefixtures("_centred_in_files")
-def test_faiss_does_not_train_the_codebooks() -> None:
+def test_a_composite_does_not_train_the_codebooks() -> None:
     index = bare(1, encoder=Centred(8))
-    mapped = faiss.IndexIDMap2(index)
-    with pytest.raises(RuntimeError, match=r"call train\(\) of the DeepQuantIndex itself"):
-        mapped.train(X[:, :8])
+    faiss.IndexIDMap2(index).train(X[:, :8])
+    assert index.is_trained
+    assert kind_of(index.codebooks) is type(index.quantizer) is BinaryQuantizer
+    index.add(X[:, :8])
+    assert index.search(X[:5, :8], 1)[1].min() >= 0
     turned = bare(1, encoder=Rotation(8))
-    faiss.IndexIDMap2(turned).train(X[:, :8])  # by faiss's OPQ
-    assert turned.is_trained
-    assert kind_of(turned.codebooks) is type(turned.quantizer) is BinaryQuantizer
-    turned.add(X[:, :8])
-    assert turned.search(X[:5, :8], 1)[1].min() >= 0
+    with pytest.raises(RuntimeError, match="learns no codebooks for a BinaryQuantizer"):
+        faiss.IndexIDMap2(turned).train(X[:, :8])
+    assert not turned.is_trained
 
 
 def network() -> NetworkEncoder:

@@ -259,3 +259,20 @@ def test_linear_encoders_search_and_files_never_import_torch(tmp_path):
     np.save(tmp_path / "x.npy", X)
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "x.npy"), str(tmp_path / "i.dpq")]
     subprocess.run(command, check=True, env=dict(os.environ))
+
+
+def test_what_an_encoder_makes_nothing_of_is_not_added():
+    class Logarithm(encoders.Encoder):
+        def encode(self, x):
+            with np.errstate(invalid="ignore", divide="ignore"):
+                return np.log(x)
+
+    x = np.random.default_rng(0).uniform(1, 2, (300, 4)).astype(np.float32)
+    index = deepq.DeepQuantIndex(4, 2, 4, encoder=Logarithm(4, 4))
+    index.train(x)
+    index.add(x)
+    x[7, 2] = -1
+    for use in (index.add, index.sa_encode):
+        with pytest.raises(ValueError, match=r"finite numbers in embeddings, got .* in row 7$"):
+            use(x)
+    assert index.ntotal == 300

@@ -353,7 +353,7 @@ class TestTies:
     @pytest.mark.parametrize(
         ("D", "error", "text"),
         [
-            ([[1, 2]], ValueError, r"D of the shape \(1, 3\) of I, got \(1, 2\)"),
+            ([[1, 2]], ValueError, r"D of the shape \(1, 3\) of its ids, got \(1, 2\)"),
             ([[1, 3, 2]], ValueError, "rows of D that rise or fall"),
             ([[1, np.nan, 2]], ValueError, "rows of D that rise or fall"),
             ([["a", "b", "c"]], TypeError, "real numbers in D, got dtype <U1"),
@@ -423,7 +423,7 @@ class TestPrecisionRecallCurve:
 
 
 MEASURES = {
-    "recall": lambda I, _q, b: recall(I, np.tile(np.flatnonzero(b == 7)[:2], (len(I), 1)), k=2),
+    "recall": lambda I, _, b: recall(I, np.tile(np.flatnonzero(b == 7)[:2], (len(I), 1)), k=2),
     "AP": lambda I, q, b: average_precision(I, q, b),
     "AP of the found": lambda I, q, b: average_precision(I, q, b, denominator="found"),
     "precision": lambda I, q, b: precision_at(I, q, b, [1, I.shape[1]]),

@@ -293,7 +293,7 @@ def test_a_mapped_file_is_read_in_parts(tmp_path, monkeypatch) -> None:
     most.clear()
     index.train(mapped, KINDS)
     assert_same(index, want)
-    assert max(most[1:]) <= 64  # the first is the sample that the network is prepared with
+    assert max(most[2:]) <= 64  # before: samples for the range, and to prepare the network with
 
 
 def test_a_mapped_file_is_checked(tmp_path) -> None:
@@ -363,7 +363,7 @@ def test_labels_of_too_many_classes_are_refused() -> None:
 REFUSED: dict[str, Any] = {
     "too few labels": (X, Y[:-1], DimensionError),
     "one class": (X, np.zeros(len(X), int), InputError),
-    "words": (X, np.array(["a"] * len(X)), KindError),
+    "objects": (X, np.array([object()] * len(X)), KindError),
     "pairs of other rows": (X, Pairs([0], [600]), InputError),
     "queries of another length": (X, Positives(np.zeros((2, 5)), [0, 1]), DimensionError),
     "NaN in queries": (X, Positives(np.full((2, D), np.nan), [0, 1]), InputError),

@@ -50,7 +50,7 @@ def test_the_loss_is_that_of_the_docstring(metric: int, n: int) -> None:
     ranker = Ranker(quantizer, known, 2)
     batch = np.arange(0, len(known.queries), 2)
     loss, _ = ranker._loss(batch)
-    want = loss_by_loops(ranker, quantizer.trained(), batch)
+    want = loss_by_loops(ranker, ranker.quantizer.trained(), batch)
     assert loss == pytest.approx(want, rel=1e-4, abs=1e-6)
 
 

@@ -224,7 +224,7 @@ def test_bad_numbers_found_late_leave_the_index_unchanged() -> None:
 
 def test_too_few_rows_are_refused() -> None:
     for x in (X[:15], lambda: [X[:8], X[:7]], list):
-        with pytest.raises(ValueError, match=r"expected at least 16 training vectors, got"):
+        with pytest.raises(ValueError, match=r"at least 16 training vectors.*, got"):
             train(x)
 
 
@@ -290,7 +290,7 @@ def test_a_trained_decoder_ranks_better_than_the_tables(monkeypatch) -> None:
     real = stages.plan
     monkeypatch.setattr(stages, "plan", lambda *args: real(*args)._replace(hidden=32))
     x, base, queries = on_a_surface(3000, 1), on_a_surface(3000, 2), on_a_surface(300, 3)
-    index, tables = (train(x, rerank=rerank, epochs=10) for rerank in (50, 0))
+    index, tables = (train(x, rerank=rerank, epochs=25) for rerank in (50, 0))
     assert index.quantizer.decoder is not None
     assert recall(index, base, queries) > recall(tables, base, queries) + 0.005
 

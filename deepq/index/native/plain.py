@@ -43,4 +43,4 @@ class PlainIndex(NamedTuple):
     codebooks: Floats | None
     codes: Codes | InFile
     settings: dict[str, Any]
-    carried: Any  # what `Native.carry` put into it, or None
+    carried: Any  # what `NativeChain.carry` put into it, or None
