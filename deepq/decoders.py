@@ -236,7 +236,7 @@ def _slack(sites: Floats, parts: Floats) -> Floats:
     """Twice the error (M, n) of scores c.c / 2 - x.c: see `_kernels/assign.h`."""
     eps = np.float32(np.finfo(np.float32).eps)
     squares = np.square(sites).sum(axis=2).max(axis=1)[:, None]
-    reach = np.sqrt(squares * np.square(parts).sum(axis=2))
+    reach = np.sqrt(squares) * np.sqrt(np.square(parts).sum(axis=2))
     slack: Floats = eps * np.float32(sites.shape[2] + 4) * (squares / 2 + reach)
     return slack
 

@@ -107,6 +107,35 @@ def test_nearest_words_do_not_cancel_far_from_the_origin() -> None:
         assert (moved.nearest(z + np.float32(offset))[:, :, 0] == near).mean() > 0.99
 
 
+@given(
+    st.sampled_from([1e2, 1e4, 1e6]), st.integers(1, 20), st.sampled_from([1e-25, 1, 1e9]), seeds
+)
+def test_nearest_words_in_groups_far_apart(gap, count, unit, seed) -> None:
+    rng = np.random.default_rng(seed)
+    arrays = numbers(3, 16, 4, 3, rng)
+    places = gap * rng.integers(-2, 3, (16, 1))
+    x = (places[rng.integers(0, 16, 16 + 40)] + rng.standard_normal((56, 12))) * unit
+    x = x.astype(np.float32)
+    arrays["sites"] = x[:16].reshape(16, 3, 4).transpose(1, 0, 2)
+    for name in ("tables", "output"):
+        arrays[name] = arrays[name] * np.float32(unit)
+    decoder, z = Decoder(arrays, candidates=count), x[16:]
+    parts = z.reshape(40, 3, 1, 4).astype(np.float64)
+    distances = np.square(parts - arrays["sites"].astype(np.float64)).sum(axis=3)
+    expected = np.argsort(distances, axis=2, kind="stable")[:, :, :count]
+    np.testing.assert_array_equal(decoder.nearest(z), expected)
+
+
+def test_choose_does_not_follow_the_unit() -> None:
+    rng = np.random.default_rng(3)
+    arrays, z = numbers(3, 16, 4, 3, rng), rng.standard_normal((50, 12), dtype=np.float32)
+    words = Decoder(arrays).choose(z)
+    tiny = np.float32(2.0**-80)
+    for name in ("sites", "tables", "output", "centre"):
+        arrays[name] = arrays[name] * tiny
+    np.testing.assert_array_equal(Decoder(arrays).choose(z * tiny), words)
+
+
 @given(sizes, st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), seeds)
 def test_choose_is_coordinate_descent_on_the_squared_error(shape, n, A, sweeps, seed) -> None:
     rng = np.random.default_rng(seed)

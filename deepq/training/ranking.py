@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq._common.neighbours import power_of_two
+from deepq._common.neighbours import unit_of_tiny
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids, Progress, Words
 from deepq.quantizers.judging import TOP, Judge, Neighbours, pays, scan
 from deepq.quantizers.packing import pack
@@ -127,8 +127,8 @@ class Ranker:
     """
 
     def __init__(self, quantizer: ProductQuantizer, known: Neighbours, epochs: int) -> None:
-        # In units in which vectors are about 1: squares of float32 get lost where all are tiny.
-        self.unit = power_of_two(known.base)
+        # Where all vectors are tiny, float32 has no squares of them: then other units are used.
+        self.unit = unit_of_tiny(known.base)
         self.given, self.rows = quantizer, known.base
         self.quantizer = copy.copy(quantizer)
         self.quantizer.share(quantizer.trained() * self.unit)

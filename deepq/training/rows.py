@@ -143,7 +143,6 @@ class Rows:
                 block = as_vectors(
                     as_array(piece, "a block"),
                     self.d,
-                    "training vectors",
                     finite=True,
                     image=self._image,
                     rows=first,

@@ -250,3 +250,14 @@ def test_suggestions_for_real_vectors(glosses):
     assert (best.M, best.nbits) in {(8, 8), (16, 4)}
     assert 0.35 < best.recall < 0.55
     assert all(best.recall >= other.recall for other in others)
+
+
+def test_a_row_that_is_not_finite_is_named_by_its_number() -> None:
+    x = normal(600, 8)
+    x[431, 3] = np.nan
+    with pytest.raises(InputError, match=r"in x, got NaN or infinity in row 431$"):
+        suggest(x, bytes_per_vector=4)
+    x, queries = normal(600, 8), normal(50, 8)
+    queries[17, 0] = np.inf
+    with pytest.raises(InputError, match=r"in queries, got NaN or infinity in row 17$"):
+        suggest(x, bytes_per_vector=4, queries=queries)

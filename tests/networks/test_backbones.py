@@ -198,3 +198,23 @@ def test_alexnet_standardizes_as_torchvision_does(alexnet):
     expected = (x / 255 - mean.view(3, 1, 1)) / deviation.view(3, 1, 1)
     torch.testing.assert_close(alexnet.standardize(x), expected)
     assert networks.plan_of(alexnet) == {"type": "AlexNet", "input_shape": [3, 40, 30]}
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-12, 1e-6, 1.0, 1e12])
+@pytest.mark.parametrize("shape", [(6,), (3, 4, 4)])
+def test_numbers_are_standardized_in_any_unit(unit, shape):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(500, *shape, generator=generator) * 2 + 1
+    layer = Standardize(shape[0])
+    layer.prepare(x * unit)
+    z = layer(x * unit)
+    assert abs(float(z.std()) - 1) < 0.02
+    assert abs(float(z.mean())) < 1e-4
+
+
+def test_a_column_that_only_rounding_moves_is_not_scaled():
+    x = torch.full((400, 2), 1e6)
+    x[1::2, 1] = torch.nextafter(x[0, 1], torch.tensor(torch.inf))
+    layer = Standardize(2)
+    layer.prepare(x)
+    assert layer.scale.tolist() == [1, 1]

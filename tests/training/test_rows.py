@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from deepq._common.errors import DimensionError, InputError, KindError
-from deepq.training.rows import Rows
+from deepq.training.rows import Inputs, Rows
 
 N, D = 1000, 4
 X = np.arange(N * D, dtype=np.float32).reshape(N, D)  # a row's number is its first / D
@@ -340,3 +340,29 @@ def test_a_stream_is_never_in_memory_whole(monkeypatch) -> None:
 def test_an_array_of_float32_is_not_copied() -> None:
     x = np.ones((5000, 512), np.float32)
     assert peak(lambda: Rows(x, 512)) < x.nbytes / 2
+
+
+@pytest.mark.parametrize("bad", [0, 77, 503, N - 1])
+@pytest.mark.parametrize("kind", ["array", "mapped", "streamed", "batches"])
+def test_a_row_that_is_not_finite_is_named_by_its_number(tmp_path, bad, kind) -> None:
+    x = X.copy()
+    x[bad, 2] = np.nan
+    rng = np.random.default_rng(0)
+    read = {
+        "array": lambda: Rows(x, D),
+        "mapped": lambda: Rows(mapped(tmp_path, x), D).sample(N, rng),
+        "streamed": lambda: Rows(streamed(x), D).sample(N, rng),
+        "batches": lambda: list(islice(Rows(mapped(tmp_path, x), D).batches(90, NONE, 0), N)),
+    }
+    with pytest.raises(InputError, match=f"NaN or infinity in row {bad}$"):
+        read[kind]()
+
+
+@pytest.mark.parametrize("bad", [3, 940])
+def test_a_network_names_the_row_of_the_file(tmp_path, bad) -> None:
+    x = X.copy()
+    x[bad, 1] = np.inf
+    inputs = Inputs(mapped(tmp_path, x), np.ones((20, D), np.float32))
+    rows = np.random.default_rng(0).permutation(N + 20)
+    with pytest.raises(InputError, match=f"NaN or infinity in row {bad}$"):
+        inputs.take(rows)
