@@ -322,7 +322,7 @@ def range_search(codes, int M, int nbits, float radius, *, int num_threads=1, **
 
 
 cdef bint _is_tiny(const float[:, ::1] queries):
-    """Whether no number is as large as the least that ordinary vectors have."""
+    """Whether there are queries, and no number is as large as the least that ordinary ones have."""
     cdef int64_t i, j
     with nogil:
         for i in range(queries.shape[0]):
@@ -330,7 +330,7 @@ cdef bint _is_tiny(const float[:, ::1] queries):
                 if fabsf(queries[i, j]) >= TINY:
                     with gil:
                         return False
-    return True
+    return queries.shape[0] > 0
 
 
 def _in_units(queries, codebooks):
