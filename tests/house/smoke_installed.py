@@ -13,7 +13,8 @@ def main() -> None:
     home = Path(deepq.__file__).resolve().parent
     if site_packages not in home.parents:
         raise SystemExit(f"expected deepq from {site_packages}, got {home}")
-    for name in ("py.typed", "_scan.pyi", "_bridge.pyi", "_mapped.pyi", "_trained.pyi"):
+    native = [f"index/native/{name}.pyi" for name in ("_bridge", "_mapped", "_trained")]
+    for name in ("py.typed", "_scan.pyi", *native):
         if not (home / name).exists():
             raise SystemExit(f"expected {name} in {home}")
 
