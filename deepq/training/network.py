@@ -45,7 +45,7 @@ LEARNING_RATE = 6e-3
 WEIGHT_DECAY = 0.6
 
 _REFRESH_ITERATIONS = 3  # of k-means in an epoch, from the codebooks there are
-_SAMPLE = 5000  # rows that a network is prepared with
+_SAMPLE = 5000  # rows that are looked at before the first epoch
 _SAMPLE_NUMBERS = 1 << 27
 
 _log = logging.getLogger("deepq.training")
@@ -120,10 +120,14 @@ class NetworkTraining:
         self.epoch, self.cut, self.best = 0, False, self._copy()
         self.patience = Patience(self.warm_up)
 
+    @property
+    def _sample_size(self) -> int:
+        """How many rows are looked at before the first epoch, at most."""
+        return max(1, min(_SAMPLE, _SAMPLE_NUMBERS // self.encoder.d_in))
+
     def _look(self, columns: Any, objective: Objective, seed: int) -> dict[str, Any]:
         """Return what the encoder is to remember of this training: see `NetworkEncoder.seen`."""
-        most = max(1, min(_SAMPLE, _SAMPLE_NUMBERS // self.encoder.d_in))
-        n = len(self.inputs.x)
+        n, most = len(self.inputs.x), self._sample_size
         rows = np.arange(n) if n <= most else np.sort(np.random.default_rng(seed).choice(n, most))
         seen: dict[str, Any] = {"most": float(np.abs(self.inputs.take(rows)).max())}
         if objective.keeps_classes:
@@ -134,8 +138,7 @@ class NetworkTraining:
         """Let the network look at some rows, if it wants to."""
         prepare = getattr(self.network, "prepare", None)
         if prepare is not None and not self.encoder.is_fitted:
-            most = max(1, min(_SAMPLE, _SAMPLE_NUMBERS // self.encoder.d_in))
-            rows = rng.permutation(len(self.rows))[:most]
+            rows = rng.permutation(len(self.rows))[: self._sample_size]
             with torch.no_grad():
                 prepare(self._images(np.sort(rows)).to(self.device))
 
