@@ -34,7 +34,7 @@ native = [
         # Hidden: what it declares in faiss's namespace must not stand in for faiss's own.
         extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
     )
-    for name in ("_bridge", "_mapped", "_trained")
+    for name in ("_bridge", "_called", "_mapped")
 ]
 extensions = [scan, *native]
 for extension in extensions:

@@ -141,6 +141,7 @@ PAGES: dict[str, dict[str, Table]] = {
             goals.alternative_rows,
             speed_tables.of_last_level,
         ),
+        "composites": Table("composites", "data M N nq composite simd", goals.composite_rows),
     },
     "docs/deep.md": {
         "retrieval": Table("retrieval", RETRIEVAL, deep_tables.retrieval),

@@ -177,3 +177,14 @@ def _as_good(other: Row, ours: list[Row]) -> str:
     best = min(good, key=lambda row: row["ns"])
     faster = median(b / a for a, b in zip(best["seconds_ns"], other["seconds_ns"], strict=True))
     return f"{best['bytes']} bytes, {faster:.1f}x as fast"
+
+
+def composite_rows(results: list[Row]) -> list[Row]:
+    """Return a row for each composite and number of queries: its time in times of the bare index."""
+    rows: dict[tuple[str, int], Row] = {}
+    for result in results:
+        key = result["composite"], result["nq"]
+        row = rows.setdefault(key, {"through": key[0], "queries": key[1], "goal": "1.2x"})
+        same = "" if result["same"] else ", other ids"
+        row[f"M = {result['M']}"] = f"{result['of_bare']:.2f}x{same}"
+    return list(rows.values())

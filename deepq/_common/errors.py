@@ -25,3 +25,12 @@ class StateError(RuntimeError):
 
 class FormatError(ValueError, RuntimeError):
     """A file is not what it should be: damaged, of another kind, or of an unknown version."""
+
+
+def described(error: BaseException) -> bytes:
+    """Name and text of an error, for C++, which cannot hold it. Raises nothing."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}".encode(errors="replace")
+    except BaseException:
+        return name.encode(errors="replace")

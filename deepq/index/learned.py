@@ -21,7 +21,7 @@ from deepq._common.plain_data import to_bytes
 from deepq._common.threads import SharedLock, openmp_threads
 from deepq._common.types import Codes, Floats
 from deepq.encoders.base import Encoder, embed
-from deepq.index.native import trained
+from deepq.index.native import called
 from deepq.index.native.chain import NativeChain
 from deepq.index.tensors import accepts_tensors
 from deepq.index.training_data import faiss_settings, for_polysemous, rows_for, training_data
@@ -82,7 +82,7 @@ class LearnedIndex:
         self.this = native.chain.this
         self._native, self._encoder, self._quantizer = native, encoder, quantizer
         self._lock, self._decoded, self.history = SharedLock(), Decoded(), []
-        trained.place(native.chain, self)
+        called.place(native.chain, self)
         if quantizer.codebooks is not None:
             if quantizer.M * quantizer.dsub != encoder.d_out:
                 raise InputError(
@@ -236,7 +236,7 @@ class LearnedIndex:
     def _follow_native(self) -> None:
         """Take over what others have written into the C++ object, or faiss has trained there."""
         if self.is_trained and not (self._encoder.is_fitted and self._quantizer.is_trained):
-            trained.warn_of_another(self._rerank)
+            called.warn_of_another(self._rerank)
             self._encoder = self._native.read_encoder()
             self._quantizer.share(self._native.codebooks)
 

@@ -14,6 +14,7 @@ from deepq._common.arrays import as_array
 from deepq._common.checks import as_count, as_size
 from deepq._common.errors import DimensionError, KindError
 from deepq._common.types import Codes, Ids
+from deepq.index.native import called
 
 # Copying a code takes as long as scanning some hundreds for a query: codes are copied, and not
 # passed over among all, up to a share of the stored ones that grows with the number of queries.
@@ -58,6 +59,7 @@ class SearchParameters(faiss.SearchParametersPQ):
         self.num_threads = None if num_threads is None else as_size(num_threads, "num_threads")
         if sel is not None:
             self.sel = _as_selector(sel)
+        called.remember(self)
 
 
 def _as_selector(sel: Any) -> Any:
@@ -122,9 +124,28 @@ def selection(params: Any, ntotal: int, nq: int) -> Selection:
             ids = np.unique(ids)
             return Selection(ids[(ids >= 0) & (ids < ntotal)])
     bits = _bits(sel, ntotal)
-    if _scan.count_ids(bits, ntotal) < few:
+    count = _scan.count_ids(bits, ntotal)
+    if count < few or not count:
         return Selection(np.flatnonzero(np.unpackbits(bits, count=ntotal, bitorder="little")))
-    return Selection(slice(0, ntotal), bits)
+    return _span(bits, count, ntotal)
+
+
+def _span(bits: Codes, count: int, ntotal: int) -> Selection:
+    """Codes from the first of `count` marked ones to the last; no bits where all are marked."""
+    bits = bits[: (ntotal + 7) // 8].copy()
+    bits[-1] &= 255 >> -ntotal % 8
+    used = np.flatnonzero(bits)
+    begin, end = int(used[0]), int(used[-1]) + 1  # bytes
+    first = 8 * begin + _marked(bits[begin])[0]
+    last = 8 * end - 8 + _marked(bits[end - 1])[-1]
+    if count == last + 1 - first:
+        return Selection(slice(first, last + 1))
+    return Selection(slice(8 * begin, min(8 * end, ntotal)), bits[begin:end])
+
+
+def _marked(byte: Any) -> list[int]:
+    """Places of the bits of a byte that are 1."""
+    return [place for place in range(8) if int(byte) >> place & 1]
 
 
 def _as_constructed(holder: Any, sel: Any) -> Any:
@@ -200,6 +221,9 @@ def _bitmap(sel: Any, ntotal: int) -> Codes:
 
 def _ask(sel: Any, first: int, ntotal: int) -> Codes:
     """Ask any selector, in C++, about every id from `first`, a multiple of 8, to ntotal - 1."""
+    known = called.members(sel, first, ntotal)
+    if known is not None:
+        return known
     bits = [np.empty(0, np.uint8)]
     probe = faiss.IndexFlatL2(2)  # 8 bytes a row, which hold its number
     numbers, ids = np.arange(_ASKED_AT_ONCE), faiss.Int64Vector()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import deepq
 from deepq import encoders
+from deepq.index.search_parameters import selection
 
 N, DIM = 3000, 16
 
@@ -213,3 +214,21 @@ def test_modes_of_faiss_take_no_selector(index):
 def test_bad_parameters_are_refused(arguments, error, match):
     with pytest.raises(error, match=match):
         deepq.SearchParameters(**arguments)
+
+
+@given(st.data())
+def test_only_the_codes_from_the_first_to_the_last_marked_are_looked_at(data):
+    ntotal = data.draw(st.integers(1, 70))
+    marked = np.array(data.draw(st.lists(st.booleans(), min_size=ntotal, max_size=ntotal)))
+    if data.draw(st.booleans()):  # a run
+        begin, end = sorted(data.draw(st.tuples(*[st.integers(0, ntotal)] * 2)))
+        marked[:] = False
+        marked[begin:end] = True
+    inverse = faiss.IDSelectorNot(faiss.IDSelectorBitmap(np.packbits(~marked, bitorder="little")))
+    part = selection(deepq.SearchParameters(sel=inverse), ntotal, 1)
+    rows = np.arange(ntotal)[part.rows]
+    if part.bits is not None:
+        rows = rows[np.unpackbits(part.bits, count=len(rows), bitorder="little").astype(bool)]
+    np.testing.assert_array_equal(rows, np.flatnonzero(marked))
+    if len(rows) and len(rows) == rows[-1] + 1 - rows[0]:
+        assert part.bits is None

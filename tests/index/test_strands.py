@@ -56,14 +56,21 @@ class Cells(LearnedIndex):
         self._require_trained()
         x = self._vectors(x, finite=True)
         with self._lock.changing(), self._lock.exclusive():
-            self._native.chain.add_c(len(x), faiss.swig_ptr(x))
+            z = self.encoder.encode(x)
+            self._native.pq_index.add_c(len(z), faiss.swig_ptr(z))
+            self._native.chain.ntotal = self._native.pq_index.ntotal
 
     @accepts_tensors
-    def search(self, x: Any, k: int) -> tuple[Floats, Any]:
+    def search(
+        self, x: Any, k: int, *, params: Any = None, D: Any = None, I: Any = None
+    ) -> tuple[Floats, Any]:
         x = self._vectors(x)
-        D, I = np.empty((len(x), k), np.float32), np.empty((len(x), k), np.int64)
+        D = np.empty((len(x), k), np.float32) if D is None else D
+        I = np.empty((len(x), k), np.int64) if I is None else I
+        z = self.encoder.encode(x)
         with self._lock.reading():
-            self._native.chain.search_c(len(x), faiss.swig_ptr(x), k, *map(faiss.swig_ptr, (D, I)))
+            pointers = map(faiss.swig_ptr, (D, I))
+            self._native.pq_index.search_c(len(z), faiss.swig_ptr(z), k, *pointers, params)
         return D, I
 
 

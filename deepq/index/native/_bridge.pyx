@@ -12,6 +12,8 @@ from libcpp cimport bool as cbool
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
+from deepq._common.errors import described
+
 cdef extern from "_bridge.h" nogil:
     cdef cppclass VectorTransform "faiss::VectorTransform":
         int d_in
@@ -56,16 +58,8 @@ cdef cbool _call(
         )
         return True
     except BaseException as error:  # C++ cannot hold it
-        fault.assign(_describe(error))
+        fault.assign(<bytes>described(error))
         return False
-
-
-cdef string _describe(error):
-    name = type(error).__name__
-    try:
-        return f"{name}: {error}".encode(errors="replace")
-    except BaseException:
-        return name.encode(errors="replace")
 
 
 def _apply(function, source, target):

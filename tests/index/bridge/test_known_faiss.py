@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 import deepq
-from deepq.index.native import _bridge, bridge, known_faiss
-from deepq.index.native import trained as native_training
+from deepq.index.native import _bridge, bridge, called, known_faiss
 
 from .builders import (
     D_IN,
@@ -36,7 +35,7 @@ from .builders import (
 @pytest.fixture
 def unbridged(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A faiss that neither the bridge nor training through composites is known to fit."""
-    found_out = bridge.is_available, native_training.fault
+    found_out = bridge.is_available, called.fault
     monkeypatch.setattr(faiss, "__version__", "1.16.0")
     for each in found_out:
         each.cache_clear()

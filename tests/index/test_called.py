@@ -12,7 +12,7 @@ import pytest
 
 import deepq
 from deepq.index import learned
-from deepq.index.native import trained
+from deepq.index.native import called
 from deepq.training.trainer import fit
 
 D = 16
@@ -33,7 +33,7 @@ def made(**options) -> deepq.DeepQuantIndex:
 
 
 def test_this_faiss_can_call_us():
-    assert trained.fault() == ""
+    assert called.fault() == ""
 
 
 @pytest.mark.parametrize("composite", COMPOSITES.values(), ids=COMPOSITES)
@@ -127,7 +127,7 @@ def test_a_clone_of_an_untrained_index_is_trained_by_faiss():
 
 def test_where_faiss_trains_it_is_said_once_seen(monkeypatch, caplog):
     monkeypatch.setattr(faiss, "__version__", "1.16.0")
-    trained.fault.cache_clear()
+    called.fault.cache_clear()
     try:
         inside = made(rerank=20)
         faiss.IndexIDMap2(inside).train(X)
@@ -135,7 +135,7 @@ def test_where_faiss_trains_it_is_said_once_seen(monkeypatch, caplog):
             inside.add(X)
             inside.search(X[:3], 1)
     finally:
-        trained.fault.cache_clear()
+        called.fault.cache_clear()
     assert caplog.text.count("got what faiss made of its encoder") == 1
 
 

@@ -1,0 +1,154 @@
+/* A faiss IndexPreTransform whose functions call Python, whoever calls them.
+
+   The object gets a table of virtual functions of its own, in which those that train, add, search and
+   reconstruct take the GIL and call an index of ours. `called.py` explains it, and makes sure that
+   this faiss calls them as they are declared here, and that its classes are as they are declared. */
+#pragma once
+
+#include <Python.h>
+
+#include <cstdint>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <typeinfo>
+
+#include "_python.h"
+#include "_table.h"
+
+namespace faiss {
+
+struct IDSelector {
+    virtual bool is_member(int64_t id) const = 0;
+    virtual ~IDSelector() {}
+};
+
+struct SearchParameters {
+    IDSelector *sel;
+    virtual ~SearchParameters() {}
+};
+
+struct SearchParametersPQ : SearchParameters {
+    int search_type;
+    int polysemous_ht;
+};
+
+struct SearchParametersPreTransform : SearchParameters {
+    SearchParameters *index_params;
+};
+
+struct RangeSearchResult {
+    size_t nq;
+    size_t *lims;
+    int64_t *labels;
+    float *distances;
+    size_t buffer_size;
+    virtual void do_allocation() = 0; /* turns counts in `lims` into offsets, and makes room */
+    virtual ~RangeSearchResult() {}
+};
+
+}  // namespace faiss
+
+namespace deepq {
+
+using faiss::IDSelector, faiss::SearchParameters, faiss::RangeSearchResult;
+
+enum Answer { DONE, NOBODY, FAILED };
+
+/* What Python does, under the GIL: NOBODY if no index of ours has that object, and FAILED, and what
+   went wrong. `_called.pyx` sets them. */
+struct Python {
+    Answer (*train)(const void *chain, int64_t n, const float *x, std::string &fault);
+    Answer (*add)(const void *chain, int64_t n, const float *x, std::string &fault);
+    Answer (*search)(const void *chain, int64_t n, const float *x, int64_t k, float *D, int64_t *I,
+                     const SearchParameters *params, std::string &fault);
+    Answer (*range_search)(const void *chain, int64_t n, const float *x, float radius, RangeSearchResult *result,
+                           const SearchParameters *params, std::string &fault);
+    Answer (*reconstruct)(const void *chain, int64_t first, int64_t n, float *x, std::string &fault);
+};
+static Python python;
+
+enum Function { TRAIN, ADD, SEARCH, RANGE_SEARCH, RECONSTRUCT, RECONSTRUCT_N, FUNCTIONS };
+static Table<FUNCTIONS> table;
+
+/* Whether Python did it: if not, it is faiss's to do. */
+template <class Call>
+bool done(Call call) {
+    std::string fault = "the call failed";
+    const Answer answer = python_runs() ? call(fault) : NOBODY;
+    if (answer == FAILED) throw std::runtime_error(fault);
+    return answer == DONE;
+}
+
+inline void train(void *chain, int64_t n, const float *x) {
+    if (done([&](std::string &fault) { return python.train(chain, n, x, fault); })) return;
+    table.original<void (*)(void *, int64_t, const float *)>(TRAIN)(chain, n, x);
+}
+
+inline void add(void *chain, int64_t n, const float *x) {
+    if (done([&](std::string &fault) { return python.add(chain, n, x, fault); })) return;
+    table.original<void (*)(void *, int64_t, const float *)>(ADD)(chain, n, x);
+}
+
+inline void search(const void *chain, int64_t n, const float *x, int64_t k, float *D, int64_t *I,
+                   const SearchParameters *params) {
+    if (done([&](std::string &fault) { return python.search(chain, n, x, k, D, I, params, fault); })) return;
+    using Theirs = void (*)(const void *, int64_t, const float *, int64_t, float *, int64_t *, const SearchParameters *);
+    table.original<Theirs>(SEARCH)(chain, n, x, k, D, I, params);
+}
+
+inline void range_search(const void *chain, int64_t n, const float *x, float radius, RangeSearchResult *result,
+                         const SearchParameters *params) {
+    if (done([&](std::string &fault) { return python.range_search(chain, n, x, radius, result, params, fault); }))
+        return;
+    using Theirs =
+        void (*)(const void *, int64_t, const float *, float, RangeSearchResult *, const SearchParameters *);
+    table.original<Theirs>(RANGE_SEARCH)(chain, n, x, radius, result, params);
+}
+
+inline void reconstruct(const void *chain, int64_t key, float *x) {
+    if (done([&](std::string &fault) { return python.reconstruct(chain, key, 1, x, fault); })) return;
+    table.original<void (*)(const void *, int64_t, float *)>(RECONSTRUCT)(chain, key, x);
+}
+
+inline void reconstruct_n(const void *chain, int64_t first, int64_t n, float *x) {
+    if (done([&](std::string &fault) { return python.reconstruct(chain, first, n, x, fault); })) return;
+    table.original<void (*)(const void *, int64_t, int64_t, float *)>(RECONSTRUCT_N)(chain, first, n, x);
+}
+
+/* Make the table from that of an IndexPreTransform of faiss's; false if that is not as expected. */
+inline bool prepare(const void *chain) {
+    const Replacement ours[FUNCTIONS] = {
+        {"_ZN5faiss17IndexPreTransform5trainElPKf", (void *)&train},
+        {"_ZN5faiss17IndexPreTransform3addElPKf", (void *)&add},
+        {"_ZNK5faiss17IndexPreTransform6searchElPKflPfPlPKNS_16SearchParametersE", (void *)&search},
+        {"_ZNK5faiss17IndexPreTransform12range_searchElPKffPNS_17RangeSearchResultEPKNS_16SearchParametersE",
+         (void *)&range_search},
+        {"_ZNK5faiss17IndexPreTransform11reconstructElPf", (void *)&reconstruct},
+        {"_ZNK5faiss17IndexPreTransform13reconstruct_nEllPf", (void *)&reconstruct_n},
+    };
+    return table.make(chain, "_ZTVN5faiss17IndexPreTransformE", ours);
+}
+
+inline void place(void *chain) { table.put_into(chain); }
+
+/* What parameters of a search are, by their class: of a chain, of an IndexPQ, of any index. */
+enum Kind { CHAIN, PQ, ANY, OTHER };
+
+inline Kind kind_of(const SearchParameters *params) {
+    const char *name = typeid(*params).name();
+    if (!std::strcmp(name, "N5faiss28SearchParametersPreTransformE")) return CHAIN;
+    if (!std::strcmp(name, "N5faiss18SearchParametersPQE")) return PQ;
+    return std::strcmp(name, "N5faiss16SearchParametersE") ? OTHER : ANY;
+}
+
+/* Set the bits of the ids from `first`, a multiple of 8, to `last` - 1 that a selector picks. */
+inline void mark_members(const IDSelector *sel, int64_t first, int64_t last, uint8_t *bits) {
+    for (int64_t id = first; id < last; id += 8) {
+        int byte = 0;
+        for (int64_t i = 0; i < 8 && id + i < last; i++) byte |= sel->is_member(id + i) << i;
+        bits[(id - first) / 8] = (uint8_t)byte;
+    }
+}
+
+}  // namespace deepq

@@ -1,0 +1,222 @@
+"""An IndexPreTransform whose functions call Python: the C++ part of `called`, which explains them.
+
+Addresses are trusted. Nothing here may be used before `called` has called `prepare`, and has tried
+whether faiss's classes are as `_called.h` declares them.
+"""
+import numpy as np
+
+from libc.stdint cimport int64_t, uint8_t
+from libc.string cimport memcpy
+from libcpp cimport bool as cbool
+from libcpp.string cimport string
+
+from deepq._common.errors import described
+
+cdef extern from "_called.h" nogil:
+    cdef cppclass IDSelector "faiss::IDSelector":
+        pass
+
+    cdef cppclass SearchParameters "faiss::SearchParameters":
+        IDSelector *sel
+
+    cdef cppclass SearchParametersPQ "faiss::SearchParametersPQ"(SearchParameters):
+        int search_type
+        int polysemous_ht
+
+    cdef cppclass SearchParametersPreTransform "faiss::SearchParametersPreTransform"(SearchParameters):
+        SearchParameters *index_params
+
+    cdef cppclass RangeSearchResult "faiss::RangeSearchResult":
+        size_t *lims
+        int64_t *labels
+        float *distances
+        void do_allocation() except +
+
+    ctypedef enum Answer "deepq::Answer":
+        DONE "deepq::DONE"
+        NOBODY "deepq::NOBODY"
+        FAILED "deepq::FAILED"
+
+    ctypedef enum Kind "deepq::Kind":
+        CHAIN "deepq::CHAIN"
+        PQ "deepq::PQ"
+        ANY "deepq::ANY"
+        OTHER "deepq::OTHER"
+
+    ctypedef struct Python "deepq::Python":
+        Answer (*train)(const void *, int64_t, const float *, string &) noexcept
+        Answer (*add)(const void *, int64_t, const float *, string &) noexcept
+        Answer (*search)(
+            const void *, int64_t, const float *, int64_t, float *, int64_t *, const SearchParameters *, string &
+        ) noexcept
+        Answer (*range_search)(
+            const void *, int64_t, const float *, float, RangeSearchResult *, const SearchParameters *, string &
+        ) noexcept
+        Answer (*reconstruct)(const void *, int64_t, int64_t, float *, string &) noexcept
+
+    Python _python "deepq::python"
+    Kind _kind_of "deepq::kind_of"(const SearchParameters *)
+    void _mark_members "deepq::mark_members"(const IDSelector *, int64_t, int64_t, uint8_t *)
+    cbool _prepare "deepq::prepare"(const void *)
+    void _place "deepq::place"(void *)
+
+_find = _params_at = _params_like = None
+
+
+cdef Answer _train(const void *chain, int64_t n, const float *x, string &fault) noexcept with gil:
+    try:
+        index = _find(<size_t>chain)
+        if index is None or index.is_trained:
+            return NOBODY
+        index.train(_rows(index, n, x))
+        return DONE
+    except BaseException as error:  # C++ cannot hold it
+        return _failed(error, fault)
+
+
+cdef Answer _add(const void *chain, int64_t n, const float *x, string &fault) noexcept with gil:
+    try:
+        index = _find(<size_t>chain)
+        if index is None or not index.is_trained:
+            return NOBODY
+        index.add(_rows(index, n, x))
+        return DONE
+    except BaseException as error:
+        return _failed(error, fault)
+
+
+cdef Answer _search(
+    const void *chain,
+    int64_t n,
+    const float *x,
+    int64_t k,
+    float *D,
+    int64_t *I,
+    const SearchParameters *params,
+    string &fault,
+) noexcept with gil:
+    try:
+        index = _find(<size_t>chain)
+        if index is None or not index.is_trained or _kind_inside(params) == OTHER:
+            return NOBODY
+        if n and k > 0:
+            ids = np.asarray(<int64_t[:n, :k]>I).view(np.int64)  # not "long long", which faiss does not know
+            index.search(_rows(index, n, x), k, params=_params(params), D=np.asarray(<float[:n, :k]>D), I=ids)
+        return DONE
+    except BaseException as error:
+        return _failed(error, fault)
+
+
+cdef Answer _range_search(
+    const void *chain,
+    int64_t n,
+    const float *x,
+    float radius,
+    RangeSearchResult *result,
+    const SearchParameters *params,
+    string &fault,
+) noexcept with gil:
+    cdef size_t i
+    try:
+        index = _find(<size_t>chain)
+        if index is None or not index.is_trained or _kind_inside(params) == OTHER:
+            return NOBODY
+        lims, D, I = index.range_search(_rows(index, n, x), radius, params=_params(params))
+        for i in range(<size_t>n):
+            result.lims[i] = lims[i + 1] - lims[i]
+        result.do_allocation()
+        _copy(D, result.distances)
+        _copy(I, result.labels)
+        return DONE
+    except BaseException as error:
+        return _failed(error, fault)
+
+
+cdef Answer _reconstruct(
+    const void *chain, int64_t first, int64_t n, float *x, string &fault
+) noexcept with gil:
+    try:
+        index = _find(<size_t>chain)
+        if index is None or not index.is_trained:
+            return NOBODY
+        if n > 0:
+            index.reconstruct_n(first, n, np.asarray(<float[:n, :index.d]>x))
+        return DONE
+    except BaseException as error:
+        return _failed(error, fault)
+
+
+_python.train, _python.add, _python.search = _train, _add, _search
+_python.range_search, _python.reconstruct = _range_search, _reconstruct
+
+
+cdef Answer _failed(error, string &fault) noexcept:
+    fault.assign(<bytes>described(error))
+    return FAILED
+
+
+cdef _rows(index, int64_t n, const float *x):
+    """A copy (n, d) of vectors of C++: an encoder, or a user's class, may keep or change what it is given."""
+    if not n:
+        return np.empty((0, index.d), np.float32)
+    return np.array(<float[:n, :index.d]><float *>x)
+
+
+cdef _copy(source, void *target):
+    """Copy an array of the right dtype into memory that is large enough."""
+    cdef const uint8_t[::1] given = source.view(np.uint8)
+    if given.shape[0]:
+        memcpy(target, &given[0], given.shape[0])
+
+
+cdef Kind _kind_inside(const SearchParameters *params):
+    """The kind of parameters for the index inside the chain; ANY for none."""
+    if params is NULL:
+        return ANY
+    kind = _kind_of(params)
+    return _kind_inside((<const SearchParametersPreTransform *>params).index_params) if kind == CHAIN else kind
+
+
+cdef _params(const SearchParameters *params):
+    """The Python object of parameters, or one that is like them."""
+    if params is NULL:
+        return None
+    kind = _kind_of(params)
+    if kind == CHAIN:
+        return _params((<const SearchParametersPreTransform *>params).index_params)
+    known = _params_at(<size_t>params)
+    if known is not None:
+        return known
+    like = _params_like(kind == PQ)
+    target = <SearchParametersPQ *><size_t>int(like.this)
+    target.sel = <IDSelector *>params.sel
+    if kind == PQ:
+        target.search_type = (<const SearchParametersPQ *>params).search_type
+        target.polysemous_ht = (<const SearchParametersPQ *>params).polysemous_ht
+    return like
+
+
+def prepare(size_t chain, find, params_at, params_like):
+    """Whether an IndexPreTransform of faiss's has the functions that we replace.
+
+    `find` is to return the index for the address of such an object, or None; `params_at` a Python object for the
+    address of parameters, or None; `params_like` new parameters, of an IndexPQ or of any index.
+    """
+    global _find, _params_at, _params_like
+    _find, _params_at, _params_like = find, params_at, params_like
+    return _prepare(<const void *>chain)
+
+
+def place(size_t chain):
+    """Let an IndexPreTransform call Python."""
+    _place(<void *>chain)
+
+
+def members(size_t sel, int64_t first, int64_t last):
+    """Little-endian bits of the ids from `first`, a multiple of 8, to `last` - 1 that a selector picks."""
+    bits = np.empty((last - first + 7) // 8, np.uint8)
+    cdef uint8_t[::1] out = bits
+    if last > first:
+        with nogil:
+            _mark_members(<const IDSelector *>sel, first, last, &out[0])
+    return bits

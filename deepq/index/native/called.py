@@ -1,0 +1,174 @@
+"""What is done through a composite is done by the index inside: training, adding, searching.
+
+A composite is C++ code, and calls the native chain by its virtual functions: that would be faiss's
+own rotation, codebooks and scan, without a decoder. So the chain of an index gets a table of
+virtual functions in which `train`, `add`, `search`, `range_search` and `reconstruct` call the
+methods of the index (`_called`). What faiss makes of the object without us, by files or clones, is
+faiss's own; so are searches with parameters of a class that the index does not take, and training
+where that is over.
+
+This takes knowledge of faiss's classes that no header checks: `fault` does.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from functools import cache
+from typing import Any
+
+import faiss
+import numpy as np
+
+from deepq._common.types import Codes, Floats, Ids
+from deepq.index.native import _called
+from deepq.index.native.known_faiss import untested
+
+# Kept at import: a program may put classes of ours in their places.
+_IndexPreTransform = faiss.IndexPreTransform
+_Parameters, _ParametersPQ = faiss.SearchParameters, faiss.SearchParametersPQ
+
+_log = logging.getLogger("deepq.index")
+
+# By the address of the C++ object: the indexes of chains, and parameters with more than faiss
+# knows. An index keeps its chain; nothing here keeps the index.
+_indexes: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_parameters: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+
+def place(chain: Any, index: Any) -> None:
+    """Let methods of `index` be called where C++ code calls the chain, if this faiss can.
+
+    It has `d` and `is_trained`, and must keep the chain as long as it lives.
+    """
+    if not fault():
+        _place(chain, index)
+
+
+def remember(params: Any) -> None:
+    """Hand this object, and not one like it, to an index whose chain is called with it."""
+    _parameters[int(params.this)] = params
+
+
+def members(sel: Any, first: int, last: int) -> Codes | None:
+    """Little-endian bits of the ids from `first`, a multiple of 8, to `last` - 1 in a selector.
+
+    None if nobody can say with this faiss.
+    """
+    return None if fault() else _called.members(int(sel.this), first, last)
+
+
+def warn_of_another(rerank: int) -> None:
+    """Log what is missing where encoder and codebooks come from somebody else than `train`."""
+    if fault():
+        _log.warning(
+            "expected train() of the index itself, got what faiss made of its encoder and "
+            "codebooks, without a decoder: composites cannot call us here, since %s",
+            fault(),
+        )
+    elif rerank:
+        _log.warning("expected train() for rerank=%s, got no decoder", rerank)
+
+
+@cache
+def fault() -> str:
+    """Say why C++ code cannot call an index here, if so; found out once, at the first need."""
+    if untested():
+        return untested()
+    chain = _IndexPreTransform(faiss.IndexFlatL2(2))
+    if not _called.prepare(int(chain.this), _indexes.get, _parameters.get, _like):
+        return f"the classes of this faiss {faiss.__version__} are not as expected"
+    try:
+        return "" if _works() else "a trial gave wrong numbers"
+    except Exception as error:
+        return f"a trial failed: {error!r}"
+
+
+def _place(chain: Any, index: Any) -> None:
+    _indexes[int(chain.this)] = index
+    _called.place(int(chain.this))
+
+
+def _like(of_pq: bool) -> Any:
+    return _ParametersPQ() if of_pq else _Parameters()
+
+
+class _Trial:
+    """Keeps what it is given, and finds vector 1 for every query that may find it."""
+
+    d = 2
+
+    def __init__(self) -> None:
+        self.is_trained = False
+        self.given: list[Any] = []
+
+    def train(self, x: Floats) -> None:
+        self.given.append(x)
+        self.is_trained = True
+
+    def add(self, x: Floats) -> None:
+        self.given.append(x)
+
+    def search(self, x: Floats, k: int, *, params: Any, D: Floats, I: Ids) -> None:
+        self.given.append((x, k, _read(params)))
+        D[:], I[:] = 7, 1
+
+    def range_search(self, x: Floats, thresh: float, *, params: Any) -> tuple[Any, Any, Any]:
+        self.given.append((x, thresh, _read(params)))
+        ends = np.arange(len(x) + 1).astype(np.uint64)
+        return ends, np.full(len(x), 5, np.float32), np.ones(len(x), np.int64)
+
+    def reconstruct_n(self, n0: int, ni: int, x: Floats) -> None:
+        x[:] = [[n0, ni]]
+
+
+def _read(params: Any) -> Any:
+    """Return the members of what is in parameters, and what an IDMap has not changed."""
+    if params is None:
+        return None
+    bits = _called.members(int(params.sel.this), 0, 3)
+    return bits.tolist(), getattr(params, "polysemous_ht", None)
+
+
+def _works() -> bool:
+    """Use a chain through a composite, with an index and without."""
+    x = np.array([[1, 2], [3, 5], [4, 4]], np.float32)
+    flat = faiss.IndexFlatL2(2)
+    chain, trial = _IndexPreTransform(flat), _Trial()
+    chain.is_trained = False
+    _place(chain, trial)
+    outer = faiss.IndexIDMap(chain)
+    pointer, ids = faiss.swig_ptr(x), np.array([30, 20, 10])
+    outer.train_c(3, pointer)
+    chain.is_trained = True
+    outer.add_with_ids_c(3, pointer, faiss.swig_ptr(ids))
+    D, I = np.zeros((3, 2), np.float32), np.zeros((3, 2), np.int64)
+    params, other = _ParametersPQ(), _Parameters()
+    params.polysemous_ht = 9
+    params.sel = other.sel = first = faiss.IDSelectorRange(15, 40)
+    whole, found = faiss.SearchParametersPreTransform(), faiss.RangeSearchResult(3)
+    whole.index_params = params
+    for each in (None, params, other, whole):  # of the last it translates no ids
+        outer.search_c(3, pointer, 2, faiss.swig_ptr(D), faiss.swig_ptr(I), each)
+    outer.range_search_c(3, pointer, 2.5, found, other)
+    back = np.empty((2, 2), np.float32)
+    chain.reconstruct_n_c(1, 2, faiss.swig_ptr(back))
+    chain.reconstruct_c(1, faiss.swig_ptr(back))
+    searches = [each[2] for each in trial.given[2:]]
+    lims, labels, distances = (
+        faiss.rev_swig_ptr(part, n).tolist()
+        for part, n in ((found.lims, 4), (found.labels, 3), (found.distances, 3))
+    )
+    right = (
+        all(np.array_equal(each, x) for each in trial.given[:2])
+        and all(np.array_equal(each[0], x) for each in trial.given[2:])
+        and [each[1] for each in trial.given[2:]] == [2, 2, 2, 2, 2.5]
+        and searches == [None, ([3], 9), ([3], None), ([0], 9), ([3], None)]
+        and (D == 7).all()
+        and (I == 20).all()
+        and (lims, labels, distances) == ([0, 1, 2, 3], [20] * 3, [5] * 3)
+        and back.tolist() == [[1, 1], [1, 2]]
+    )
+    del trial
+    outer.add_with_ids_c(3, pointer, faiss.swig_ptr(ids))  # by faiss
+    return right and int(first.imin) == 15 and flat.ntotal == 3
