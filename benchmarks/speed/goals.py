@@ -180,7 +180,7 @@ def _as_good(other: Row, ours: list[Row]) -> str:
 
 
 def composite_rows(results: list[Row]) -> list[Row]:
-    """Return a row for each composite and number of queries: its time in times of the bare index."""
+    """Return a row for each composite and number of queries, in times of the bare index."""
     rows: dict[tuple[str, int], Row] = {}
     for result in results:
         key = result["composite"], result["nq"]
