@@ -19,6 +19,7 @@ from deepq import _ranking
 from deepq._checkpoint import Checkpoint
 from deepq._checks import Floats, Ids, InputError
 from deepq._neighbours import TOP, Neighbours
+from deepq._numbering import numbered
 from deepq._presets import Plan, plan
 from deepq._report import Report
 from deepq._rows import Rows
@@ -122,6 +123,8 @@ class Stages:
                 make_encoder(hand_back(done["encoder"], self.encoder)),
                 done["codebooks"],
             )
+        if not quantizer.is_frozen:
+            quantizer.codebooks = numbered(quantizer.trained())
         self.sites = quantizer.trained()
         self.z = embed(self.encoder, self.x)
         if len(self.held):

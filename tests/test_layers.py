@@ -30,7 +30,7 @@ FLOORS = [
     {
         *("_rotation", "encoders", "networks", "network_encoder"),
         *("_kernel_hashing", "kernel_hash", "_similarity_codes", "_triplet_codes"),
-        *("_neighbours", "_rerank", "_validation", "_structure"),
+        *("_neighbours", "_numbering", "_rerank", "_validation", "_structure"),
     },
     {"_objective", "_code_objectives", "objectives", "_ranking", "_decoding"},
     {
