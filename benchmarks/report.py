@@ -172,6 +172,27 @@ def goals_table() -> str:
     return table(goal_rows(results), COLUMNS) + origin(results) + note
 
 
+def builds_table() -> str:
+    """Lay out how many times faster searches are than with the build before, and than faiss."""
+    key = ("case", "data", "N", "M", "nbits", "nq", "selector")
+    results = newest("builds", "simd", *key)
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in results:
+        case = f"{row['nq']} at once" if row["nq"] > 1 else "1 query"
+        if row["selector"]:
+            case += f", IDSelector{row['selector']}"
+        names = {"case": case, "data": row["data"], "codes": f"{row['N']:,}", "bytes": row["M"]}
+        cells = rows.setdefault(tuple(row[field] for field in key), names)
+        versus = f", {row['x_default']:.2g}x / {row['x_best']:.2g}x" if "x_best" in row else ""
+        cells[LEVELS[row["simd"]]] = (
+            f"{row['us_per_query']:.0f} us: {row['x_before']:.2g}x{versus}"
+        )
+    columns = ["case", "data", "codes", "bytes", *LEVELS.values()]
+    shown = [{**dict.fromkeys(columns, "-"), **row} for row in rows.values()]
+    columns = [c for c in columns if any(row[c] != "-" for row in shown)]
+    return table(shown, columns) + origin(results) if rows else ""
+
+
 def alternatives_table() -> str:
     """Lay out recall and speed of what one would take instead."""
     results = newest("alternatives", "data", "method", "bytes", "N", "simd")
@@ -283,6 +304,7 @@ HASHING: Tables = {
 }
 KERNEL: Tables = {
     ("scan-table", "scan-table"): goals_table,
+    ("builds-table", "builds-table"): builds_table,
     ("alternatives-table", "alternatives-table"): alternatives_table,
 }
 RELIABILITY: Tables = {
