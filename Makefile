@@ -11,13 +11,17 @@ SANITIZE := -O1 -g -ffp-contract=off -Wall -Wextra -Werror -Wno-unused-function 
 	-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 PY := $(VENV)/bin/python
 PYTEST_ARGS ?=
+# Processes that share the tests; a test that waits or starts a process leaves a core to others. 0: none.
+WORKERS ?= 2
+PYTEST := -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 # faiss and NumPy bring a BLAS each, whose threads wait for each other on a small or busy machine.
 export OPENBLAS_NUM_THREADS ?= 1
 # Threads of OpenMP that wait for one that has no processor would take up the others.
 export OMP_WAIT_POLICY ?= passive
-SOURCES := pyproject.toml setup.py MANIFEST.in $(wildcard deepq/*.pyx deepq/*.pxd deepq/*.h)
+BENCHMARKS := $(subst /,.,$(basename $(wildcard benchmarks/*/bench_*.py)))
+SOURCES := pyproject.toml setup.py MANIFEST.in $(shell find deepq -name "*.pyx" -o -name "*.h")
 
-.PHONY: help setup demo test lint types sanitize bench-smoke faults fuzz test-oldest sdist-check clean
+.PHONY: help setup demo test test-levels lint types sanitize bench-smoke faults fuzz test-oldest sdist-check clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -28,8 +32,14 @@ setup: $(VENV)/.stamp  ## make .venv with deepq, editable, and the development t
 demo: $(VENV)/.stamp  ## compare PQ, OPQ and DeepQuantIndex on the small set; writes demo.png
 	$(PY) examples/demo.py
 
-test: $(VENV)/.stamp  ## run the tests (PYTEST_ARGS="-k scan" and the like)
-	$(PY) -m pytest $(PYTEST_ARGS)
+test: $(VENV)/.stamp  ## run the tests, in two processes (PYTEST_ARGS="-k scan", WORKERS=0 and the like)
+	$(PY) $(PYTEST)
+
+test-levels: $(VENV)/.stamp  ## run the tests as on a processor with AVX2 at most, and on one without
+	OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 FAISS_SIMD_LEVEL=AVX2 DEEPQ_SIMD=avx2 \
+		$(PY) -m pytest $(PYTEST_ARGS)
+	OPENBLAS_CORETYPE=Nehalem ATEN_CPU_CAPABILITY=default FAISS_SIMD_LEVEL=NONE DEEPQ_SIMD=portable \
+		$(PY) -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.stamp  ## ruff: rules and format
 	$(PY) -m ruff check .
@@ -42,38 +52,39 @@ sanitize:  ## run the kernels under AddressSanitizer and UBSan, compiled by gcc 
 	mkdir -p $(SANITIZED)
 	set -e; for compiler in gcc clang; do \
 		if [ $$compiler = clang ] && ! command -v clang >/dev/null; then echo "clang: not found, skipped"; continue; fi; \
-		$$compiler $(SANITIZE) -Ideepq tests/native/scan_driver.c -o $(SANITIZED)/$$compiler -lm; \
+		$$compiler $(SANITIZE) -Ideepq tests/scan/scan_driver.c -o $(SANITIZED)/$$compiler -lm; \
 		$(SANITIZED)/$$compiler; \
 	done
 
-bench-smoke: $(VENV)/.stamp  ## run every benchmark on a tiny input; records nothing
-	set -e; for script in benchmarks/bench_*.py benchmarks/retrieval.py; do \
-		echo "== $$script --smoke"; $(PY) "$$script" --smoke; \
+bench-smoke: $(VENV)/.stamp  ## run every benchmark on a tiny input, and check that the pages show the newest results
+	set -e; for module in $(BENCHMARKS); do \
+		echo "== $$module --smoke"; $(PY) -m $$module --smoke; \
 	done
-	$(PY) benchmarks/retrieval.py --smoke --tune
-	$(PY) benchmarks/retrieval.py --smoke --protocol unseen
+	$(PY) -m benchmarks.retrieval.bench_retrieval --smoke --tune
+	$(PY) -m benchmarks.retrieval.bench_retrieval --smoke --protocol unseen
+	$(PY) -m benchmarks.pages.fill --check
 
 faults: $(VENV)/.stamp  ## damage files, kill saves, fill disks, ...; about 10 minutes, root for some cases
-	$(PY) benchmarks/bench_faults.py --output benchmarks/results/faults.jsonl
+	$(PY) -m benchmarks.faults.bench_faults --output benchmarks/results/faults.jsonl
 
 fuzz: $(VENV)/.stamp  ## fuzz read_index for ten minutes with atheris (from PyPI, for Python 3.11 to 3.13)
 	$(PY) -m pip install --quiet --no-deps --target $(FUZZ)/site atheris==3.0.0
-	PYTHONPATH=$(FUZZ)/site $(PY) benchmarks/faults/fuzz.py $(FUZZ)/corpus -artifact_prefix=$(FUZZ)/ \
+	PYTHONPATH=$(FUZZ)/site $(PY) -m benchmarks.faults.fuzz $(FUZZ)/corpus -artifact_prefix=$(FUZZ)/ \
 		-max_total_time=600 -timeout=10 -rss_limit_mb=2048
 
 test-oldest: $(OLDEST)/.stamp  ## run the tests with the oldest NumPy and faiss-cpu of the range
-	$(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)
+	$(OLDEST)/bin/python $(PYTEST)
 
 sdist-check: $(VENV)/.stamp  ## build an sdist, install it in a fresh environment, search with it
 	rm -rf $(SDIST)
 	$(PINNED) $(PY) -m build --sdist --outdir $(SDIST) .
 	$(PYTHON) -m venv $(SDIST)/venv
 	$(PINNED) $(SDIST)/venv/bin/python -m pip install --quiet $(SDIST)/deepq-*.tar.gz
-	cd $(SDIST) && venv/bin/python -I ../../tests/smoke_installed.py
+	cd $(SDIST) && venv/bin/python -I ../../tests/house/smoke_installed.py
 
 clean:  ## remove everything that was built, environments included
 	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f deepq/*.so deepq/*.c deepq/*.cpp
+	find deepq -name "*.so" -o -name "*.c" -o -name "*.cpp" | xargs rm -f
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.stamp: constraints-dev.txt $(SOURCES)

@@ -13,7 +13,7 @@ if sys.platform == "linux":
     if platform.machine() == "x86_64":
         HARDENED += ["-fcf-protection=full"]
 
-HEADERS = sorted(map(str, Path("deepq").glob("*.h")))
+HEADERS = sorted(map(str, Path("deepq").rglob("*.h")))
 
 scan = Extension(
     "deepq._scan",
@@ -24,19 +24,19 @@ scan = Extension(
     # No -march and no -ffast-math: one binary for every machine, one answer on all of them.
     extra_compile_args=["-O3", "-ffp-contract=off"],
 )
-bridge, mapped = (
+native = [
     Extension(
-        f"deepq.{name}",
-        sources=[f"deepq/{name}.pyx"],
+        f"deepq.index.native.{name}",
+        sources=[f"deepq/index/native/{name}.pyx"],
         depends=HEADERS,
         language="c++",
         libraries=["dl"],
         # Hidden: what it declares in faiss's namespace must not stand in for faiss's own.
         extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
     )
-    for name in ("_bridge", "_mapped")
-)
-extensions = [scan, bridge, mapped]
+    for name in ("_bridge", "_mapped", "_trained")
+]
+extensions = [scan, *native]
 for extension in extensions:
     extension.cython_directives = {"language_level": 3}
     extension.extra_compile_args += HARDENED

@@ -19,27 +19,39 @@ if TYPE_CHECKING:
         quantizers,
         recipes,
     )
-    from deepq._checks import FormatError
-    from deepq.evaluation import Diagnosis, diagnose, evaluate
-    from deepq.index import DeepQuantIndex
-    from deepq.interop import from_faiss, to_faiss
-    from deepq.io import load_pickle, read_index, write_index
-    from deepq.network_encoder import NetworkEncoder
-    from deepq.search_parameters import SearchParameters
-    from deepq.settings import TrainConfig
-    from deepq.suggestion import Suggestion, suggest
-    from deepq.supervision import Pairs, Positives
+    from deepq._common.errors import (
+        DimensionError,
+        FormatError,
+        InputError,
+        KindError,
+        StateError,
+    )
+    from deepq.encoders.network import NetworkEncoder
+    from deepq.evaluation.diagnosis import Diagnosis, diagnose
+    from deepq.evaluation.measures import evaluate
+    from deepq.evaluation.suggestion import Suggestion, suggest
+    from deepq.files.index_files import read_index, write_index
+    from deepq.files.pickles import load_pickle
+    from deepq.index.flat import DeepQuantIndex
+    from deepq.index.interop import from_faiss, to_faiss
+    from deepq.index.search_parameters import SearchParameters
+    from deepq.labels.supervision import Pairs, Positives
+    from deepq.training.settings import TrainConfig
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "DeepQuantIndex",
     "Diagnosis",
+    "DimensionError",
     "FormatError",
+    "InputError",
+    "KindError",
     "NetworkEncoder",
     "Pairs",
     "Positives",
     "SearchParameters",
+    "StateError",
     "Suggestion",
     "TrainConfig",
     "datasets",
@@ -62,22 +74,26 @@ __all__ = [
 
 _HOME = {
     "DeepQuantIndex": "index",
-    "Diagnosis": "evaluation",
-    "FormatError": "_checks",
-    "NetworkEncoder": "network_encoder",
-    "Pairs": "supervision",
-    "Positives": "supervision",
-    "SearchParameters": "search_parameters",
-    "Suggestion": "suggestion",
-    "TrainConfig": "settings",
-    "diagnose": "evaluation",
-    "evaluate": "evaluation",
-    "from_faiss": "interop",
-    "load_pickle": "io",
-    "read_index": "io",
-    "suggest": "suggestion",
-    "to_faiss": "interop",
-    "write_index": "io",
+    "Diagnosis": "evaluation.diagnosis",
+    "DimensionError": "_common.errors",
+    "FormatError": "_common.errors",
+    "InputError": "_common.errors",
+    "KindError": "_common.errors",
+    "StateError": "_common.errors",
+    "NetworkEncoder": "encoders.network",
+    "Pairs": "labels.supervision",
+    "Positives": "labels.supervision",
+    "SearchParameters": "index.search_parameters",
+    "Suggestion": "evaluation.suggestion",
+    "TrainConfig": "training.settings",
+    "diagnose": "evaluation.diagnosis",
+    "evaluate": "evaluation.measures",
+    "from_faiss": "index.interop",
+    "load_pickle": "files.pickles",
+    "read_index": "files.index_files",
+    "suggest": "evaluation.suggestion",
+    "to_faiss": "index.interop",
+    "write_index": "files.index_files",
 }
 _MODULES = frozenset(__all__) - frozenset(_HOME)
 

@@ -9,13 +9,13 @@ import os
 import numpy as np
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.math cimport INFINITY, NAN, nextafterf
+from libc.math cimport INFINITY, NAN, fabsf, nextafterf
 from libc.stdint cimport UINT32_MAX, int32_t, int64_t, uint8_t, uint16_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 
-from deepq import _threads
+from deepq._common import threads
 
-cdef extern from "_scan_kernels.h" nogil:
+cdef extern from "_kernels/kernels.h" nogil:
     enum: SIMD_PORTABLE
     enum: SIMD_AVX2
     enum: SIMD_AVX512
@@ -65,17 +65,22 @@ cdef extern from "_scan_kernels.h" nogil:
     void rank_keys(const scan_job *, int64_t q, const scan_scratch *, uint64_t *keys)
     void rank_results(const scan_job *, int64_t q, const uint64_t *keys, int64_t k)
 
-cdef extern from "_assign_kernels.h" nogil:
-    enum: ASSIGN_PAD
+cdef extern from "_kernels/assign.h" nogil:
     ctypedef struct assign_codebook:
+        int ksub
         int dsub
-        int padded
-        const float *centre
-        const float *codewords
-        const float *half_norms
+    int assign_book_new(assign_codebook *, const float *given, int ksub, int dsub)
+    void assign_book_free(assign_codebook *)
     ctypedef void (*assign_fn)(const assign_codebook *, const float *z, int64_t n, int64_t stride,
                                float *centred, int32_t *words) noexcept nogil
     assign_fn assign_kernel(int simd)
+
+cdef extern from "_kernels/assign_few.h" nogil:
+    ctypedef void (*distances_fn)(const float *, const float *, int, int, float *) noexcept nogil
+    distances_fn distances_kernel(int simd)
+    int distances_room(int ksub)
+    int32_t nearest_word(distances_fn, const float *x, const float *codewords, int ksub, int dsub,
+                         float *distances)
 
 ctypedef fused word_t:
     uint8_t
@@ -83,6 +88,9 @@ ctypedef fused word_t:
 
 cdef enum:
     ROWS_AT_ONCE = 256  # of a block that stays in the cache
+    FEW_ROWS = 32  # for which it takes longer to prepare the codebooks than to do without
+
+cdef float TINY = 1e-10  # below, some squared distances are not exact in float32
 
 _LEVELS = {"portable": SIMD_PORTABLE, "avx2": SIMD_AVX2, "avx512": SIMD_AVX512}
 cdef int _simd = simd_supported()
@@ -253,12 +261,20 @@ def search(codes, int M, int nbits, D, I, *, queries=None, codebooks=None, luts=
     nq, k = D.shape
     if nq == 0 or k == 0:
         return
+    if queries is not None and _is_tiny(queries):
+        queries, codebooks, unit = _in_units(queries, codebooks)
+        if unit != 1:
+            search(codes, M, nbits, D, I, queries=queries, codebooks=codebooks, inner_product=inner_product,
+                   allowed=allowed, num_threads=num_threads)
+            found = I >= 0
+            D[found] = D[found] / unit / unit
+            return
     ranges = _ranges(codes, nq, k, num_threads) if num_threads > nq else ()
     if len(ranges) <= 1:
         scan = _Scan(codes, M, nbits, queries, codebooks, luts, inner_product, allowed, num_threads)
         scan.nearest(D, I)
         if num_threads > 1:
-            _threads.run(scan.work, min(num_threads, nq))
+            threads.run(scan.work, min(num_threads, nq))
         else:
             scan.work()
         return
@@ -281,6 +297,11 @@ def range_search(codes, int M, int nbits, float radius, *, int num_threads=1, **
 
     Arguments as in `search`; the results of a query come in ascending order of id.
     """
+    if tables.get("queries") is not None and _is_tiny(tables["queries"]):
+        tables["queries"], tables["codebooks"], unit = _in_units(tables["queries"], tables["codebooks"])
+        if unit != 1:
+            lims, D, I = range_search(codes, M, nbits, radius * float(unit) ** 2, num_threads=num_threads, **tables)
+            return lims, D / unit / unit, I
     cdef float most = -radius if tables.get("inner_product") else radius
     most = nextafterf(most, -INFINITY) if most > -INFINITY else NAN
     nq = len(tables["queries"] if tables.get("luts") is None else tables["luts"])
@@ -289,7 +310,7 @@ def range_search(codes, int M, int nbits, float radius, *, int num_threads=1, **
     ranges = _ranges(codes, nq, 0, num_threads)
     if len(ranges) == 1:
         scan = _Scan(codes, M, nbits, num_threads=num_threads, **tables).within(most)
-        _threads.run(scan.work, min(num_threads, nq))
+        threads.run(scan.work, min(num_threads, nq))
         return scan.found()
     scans = [_part(codes, M, nbits, part, tables).within(most) for part in ranges]
     _run_all(scans)
@@ -298,6 +319,27 @@ def range_search(codes, int M, int nbits, float radius, *, int num_threads=1, **
     order = np.argsort(rows, kind="stable")
     ids = np.concatenate([own + part.start for part, own in zip(ranges, ids)])[order]
     return sum(lims), np.concatenate(scores)[order], ids
+
+
+cdef bint _is_tiny(const float[:, ::1] queries):
+    """Whether there are queries, and no number is as large as the least that ordinary ones have."""
+    cdef int64_t i, j
+    with nogil:
+        for i in range(queries.shape[0]):
+            for j in range(queries.shape[1]):
+                if fabsf(queries[i, j]) >= TINY:
+                    with gil:
+                        return False
+    return queries.shape[0] > 0
+
+
+def _in_units(queries, codebooks):
+    """Queries and codebooks times a power of two, and that: float32 has no squares of tiny numbers."""
+    largest = max(np.abs(queries).max(), np.abs(codebooks).max())
+    if not 0 < largest < TINY:
+        return queries, codebooks, np.float32(1)
+    unit = np.float32(np.exp2(min(-np.floor(np.log2(largest)), 126.0)))
+    return queries * unit, codebooks * unit, unit
 
 
 def _ranges(codes, nq, k, num_threads):
@@ -323,7 +365,7 @@ def _run_all(scans):
         for scan in stock:
             scan.work()
 
-    _threads.run(work, len(scans))
+    threads.run(work, len(scans))
 
 
 def mark_ids(const int64_t[::1] ids, int64_t n):
@@ -380,24 +422,26 @@ cdef class _Assignment:
     """One assignment of rows to codewords, and the stock of rows its threads take blocks from."""
 
     cdef const float[:, ::1] z
-    cdef float[:, ::1] centres, half_norms
-    cdef float[:, :, ::1] codewords
+    cdef const float[:, :, ::1] codebooks
+    cdef assign_codebook *books
     cdef object words
     cdef int64_t next
 
-    def __cinit__(self, const float[:, ::1] z, codebooks, words):
-        M, ksub, dsub = codebooks.shape
-        padded = -(-ksub // ASSIGN_PAD) * ASSIGN_PAD
-        centres = _centres(codebooks)
-        centred = codebooks - centres[:, None]
-        codewords = _aligned((M, dsub, padded))
-        codewords[:, :, ksub:] = 0
-        codewords[:, :, :ksub] = centred.transpose(0, 2, 1)
-        half_norms = _aligned((M, padded))
-        half_norms[:, ksub:] = np.finfo(np.float32).max
-        half_norms[:, :ksub] = np.square(centred, dtype=np.float64).sum(axis=2) / 2
-        self.z, self.words = z, words
-        self.centres, self.codewords, self.half_norms = centres, codewords, half_norms
+    def __cinit__(self, const float[:, ::1] z, const float[:, :, ::1] codebooks, words):
+        cdef int m, M = codebooks.shape[0]
+        self.z, self.codebooks, self.words = z, codebooks, words
+        self.books = <assign_codebook *>calloc(M, sizeof(assign_codebook))
+        if not self.books:
+            raise MemoryError("no memory for codebooks")
+        for m in range(M):
+            if assign_book_new(&self.books[m], &codebooks[m, 0, 0], codebooks.shape[1], codebooks.shape[2]):
+                raise MemoryError("no memory for codebooks")
+
+    def __dealloc__(self):
+        if self.books:
+            for m in range(self.codebooks.shape[0]):
+                assign_book_free(&self.books[m])
+            free(self.books)
 
     def work(self):
         """Assign rows until none is left."""
@@ -408,40 +452,20 @@ cdef class _Assignment:
 
     cdef _work(self, word_t[:, ::1] words):
         cdef int64_t n = self.z.shape[0], d = self.z.shape[1], first, count, i
-        cdef int M = self.codewords.shape[0], m
-        cdef assign_codebook book
+        cdef int M = self.codebooks.shape[0], m
         cdef int32_t best[ROWS_AT_ONCE]
         cdef assign_fn kernel = assign_kernel(_simd)
-        book.dsub, book.padded = self.codewords.shape[1], self.codewords.shape[2]
-        cdef float[::1] centred = np.empty(ROWS_AT_ONCE * book.dsub, np.float32)
+        cdef float[::1] centred = np.empty(ROWS_AT_ONCE * self.codebooks.shape[2], np.float32)
         while self.next < n:
             first = self.next
             count = min(<int64_t>ROWS_AT_ONCE, n - first)
             self.next += count
             with nogil:
                 for m in range(M):
-                    book.centre, book.half_norms = &self.centres[m, 0], &self.half_norms[m, 0]
-                    book.codewords = &self.codewords[m, 0, 0]
-                    kernel(&book, &self.z[first, m * book.dsub], count, d, &centred[0], best)
+                    kernel(&self.books[m], &self.z[first, m * self.books[m].dsub], count, d, &centred[0], best)
                     for i in range(count):
                         words[first + i, m] = <word_t>best[i]
             PyErr_CheckSignals()
-
-
-def _centres(codebooks):
-    """A point (M, dsub) near the middle of each codebook, in steps so coarse that few bits are used."""
-    middle = codebooks.mean(axis=1, dtype=np.float64)
-    spread = np.abs(codebooks - middle[:, None]).max(axis=(1, 2))
-    step = np.exp2(np.floor(np.log2(np.maximum(spread, np.finfo(np.float32).tiny))))[:, None]
-    return (np.rint(middle / step) * step).astype(np.float32)
-
-
-def _aligned(shape):
-    """An array of float32 that begins with a cache line."""
-    size = int(np.prod(shape))
-    memory = np.empty(size + 16, np.float32)
-    skip = -memory.ctypes.data % 64 // 4
-    return memory[skip:skip + size].reshape(shape)
 
 
 def assign(z, codebooks, *, int num_threads=1):
@@ -458,10 +482,36 @@ def assign(z, codebooks, *, int num_threads=1):
     words : (n, M), uint8 for at most 256 codewords, else uint16
     """
     words = np.empty((len(z), len(codebooks)), np.uint8 if codebooks.shape[1] <= 256 else np.uint16)
-    if len(z):
+    codebooks = np.ascontiguousarray(codebooks)
+    if len(z) <= FEW_ROWS:
+        _assign_few(z, codebooks, words)
+    else:
         work = _Assignment(z, codebooks, words).work
-        _threads.run(work, min(num_threads, 1 + len(z) // (4 * ROWS_AT_ONCE)))
+        threads.run(work, min(num_threads, 1 + len(z) // (4 * ROWS_AT_ONCE)))
     return words
+
+
+def _assign_few(const float[:, ::1] z, const float[:, :, ::1] codebooks, words):
+    if words.dtype == np.uint8:
+        _nearest_words[uint8_t](z, codebooks, words)
+    else:
+        _nearest_words[uint16_t](z, codebooks, words)
+
+
+cdef _nearest_words(const float[:, ::1] z, const float[:, :, ::1] codebooks, word_t[:, ::1] words):
+    cdef int64_t n = z.shape[0], i
+    cdef int M = codebooks.shape[0], ksub = codebooks.shape[1], dsub = codebooks.shape[2], m
+    cdef distances_fn kernel = distances_kernel(_simd)
+    cdef float *distances = <float *>malloc(distances_room(ksub) * sizeof(float))
+    if distances is NULL:
+        raise MemoryError
+    with nogil:
+        for i in range(n):
+            for m in range(M):
+                words[i, m] = <word_t>nearest_word(
+                    kernel, &z[i, m * dsub], &codebooks[m, 0, 0], ksub, dsub, distances
+                )
+    free(distances)
 
 
 cdef double _accumulate(const float[:, ::1] z, const word_t[:, ::1] words, double[:, :, ::1] sums,

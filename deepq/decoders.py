@@ -8,8 +8,8 @@ and has learned what goes together:
 The T_m (ksub, d) are tables of whole vectors, which are added up as in additive quantization
 (Babenko & Lempitsky, CVPR 2014). The rest is a network with one residual block, as decoders of
 learned codes have them (Morozov & Babenko, "Unsupervised neural quantization", ICCV 2019); U_m is
-its first layer, multiplied out for every word. `_decoding` learns the numbers, with torch; here
-they are used, with NumPy.
+its first layer, multiplied out for every word. `training.decoding` learns the numbers, with torch;
+here they are used, with NumPy.
 
 Codes are chosen under the decoder: every sub-vector has some nearest *sites* (M, ksub, dsub), and
 of their words those are stored that decode to nearest to the vector.
@@ -19,17 +19,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from deepq import _scan
-from deepq._checks import DimensionError, Floats, InputError, as_real, as_size
+from deepq._common.checks import as_real, as_size
+from deepq._common.errors import DimensionError, InputError
+from deepq._common.neighbours import unit_of_tiny
+from deepq._common.types import Floats, Ids, Words
 
 __all__ = ["Decoder"]
-
-Words = NDArray[np.unsignedinteger[Any]]
 
 # Rows whose candidates are tried together: their hidden layers stay in the processor's cache.
 _BLOCK = 128
@@ -53,7 +55,7 @@ class Decoder:
     Parameters
     ----------
     arrays : mapping of arrays
-        Of finite numbers, with the names
+        Arrays of finite numbers, with the names
 
         * "sites" (M, ksub, dsub), d = M * dsub: what words are near to;
         * "tables" (M, ksub, d): T, the offset of the vectors included;
@@ -63,7 +65,7 @@ class Decoder:
         * "centre" (d,): the mean of the vectors.
     shrink : float
         `decode` draws reconstructions by this factor towards the centre, which ranks better: see
-        `_ranking`.
+        `training.ranking`.
     weight : float
         Part of a reconstruction that is the decoder's, above 0 and up to 1; the rest are the
         codewords' (`ProductQuantizer.reconstruct`).
@@ -96,7 +98,7 @@ class Decoder:
         self._set(shrink, weight, candidates, sweeps)
 
     def _set(self, shrink: float, weight: float, candidates: int, sweeps: int) -> None:
-        self.shrink, self.weight = _as_part(shrink, "shrink"), _as_part(weight, "weight")
+        self.shrink, self.weight = _as_share(shrink, "shrink"), _as_share(weight, "weight")
         self.candidates = as_size(candidates, "candidates")
         self.sweeps = as_size(sweeps, "sweeps")
 
@@ -112,15 +114,14 @@ class Decoder:
         M, ksub, d = self.arrays["tables"].shape
         return M, ksub, d
 
-    @property
-    def parts(self) -> dict[str, Any]:
-        """Its arrays and settings, for `from_parts`."""
+    def state(self) -> dict[str, Any]:
+        """Its arrays and settings, for `from_state`."""
         return {"arrays": dict(self.arrays), "settings": self.settings}
 
     @classmethod
-    def from_parts(cls, parts: dict[str, Any]) -> Decoder:
-        """Make a decoder of the `parts` of another; raises KeyError where one is missing."""
-        return cls(parts["arrays"], **parts["settings"])
+    def from_state(cls, state: dict[str, Any]) -> Decoder:
+        """Make a decoder of the `state` of another; raises KeyError where a part is missing."""
+        return cls(state["arrays"], **state["settings"])
 
     def with_settings(self, **settings: Any) -> Decoder:
         """Make a decoder of the same numbers, which are shared, and other settings."""
@@ -168,17 +169,26 @@ class Decoder:
         M, ksub, dsub = sites.shape
         count = min(self.candidates, ksub)
         middle = sites.mean(axis=1, keepdims=True)  # far from the origin, distances would cancel
-        sites = sites - middle
-        parts = z.reshape(-1, M, dsub).transpose(1, 0, 2) - middle
-        halves = np.square(sites).sum(axis=2)[:, None] / 2
+        given, unit = z.reshape(-1, M, dsub).transpose(1, 0, 2), self._unit
+        parts, moved = (given - middle) * unit, (sites - middle) * unit
+        halves = np.square(moved).sum(axis=2)[:, None] / 2
+        slack = _slack(moved, parts)
         words = np.empty((len(z), M, count), np.uint8 if ksub <= 256 else np.uint16)
         for i in range(0, len(z), _NEAREST_BLOCK):
-            far = halves - parts[:, i : i + _NEAREST_BLOCK] @ sites.transpose(0, 2, 1)
-            few = np.argpartition(far, count - 1, axis=2)[:, :, :count]
-            order = np.argsort(np.take_along_axis(far, few, axis=2), axis=2, kind="stable")
-            near = np.take_along_axis(few, order, axis=2)
-            words[i : i + _NEAREST_BLOCK] = near.transpose(1, 0, 2)
+            block = slice(i, i + _NEAREST_BLOCK)
+            far = halves - parts[:, block] @ moved.transpose(0, 2, 1)
+            near, gap = _least(far, count)
+            for m, row in zip(*np.nonzero(gap <= slack[:, block]), strict=True):
+                x = given[m, i + row].astype(np.float64)
+                exact = np.square(x - sites[m]).sum(axis=1)
+                near[m, row] = np.argsort(exact, kind="stable")[:count]
+            words[block] = near.transpose(1, 0, 2)
         return words
+
+    @cached_property
+    def _unit(self) -> np.float32:
+        """What all is multiplied by where squares are needed: 1, but for tiny vectors."""
+        return unit_of_tiny(self.arrays["sites"], self.arrays["tables"], self.arrays["output"])
 
     def _improve(self, z: Floats, candidates: Words, words: Words) -> None:
         """Run the sweeps of `choose` for a block, in place."""
@@ -190,6 +200,8 @@ class Decoder:
             rests = (rest + T[words[:, m]])[:, None] - T[tried]
             inputs = (hidden - U[words[:, m]])[:, None] + U[tried]
             errors = rests - self._head(inputs)
+            if self._unit != 1:
+                errors *= self._unit
             best = np.einsum("nad,nad->na", errors, errors).argmin(axis=1)
             words[:, m] = tried[rows, best]
             rest, hidden = rests[rows, best], inputs[rows, best]
@@ -207,7 +219,29 @@ class Decoder:
         return z.reshape(*hidden.shape[:-1], z.shape[1])
 
 
-def _as_part(value: Any, name: str) -> float:
+def _least(far: Floats, count: int) -> tuple[Ids, Floats]:
+    """Places (..., count) of the least numbers of (..., n), ascending.
+
+    And the least gap (...) from one to the next, that to the first that is left out among them.
+    """
+    more = min(count + 1, far.shape[2])
+    few = np.argpartition(far, more - 1, axis=2)[:, :, :more]
+    values = np.take_along_axis(far, few, axis=2)
+    order = np.argsort(values, axis=2, kind="stable")
+    gaps = np.diff(np.take_along_axis(values, order, axis=2), axis=2)
+    return np.take_along_axis(few, order[:, :, :count], axis=2), gaps.min(axis=2, initial=np.inf)
+
+
+def _slack(sites: Floats, parts: Floats) -> Floats:
+    """Twice the error (M, n) of scores c.c / 2 - x.c: see `_kernels/assign.h`."""
+    eps = np.float32(np.finfo(np.float32).eps)
+    squares = np.square(sites).sum(axis=2).max(axis=1)[:, None]
+    reach = np.sqrt(squares) * np.sqrt(np.square(parts).sum(axis=2))
+    slack: Floats = eps * np.float32(sites.shape[2] + 4) * (squares / 2 + reach)
+    return slack
+
+
+def _as_share(value: Any, name: str) -> float:
     part = as_real(value, name)
     if not 0 < part <= 1:
         raise InputError(f"expected {name} above 0 and up to 1, got {value}")

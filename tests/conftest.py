@@ -6,6 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# Read by faiss and torch when they are loaded. Two processes of tests leave no processor to other
+# threads, which would only wait for each other; a test of threads says how many it wants.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import faiss
 import pytest
 from hypothesis import HealthCheck, settings

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepq import _scan
-from deepq._checks import DimensionError, InputError, KindError
+from deepq._common.errors import DimensionError, InputError, KindError
 from deepq.decoders import Decoder
 from deepq.quantizers import ProductQuantizer
 
@@ -105,6 +105,35 @@ def test_nearest_words_do_not_cancel_far_from_the_origin() -> None:
         moved = Decoder({**arrays, "sites": arrays["sites"] + offset}, candidates=1)
         near = _scan.assign(z + np.float32(offset), moved.arrays["sites"])
         assert (moved.nearest(z + np.float32(offset))[:, :, 0] == near).mean() > 0.99
+
+
+@given(
+    st.sampled_from([1e2, 1e4, 1e6]), st.integers(1, 20), st.sampled_from([1e-25, 1, 1e9]), seeds
+)
+def test_nearest_words_in_groups_far_apart(gap, count, unit, seed) -> None:
+    rng = np.random.default_rng(seed)
+    arrays = numbers(3, 16, 4, 3, rng)
+    places = gap * rng.integers(-2, 3, (16, 1))
+    x = (places[rng.integers(0, 16, 16 + 40)] + rng.standard_normal((56, 12))) * unit
+    x = x.astype(np.float32)
+    arrays["sites"] = x[:16].reshape(16, 3, 4).transpose(1, 0, 2)
+    for name in ("tables", "output"):
+        arrays[name] = arrays[name] * np.float32(unit)
+    decoder, z = Decoder(arrays, candidates=count), x[16:]
+    parts = z.reshape(40, 3, 1, 4).astype(np.float64)
+    distances = np.square(parts - arrays["sites"].astype(np.float64)).sum(axis=3)
+    expected = np.argsort(distances, axis=2, kind="stable")[:, :, :count]
+    np.testing.assert_array_equal(decoder.nearest(z), expected)
+
+
+def test_choose_does_not_follow_the_unit() -> None:
+    rng = np.random.default_rng(3)
+    arrays, z = numbers(3, 16, 4, 3, rng), rng.standard_normal((50, 12), dtype=np.float32)
+    words = Decoder(arrays).choose(z)
+    tiny = np.float32(2.0**-80)
+    for name in ("sites", "tables", "output", "centre"):
+        arrays[name] = arrays[name] * tiny
+    np.testing.assert_array_equal(Decoder(arrays).choose(z * tiny), words)
 
 
 @given(sizes, st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), seeds)
@@ -272,12 +301,12 @@ def test_numbers_that_are_not_finite_are_refused(bad) -> None:
 def test_a_decoder_is_made_of_its_parts() -> None:
     arrays = numbers(2, 4, 3, 3, np.random.default_rng(0))
     decoder = Decoder(arrays, shrink=0.9, candidates=3, sweeps=2)
-    other = Decoder.from_parts(decoder.parts)
+    other = Decoder.from_state(decoder.state())
     assert other.settings == decoder.settings
     words = np.array([[1, 3]], np.uint8)
     np.testing.assert_array_equal(other.decode(words), decoder.decode(words))
     with pytest.raises(KeyError):
-        Decoder.from_parts({"arrays": arrays})
+        Decoder.from_state({"arrays": arrays})
 
 
 def test_other_settings_are_checked() -> None:
@@ -371,8 +400,8 @@ def test_new_codebooks_forget_the_decoder_and_shared_ones_do_not() -> None:
 def learner():
     """A learner whose weights are all at random, the ones that start as zero too."""
     torch = pytest.importorskip("torch")
-    from deepq._decoding import Learner
-    from deepq._presets import Plan
+    from deepq.training.decoding import Learner
+    from deepq.training.settings import Plan
 
     quantizer, z = trained()
     made = Learner(
@@ -423,8 +452,8 @@ def test_network_and_decoder_choose_alike(learner) -> None:
 @pytest.mark.parametrize("offset", [0, 50])
 def test_the_first_reconstruction_is_that_of_the_codewords(offset: float) -> None:
     pytest.importorskip("torch")
-    from deepq._decoding import Learner
-    from deepq._presets import Plan
+    from deepq.training.decoding import Learner
+    from deepq.training.settings import Plan
 
     quantizer, z = trained()
     z = z + np.float32(offset)
@@ -440,8 +469,8 @@ def test_the_first_reconstruction_is_that_of_the_codewords(offset: float) -> Non
 
 def test_steps_lower_the_error_and_start_from_that_of_the_quantizer() -> None:
     pytest.importorskip("torch")
-    from deepq._decoding import Learner
-    from deepq._presets import Plan
+    from deepq.training.decoding import Learner
+    from deepq.training.settings import Plan
 
     quantizer, z = trained()
     learner = Learner(quantizer.trained(), quantizer.trained(), z, Plan(8, 4, 4, 1, 1000), 5, "cpu")
@@ -455,8 +484,8 @@ def test_steps_lower_the_error_and_start_from_that_of_the_quantizer() -> None:
 
 def test_vectors_that_are_all_the_same_are_learned() -> None:
     pytest.importorskip("torch")
-    from deepq._decoding import Learner
-    from deepq._presets import Plan
+    from deepq.training.decoding import Learner
+    from deepq.training.settings import Plan
 
     z = np.full((100, 4), 7, np.float32)
     learner = Learner(*[np.full((2, 4, 2), 7, np.float32)] * 2, z, Plan(8, 2, 2, 1, 100), 5, "cpu")
@@ -467,9 +496,9 @@ def test_vectors_that_are_all_the_same_are_learned() -> None:
 
 def test_a_learner_goes_on_from_its_state() -> None:
     pytest.importorskip("torch")
-    from deepq._decoding import Learner
-    from deepq._presets import Plan
-    from deepq._tree import from_bytes, to_bytes
+    from deepq._common.plain_data import from_bytes, to_bytes
+    from deepq.training.decoding import Learner
+    from deepq.training.settings import Plan
 
     quantizer, z = trained()
     plan = Plan(8, 4, 4, 1, 1000)

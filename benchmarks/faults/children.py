@@ -24,7 +24,7 @@ class HangError(Exception):
     """The child was not done in time."""
 
 
-def in_child(work: Callable[[], Any], seconds: float = 15.0, memory: int = 1 << 30) -> Any:
+def in_child(work: Callable[[], Any], seconds: float = 60.0, memory: int = 1 << 30) -> Any:
     """Return what `work` returns in a child that may use some bytes more than this process.
 
     Raises

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from faults.files import Layout
+from benchmarks.faults.files import Layout
 
 Damaged = tuple[str, bytes]  # what was done, and the file
 

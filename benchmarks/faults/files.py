@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 import deepq
-from deepq import _faiss_files
-from deepq import io as deepq_io
-from deepq._binary import Reader
+from deepq._common.safe_files import Reader
 from deepq.decoders import Decoder
 from deepq.encoders import Sign
+from deepq.files.faiss_files import INDEXES, parse
+from deepq.files.format import read_state
 from deepq.networks import MLP
 from deepq.quantizers import BinaryQuantizer, ProductQuantizer
 
@@ -50,8 +50,6 @@ class Kind(NamedTuple):
         deepq.write_index(index, file)
         return file.getvalue()
 
-
-torch.set_num_threads(1)
 
 SMALL = Sizes(4, 2, 2, 5)
 _TRAINING = 10_000
@@ -96,6 +94,7 @@ def _with_decoder(sizes: Sizes) -> deepq.DeepQuantIndex:
 
 
 def _with_network(sizes: Sizes) -> deepq.DeepQuantIndex:
+    torch.set_num_threads(1)  # a forked child has no others
     torch.manual_seed(3)
     network = MLP(sizes.d, [16]).eval()
     quantizer = ProductQuantizer(sizes.M, sizes.nbits)
@@ -137,10 +136,10 @@ class Layout(Reader):
         self.fields: dict[int, list[int]] = {4: [], 8: []}
         self.floats: list[int] = []
         self.codes: list[int] = []
-        if content[:4] in _faiss_files.INDEXES:
-            _faiss_files.parse(self)
+        if content[:4] in INDEXES:
+            parse(self)
         else:
-            deepq_io._read(self, None, maps=False, checks=True)
+            read_state(self, None, maps=False, checks=True)
         others = {*self.floats, *self.codes}
         self.structure = [at for at in range(len(content)) if at not in others]
 

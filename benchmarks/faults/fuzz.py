@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of `deepq.read_index`, with atheris: `make fuzz`.
 
-    python benchmarks/faults/fuzz.py FOLDER [options of libFuzzer, such as -max_total_time=600]
+    python -m benchmarks.faults.fuzz FOLDER [options of libFuzzer, such as -max_total_time=600]
 
 FOLDER keeps the files found so far; it begins with a small one of every kind. Checksums are taken
 as right, so that what lies behind them is reached. Whatever is raised but FormatError ends the run,
@@ -17,12 +17,10 @@ import atheris
 
 with atheris.instrument_imports(include=["deepq", "json"]):
     import deepq
-    from deepq import _binary
-    from deepq import io as deepq_io
-    from deepq._checks import DimensionError, InputError, KindError, StateError
+    from deepq._common import safe_files
+    from deepq.files import format as index_format
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from faults.files import KINDS, SMALL
+from benchmarks.faults.files import KINDS, SMALL
 
 # Bytes of an index that is searched; what a sound file may hold beyond that takes long, no more.
 _MOST_USED = 1 << 16
@@ -52,7 +50,7 @@ def read(data: bytes) -> None:
     try:
         found.search(x, 3)
         found.reconstruct_n(0, found.ntotal)
-    except (InputError, KindError, DimensionError, StateError):
+    except (deepq.InputError, deepq.KindError, deepq.DimensionError, deepq.StateError):
         return
 
 
@@ -62,7 +60,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, kind in KINDS.items():
         (folder / name.replace(" ", "_")).write_bytes(kind.content(kind.make(SMALL)))
-    for module in (_binary, deepq_io):
+    for module in (safe_files, index_format):
         module.checksum = lambda _: _Any(0)
     atheris.Setup(sys.argv, read)
     atheris.Fuzz()

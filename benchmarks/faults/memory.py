@@ -6,34 +6,35 @@ import time
 from pathlib import Path
 from typing import Any
 
-from faults.children import CrashError, HangError, in_child
-from faults.reading import ENGINES, Engine
-from faults.saving import WRITERS, two_indexes
+import deepq
+from benchmarks.faults.children import CrashError, HangError, in_child
+from benchmarks.faults.reading import is_refusal
+from benchmarks.faults.saving import two_indexes
 
 
-def write(engine: str, size: int, path: Path) -> None:
+def write(size: int, path: Path) -> None:
     """Save an index of so many bytes of codes."""
-    WRITERS[engine](two_indexes(engine, size)[0], path)
+    deepq.write_index(two_indexes(size)[0], path)
 
 
-def peak(engine: str, path: Path) -> float:
+def peak(path: Path) -> float:
     """Return the most memory that a load takes at a time, as a multiple of the file's size."""
 
     def work() -> float:
         Path("/proc/self/clear_refs").write_text("5")
         before = _resident("VmRSS")
-        index = ENGINES[engine].read(path)
+        index = deepq.read_index(path)
         return (_resident("VmHWM") - before + 0 * index.d) / path.stat().st_size
 
     return float(in_child(work, memory=8 << 30))
 
 
-def with_too_little(engine: str, path: Path) -> tuple[str, float]:
+def with_too_little(path: Path) -> tuple[str, float]:
     """Load with half of the memory that the file needs: the outcome, and seconds."""
 
     def work() -> str:
         try:
-            ENGINES[engine].read(path)
+            deepq.read_index(path)
         except MemoryError:
             return "refused"
         except Exception as error:
@@ -43,18 +44,18 @@ def with_too_little(engine: str, path: Path) -> tuple[str, float]:
     return _timed(work, path.stat().st_size // 2)
 
 
-def cut(engine: str, path: Path) -> tuple[str, float]:
+def cut(path: Path) -> tuple[str, float]:
     """Load what is left of a file without its last byte: the outcome, and seconds."""
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 1)
-    return _timed(lambda: _refusal(ENGINES[engine], path), 8 << 30)
+    return _timed(lambda: _refusal(path), 8 << 30)
 
 
-def _refusal(engine: Engine, path: Path) -> str:
+def _refusal(path: Path) -> str:
     try:
-        engine.read(path)
+        deepq.read_index(path)
     except Exception as error:
-        return "refused" if engine.is_refusal(error, path) else f"error: {type(error).__name__}"
+        return "refused" if is_refusal(error, path) else f"error: {type(error).__name__}"
     return "no error"
 
 

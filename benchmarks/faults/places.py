@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from faults.children import CrashError, HangError, become_nobody, in_child
-from faults.reading import ENGINES
-from faults.saving import WRITERS, two_indexes
+import deepq
+from benchmarks.faults.children import CrashError, HangError, become_nobody, in_child
+from benchmarks.faults.saving import two_indexes
 
 # As a name, everything that the system takes.
 NAMES = (
@@ -18,14 +18,14 @@ NAMES = (
 )
 
 
-def odd_names(engine: str, folder: Path) -> Iterator[tuple[str, str]]:
+def odd_names(folder: Path) -> Iterator[tuple[str, str]]:
     """Yield what came of a save and a load under every odd name: "works", or an error."""
-    index = two_indexes(engine, 800)[0]
+    index = two_indexes(800)[0]
     for name in NAMES:
         path = folder / name
         try:
-            WRITERS[engine](index, path)
-            back = ENGINES[engine].read(path)
+            deepq.write_index(index, path)
+            back = deepq.read_index(path)
             others = [each for each in folder.iterdir() if each != path]
             yield "an odd name", "works" if back.ntotal == index.ntotal and not others else "wrong"
         except Exception as error:
@@ -33,18 +33,18 @@ def odd_names(engine: str, folder: Path) -> Iterator[tuple[str, str]]:
         path.unlink(missing_ok=True)
 
 
-def no_files(engine: str, folder: Path) -> Iterator[tuple[str, str]]:
+def no_files(folder: Path) -> Iterator[tuple[str, str]]:
     """Yield what came of reading and writing where there is no file that may be used."""
-    index = two_indexes(engine, 800)[0]
-    places = _made(index, engine, folder)
+    index = two_indexes(800)[0]
+    places = _made(index, folder)
     for name, path in places.items():
         for verb in ("read", "write"):
             if (verb, name) in (("write", "nothing there"), ("write", "a dangling link")):
                 continue
-            yield name, _tried(verb, index, engine, path)
+            yield name, _tried(verb, index, path)
 
 
-def _made(index: Any, engine: str, folder: Path) -> dict[str, Any]:
+def _made(index: Any, folder: Path) -> dict[str, Any]:
     """Make them."""
     folder.chmod(0o755)
     (folder / "folder").mkdir()
@@ -53,7 +53,7 @@ def _made(index: Any, engine: str, folder: Path) -> dict[str, Any]:
     (folder / "loop").symlink_to(folder / "loop")
     closed = folder / "closed"
     closed.mkdir()
-    WRITERS[engine](index, closed / "index")
+    deepq.write_index(index, closed / "index")
     (closed / "index").chmod(0)
     closed.chmod(0o555)
     return {
@@ -70,16 +70,16 @@ def _made(index: Any, engine: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def _tried(verb: str, index: Any, engine: str, path: Any) -> str:
+def _tried(verb: str, index: Any, path: Any) -> str:
     """Try it in a child, as nobody: "refused", or worse."""
 
     def work() -> str:
         become_nobody()
         try:
             if verb == "read":
-                ENGINES[engine].read(path)
+                deepq.read_index(path)
             else:
-                WRITERS[engine](index, path)
+                deepq.write_index(index, path)
         except (OSError, RuntimeError, ValueError):
             return "refused"
         except Exception as error:
@@ -87,7 +87,7 @@ def _tried(verb: str, index: Any, engine: str, path: Any) -> str:
         return f"no error to {verb}"
 
     try:
-        return in_child(work, seconds=5)
+        return in_child(work)
     except CrashError:
         return "crash"
     except HangError:

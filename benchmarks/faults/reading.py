@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +11,8 @@ import faiss
 import numpy as np
 
 import deepq
-from faults.children import CrashError, HangError, in_child
-from faults.files import Kind, Sizes
+from benchmarks.faults.children import CrashError, HangError, in_child
+from benchmarks.faults.files import Kind, Sizes
 
 # From the best to the worst. "undetectable" is a file that is whole, but of another index: where a
 # format has no checksums, nobody can tell.
@@ -39,40 +38,25 @@ class Outcome(NamedTuple):
     error: str = ""
 
 
-class Engine(NamedTuple):
-    """What reads files, and how it refuses them."""
-
-    name: str
-    read: Callable[[Path], Any]
-    is_refusal: Callable[[Exception, Path], bool]
-
-
-def _names_the_file(error: Exception, path: Path) -> bool:
-    return isinstance(error, deepq.FormatError) and str(path) in str(error)
-
-
-DEEPQ = Engine("deepq", deepq.read_index, _names_the_file)
-FAISS = Engine(
-    "faiss", lambda path: faiss.read_index(str(path)), lambda error, _: type(error) is RuntimeError
-)
-ENGINES = {"deepq": DEEPQ, "faiss": FAISS}
-
-
 class Case(NamedTuple):
-    """A kind of file, read by an engine, and what the whole file answers."""
+    """A kind of file, and what the whole file answers."""
 
     kind: Kind
     sizes: Sizes
-    engine: Engine
     content: bytes
     answers: bytes
 
 
-def case_of(kind: Kind, sizes: Sizes, engine: Engine, path: Path) -> Case:
-    """Make a whole file and ask the index that the engine reads from it."""
+def case_of(kind: Kind, sizes: Sizes, path: Path) -> Case:
+    """Make a whole file and ask the index in it."""
     content = kind.content(kind.make(sizes))
     path.write_bytes(content)
-    return Case(kind, sizes, engine, content, _answers(engine.read(path), kind, sizes))
+    return Case(kind, sizes, content, _answers(deepq.read_index(path), kind, sizes))
+
+
+def is_refusal(error: Exception, path: Path) -> bool:
+    """Say whether an error is the one that is promised: it names the file."""
+    return isinstance(error, deepq.FormatError) and str(path) in str(error)
 
 
 def outcome(case: Case, damaged: bytes, path: Path) -> Outcome:
@@ -91,11 +75,11 @@ def read_and_use(case: Case, damaged: bytes, path: Path) -> Outcome:
     """Read and use one damaged file, here."""
     start = time.monotonic()
     try:
-        index = case.engine.read(path)
+        index = deepq.read_index(path)
     except MemoryError as error:
         return Outcome("out of memory", time.monotonic() - start, repr(error))
     except Exception as error:
-        what = "refused" if case.engine.is_refusal(error, path) else "another error"
+        what = "refused" if is_refusal(error, path) else "another error"
         return Outcome(what, time.monotonic() - start, repr(error))
     seconds = time.monotonic() - start
     try:

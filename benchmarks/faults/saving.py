@@ -18,18 +18,12 @@ import numpy as np
 import xxhash
 
 import deepq
-from faults.children import CrashError, become_nobody, in_child
+from benchmarks.faults.children import CrashError, become_nobody, in_child
 
-Write = Callable[[Any, Path], None]
-
-WRITERS: dict[str, Write] = {
-    "deepq": deepq.write_index,
-    "faiss": lambda index, path: faiss.write_index(index, str(path)),
-}
 _LIMITS = (0, 1, 63, 64, 1000, 0.25, 0.5, 0.75, 0.999)  # bytes, or part of the file
 
 
-def two_indexes(writer: str, size: int) -> tuple[Any, Any]:
+def two_indexes(size: int) -> tuple[Any, Any]:
     """Make two indexes that differ, with so many bytes of codes each."""
     rng = np.random.default_rng(0)
     pair = []
@@ -39,27 +33,27 @@ def two_indexes(writer: str, size: int) -> tuple[Any, Any]:
         index.is_trained = True
         codes = rng.integers(0, 256, (size // 8, 8), np.uint8)
         index.add_sa_codes(codes)
-        pair.append(deepq.from_faiss(index) if writer == "deepq" else index)
+        pair.append(deepq.from_faiss(index))
     return pair[0], pair[1]
 
 
-def kills(writer: str, size: int, count: int, folder: Path) -> dict[str, Any]:
+def kills(size: int, count: int, folder: Path) -> dict[str, Any]:
     """Kill a child at `count` moments, evenly spread over a save on top of another index."""
-    write, path, pair = WRITERS[writer], folder / "index", two_indexes(writer, size)
+    path, pair = folder / "index", two_indexes(size)
     wholes, seconds = [], []
     for index in (*pair, *pair):
         start = time.monotonic()
-        write(index, path)
+        deepq.write_index(index, path)
         seconds.append(time.monotonic() - start)
         wholes.append(_digest(path))
     length, found = float(np.median(seconds)), Counter[str]()
     for number in range(count):
         old = _digest(path)
         if old not in wholes:
-            write(pair[0], path)
+            deepq.write_index(pair[0], path)
             old = wholes[0]
         new = 1 - wholes.index(old)
-        _kill(lambda new=new: write(pair[new], path), (number + 0.5) / count * length)
+        _kill(lambda new=new: deepq.write_index(pair[new], path), (number + 0.5) / count * length)
         now = _digest(path)
         found["old" if now == old else "new" if now == wholes[new] else "lost"] += 1
         found["left over"] += _remove_others(folder, path)
@@ -95,38 +89,37 @@ def _remove_others(folder: Path, path: Path) -> int:
     return len(others)
 
 
-def no_room(writer: str, size: int, folder: Path) -> Iterator[tuple[str, str]]:
+def no_room(size: int, folder: Path) -> Iterator[tuple[str, str]]:
     """Yield what came of saves over an old index that cannot end, by the reason.
 
-    "refused" is an OSError, or faiss's RuntimeError, and the old file is there, and nothing else.
+    "refused" is an OSError, and the old file is there, and nothing else.
     """
-    old, new = two_indexes(writer, size)
-    write, path = WRITERS[writer], folder / "index"
-    write(old, path)
+    old, new = two_indexes(size)
+    path = folder / "index"
+    deepq.write_index(old, path)
     length = path.stat().st_size
     for limit in _LIMITS:
         most = int(limit * length) if isinstance(limit, float) else limit
-        yield "a limit of size", _refused(write, old, new, path, most)
+        yield "a limit of size", _refused(old, new, path, most)
     with _tiny_disk(folder / "disk", length * 3 // 2) as disk:
         if disk is not None:
-            _clean_write(write, old, disk / "index")
-            yield "a full disk", _refused(write, old, new, disk / "index", None)
-    if writer == "deepq":
-        yield "/dev/full", _into_full_device(new)
+            _clean_write(old, disk / "index")
+            yield "a full disk", _refused(old, new, disk / "index", None)
+    yield "/dev/full", _into_full_device(new)
     (folder / "closed").mkdir()
-    write(old, folder / "closed" / "index")
+    deepq.write_index(old, folder / "closed" / "index")
     for place in (folder / "closed", folder / "closed" / "index"):
         place.chmod(0o555 if place.is_dir() else 0o444)
     folder.chmod(0o755)
-    yield "an unwritable folder", _refused(write, old, new, folder / "closed" / "index", -1)
+    yield "an unwritable folder", _refused(old, new, folder / "closed" / "index", -1)
 
 
-def _clean_write(write: Write, index: Any, path: Path) -> None:
+def _clean_write(index: Any, path: Path) -> None:
     path.unlink(missing_ok=True)
-    write(index, path)
+    deepq.write_index(index, path)
 
 
-def _refused(write: Write, old: Any, new: Any, path: Path, most: int | None) -> str:
+def _refused(old: Any, new: Any, path: Path, most: int | None) -> str:
     """Save in a child: with a limit of the size of files, or as nobody (-1)."""
     before = {each.name for each in path.parent.iterdir()}
     whole = _digest(path)
@@ -138,8 +131,8 @@ def _refused(write: Write, old: Any, new: Any, path: Path, most: int | None) -> 
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
         try:
-            write(new, path)
-        except (OSError, RuntimeError):
+            deepq.write_index(new, path)
+        except OSError:
             return "refused"
         except Exception:
             return "another error"
@@ -152,7 +145,7 @@ def _refused(write: Write, old: Any, new: Any, path: Path, most: int | None) -> 
     lost = _digest(path) != whole
     left = {each.name for each in path.parent.iterdir()} != before
     if lost:
-        _clean_write(write, old, path)
+        _clean_write(old, path)
     if said == "refused" and (lost or left):
         return "old file lost" if lost else "left over"
     return said + (", old file lost" if lost else "")

@@ -10,8 +10,8 @@ import faiss
 import numpy as np
 
 import deepq
-from faults.children import CrashError, HangError, in_child
-from faults.files import Sizes
+from benchmarks.faults.children import CrashError, HangError, in_child
+from benchmarks.faults.files import Sizes
 
 _SIZES = Sizes()
 _ROWS, _QUERIES, _K = 50, 8, 10
@@ -19,16 +19,16 @@ _PAUSE = 0.002  # of an adder, so that searches are not slowed down by the numbe
 _ADDERS, _SEARCHERS = 4, 4
 
 
-def made(engine: str) -> Any:
+def made() -> deepq.DeepQuantIndex:
     """Make a trained index."""
     index = faiss.IndexPQ(_SIZES.d, _SIZES.M, _SIZES.nbits)
     index.train(_SIZES._replace(n=10_000).x(1))
-    return deepq.from_faiss(index) if engine == "deepq" else index
+    return deepq.from_faiss(index)
 
 
-def trial(engine: str, seconds: float) -> dict[str, Any]:
+def trial(seconds: float) -> dict[str, Any]:
     """Let threads add and search, in a child; count what is not as it must be."""
-    index = made(engine)
+    index = made()
     try:
         return in_child(lambda: _life(index, seconds), seconds=4 * seconds + 60, memory=8 << 30)
     except CrashError as error:

@@ -84,7 +84,8 @@ def public_names() -> list[str]:
 
 
 def test_public_names_and_their_parameters_are_those_of_the_list() -> None:
-    assert public_names() == LIST.read_text(encoding="utf-8").splitlines()
+    listed = LIST.read_text(encoding="utf-8").splitlines()
+    assert public_names() == listed, "python -m tests.house.test_public_names writes the list anew"
 
 
 @pytest.mark.parametrize("path", FRONTS)

@@ -1,0 +1,214 @@
+"""Put the newest committed results into the tables of README.md and the pages of docs/.
+
+    python -m benchmarks.pages.fill [--check]
+
+A table stands between two marks, `<!-- NAME-table -->` and `<!-- /NAME-table -->`. `PAGES` says
+which tables a page has, and what each is made of. With --check nothing is written: a page that
+would change is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.common.results import FOLDER, Row, newest, read, table
+from benchmarks.pages import deep_tables, fault_tables, recall_tables, speed_tables
+from benchmarks.speed import goals
+
+ROOT = Path(__file__).parents[2]
+Rows = list[Row]
+# Where and with what something was measured.
+_ORIGIN = "{cpu}, one thread, faiss-cpu {faiss}, NumPy {numpy}, {date:.10}."
+
+
+def columns(forms: dict[str, str]) -> Callable[[Rows], Rows]:
+    """Return what makes a row of every result, from headings and the forms of their cells."""
+    return lambda results: [
+        {heading: form.format(**row) for heading, form in forms.items()} for row in results
+    ]
+
+
+class Table(NamedTuple):
+    """A table of a page.
+
+    Attributes
+    ----------
+    files : str
+        Names of files of results, separated by spaces.
+    key : str
+        Fields of a result, separated by spaces: of those that agree in all, the last one counts.
+    rows : callable
+        Results -> rows of the table; the columns are those of the first.
+    chosen : callable
+        Results -> those that the table is about.
+    note : str
+        What is said below; fields of the last result stand in braces.
+    """
+
+    files: str
+    key: str
+    rows: Callable[[Rows], Rows]
+    chosen: Callable[[Rows], Rows] = list
+    note: str = ""
+
+    def filled(self) -> str:
+        """Return the table with where it comes from, or nothing if there are no results."""
+        found = [row for name in self.files.split() for row in read(FOLDER / f"{name}.jsonl")]
+        for row in found:
+            row["simd"] = row["environment"]["deepq_simd"]
+            row["level"] = goals.LEVELS[row["simd"]]
+        results = self.chosen(newest(found, *self.key.split()))
+        rows = self.rows(results)
+        if not results or not rows:
+            return ""
+        last = results[-1]
+        words = (_ORIGIN + self.note).format(**last["environment"] | last)
+        return f"{table(rows)}\n\n{words}"
+
+
+# Fields in which results of a room differ.
+RECALL = "data bytes method"
+RETRIEVAL = "data protocol backbone method bits seed"
+FAULTS = "case what"
+
+PAGES: dict[str, dict[str, Table]] = {
+    "README.md": {
+        "recall": Table("recall", RECALL, recall_tables.recall, recall_tables.of_usual_sizes),
+        "scan": Table(
+            "scan",
+            "case data N M nbits nq k metric simd",
+            columns(
+                {
+                    "data": "{data}",
+                    "vectors": "{N:,}",
+                    "bytes": "{M}",
+                    "queries at once": "{nq}",
+                    "us a query": "{us_per_query:.0f}",
+                    "faster than faiss's default": "{x_default:.1f}x",
+                    "than its best SIMD level": "{x_best:.1f}x",
+                }
+            ),
+            speed_tables.of_usual_searches,
+            " k = 10; faiss's default here is {faiss_default}, deepq's {level}.",
+        ),
+        "train": Table(
+            "train",
+            "d method",
+            columns(
+                {
+                    "dimensions": "{d}",
+                    "bytes": "{M}",
+                    "training vectors": "{rows:,}",
+                    "method": "{method}",
+                    "CPU seconds": "{train_cpu_s:.0f}",
+                    "relative error of other vectors": "{relative_error:.3f}",
+                }
+            ),
+        ),
+    },
+    "docs/learning.md": {
+        "learning": Table("recall", RECALL, recall_tables.learning),
+        "metrics": Table("metrics", "data metric bytes method", recall_tables.metrics),
+        "rerank": Table(
+            "rerank",
+            "data M N nq",
+            columns(
+                {
+                    "data": "{data}",
+                    "vectors": "{N:,}",
+                    "bytes": "{M}",
+                    "queries at once": "{nq}",
+                    "us a query": "{us_per_query:.0f}",
+                    "faster than faiss's default": "{x_default:.2g}x",
+                    "than its best SIMD level": "{x_best:.2g}x",
+                }
+            ),
+        ),
+    },
+    "docs/kernel.md": {
+        "scan": Table(
+            "scan codes encode",
+            "case data d N M nbits nq k metric ids encoder simd",
+            goals.goal_rows,
+        ),
+        "builds": Table(
+            "builds",
+            "case data N M nbits nq k simd",
+            speed_tables.beside_the_build_before,
+        ),
+        "alternatives": Table(
+            "alternatives",
+            "data method bytes N simd",
+            goals.alternative_rows,
+            speed_tables.of_last_level,
+        ),
+    },
+    "docs/deep.md": {
+        "retrieval": Table("retrieval", RETRIEVAL, deep_tables.retrieval),
+        "settings": Table(
+            "retrieval_settings",
+            "data objective bits quantization_weight width learning_rate seed",
+            deep_tables.settings,
+        ),
+        "labels": Table("labels", "data case split method bits", deep_tables.labels),
+    },
+    "docs/hashing.md": {
+        "hashing": Table("retrieval", RETRIEVAL, deep_tables.hashing),
+        "hashing-time": Table(
+            "hashing",
+            "case method bits epochs rate margin pull seed",
+            deep_tables.hashing_time,
+        ),
+    },
+    "docs/reliability.md": {
+        "faults": Table("faults", FAULTS, fault_tables.damage),
+        "events": Table("faults", FAULTS, fault_tables.events),
+        "files": Table("files", "case bytes", fault_tables.prices),
+    },
+}
+
+
+def filled(page: str, tables: dict[str, Table]) -> str:
+    """Return the text of a page with those tables for which there are results.
+
+    Raises
+    ------
+    ValueError
+        If a table has no marks on its page, or more than one pair.
+    """
+    for name, its in tables.items():
+        pattern = rf"(<!-- {name}-table -->\n).*?(<!-- /{name}-table -->)"
+        figures = its.filled()
+        if figures:
+            page, count = re.subn(pattern, rf"\1\n{figures}\n\n\2", page, flags=re.S)
+            if count != 1:
+                raise ValueError(f"expected one place for the table {name!r}, got {count}")
+    return page
+
+
+def main() -> None:
+    """Rewrite the tables of all pages, or say which would change."""
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("--check", action="store_true", help="write nothing")
+    check = arguments.parse_args().check
+    changed = []
+    for name, tables in PAGES.items():
+        path = ROOT / name
+        text = path.read_text(encoding="utf-8")
+        new = filled(text, tables)
+        if new != text:
+            changed.append(name)
+            if not check:
+                path.write_text(new, encoding="utf-8")
+    if changed and check:
+        raise SystemExit(f"not the newest results: {', '.join(changed)}")
+
+
+if __name__ == "__main__":
+    main()

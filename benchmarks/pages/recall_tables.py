@@ -1,0 +1,65 @@
+"""Tables of recall, in README.md and docs/learning.md."""
+
+from __future__ import annotations
+
+from benchmarks.common.results import Row
+
+_SIZES = (8, 16, 32)
+_PLAIN = ("faiss PQ", "faiss OPQ", "faiss OPQ, identity")
+_OURS = ("deepq", "deepq, re-ranked")
+
+
+def of_usual_sizes(results: list[Row]) -> list[Row]:
+    """Keep what README.md shows."""
+    return [row for row in results if row["bytes"] in _SIZES]
+
+
+def recall(results: list[Row]) -> list[Row]:
+    """Lay out 10-recall@10 of every method, a column for each data set and size."""
+    cases = sorted({(row["data"], row["bytes"]) for row in results})
+    found = {(row["method"], row["data"], row["bytes"]): row for row in results}
+    rows = []
+    for method in dict.fromkeys(row["method"] for row in results):
+        cells = {
+            f"{data}, {size} bytes": f"{found[method, data, size]['10@10']:.3f}"
+            if (method, data, size) in found
+            else ""
+            for data, size in cases
+        }
+        if sum(cell != "" for cell in cells.values()) > 1:
+            rows.append({"10-recall@10": method, **cells})
+    return rows
+
+
+def learning(results: list[Row]) -> list[Row]:
+    """Lay out what training gains over the best of PQ and OPQ, and over re-ranked RQ."""
+    found = {(row["data"], row["bytes"], row["method"]): row for row in results}
+    rows = []
+    for data, size in sorted({(row["data"], row["bytes"]) for row in results}):
+        plain = [found[data, size, name] for name in _PLAIN if (data, size, name) in found]
+        ours = [found[data, size, name] for name in _OURS if (data, size, name) in found]
+        if not plain or len(ours) < len(_OURS):
+            continue
+        best = {measure: max(row[measure] for row in plain) for measure in ("10@10", "R@1")}
+        rq = found.get((data, size, "RQ, re-ranked"))
+        row = {"data": data, "bytes": size, "best of PQ and OPQ": _recalls(best)}
+        row["RQ, re-ranked"] = _recalls(rq) if rq else ""
+        for name, mine in zip(_OURS, ours, strict=True):
+            row[name] = f"{_recalls(mine)} {mine['10@10'] / best['10@10']:.2f}x"
+        row["training, CPU s"] = " / ".join(f"{mine['train_cpu_s']:.0f}" for mine in ours)
+        row["adding, us"] = " / ".join(f"{mine['add_us']:.0f}" for mine in ours)
+        rows.append(row)
+    return rows
+
+
+def metrics(results: list[Row]) -> list[Row]:
+    """Lay out recall under each metric, a column for each method."""
+    rows: dict[tuple[str, str, int], Row] = {}
+    for result in results:
+        case = {name: result[name] for name in ("data", "metric", "bytes")}
+        rows.setdefault(tuple(case.values()), case)[result["method"]] = _recalls(result)
+    return list(rows.values())
+
+
+def _recalls(row: Row) -> str:
+    return f"{row['10@10']:.3f} ({row['R@1']:.3f})"

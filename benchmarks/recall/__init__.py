@@ -1,0 +1,6 @@
+"""How many of the true neighbours are found, by every method, at which cost.
+
+`bench_recall` has all methods of `common.methods` by bytes a vector, `bench_metrics` the main ones
+under each metric, `bench_alternatives` recall and speed beside what one would take instead.
+`curves` draws what `bench_recall` recorded.
+"""

@@ -1,0 +1,19 @@
+"""Names for the arrays and numbers that all rooms speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+METRIC_INNER_PRODUCT = 0
+METRIC_L2 = 1
+
+Floats = NDArray[np.float32]
+Codes = NDArray[np.uint8]
+Ids = NDArray[np.int64]
+Words = NDArray[np.unsignedinteger[Any]]
+
+Progress = Callable[[dict[str, Any]], None]

@@ -1,0 +1,160 @@
+"""How an index uses its codewords, and what it loses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepq._common.arrays import as_vectors
+from deepq._common.errors import StateError
+from deepq._common.types import Floats
+from deepq.encoders.base import embed
+from deepq.evaluation.measures import Numbers, image_shape, require_some
+from deepq.index.flat import DeepQuantIndex
+from deepq.index.interop import from_faiss
+from deepq.quantizers.packing import unpack
+
+_BLOCK = 1 << 14
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """How the codebooks of an index are used, sub-space by sub-space.
+
+    Attributes
+    ----------
+    n : int
+        Vectors that were looked at.
+    ksub : int
+        Codewords in each codebook.
+    usage : (M,) float64
+        Part of the codewords that occur.
+    perplexity : (M,) float64
+        2**H with H the entropy of the words in bits: as many codewords, used equally often, would
+        tell the vectors apart as well. From 1 to ksub.
+    distortion : (M,) float64 or None
+        Mean squared distance of an encoded sub-vector to its reconstruction.
+    variance : (M,) float64 or None
+        Mean squared distance of a sub-vector to the mean of all, which is the distortion that a
+        single codeword would leave.
+    """
+
+    n: int
+    ksub: int
+    usage: Numbers
+    perplexity: Numbers
+    distortion: Numbers | None = None
+    variance: Numbers | None = None
+
+    @property
+    def dead(self) -> int:
+        """Codewords that do not occur, in all codebooks."""
+        return round(float((1 - self.usage).sum()) * self.ksub)
+
+    @property
+    def bits(self) -> float:
+        """Sum of the entropies of all words; at most M * nbits."""
+        return float(np.log2(self.perplexity).sum())
+
+    @property
+    def error(self) -> float | None:
+        """Distortion over variance, of whole vectors; None where there were no vectors."""
+        if self.distortion is None or self.variance is None:
+            return None
+        return _part(float(self.distortion.sum()), float(self.variance.sum()))
+
+    def __str__(self) -> str:
+        M = len(self.usage)
+        lines = [
+            f"{self.n:,} vectors, {M} codebooks of {self.ksub} codewords: "
+            f"{self.bits:.1f} of {M * np.log2(self.ksub):.0f} bits, {self.dead} dead codewords"
+            + ("" if self.error is None else f", relative error {self.error:.3f}"),
+            "sub-space  usage  perplexity",
+        ]
+        lines += [f"{m:9}  {self.usage[m]:5.3f}  {self.perplexity[m]:10.1f}" for m in range(M)]
+        if self.distortion is not None and self.variance is not None:
+            lines[1] += "  distortion  of variance"
+            for m, (lost, of) in enumerate(zip(self.distortion, self.variance, strict=True)):
+                lines[m + 2] += f"  {lost:10.4g}  {_part(lost, of):11.3f}"
+        return "\n".join(lines)
+
+
+def diagnose(index: Any, x: Any = None) -> Diagnosis:
+    """Return how the codebooks are used, by the stored codes or by those of `x`.
+
+    Parameters
+    ----------
+    index : DeepQuantIndex, or what `from_faiss` takes
+        A trained index.
+    x : (n, d) array, optional
+        Finite vectors, encoded for this and not added; without them the stored codes are looked
+        at, and nothing is known of the distortion.
+
+    Raises
+    ------
+    StateError
+        If the index is not trained.
+    InputError
+        If there is nothing to look at: neither stored codes nor rows of `x`; or if a row is not
+        finite.
+    DimensionError, KindError
+        If `x` is not an (n, d) array of real numbers, or `index` is another kind of index.
+    """
+    if not isinstance(index, DeepQuantIndex):
+        index = from_faiss(index)
+    if not index.is_trained:
+        raise StateError("expected a trained index, got one before train()")
+    if x is not None:
+        return _diagnose_vectors(
+            index, as_vectors(x, index.d, finite=True, image=image_shape(index))
+        )
+    quantizer, counts = index.quantizer, _no_counts(index)
+    for codes in index.code_blocks(_BLOCK):
+        _count(counts, unpack(codes, quantizer.M, quantizer.nbits))
+    if not counts.any():
+        require_some(np.empty(0))
+    return Diagnosis(*_use(counts))
+
+
+def _diagnose_vectors(index: DeepQuantIndex, x: Floats) -> Diagnosis:
+    require_some(x)
+    quantizer, encoder, counts = index.quantizer, index.encoder, _no_counts(index)
+    lost, first, second = np.zeros((3, encoder.d_out))
+    offset = embed(encoder, x[:_BLOCK].mean(axis=0, keepdims=True))  # so that squares do not cancel
+    for i in range(0, len(x), _BLOCK):
+        z, codes = embed(encoder, x[i : i + _BLOCK]), index.sa_encode(x[i : i + _BLOCK])
+        _count(counts, unpack(codes, quantizer.M, quantizer.nbits))
+        lost += np.square(z - quantizer.decode(codes)).sum(axis=0, dtype=np.float64)
+        first += (z - offset).sum(axis=0, dtype=np.float64)
+        second += np.square(z - offset).sum(axis=0, dtype=np.float64)
+    distortion, variance = (
+        columns.reshape(quantizer.M, -1).sum(axis=1)
+        for columns in (lost / len(x), second / len(x) - np.square(first / len(x)))
+    )
+    return Diagnosis(*_use(counts), distortion, variance)
+
+
+def _no_counts(index: DeepQuantIndex) -> Counts:
+    return np.zeros((index.quantizer.M, index.quantizer.ksub), np.int64)
+
+
+def _count(counts: Counts, words: NDArray[Any]) -> None:
+    """Add to counts (M, ksub) how often each codeword occurs in `words` (n, M)."""
+    for m, row in enumerate(counts):
+        row += np.bincount(words[:, m], minlength=len(row))
+
+
+def _use(counts: Counts) -> tuple[int, int, Numbers, Numbers]:
+    """Return n, ksub, usage and perplexity."""
+    n = int(counts[0].sum())
+    p = counts / n
+    entropy = -(p * np.log2(p, out=np.zeros_like(p), where=p > 0)).sum(axis=1)
+    return n, counts.shape[1], (counts > 0).mean(axis=1), np.exp2(entropy)
+
+
+def _part(lost: float, of: float) -> float:
+    return lost / of if of else 0.0

@@ -1,0 +1,130 @@
+"""Index files: data only, checked, and replaced whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, BinaryIO
+
+from deepq._common.checks import as_flag
+from deepq._common.errors import FormatError, InputError, KindError
+from deepq._common.safe_files import (
+    PathOrFile,
+    Reader,
+    opened,
+    replacing,
+    require_method,
+    write_whole,
+)
+from deepq.files import faiss_files
+from deepq.files.format import pieces, read_state
+from deepq.index.flat import DeepQuantIndex
+from deepq.index.interop import from_plain
+from deepq.index.native import mapped
+from deepq.index.state import held_state, make_index
+
+# What may be raised on the way from the content of a file to objects.
+_FAULTS = (
+    *(ValueError, TypeError, KeyError, IndexError),
+    *(AttributeError, ArithmeticError, RuntimeError),
+)
+
+
+def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
+    """Save an index; a file that exists is replaced whole, or left as it was on any failure.
+
+    Parameters
+    ----------
+    index : DeepQuantIndex
+        Trained or not. Changes wait until it is written.
+    path_or_file : str, path or binary file open for writing
+        A file object is written to from its position on, without the promise above.
+
+    Raises
+    ------
+    KindError
+        If `index` is not a DeepQuantIndex, or `path_or_file` neither a path nor a file, or if the
+        state of the encoder is not arrays and JSON values.
+    InputError
+        If all but its arrays takes more than 16 MB: a very long `history`. If a setting, or a
+        number in `history`, is NaN or infinite, which JSON does not hold.
+    OSError
+        If the file cannot be written, or a file object does not say how many bytes it took.
+    """
+    if not isinstance(index, DeepQuantIndex):
+        raise KindError(f"expected a DeepQuantIndex, got {type(index).__name__}")
+    if not isinstance(path_or_file, str | os.PathLike):
+        require_method(path_or_file, "write")
+        _write(index, path_or_file)
+        return
+    with replacing(path_or_file) as file:
+        _write(index, file)
+
+
+def read_index(
+    path_or_file: PathOrFile, encoder: Any = None, *, mmap: bool = False, verify: str = "full"
+) -> DeepQuantIndex:
+    """Load an index that `write_index` saved, or `faiss.write_index`.
+
+    From a file of faiss's, of an IndexPQ alone or behind transforms, it is what `from_faiss` makes
+    of its content. Such a file has no checksums: its sizes are checked, its numbers cannot be.
+
+    Parameters
+    ----------
+    path_or_file : str, path or binary file open for reading
+        Nothing in it is executed.
+    encoder : torch.nn.Module or NetworkEncoder, optional
+        The network of the index, which must be handed back where its class is not one of
+        `deepq.networks`, since files hold the weights only. It is copied and gets those; it must be
+        of the class that was written. Ignored where there is no network in the file.
+    mmap : bool
+        Whether the codes stay in the file, mapped into memory that processes share. Such an index
+        takes no time to open, and does not change: what would change its codes raises, through
+        faiss's composites too, except `reset`, which lets go of the file. A copy is in memory. The
+        file must not be changed in place; `write_index` replaces it.
+    verify : "full" or "header"
+        "header" checks all but the checksum of the codes, which `mmap` never does.
+
+    Raises
+    ------
+    FormatError
+        (ValueError, RuntimeError) If it is not a whole, undamaged index of a known version, or if a
+        network must be handed back, or is another than the one that was written.
+    OSError
+        If the file cannot be read.
+    InputError
+        If `verify` is another word, or a file object is to be mapped.
+    StateError
+        If codes cannot be mapped with this faiss.
+    """
+    if not (isinstance(verify, str) and verify in ("full", "header")):
+        raise InputError(f"expected verify='full' or 'header', got {verify!r}")
+    if as_flag(mmap, "mmap"):
+        mapped.require()
+        if not isinstance(path_or_file, str | os.PathLike):
+            raise InputError(f"expected a path with mmap, got a {type(path_or_file).__name__}")
+    expected = "a whole deepq index"
+    with opened(path_or_file) as (file, name):
+        start = file.read(4)
+        is_of_faiss = start in faiss_files.INDEXES
+        try:
+            if start[:2] in faiss_files.FAMILIES and not is_of_faiss:
+                expected = "a deepq index, or an IndexPQ of faiss's, alone or behind transforms,"
+                raise FormatError(f"an index of faiss's of the kind {faiss_files.kind_of(start)}")
+            if is_of_faiss:
+                expected = "an IndexPQ, alone or behind transforms,"
+                return from_plain(faiss_files.parse(Reader(file), encoder, maps=mmap))
+            checks = verify == "full" and not mmap
+            return make_index(
+                read_state(Reader(file), encoder, maps=mmap, checks=checks), DeepQuantIndex
+            )
+        except _FAULTS as error:
+            raise FormatError(f"expected {expected} in {name}, got {error}") from error
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+
+def _write(index: DeepQuantIndex, file: BinaryIO) -> None:
+    with held_state(index) as state:
+        for piece in pieces(state):
+            write_whole(file, piece)

@@ -1,0 +1,394 @@
+"""What any index of ours knows: its settings, its training, encoding and decoding.
+
+It knows no class of faiss's. A strand adds what can be done with the codes, and the join adds the
+surface of a faiss class: see `flat`.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import faiss
+import numpy as np
+from tqdm import tqdm
+
+from deepq import _scan
+from deepq._common.arrays import as_codes, as_output, require_finite
+from deepq._common.checks import as_count, as_metric, as_size, require_float32
+from deepq._common.errors import DimensionError, InputError, KindError, StateError
+from deepq._common.plain_data import to_bytes
+from deepq._common.threads import SharedLock, openmp_threads
+from deepq._common.types import Codes, Floats
+from deepq.encoders.base import Encoder, embed
+from deepq.index.native import trained
+from deepq.index.native.chain import NativeChain
+from deepq.index.tensors import accepts_tensors
+from deepq.index.training_data import faiss_settings, for_polysemous, rows_for, training_data
+from deepq.quantizers.product import ProductQuantizer
+from deepq.quantizers.reranking import Decoded
+from deepq.training.settings import TrainConfig
+from deepq.training.trainer import fit
+
+if TYPE_CHECKING:
+    from deepq.objectives.base import Objective
+
+_BLOCK, _NUMBERS = 1 << 16, 1 << 26  # rows, and numbers, in a block of vectors
+_MOST_THREADS = 1 << 10
+_OWN = {
+    *("this", "referenced_objects", "_native", "_encoder", "_quantizer"),
+    *("_lock", "_codebooks_crc", "_decoded"),
+}
+
+
+class LearnedIndex:
+    """An encoder and a quantizer, in a faiss object that holds the codes."""
+
+    kind: str  # by which a state names it: a strand has one
+    # What the join brings, of a class of faiss's and of `surface`.
+    this: Any
+    d: int
+    ntotal: int
+    code_size: int
+    is_trained: bool
+    metric_type: int
+    verbose: bool
+    pq: Any
+    do_polysemous_training: bool
+    polysemous_training: Any
+
+    # Declared here because setting an undeclared attribute raises, as in faiss.
+    history: list[dict[str, Any]] = []  # noqa: RUF012 - replaced, never changed in place
+    _training: TrainConfig | None = None
+    _rerank: int = 0
+    _num_threads: int | None = None
+    _objective: Objective | None = None
+    _native: NativeChain
+    _encoder: Encoder
+    _quantizer: ProductQuantizer
+    _lock: SharedLock
+    _decoded: Decoded
+
+    def _assemble(
+        self, metric: int, encoder: Encoder, quantizer: ProductQuantizer, training: Any
+    ) -> None:
+        """Build the index of its parts, which it keeps; the C++ object becomes its handle."""
+        if encoder.d_out % quantizer.M:
+            raise InputError(
+                f"expected M to divide the embedding's {encoder.d_out} numbers, got {quantizer.M}"
+            )
+        self.training = training
+        native = self._build(encoder, quantizer, as_metric(metric))
+        self.this = native.chain.this
+        self._native, self._encoder, self._quantizer = native, encoder, quantizer
+        self._lock, self._decoded, self.history = SharedLock(), Decoded(), []
+        trained.place(native.chain, self)
+        if quantizer.codebooks is not None:
+            if quantizer.M * quantizer.dsub != encoder.d_out:
+                raise InputError(
+                    f"expected codebooks for embeddings of {encoder.d_out} numbers, "
+                    f"got {quantizer.M} x {quantizer.dsub}"
+                )
+            if encoder.is_fitted:
+                self._inject(encoder, quantizer)
+            elif quantizer.is_frozen:  # whoever fits the encoder, C++ code too, leaves them
+                native.write_codebooks(quantizer.codebooks)
+                native.pq_index.is_trained = True
+
+    def _build(self, encoder: Encoder, quantizer: ProductQuantizer, metric: int) -> NativeChain:
+        """Make the faiss object, empty and untrained: a strand says over which class."""
+        raise NotImplementedError
+
+    def _stored(self) -> dict[str, Any]:
+        """Return what it stores, for a state: views, while the caller holds the lock."""
+        raise NotImplementedError
+
+    def _store(self, state: dict[str, Any]) -> None:
+        """Take over what is stored in a state; there is nothing before."""
+        raise NotImplementedError
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _OWN or hasattr(type(self), name)):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        object.__setattr__(self, name, value)
+
+    # ---- settings ----------------------------------------------------------------------------
+
+    @property
+    def training(self) -> TrainConfig | None:
+        """Settings of the next training; None for those of ``pq.cp``."""
+        return self._training
+
+    @training.setter
+    def training(self, value: TrainConfig | None) -> None:
+        if value is not None and not isinstance(value, TrainConfig):
+            raise KindError(f"expected a TrainConfig, got {type(value).__name__}")
+        self._training = value
+
+    @property
+    def objective(self) -> Objective | None:
+        """What the network in the encoder minimises when it is trained with labels, if anything."""
+        return self._objective
+
+    @objective.setter
+    def objective(self, value: Objective | None) -> None:
+        if value is not None and not hasattr(value, "quantization_weight"):
+            raise KindError(f"expected an Objective, got {type(value).__name__}")
+        self._objective = value
+
+    @property
+    def rerank(self) -> int:
+        """How many of the best vectors of a scan are ranked anew by the decoder; 0 for none.
+
+        Above 0 when `train` is called, a decoder is learned. Without a decoder it has no effect.
+        Setting it above 0 raises InputError with a `BinaryQuantizer`, which takes no decoder.
+        """
+        return self._rerank
+
+    @rerank.setter
+    def rerank(self, value: int) -> None:
+        count = as_count(value, "rerank")
+        if count and self._quantizer.is_frozen:
+            name = type(self._quantizer).__name__
+            raise InputError(f"expected rerank = 0 with a {name}, got {count}")
+        self._rerank = count
+        if self.is_trained:
+            self._carry(self.quantizer)
+
+    @property
+    def num_threads(self) -> int | None:
+        """Most threads of a call; None for as many as `faiss.omp_get_max_threads` says then.
+
+        A setting of this object, which files, pickles and copies leave out. NumPy's matrix products
+        and torch have settings of their own. Setting it raises InputError below 1.
+        """
+        return self._num_threads
+
+    @num_threads.setter
+    def num_threads(self, value: int | None) -> None:
+        self._num_threads = None if value is None else as_size(value, "num_threads")
+
+    def _threads(self, params: Any = None) -> int:
+        """How many threads a call may use that was given these parameters."""
+        asked = getattr(params, "num_threads", None) or self._num_threads
+        return min(asked or int(faiss.omp_get_max_threads()), _MOST_THREADS)
+
+    def _carry(self, quantizer: ProductQuantizer) -> None:
+        """Let the C++ object take along what faiss does not know, for `from_faiss`."""
+        decoder, value = quantizer.decoder, None
+        if decoder is not None:
+            crc = self._native.codebooks_crc()
+            value = {"decoder": decoder.state(), "rerank": self._rerank, "crc": crc}
+        self._native.carry(value)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder; read only."""
+        self._follow_native()
+        return self._encoder
+
+    @property
+    def quantizer(self) -> ProductQuantizer:
+        """The quantizer, its codebooks a view of those in the C++ object; read only."""
+        self._follow_native()
+        self._forget_foreign_decoder()
+        return self._quantizer
+
+    @property
+    def codebooks(self) -> Floats | None:
+        """Codewords (M, ksub, dsub) float32, None before training: a live view, read-only.
+
+        Setting copies the numbers and completes the training: a `Rotation` not learned yet stays
+        the identity. Raises StateError if there are codes, which would lose their meaning,
+        DimensionError for another shape and InputError for NaN or infinity, or for other codewords
+        than those of a `BinaryQuantizer`.
+        """
+        return self.quantizer.codebooks
+
+    @codebooks.setter
+    def codebooks(self, value: Floats) -> None:
+        given = self._quantizer.fresh()
+        given.codebooks = value
+        if value is None or given.dsub != self.pq.dsub:
+            raise DimensionError(
+                f"expected codewords of {self.pq.dsub} numbers, got shape {np.shape(value)}"
+            )
+        with self._lock.changing():
+            self._require_empty("codebooks are set")
+            encoder = copy.deepcopy(self._encoder)
+            encoder.settle()
+            if not encoder.is_fitted:
+                raise StateError("expected a fitted encoder when codebooks are set, got another")
+            self._inject(encoder, given)
+
+    def _inject(self, encoder: Encoder, quantizer: ProductQuantizer) -> None:
+        """Make this the trained encoder and quantizer, here and in the C++ object."""
+        with self._lock.exclusive():
+            self._native.write_encoder(encoder)
+            self._native.write_codebooks(quantizer.trained())
+            self._carry(quantizer)
+            self._native.finish_training()
+            self._encoder = encoder
+            self._quantizer.take(quantizer)
+            self._quantizer.share(self._native.codebooks)
+            self._codebooks_crc = self._native.codebooks_crc()
+
+    def _follow_native(self) -> None:
+        """Take over what others have written into the C++ object, or faiss has trained there."""
+        if self.is_trained and not (self._encoder.is_fitted and self._quantizer.is_trained):
+            trained.warn_of_another(self._rerank)
+            self._encoder = self._native.read_encoder()
+            self._quantizer.share(self._native.codebooks)
+
+    def _forget_foreign_decoder(self) -> None:
+        """Drop the decoder if somebody has written other codewords into ``pq.centroids``."""
+        if self._quantizer.decoder and self._native.codebooks_crc() != self._codebooks_crc:
+            self._quantizer.decoder = None
+            self._carry(self._quantizer)
+
+    # ---- training ----------------------------------------------------------------------------
+
+    @accepts_tensors
+    def train(self, x: Any, y: Any = None, *, numeric_type: int = 0, xq_train: Any = None) -> None:
+        """Learn the encoder, the codebooks and, for re-ranking, a decoder; the index must be empty.
+
+        With a `BinaryQuantizer` only the encoder learns, if it has anything to learn.
+
+        Parameters
+        ----------
+        x : (n, d) array, callable, or torch Dataset or DataLoader
+            Finite training vectors, at least ksub, or 1 for binary codes; other real dtypes are
+            cast to float32. An array that is mapped from a file is read in parts. A callable must
+            return a fresh iterator over the same blocks, (m, d) arrays, whenever it is called; it
+            is, several times. A ``torch.utils.data`` Dataset or DataLoader of pairs (x, y), or of x
+            alone, is read once, into memory, in its order; bytes stay bytes.
+        y : optional
+            Labels, to train the network in the encoder by: classes (n,) int or str, tags (n, c) of
+            bools or of 0 and 1, `deepq.Pairs` or `deepq.Positives`. `x` must be an array then, or
+            give no labels itself. A network is trained on from where it is.
+        numeric_type : int
+            faiss.Float32.
+        xq_train : (nq, d) array, optional
+            Sample of queries; checked, and ignored as by IndexPQ.
+
+        Raises
+        ------
+        InputError
+            If there are too few rows, NaN or infinity, nothing to learn from labels or no network
+            to learn it, another numeric type, or, for binary codes, an encoder that learns
+            codebooks, or polysemous training, which would reorder them.
+        StateError
+            If the index holds codes.
+        DimensionError, KindError
+            If `x` is not made of (n, d) arrays of real numbers, or `y` is not one of the above.
+            The index is unchanged by any failure.
+        FormatError, OSError
+            If the checkpoint in `training` is damaged, or cannot be read or written. One of another
+            training is an InputError.
+        KeyboardInterrupt
+            On Ctrl-C. If codebooks, or a network for an epoch, had been learned by then, the index
+            is trained with the best that there was; else it is unchanged.
+        """
+        require_float32(numeric_type)
+        if xq_train is not None:
+            self._vectors(xq_train, "xq_train", finite=True)
+        x, y = training_data(x, y, self.d, self._encoder.input_shape)
+        threads = self._threads()
+        with self._lock.changing(), openmp_threads(threads):
+            self._require_empty("it is trained")
+            quantizer = self._quantizer.fresh()
+            quantizer.num_threads = threads
+            kept, held = x, None
+            if self.do_polysemous_training:
+                most = self.polysemous_training.ntrain_permutation
+                held = for_polysemous(x, quantizer, most, self.d)
+                kept = x if y is not None else x[: len(x) - len(held)]
+            outcome = fit(
+                copy.deepcopy(self._encoder),
+                quantizer,
+                kept,
+                self.training or faiss_settings(self.pq.cp),
+                y=y,
+                objective=self.objective,
+                metric=self.metric_type,
+                decoder=self.rerank > 0 and held is None,
+                verbose=bool(self.verbose),
+            )
+            if held is not None:
+                z = embed(outcome.encoder, held)
+                quantizer.codebooks = self._native.polysemous(quantizer.trained(), z)
+            self._inject(outcome.encoder, quantizer)
+            self.history = outcome.history
+        if outcome.interrupted:
+            raise KeyboardInterrupt
+
+    # ---- encoding and decoding ---------------------------------------------------------------
+
+    def _vectors(
+        self, x: Any, name: str = "x", *, finite: bool = False, keep_bytes: bool = False
+    ) -> Floats:
+        """Rows (n, d) of what a user gives: vectors, or images where the encoder takes these."""
+        return rows_for(self._encoder, x, name, finite=finite, keep_bytes=keep_bytes)
+
+    def _encode(self, x: Floats, *, progress: bool = False) -> Codes:
+        self._require_trained()
+        encoder, quantizer, threads = self.encoder, self.quantizer, self._threads()
+        if threads != quantizer.num_threads:
+            quantizer = copy.copy(quantizer)
+            quantizer.num_threads = threads
+        codes = np.empty((len(x), quantizer.code_size), np.uint8)
+        blocks = range(0, len(x), size := max(1, min(_BLOCK, _NUMBERS // x.shape[1])))
+        for i in tqdm(blocks, desc="encode", unit="block") if progress else blocks:
+            z = embed(encoder, np.asarray(x[i : i + size], np.float32))
+            if not _scan.all_finite(z):
+                require_finite(z, "embeddings", i)
+            codes[i : i + size] = quantizer.encode(z)
+        return codes
+
+    def _decode(self, codes: Codes, out: Floats) -> Floats:
+        self._require_trained()
+        self._require_decoding()
+        for i in range(0, len(codes), _BLOCK):
+            z = self.quantizer.decode(codes[i : i + _BLOCK])
+            out[i : i + _BLOCK] = self.encoder.decode(z)
+        return out
+
+    @accepts_tensors
+    def sa_encode(self, x: Any, codes: Any = None) -> Codes:
+        """Encode finite vectors `x` (n, d) into codes (n, code_size) uint8, as `add` does."""
+        x = self._vectors(x, finite=True, keep_bytes=True)
+        out: Codes = as_output(codes, (len(x), self.code_size), np.uint8, "codes")
+        with self._lock.reading():
+            out[...] = self._encode(x)
+        return out
+
+    @accepts_tensors
+    def sa_decode(self, codes: Any, x: Any = None) -> Floats:
+        """Decode packed codes (n, code_size) uint8 into vectors (n, d) float32."""
+        codes = as_codes(codes, self.code_size)
+        return self._decode(codes, as_output(x, (len(codes), self.d), np.float32, "x"))
+
+    # ---- checks ------------------------------------------------------------------------------
+
+    def _fingerprint(self) -> tuple[Any, ...]:
+        """Everything that gives codes their meaning; equal fingerprints, equal meaning."""
+        decoder = self.quantizer.decoder
+        return (*self._native.fingerprint(), decoder and to_bytes(decoder.state()))
+
+    def _require_trained(self) -> None:
+        if not self.is_trained:
+            raise StateError("expected a trained index, got one before train()")
+
+    def _require_decoding(self) -> None:
+        if not self._encoder.can_decode:
+            raise StateError(
+                "expected an encoder that can be undone, to decode vectors, "
+                f"got {type(self._encoder).__name__}"
+            )
+
+    def _require_empty(self, when: str) -> None:
+        if self.ntotal:
+            raise StateError(
+                f"expected an empty index when {when}, got {self.ntotal} codes, "
+                "which would lose their meaning: reset() it first"
+            )

@@ -1,0 +1,173 @@
+"""The chain of faiss transforms before an index of faiss's, with the encoder and the codebooks.
+
+All knowledge of faiss's C++ objects and their SWIG wrappers is in this room. What an index keeps of
+its codes is a matter of its kind: see `flat`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import faiss
+import numpy as np
+
+from deepq._common.errors import StateError
+from deepq._common.plain_data import to_bytes
+from deepq._common.types import Floats
+from deepq.encoders.base import Encoder
+from deepq.encoders.chain import Chain
+from deepq.encoders.fixed import Affine
+from deepq.index.native import bridge, payload
+from deepq.index.native.transforms import (
+    encoder_in,
+    is_foreign,
+    make_transform,
+    members_of,
+    numbers_of,
+    write_affine,
+)
+
+# Kept at import: a program may put a class of ours in its place.
+IndexPreTransform = faiss.IndexPreTransform
+
+Native = TypeVar("Native", bound="NativeChain")
+
+
+class NativeChain:
+    """A chain of transforms before an index with a product quantizer, owned by `chain`.
+
+    Attributes
+    ----------
+    chain : faiss.IndexPreTransform
+        Owns the C++ objects.
+    pq_index : faiss.Index
+        The index inside; valid as long as `chain` is.
+    """
+
+    def __init__(self, chain: Any) -> None:
+        self.chain = chain
+        self.pq_index = faiss.downcast_index(chain.index)
+
+    @classmethod
+    def around(cls: type[Native], pq_index: Any, encoder: Encoder, M: int) -> Native:
+        """Put the transforms of an encoder before an empty index, which the chain then owns."""
+        members = members_of(encoder)
+        if not members:  # without one, training a composite would train the codebooks again
+            members = [encoder]
+        chain = IndexPreTransform(pq_index)
+        pq_index.this.disown()
+        for member in reversed(members):
+            transform = make_transform(member, M)
+            chain.prepend_transform(transform)
+            if not (is_foreign(member) and bridge.place_encoder(chain, member)):
+                transform.this.disown()
+        chain.own_fields = True
+        chain.is_trained = False
+        return cls(chain)
+
+    # ---- encoder ----------------------------------------------------------------------------
+
+    @property
+    def transforms(self) -> list[Any]:
+        """The transforms of the chain, as the classes they are."""
+        chain = self.chain.chain
+        return [faiss.downcast_VectorTransform(chain.at(i)) for i in range(chain.size())]
+
+    def write_encoder(self, encoder: Encoder) -> None:
+        """Copy a fitted encoder's numbers into the chain that was built for it."""
+        for transform, member in zip(self.transforms, members_of(encoder), strict=False):
+            if is_foreign(member):
+                bridge.write(transform, member)
+            elif isinstance(member, Affine):
+                write_affine(transform, member)
+
+    def read_encoder(self, network: Any = None) -> Encoder:
+        """Make the encoder that the chain holds, with the network that a user hands back.
+
+        Raises KindError for an unknown transform.
+        """
+        members = [encoder_in(transform, network) for transform in self.transforms]
+        return Chain.of(members, self.chain.d)
+
+    # ---- codebooks --------------------------------------------------------------------------
+
+    @property
+    def codebooks(self) -> Floats:
+        """Live, read-only view (M, ksub, dsub) of the centroids; it keeps the object alive."""
+        pq = self.pq_index.pq
+        shape = (pq.M, pq.ksub, pq.dsub)
+        if pq.centroids.size() != pq.M * pq.ksub * pq.dsub:
+            raise StateError(f"expected centroids {shape}, got {pq.centroids.size()} numbers")
+        return np.asarray(Memory(self, pq.centroids.data(), shape, "<f4"))
+
+    def write_codebooks(self, codebooks: Floats) -> None:
+        """Copy codewords (M, ksub, dsub) into the centroids."""
+        faiss.copy_array_to_vector(
+            np.ascontiguousarray(codebooks).ravel(), self.pq_index.pq.centroids
+        )
+
+    def codebooks_crc(self) -> int:
+        """Checksum of the centroids."""
+        return payload.codebooks_crc(self.codebooks)
+
+    def polysemous(self, codebooks: Floats, z: Floats) -> Floats:
+        """Codewords in an order in which Hamming distances of codes follow distances."""
+        M, ksub, dsub = codebooks.shape
+        pq = faiss.ProductQuantizer(M * dsub, M, ksub.bit_length() - 1)
+        faiss.copy_array_to_vector(codebooks.ravel(), pq.centroids)
+        training = self.pq_index.polysemous_training
+        training.optimize_pq_for_hamming(pq, len(z), faiss.swig_ptr(z))
+        ordered: Floats = faiss.vector_to_array(pq.centroids).reshape(codebooks.shape)
+        return ordered
+
+    def finish_training(self) -> None:
+        """Declare encoder and codebooks complete."""
+        self.pq_index.is_trained = self.chain.is_trained = True
+
+    def fingerprint(self) -> tuple[Any, ...]:
+        """Everything that gives codes their meaning; equal fingerprints, equal meaning."""
+        pq = self.pq_index.pq
+        parts = [numbers_of(encoder_in(transform)) for transform in self.transforms]
+        return (self.chain.metric_type, pq.M, pq.nbits, self.codebooks.tobytes(), *parts)
+
+    # ---- what faiss does not know ------------------------------------------------------------
+
+    def carry(self, value: Any) -> None:
+        """Put nested data where faiss takes it along, if the chain has a place; None for none."""
+        for transform in self._spare_biases()[:1]:
+            faiss.copy_array_to_vector(payload.carry(value), transform.b)
+
+    def carried(self) -> Any:
+        """Return what `carry` put there; see `payload.carried`."""
+        spare = [faiss.vector_to_array(transform.b) for transform in self._spare_biases()[:1]]
+        return payload.carried(spare, self.codebooks) if spare else None
+
+    def carried_decoder(self) -> bytes:
+        """Return the decoder that is carried as bytes that can be compared; none without one."""
+        value = self.carried()
+        return b"" if value is None else to_bytes(value["decoder"])
+
+    def _spare_biases(self) -> list[Any]:
+        linear = [t for t in self.transforms if isinstance(t, faiss.LinearTransform)]
+        return [transform for transform in linear if not transform.have_bias]
+
+
+class Memory:
+    """Numbers inside a C++ object, for np.asarray; holds a reference to the object's owner."""
+
+    def __init__(
+        self,
+        owner: NativeChain,
+        pointer: Any,
+        shape: tuple[int, ...],
+        dtype: str,
+        *,
+        writes: bool = False,
+    ) -> None:
+        self.owner = owner.chain
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": tuple(map(int, shape)),
+            "typestr": dtype,
+            "data": (int(pointer), not writes),
+        }

@@ -1,0 +1,155 @@
+"""Encoders as faiss transforms, and faiss transforms as encoders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faiss
+import numpy as np
+
+from deepq._common.errors import InputError, KindError
+from deepq._common.types import Floats
+from deepq.encoders.base import Encoder
+from deepq.encoders.chain import Chain
+from deepq.encoders.fixed import Affine, Identity, Normalize
+from deepq.encoders.rotation import Rotation
+from deepq.index.native import bridge
+from deepq.index.native.plain import Transform
+
+_MOST_NUMBERS = 1 << 24  # of a matrix that stands for something smaller
+
+
+def encoder_of(transform: Transform, network: Any = None) -> Encoder:
+    """Make the encoder that does what a transform does, with the network that a user hands back.
+
+    Raises KindError for an unknown kind, FormatError for a damaged state, InputError for an
+    untrained transform or a matrix that would be too large.
+    """
+    kind, d_in, d_out = transform.kind, transform.d_in, transform.d_out
+    if kind == "linear":
+        stored = bridge.stored(transform.numbers, d_in * d_out, network)
+        if stored is not None:
+            return stored
+    if not transform.is_trained:
+        raise InputError(f"expected trained transforms, got an untrained {kind} one")
+    if kind == "linear":
+        return Affine(transform.numbers.reshape(d_out, d_in), _bias(transform))
+    if kind == "normalizing" and transform.numbers.tolist() == [2.0]:
+        return Normalize(d_in)
+    if kind == "remapping":
+        return _remapping(transform)
+    if kind == "centring":
+        _require_room(d_in, d_out)
+        return Affine(np.eye(d_in, dtype=np.float32), -transform.numbers)
+    raise KindError(
+        f"expected linear, remapping, centring or L2-normalizing transforms, got a {kind} one"
+    )
+
+
+def _bias(transform: Transform) -> Floats | None:
+    return transform.b if transform.has_bias else None
+
+
+def _remapping(transform: Transform) -> Encoder:
+    source = transform.numbers
+    if len(source) == transform.d_in and np.array_equal(source, np.arange(len(source))):
+        return Identity(transform.d_in)
+    _require_room(transform.d_in, transform.d_out)
+    A = np.zeros((transform.d_out, transform.d_in), np.float32)
+    A[source >= 0, source[source >= 0]] = 1
+    return Affine(A)
+
+
+def _require_room(d_in: int, d_out: int) -> None:
+    if d_in * d_out > _MOST_NUMBERS:
+        raise InputError(
+            f"expected a transform from {d_in} numbers that a matrix of up to {_MOST_NUMBERS} "
+            f"numbers stands for, got {d_out} x {d_in}"
+        )
+
+
+def members_of(encoder: Encoder) -> list[Encoder]:
+    """Return the encoders that need a transform each, in order."""
+    if type(encoder) is Chain:
+        return [inner for member in encoder.members for inner in members_of(member)]
+    return [] if type(encoder) is Identity else [encoder]
+
+
+def is_foreign(encoder: Encoder) -> bool:
+    """Whether faiss has no transform for an encoder, as it has none for subclasses of ours."""
+    return type(encoder) not in (Identity, Affine, Rotation, Normalize)
+
+
+def make_transform(encoder: Encoder, M: int) -> Any:
+    """Make the faiss transform for one encoder."""
+    if is_foreign(encoder):
+        return faiss.LinearTransform(encoder.d_in, encoder.d_out)  # `bridge` fills it
+    if type(encoder) is Rotation:
+        # Where C++ code trains (a composite's train), faiss's own OPQ runs, from the identity.
+        opq = faiss.OPQMatrix(encoder.d_in, M)
+        faiss.copy_array_to_vector(np.eye(encoder.d_in, dtype=np.float32).ravel(), opq.A)
+        return opq
+    if type(encoder) is Affine:
+        linear = faiss.LinearTransform(encoder.d_in, encoder.d_out, encoder.b is not None)
+        write_affine(linear, encoder)
+        return linear
+    if type(encoder) is Normalize:
+        return faiss.NormalizationTransform(encoder.d_in, 2.0)
+    return faiss.RemapDimensionsTransform(encoder.d_in, encoder.d_out, True)
+
+
+def write_affine(transform: Any, encoder: Affine) -> None:
+    """Copy the numbers of an encoder, if it has been fitted, into a faiss transform."""
+    if not encoder.is_fitted:
+        return
+    faiss.copy_array_to_vector(encoder.A.ravel(), transform.A)
+    if encoder.b is not None:
+        faiss.copy_array_to_vector(encoder.b, transform.b)
+    transform.set_is_orthonormal()
+    transform.is_trained = True
+
+
+def _rotation(transform: Any) -> Rotation:
+    if not transform.is_trained:
+        return Rotation(transform.d_in)
+    A = faiss.vector_to_array(transform.A)
+    return Rotation.of(A.reshape(transform.d_out, transform.d_in))
+
+
+def numbers_of(encoder: Encoder) -> tuple[Any, ...]:
+    """Return what tells an encoder from others: its kind and its numbers."""
+    if is_foreign(encoder):
+        return (bridge.fingerprint(encoder),)
+    if not isinstance(encoder, Affine):
+        return (type(encoder).__name__,)
+    return (
+        encoder.A.shape,
+        encoder.A.tobytes(),
+        None if encoder.b is None else encoder.b.tobytes(),
+    )
+
+
+def encoder_in(transform: Any, network: Any = None) -> Encoder:
+    """Make the encoder that does what one faiss transform does."""
+    if isinstance(transform, faiss.LinearTransform):
+        foreign = bridge.read(transform, network)
+        if foreign is not None:
+            return foreign
+    if isinstance(transform, faiss.OPQMatrix) and transform.d_in == transform.d_out:
+        return _rotation(transform)
+    return encoder_of(_described(transform))
+
+
+def _described(transform: Any) -> Transform:
+    """Copy the numbers of a faiss transform."""
+    known = transform.d_in, transform.d_out, transform.is_trained
+    if isinstance(transform, faiss.LinearTransform):
+        A, b = faiss.vector_to_array(transform.A), faiss.vector_to_array(transform.b)
+        return Transform("linear", *known, A, transform.have_bias, b)
+    if isinstance(transform, faiss.RemapDimensionsTransform):
+        return Transform("remapping", *known, faiss.vector_to_array(transform.map))
+    if isinstance(transform, faiss.CenteringTransform):
+        return Transform("centring", *known, faiss.vector_to_array(transform.mean))
+    if isinstance(transform, faiss.NormalizationTransform):
+        return Transform("normalizing", *known, np.array([transform.norm], np.float32))
+    return Transform(type(transform).__name__, *known, np.empty(0, np.float32))

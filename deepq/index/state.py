@@ -1,0 +1,209 @@
+"""The state of an index as plain data: what files, pickles and copies are made of.
+
+A state is a dict of JSON values and arrays, nested where encoders are. Nothing in it is trusted:
+`make_index` hands every part to the checks of the object that it describes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pickle import PickleBuffer
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepq._common.errors import FormatError, KindError
+from deepq._common.plain_data import OwnObject, join_arrays, split_arrays
+from deepq.decoders import Decoder
+from deepq.encoders.plain import encoder_state, make_encoder
+from deepq.index.learned import LearnedIndex
+from deepq.quantizers.binary import TYPES
+from deepq.quantizers.product import ProductQuantizer
+from deepq.training.settings import TrainConfig
+
+if TYPE_CHECKING:
+    from deepq.objectives.base import Objective
+
+_log = logging.getLogger("deepq.index")
+
+Index = TypeVar("Index", bound=LearnedIndex)
+State = dict[str, Any]
+
+# Of the arrays in files and pickles.
+DTYPES = ("|u1", "<f4")
+
+# A state that names no kind of index is of this one.
+_FIRST_KIND = "flat"
+
+# faiss attributes that are settings of the user, not results of training.
+SETTINGS = (
+    "do_polysemous_training",
+    "encode_signs",
+    "metric_arg",
+    "polysemous_ht",
+    "search_type",
+    "verbose",
+)
+
+
+def live_state(index: LearnedIndex) -> State:
+    """Describe an index by its own codebooks and codes, while the caller holds the lock."""
+    quantizer = index.quantizer
+    named = {} if index.kind == _FIRST_KIND else {"kind": index.kind}
+    return {
+        **named,
+        "d": int(index.d),
+        "quantizer": _quantizer_state(quantizer),
+        "M": quantizer.M,
+        "nbits": quantizer.nbits,
+        "metric": int(index.metric_type),
+        "settings": {name: getattr(index, name) for name in SETTINGS},
+        "clustering": {"niter": int(index.pq.cp.niter), "seed": int(index.pq.cp.seed)},
+        "rerank": index.rerank,
+        "training": _training_state(index.training),
+        "objective": _objective_state(index.objective),
+        "history": list(index.history),
+        "encoder": encoder_state(index.encoder),
+        "codebooks": quantizer.codebooks if index.is_trained else None,
+        "decoder": None if quantizer.decoder is None else quantizer.decoder.state(),
+        **index._stored(),
+    }
+
+
+@contextmanager
+def held_state(index: LearnedIndex) -> Iterator[State]:
+    """Describe an index as it stays while the context lasts: changes wait."""
+    with index._lock.reading():
+        yield live_state(index)
+
+
+def pack(index: LearnedIndex, protocol: int) -> tuple[Any, ...]:
+    """Give `unpack` its arguments: text and bytes, and objects of a user's own classes if any.
+
+    Pickles pass the bytes on without a copy: from protocol 5 on as buffers, out of band if wanted.
+    """
+    arrays: list[NDArray[Any]] = []
+    living: list[OwnObject] = []
+    with held_state(index) as state:
+        fields = split_arrays(state, arrays, living)
+        require_known(arrays)
+        content = [array.tobytes() for array in arrays]  # of this moment; no view may outlive it
+    listing = [(array.dtype.str, array.shape) for array in arrays]
+    text = json.dumps({"index": fields, "arrays": listing})
+    parts: list[Any] = content
+    if protocol >= 5:
+        parts = [PickleBuffer(part) for part in content]
+    elif protocol < 3:  # which write bytes as a call of a function
+        parts = [part.decode("latin-1") for part in content]
+    return (text, parts, living) if living else (text, parts)
+
+
+def unpack(text: str, parts: Sequence[Any], living: Sequence[OwnObject] = ()) -> State:
+    """Make the state that `pack` was given."""
+    document = json.loads(text)
+    arrays = []
+    for (dtype, shape), part in zip(document["arrays"], parts, strict=True):
+        content = part.encode("latin-1") if isinstance(part, str) else part
+        if dtype not in DTYPES:
+            raise FormatError(f"an array of the dtype {dtype!r}")
+        arrays.append(np.frombuffer(content, dtype).reshape(shape))
+    # Encoders may write into their arrays. The codes, which are last, are copied by the index.
+    return cast(
+        State, join_arrays(document["index"], [*map(np.array, arrays[:-1]), *arrays[-1:]], living)
+    )
+
+
+def require_known(arrays: Iterable[NDArray[Any]]) -> None:
+    """Raise KindError for an array that files and pickles do not hold."""
+    for array in arrays:
+        if array.dtype.str not in DTYPES:
+            raise KindError(f"expected arrays of float32 or uint8, got {array.dtype}")
+
+
+def make_index(state: State, cls: type[Index]) -> Index:
+    """Make an index of a state.
+
+    Raises
+    ------
+    FormatError
+        If the state lacks a part, or its parts do not fit together.
+    """
+    try:
+        index_kind = state.get("kind", _FIRST_KIND)
+        if index_kind != cls.kind:
+            raise FormatError(f"an index of the kind {index_kind!r}, which a {cls.__name__} is not")
+        training, clustering = state["training"], state["clustering"]
+        kind = state.get("quantizer", "ProductQuantizer")  # the only one of the first files
+        if kind not in TYPES:
+            raise FormatError(f"a quantizer of the type {kind!r}, which this deepq does not have")
+        quantizer = TYPES[kind](state["M"], state["nbits"])
+        quantizer.codebooks = state["codebooks"]
+        if state["decoder"] is not None:
+            quantizer.decoder = Decoder.from_state(state["decoder"])
+        encoder = make_encoder(state["encoder"])
+        if encoder.d_in != state["d"]:
+            raise FormatError(f"d = {state['d']} and an encoder of {encoder.d_in} inputs")
+        index = cls.__new__(cls)
+        # Whoever made the file does not choose where a training writes.
+        config = None if training is None else TrainConfig(**{**training, "checkpoint": None})
+        index._assemble(state["metric"], encoder, quantizer, config)
+        index.rerank = state["rerank"]
+        if isinstance(state["objective"], OwnObjective):
+            index.objective = state["objective"].objective
+        elif state["objective"] is not None:
+            from deepq.objectives.plain import make_objective  # torch: only with a network
+
+            index.objective = make_objective(state["objective"])
+        for name in SETTINGS:
+            setattr(index, name, state["settings"][name])
+        index.pq.cp.niter, index.pq.cp.seed = clustering["niter"], clustering["seed"]
+        index._store(state)
+        index.history = list(state["history"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise FormatError(
+            f"expected the state of an index, got one with a fault: {error}"
+        ) from error
+    return index
+
+
+class OwnObjective(OwnObject):
+    """An objective of a user's own class: pickles and copies hold it, files leave it out."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+
+    def plain(self) -> None:
+        """Nothing: it is needed to train, not to search."""
+        _log.warning(
+            "the objective is of a class of your own, %s: the file does without",
+            type(self.objective).__name__,
+        )
+
+
+def _quantizer_state(quantizer: ProductQuantizer) -> str:
+    """Name the kind of a quantizer; files know those in `quantizers.TYPES`."""
+    name = type(quantizer).__name__
+    if TYPES.get(name) is not type(quantizer):
+        raise KindError(f"expected a quantizer of a class in deepq.quantizers.TYPES, got {name}")
+    return name
+
+
+def _objective_state(objective: Objective | None) -> Any:
+    if objective is None:
+        return None
+    from deepq.objectives.plain import objective_state
+
+    state = objective_state(objective)
+    return OwnObjective(objective) if state is None else state
+
+
+def _training_state(training: TrainConfig | None) -> State | None:
+    """Describe settings, without the place of a checkpoint on one machine."""
+    if training is None:
+        return None
+    return dataclasses.asdict(dataclasses.replace(training, checkpoint=None))

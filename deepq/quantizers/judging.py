@@ -1,0 +1,169 @@
+"""How many true neighbours codes find, and whether something learned pays: on held-out rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deepq import _scan
+from deepq._common.neighbours import nearest
+from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids, Words
+from deepq.quantizers.packing import pack
+from deepq.quantizers.product import ProductQuantizer
+from deepq.quantizers.reranking import rerank
+
+TOP = 10  # neighbours that count
+
+_FEWEST = 256  # queries, whatever finding their neighbours costs
+_MOST_PRODUCTS = 1 << 40  # multiplications spent on finding true neighbours
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Queries and their true neighbours among embedded vectors.
+
+    Attributes
+    ----------
+    base : (n, d_out) float32
+        Embeddings that are searched.
+    queries : (nq, d_out) float32
+        Embeddings of queries.
+    true : (nq, TOP) int64
+        Rows of `base` nearest to each query, best first.
+    own : (nq,) int64
+        The row of `base` that is the query itself, -1 for none.
+    metric : int
+        METRIC_L2 or METRIC_INNER_PRODUCT.
+    """
+
+    base: Floats
+    queries: Floats
+    true: Ids
+    own: Ids
+    metric: int
+
+    @classmethod
+    def among(cls, z: Floats, nq: int, metric: int, rng: np.random.Generator) -> Neighbours:
+        """Draw at most `nq` queries among the rows of `z` (n, d_out), which stay in the base."""
+        nq = min(nq, len(z), max(_FEWEST, _MOST_PRODUCTS // z.size))
+        own = np.sort(rng.choice(len(z), nq, replace=False))
+        near = nearest(z, z[own], TOP + 1, metric)[1]
+        others = near != own[:, None]
+        others[others.all(axis=1), -1] = False  # equal rows came before the query itself
+        return cls(z, z[own], near[others].reshape(nq, TOP), own, metric)
+
+    @classmethod
+    def apart(cls, z: Floats, nq: int, metric: int) -> Neighbours:
+        """Take the first `nq` rows of `z` (n, d_out) as queries, and the others as base."""
+        queries, base = z[:nq], np.ascontiguousarray(z[nq:])
+        true = nearest(base, queries, TOP, metric)[1]
+        return cls(base, queries, true, np.full(len(queries), -1), metric)
+
+    def recall(self, found: Ids) -> Floats:
+        """10-recall@10 of every query (nq,), given the rows (nq, 10 or more) found for it."""
+        hits = (found[:, :TOP, None] == self.true[:, None]).any(axis=1)
+        parts: Floats = hits.mean(axis=1, dtype=np.float32)
+        return parts
+
+
+def scan(quantizer: ProductQuantizer, codes: Codes, queries: Floats, k: int, metric: int) -> Ids:
+    """Positions (nq, k) of the codes that the tables put first; k at most as many as there are."""
+    I = np.empty((len(queries), k), np.int64)
+    _scan.search(
+        codes,
+        quantizer.M,
+        quantizer.nbits,
+        np.empty(I.shape, np.float32),
+        I,
+        queries=queries,
+        codebooks=quantizer.trained(),
+        inner_product=metric == METRIC_INNER_PRODUCT,
+        num_threads=quantizer.num_threads,
+    )
+    return I
+
+
+FEWEST_ROWS = 200  # held out, below which chance decides
+
+_MOST_QUERIES = 1000
+_STRETCHES = 16
+_SHORT_LIST = 100
+
+
+def hold_out(n: int, count: int, rng: np.random.Generator) -> Ids:
+    """Draw about `count` of `n` rows, in random order, as some stretches of neighbouring rows.
+
+    Rows that follow each other often have one source (a photograph, a document) and are alike.
+    Drawn one by one, they would lie on both sides, and what was learned by heart would pass for
+    learned.
+    """
+    length, segment = count // _STRETCHES, n / _STRETCHES
+    starts = [int(i * segment + rng.random() * (segment - length)) for i in range(_STRETCHES)]
+    rows: Ids = rng.permutation(np.concatenate([np.arange(s, s + length) for s in starts]))
+    return rows
+
+
+class Judge:
+    """Held-out rows, some as queries and the others as base.
+
+    Parameters
+    ----------
+    z : (n, d_out) float32
+        Embeddings of held-out rows, at least `FEWEST_ROWS`.
+    metric : int
+        METRIC_L2 or METRIC_INNER_PRODUCT.
+    others : (m, d_out) float32, optional
+        Rows to search among as well, even if something was learned from them: among many vectors
+        neighbours are nearer, and other things pay.
+    """
+
+    def __init__(self, z: Floats, metric: int, others: Floats | None = None) -> None:
+        rows = z if others is None else np.concatenate([z, others])
+        self._test = Neighbours.apart(rows, min(_MOST_QUERIES, len(z) // 4), metric)
+        self._chosen_by: Any = None
+        self._chosen: Words = np.empty((0, 0), np.uint8)
+
+    def by_tables(self, quantizer: ProductQuantizer) -> Floats:
+        """10-recall@10 (nq,) of the look-up tables."""
+        return self._test.recall(self._scan(quantizer, self._words(quantizer), TOP))
+
+    def reranked(self, quantizer: ProductQuantizer) -> Floats:
+        """10-recall@10 (nq,) after the best 100 of the tables are ranked by decoded vectors."""
+        return self._reranked(quantizer, self._words(quantizer))
+
+    def nearest_suffer(self, quantizer: ProductQuantizer) -> bool:
+        """Whether re-ranking finds less where words are those of the nearest codewords.
+
+        C++ code adds such words.
+        """
+        words = quantizer.assign(self._test.base)
+        plain = self._test.recall(self._scan(quantizer, words, TOP))
+        return bool(self._reranked(quantizer, words).mean() < plain.mean())
+
+    def _reranked(self, quantizer: ProductQuantizer, words: Words) -> Floats:
+        test = self._test
+        found = self._scan(quantizer, words, _SHORT_LIST)
+        rerank(test.queries, found, lambda ids: quantizer.reconstruct(words[ids]), test.metric)
+        return test.recall(found)
+
+    def _scan(self, quantizer: ProductQuantizer, words: Words, k: int) -> Ids:
+        """Rows (nq, k) of the base that the look-up tables put first."""
+        test, codes = self._test, pack(words, quantizer.nbits)
+        return scan(quantizer, codes, test.queries, min(k, len(codes)), test.metric)
+
+    def _words(self, quantizer: ProductQuantizer) -> Words:
+        """Words of the base; a decoder chooses them once, as they do not follow the tables."""
+        decoder = quantizer.decoder
+        if decoder is None:
+            return quantizer.choose(self._test.base)
+        if self._chosen_by is not decoder.arrays:
+            self._chosen_by, self._chosen = decoder.arrays, quantizer.choose(self._test.base)
+        return self._chosen
+
+
+def pays(new: Floats, old: Floats) -> bool:
+    """Whether recalls of the same queries (nq,) have risen by more than their standard error."""
+    gain = np.asarray(new, np.float64) - old
+    return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))

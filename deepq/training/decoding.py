@@ -1,0 +1,231 @@
+"""Learning a decoder, and the sites that its words start from, with torch.
+
+A batch of vectors is coded with the decoder as it is, decoded, and a step of AdamW lowers
+
+    |z - z_hat|^2 + pull * |z - c|^2,
+
+z_hat the decoder's reconstruction and c the sites of the same words, which keeps the words good
+for look-up tables as well. In the first third of the way the words are those of the nearest sites;
+after it the decoder chooses them. It must also read the codes that C++ code adds, of the nearest
+codewords, which have been trained for the order of neighbours (`ranking`): half of a batch has
+those. The decoder's tables start as the sites, each in its own sub-space, and the network starts as
+zero, so the first reconstruction is that of the product quantizer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import embedding, embedding_bag
+
+from deepq._common.types import Floats
+from deepq.decoders import Decoder
+from deepq.networks.devices import as_device
+from deepq.training.schedule import one_cycle
+from deepq.training.settings import Plan
+
+PULL = 0.2
+WARM_UP = 1 / 3  # share of the way with nearest words only
+NEAREST = 1 / 2  # share of a batch with the words of the nearest codewords
+RATES = (1e-3, 1e-3, 2e-3, 2e-3)  # of sites, tables, features, the network
+# In the same order. What a single word adds is learned from few rows where words are many: without
+# a strong pull to zero, rows that were not learned from are decoded worse.
+WEIGHT_DECAYS = (0.0, 5.0, 5.0, 0.01)
+
+
+class Network(nn.Module):
+    """The decoder of `decoders`, as parameters to learn; for vectors of unit scale and mean 0.
+
+    T_m and U_m are sums of a part that follows the sites and a part of their own: codewords that
+    move take their neighbourhood with them.
+    """
+
+    first: Tensor
+
+    def __init__(self, sites: Tensor, hidden: int, generator: torch.Generator) -> None:
+        super().__init__()
+        M, ksub, dsub = sites.shape
+        d = M * dsub
+
+        def normal(*shape: int, scale: float) -> nn.Parameter:
+            return nn.Parameter(torch.randn(*shape, generator=generator) * scale)
+
+        self.sites = nn.Parameter(sites.clone())
+        self.tables = nn.Parameter(torch.zeros(M, ksub, d))
+        self.weights = normal(M, dsub, hidden, scale=d**-0.5)
+        self.features = nn.Parameter(torch.zeros(M, ksub, hidden))
+        self.start = nn.Parameter(torch.zeros(hidden))
+        self.inner = normal(hidden, hidden, scale=hidden**-0.5)
+        self.bias = nn.Parameter(torch.zeros(hidden))
+        self.outer = nn.Parameter(torch.zeros(hidden, hidden))
+        self.output = nn.Parameter(torch.zeros(hidden, d))
+        self.offset = nn.Parameter(torch.zeros(d))
+        self.register_buffer("first", torch.arange(M) * ksub, persistent=False)
+
+    def summands(self) -> tuple[Tensor, Tensor]:
+        """Return T (M, ksub, d) and U (M, ksub, h)."""
+        M, ksub, dsub = self.sites.shape
+        own = torch.zeros_like(self.tables)
+        blocks = own.view(M, ksub, M, dsub)
+        blocks[torch.arange(M), :, torch.arange(M)] = self.sites
+        return own + self.tables, torch.bmm(self.sites, self.weights) + self.features
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Return what the network adds to the tables for inputs of its hidden layer."""
+        hidden = hidden + torch.relu(hidden @ self.inner + self.bias) @ self.outer
+        return torch.relu(hidden) @ self.output
+
+    def add_up(self, summands: Tensor, words: Tensor) -> Tensor:
+        """Sum the rows (n, d) that words (n, M) point to."""
+        rows = summands.reshape(-1, summands.shape[2])
+        return embedding_bag(words + self.first, rows, mode="sum")
+
+    @torch.no_grad()
+    def nearest(self, z: Tensor, count: int, books: Tensor | None = None) -> Tensor:
+        """Words (n, M, count) of the nearest sites, or entries of `books`, nearest first."""
+        books = self.sites if books is None else books
+        M, _, dsub = books.shape
+        parts = z.reshape(-1, M, dsub).transpose(0, 1)
+        halves = books.square().sum(2)[:, None] / 2
+        far = halves - torch.bmm(parts, books.transpose(1, 2))
+        return far.topk(count, 2, largest=False).indices.transpose(0, 1).contiguous()
+
+    @torch.no_grad()
+    def choose(self, z: Tensor, candidates: Tensor, T: Tensor, U: Tensor) -> Tensor:
+        """Words (n, M), chosen by one sweep as in `Decoder.choose`."""
+        words, rows = candidates[:, :, 0].clone(), torch.arange(len(z), device=z.device)
+        rest = z - self.offset - self.add_up(T, words)
+        hidden = self.start + self.add_up(U, words)
+        for m in range(words.shape[1]):
+            tried = candidates[:, m]
+            rests = (rest + T[m][words[:, m]])[:, None] - T[m][tried]
+            inputs = (hidden - U[m][words[:, m]])[:, None] + U[m][tried]
+            best = (rests - self.head(inputs)).square().sum(2).argmin(1)
+            words[:, m] = tried[rows, best]
+            rest, hidden = rests[rows, best], inputs[rows, best]
+        return words
+
+
+class Learner:
+    """Learns a decoder, a batch at a time.
+
+    Parameters
+    ----------
+    sites, codebooks : (M, ksub, dsub) float32
+        Where the sites start; codewords, whose nearest are what C++ code adds. They are moved once
+        more afterwards, for the words that the decoder chooses.
+    z : (n, d) float32
+        Some vectors, for their mean and scale.
+    plan : Plan
+        Size of the decoder.
+    seed : int
+        Seed of the weights.
+    device : str
+        "auto", "cpu", "cuda" and the like.
+    """
+
+    def __init__(
+        self, sites: Floats, codebooks: Floats, z: Floats, plan: Plan, seed: int, device: str
+    ) -> None:
+        self.plan, self.mean = plan, z.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self.scale = float(np.sqrt(z.var(axis=0, dtype=np.float64).mean())) or 1.0
+        self.device = as_device(device)
+        middle = self.mean.reshape(len(sites), 1, -1)
+        start, fixed = (
+            torch.from_numpy((books - middle) / np.float32(self.scale))
+            for books in (sites, codebooks)
+        )
+        self.codebooks = fixed.to(self.device)
+        self.network = Network(start, plan.hidden, torch.Generator().manual_seed(seed)).to(
+            self.device
+        )
+        others = dict(self.network.named_parameters())
+        first = [[others.pop(name)] for name in ("sites", "tables", "features")]
+        groups = [
+            {"params": part, "weight_decay": decay}
+            for part, decay in zip([*first, list(others.values())], WEIGHT_DECAYS, strict=True)
+        ]
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
+
+    def step(self, z: Floats, progress: float) -> float:
+        """Learn from the rows of `z` (n, d), at a part of the way from 0 to 1.
+
+        Returns the mean squared error of their reconstructions before the step.
+        """
+        network = self.network
+        x = torch.from_numpy((z - self.mean) / np.float32(self.scale)).to(self.device)
+        for group, rate in zip(self.optimizer.param_groups, RATES, strict=True):
+            group["lr"] = rate * one_cycle(progress)
+        T, U = network.summands()
+        words = self._words(x, progress, T.detach(), U.detach())
+        hidden = network.start + network.add_up(U, words)
+        error = x - network.offset - network.add_up(T, words) - network.head(hidden)
+        chosen = embedding(words + network.first, network.sites.flatten(0, 1)).flatten(1)
+        squared = error.square().sum(1).mean()
+        loss = squared + PULL * (x - chosen).square().sum(1).mean()
+        self.optimizer.zero_grad()
+        (loss / z.shape[1]).backward()
+        self.optimizer.step()
+        return float(squared.detach()) * self.scale**2
+
+    def _words(self, x: Tensor, progress: float, T: Tensor, U: Tensor) -> Tensor:
+        network = self.network
+        kept = round(NEAREST * len(x))
+        nearest = network.nearest(x[:kept], 1, self.codebooks)[:, :, 0]
+        if progress < WARM_UP or self.plan.tried == 1:
+            words = network.nearest(x[kept:], 1)[:, :, 0]
+        else:
+            near = network.nearest(x[kept:], min(self.plan.tried, T.shape[1]))
+            words = network.choose(x[kept:], near, T, U)
+        return torch.cat([nearest, words])
+
+    def result(self) -> Decoder:
+        """Return the decoder, in the units of the vectors."""
+        network, scale = self.network, self.scale
+        mean = torch.from_numpy(self.mean).to(self.device)
+        with torch.no_grad():
+            T, U = network.summands()
+            T, U = T * scale, U.clone()
+            T[0] += network.offset * scale + mean
+            U[0] += network.start
+            numbers = {
+                "sites": network.sites * scale + mean.reshape(len(T), 1, -1),
+                "tables": T,
+                "features": U,
+                "inner": network.inner,
+                "bias": network.bias,
+                "outer": network.outer,
+                "output": network.output * scale,
+                "centre": mean,
+            }
+            arrays = {name: tensor.cpu().numpy() for name, tensor in numbers.items()}
+        return Decoder(arrays, candidates=self.plan.candidates, sweeps=self.plan.sweeps)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Copy everything that learning goes on from, as arrays."""
+        parameters = dict(self.network.named_parameters())
+        state = {name: p.detach().cpu().numpy().copy() for name, p in parameters.items()}
+        for name, p in parameters.items():
+            for key, value in self.optimizer.state[p].items():
+                state[f"{name}.{key}"] = value.cpu().numpy().copy()
+        return state
+
+    def load(self, state: dict[str, NDArray[Any]]) -> None:
+        """Take over a state of a learner of the same settings."""
+        with torch.no_grad():
+            for name, p in self.network.named_parameters():
+                p.copy_(torch.from_numpy(state[name]))
+                kept = {key for key in state if key.startswith(f"{name}.")}
+                self.optimizer.state[p] = {
+                    key.removeprefix(f"{name}."): _tensor(state[key], p) for key in kept
+                }
+
+
+def _tensor(numbers: NDArray[Any], like: Tensor) -> Tensor:
+    """Return a tensor on the device of its parameter; a count of steps stays on the CPU."""
+    tensor = torch.from_numpy(numbers.copy())
+    return tensor.to(like.device) if tensor.ndim else tensor

@@ -1,0 +1,279 @@
+"""The stages of a training without labels, each later one judged by rows held out of all learning.
+
+See `trainer` for what they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import numpy as np
+
+from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids
+from deepq.encoders.base import Encoder, embed
+from deepq.encoders.plain import encoder_state, make_encoder, with_network
+from deepq.quantizers.judging import FEWEST_ROWS, TOP, Judge, Neighbours, hold_out, pays
+from deepq.quantizers.numbering import numbered
+from deepq.quantizers.product import ProductQuantizer
+from deepq.training import ranking
+from deepq.training.checkpoint import Checkpoint, training_key
+from deepq.training.rows import Rows
+from deepq.training.run import Run
+from deepq.training.settings import Plan, plan
+from deepq.training.structure import LEAST_ROWS, has_structure
+
+DEFAULT_EPOCHS = 25
+DEFAULT_MAX_POINTS = 100_000
+POINTS_PER_CODEWORD = 39  # as faiss demands before it stops warning
+_MOST_PER_CODEWORD = 64
+
+_MOST_HELD = 10_000
+_MOST_QUERIES = 20_000
+_MOST_CHOSEN = 40_000  # rows whose codes are chosen by a decoder to learn the order of tables
+_WEIGHTS = (1.0, 0.8, 0.6, 0.4)  # of a decoder beside the codewords, the first that does no harm
+_STEPS_PER_ENTRY = 50
+_SECONDS_PER_CHECKPOINT = 60.0
+
+_log = logging.getLogger("deepq.training")
+
+
+class Stages:
+    """Each stage leaves encoder and quantizer usable, or raises before it begins."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        quantizer: ProductQuantizer,
+        rows: Rows,
+        run: Run,
+    ) -> None:
+        self.encoder, self.quantizer, self.rows = encoder, quantizer, rows
+        config, metric, self.report, checkpoint = run
+        self.config, self.metric = config, metric
+        rng = np.random.default_rng(config.seed)
+        ksub = quantizer.ksub
+        most = config.max_points or max(DEFAULT_MAX_POINTS, _MOST_PER_CODEWORD * ksub)
+        positions, x = rows.sample(most, rng)
+        quantizer.require_rows(len(x))
+        if not quantizer.is_frozen:
+            _warn(x, ksub, config.seed)
+        held = self._held(len(x), rng)
+        self.held_positions, self.held = positions[held], x[held]
+        self.x = np.delete(x, held, axis=0)
+        if checkpoint is None:
+            key = training_key(encoder, quantizer, x, config, metric)
+            checkpoint = Checkpoint(config.checkpoint, key)
+        self.checkpoint = checkpoint
+
+    def _held(self, n: int, rng: np.random.Generator) -> Ids:
+        """Draw the rows that nothing is learned from: none where they would be too few to judge."""
+        count = min(int(n * self.config.validation), _MOST_HELD)
+        if not count or self.quantizer.nbits > 8 or self.quantizer.is_frozen:
+            return np.empty(0, np.int64)
+        if count < FEWEST_ROWS or n - count < max(2 * self.quantizer.ksub, TOP + 1):
+            _log.info("%d training vectors: too few to judge what else could be learned", n)
+            return np.empty(0, np.int64)
+        return hold_out(n, count, rng)
+
+    # ---- stages ------------------------------------------------------------------------------
+
+    def run(self, *, decoder: bool) -> bool:
+        """Go through the stages; return whether Ctrl-C ended them after the first."""
+        self.learn_codebooks()
+        try:
+            self.learn_order()
+            if decoder:
+                self.learn_decoder()
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def learn_codebooks(self) -> None:
+        """Fit the encoder and the codebooks, for the least squared error."""
+        config, quantizer = self.config, self.quantizer
+        if quantizer.is_frozen and not self.encoder.learns:
+            return
+        done = self.checkpoint.get("codebooks")
+        if done is None:
+            self.encoder.unlabelled()
+            self.encoder.fit(
+                self.x, quantizer, iterations=config.epochs, seed=config.seed, progress=self.report
+            )
+            epochs = DEFAULT_EPOCHS if config.epochs is None else config.epochs
+            z = embed(self.encoder, self.x)
+            quantizer.train(z, iterations=epochs, seed=config.seed, progress=self.report)
+            if config.checkpoint is not None:  # without one, the encoder needs no state
+                self._keep(
+                    "codebooks", encoder=encoder_state(self.encoder), codebooks=quantizer.trained()
+                )
+        else:
+            self._resume(done)
+            self.encoder, quantizer.codebooks = (
+                make_encoder(with_network(done["encoder"], self.encoder)),
+                done["codebooks"],
+            )
+        if not quantizer.is_frozen:
+            quantizer.codebooks = numbered(quantizer.trained())
+        self.sites = quantizer.trained()
+        self.z = embed(self.encoder, self.x)
+        if len(self.held):
+            self.held_z = embed(self.encoder, self.held)
+
+    def learn_order(self) -> None:
+        """Move the codewords so that they rank better."""
+        if not (self.config.ranking and self._goes_on("order")):
+            return
+        done = self.checkpoint.get("order")
+        if done is None:
+            self._rank(self.quantizer, self.z, Judge(self.held_z, self.metric, self.z))
+            self._keep("order", codebooks=self.quantizer.trained())
+        else:
+            self._resume(done)
+            self.quantizer.codebooks = done["codebooks"]
+
+    def learn_decoder(self) -> None:
+        """Learn a decoder and codes for it, and keep them if their re-ranked results are better."""
+        if not self._goes_on("decoder"):
+            return
+        from deepq.training.decoding import Learner  # torch, which takes seconds to import
+
+        config, quantizer = self.config, self.quantizer
+        learner = Learner(
+            self.sites, quantizer.trained(), self.z, self._plan(), config.seed, config.device
+        )
+        interrupted = self._run(learner)
+        decoder = learner.result()
+        trial = quantizer.fresh()
+        trial.num_threads = quantizer.num_threads
+        trial.codebooks, trial.decoder = quantizer.trained(), decoder
+        known = self.z[:_MOST_CHOSEN]
+        among, apart = Judge(self.held_z, self.metric, known), Judge(self.held_z, self.metric)
+        if config.ranking and not interrupted:
+            self._rank(trial, known, among)
+            self._draw(trial, among, apart)
+        if self._decoder_pays(trial, among, apart):
+            quantizer.take(trial)
+        if interrupted:
+            raise KeyboardInterrupt
+
+    def _decoder_pays(self, trial: ProductQuantizer, among: Judge, apart: Judge) -> bool:
+        """Whether re-ranking finds more than look-up tables do without a decoder.
+
+        Among rows that it has learned from a decoder looks too good; among the held-out ones alone
+        neighbours are far apart, and other things count. So it must pay in both.
+        """
+        verdict = True
+        for judge in (apart, among):
+            recall, plain = judge.reranked(trial), judge.by_tables(self.quantizer)
+            entry = {"iteration": 0, "recall": float(recall.mean()), "plain": float(plain.mean())}
+            self.report({"stage": "decoder, judged", **entry})
+            verdict = verdict and pays(recall, plain)
+        if not verdict:
+            _log.info("no decoder: it does not find more neighbours of held-out rows")
+        return verdict
+
+    def _plan(self) -> Plan:
+        count = self.rows.count - len(self.held)
+        return plan(
+            self.config.preset, self.z.shape[1], self.quantizer.M, count, self.config.epochs
+        )
+
+    def _run(self, learner: Any) -> bool:
+        """Go through the batches; return whether Ctrl-C ended it."""
+        size = min(self.config.batch_size, self.rows.count - len(self.held))
+        steps = max(1, learner.plan.visits // size)
+        done = self.checkpoint.get("learner")
+        if done is not None:
+            self._resume(done)
+            learner.load(done["state"])
+        first = 0 if done is None else done["step"]
+        batches = self.rows.batches(size, self.held_positions, self.config.seed)
+        self.report.begin("decoder", steps)
+        kept, errors = time.monotonic(), []
+        try:
+            for step, x in zip(range(steps), batches, strict=False):
+                if step < first:
+                    continue
+                progress = max((step + 1) / steps, self.report.elapsed)
+                errors.append(learner.step(embed(self.encoder, x), min(1.0, progress)))
+                if len(errors) == _STEPS_PER_ENTRY or step + 1 == steps:
+                    entry = {"stage": "decoder", "iteration": step, "error": float(np.mean(errors))}
+                    self.report(entry)
+                    errors.clear()
+                if progress >= 1:
+                    break
+                if time.monotonic() - kept > _SECONDS_PER_CHECKPOINT:
+                    self._keep("learner", step=step + 1, state=learner.state())
+                    kept = time.monotonic()
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def _rank(self, quantizer: ProductQuantizer, z: Floats, judge: Judge) -> None:
+        """Learn codewords that rank better, where rows `z` are the base."""
+        config = self.config
+        rng = np.random.default_rng(config.seed)
+        known = Neighbours.among(z, _MOST_QUERIES, self.metric, rng)
+        epochs = ranking.EPOCHS if config.epochs is None else config.epochs
+        moved = ranking.learn_order(
+            quantizer, known, judge, epochs=epochs, seed=config.seed, progress=self.report
+        )
+        if not moved:
+            _log.info("codewords stay the means of their cells: nothing else ranks better")
+
+    def _draw(self, quantizer: ProductQuantizer, among: Judge, apart: Judge) -> None:
+        """Set how the decoder's vectors are drawn, to the centre and to the codewords.
+
+        To the centre as far as they rank better; to the codewords until re-ranking does no harm to
+        codes of the nearest codewords, which C++ code adds.
+        """
+        decoder = quantizer.decoder
+        if decoder is None:
+            return
+        if self.metric != METRIC_INNER_PRODUCT:  # where a common factor does not change the order
+            recalls = {}
+            for factor in ranking.SHRINKS:
+                quantizer.decoder = decoder.with_settings(shrink=factor)
+                recalls[factor] = among.reranked(quantizer).mean()
+            decoder = decoder.with_settings(shrink=max(recalls, key=recalls.__getitem__))
+        for weight in _WEIGHTS:
+            quantizer.decoder = decoder.with_settings(weight=weight)
+            if not any(judge.nearest_suffer(quantizer) for judge in (among, apart)):
+                break
+        else:
+            _log.warning(
+                "re-ranking finds less than the tables where C++ code adds the vectors: use add"
+            )
+
+    # ---- going on ----------------------------------------------------------------------------
+
+    def _goes_on(self, stage: str) -> bool:
+        """Whether there are rows to judge a stage by, and time for it."""
+        if self.report.elapsed >= 1:
+            _log.info("no time left for the stage %r", stage)
+        return len(self.held) > 0 and self.report.elapsed < 1
+
+    def _keep(self, stage: str, **state: Any) -> None:
+        self.checkpoint.put(stage, {**state, "history": list(self.report.history)})
+
+    def _resume(self, done: dict[str, Any]) -> None:
+        _log.info("going on from the checkpoint %s", self.config.checkpoint)
+        self.report.history[:] = done["history"]
+
+
+def _warn(x: Floats, ksub: int, seed: int) -> None:
+    """Log what training vectors cannot give to codebooks."""
+    if len(x) < POINTS_PER_CODEWORD * ksub:
+        _log.warning(
+            "%d training vectors for %d codewords: at least %d are better",
+            len(x),
+            ksub,
+            POINTS_PER_CODEWORD * ksub,
+        )
+    if len(x) >= LEAST_ROWS and not has_structure(x, seed=seed):
+        _log.warning(
+            "the vectors have no structure to learn: quantization loses as much of them as of "
+            "independent normal numbers, and only more bytes help"
+        )

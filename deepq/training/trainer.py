@@ -1,0 +1,150 @@
+"""The training.
+
+A training has stages, and each later one must show, on rows held out of all learning, that it pays:
+
+1. *rotation* and *codebooks*: the encoder and k-means, for the least squared error;
+2. *order*: codewords that rank better (`ranking`);
+3. *decoder*, where results will be re-ranked: a network that reads whole codes, and codes chosen
+   under it (`decoding`), then the order of tables for these codes.
+
+With labels the network in the encoder is trained first (`network`). Then the stages work
+on its embeddings, without the one for the order of neighbours: labels say what ranks well. Or a
+`KernelHash` learns first, and then come all stages.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from deepq._common.errors import InputError
+from deepq._common.types import METRIC_L2
+from deepq.encoders.base import Encoder
+from deepq.encoders.chain import Chain
+from deepq.labels.supervision import as_supervision, query_rows
+from deepq.quantizers.product import ProductQuantizer
+from deepq.training.progress import Report
+from deepq.training.rows import Inputs, Rows
+from deepq.training.run import Run
+from deepq.training.settings import TrainConfig
+from deepq.training.stages import Stages
+
+if TYPE_CHECKING:
+    from deepq.objectives.base import Objective
+
+_log = logging.getLogger("deepq.training")
+
+
+class Outcome(NamedTuple):
+    """What came of a training.
+
+    Attributes
+    ----------
+    encoder : Encoder
+        Fitted: the one that was given, or its like from a checkpoint.
+    history : list of dict
+        Entries with "stage", "iteration" in the stage, and its measures: "error", the mean squared
+        distance of an embedding to its reconstruction; "loss"; "recall" and "mAP", 10-recall@10 and
+        mean average precision of the held-out rows.
+    interrupted : bool
+        Whether Ctrl-C ended it after the first stage, or a network's first epoch, with the best
+        until then.
+    """
+
+    encoder: Encoder
+    history: list[dict[str, Any]]
+    interrupted: bool
+
+
+def fit(
+    encoder: Encoder,
+    quantizer: ProductQuantizer,
+    x: Any,
+    config: TrainConfig,
+    *,
+    y: Any = None,
+    objective: Objective | None = None,
+    metric: int = METRIC_L2,
+    decoder: bool = False,
+    verbose: bool = False,
+) -> Outcome:
+    """Train `encoder` and `quantizer`, in place and from the beginning.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Fitted in place.
+    quantizer : ProductQuantizer
+        Trained in place; codebooks it has are forgotten, unless they are frozen.
+    x : (n, d_in) array, or callable
+        Training vectors, at least the quantizer's `least_rows`: see `Rows`.
+    config : TrainConfig
+        Settings.
+    y : (n,) int, (n, c) bool, Pairs or Positives, optional
+        Labels, to train the network in the encoder by.
+    objective : Objective, optional
+        What the network minimises.
+    metric : int
+        METRIC_L2 or METRIC_INNER_PRODUCT: what neighbours are ranked by.
+    decoder : bool
+        Whether to learn a decoder.
+    verbose : bool
+        Whether to show progress bars on stderr.
+
+    Raises
+    ------
+    InputError
+        If there are too few rows, NaN or infinity among them, a checkpoint of another training,
+        nothing to learn from the labels, a loss that is not finite, or frozen codebooks for an
+        encoder that learns some.
+    KeyboardInterrupt
+        If Ctrl-C came in the first stage, or a network's first epoch, before there was anything to
+        keep.
+    """
+    if quantizer.is_frozen and encoder.learns_codebooks:
+        raise InputError(
+            f"expected an encoder that learns no codebooks for a {type(quantizer).__name__}, "
+            f"got {type(encoder).__name__}"
+        )
+    if decoder:
+        from deepq.networks.devices import as_device
+
+        as_device(config.device)
+    quantizer.codebooks = None
+    with Report(verbose, config.max_seconds) as report:
+        run = Run(config, metric, report)
+        if y is not None and _fit_labels(encoder, x, y, run):
+            y = None
+        if y is None:
+            rows = Rows(x, encoder.d_in, encoder.input_shape)
+            stages = Stages(encoder, quantizer, rows, run)
+            interrupted = stages.run(decoder=decoder)
+            encoder = stages.encoder
+        else:
+            from deepq.training.labelled import Labelled  # torch, which takes seconds to import
+
+            labelled = Labelled(encoder, quantizer, x, y, objective, run, decoder=decoder)
+            encoder, interrupted = labelled.learn()
+        if interrupted:
+            _log.warning("interrupted: the training keeps the best so far")
+    return Outcome(encoder, report.history, interrupted)
+
+
+def _fit_labels(encoder: Encoder, x: Any, y: Any, run: Run) -> bool:
+    """Let the member of an encoder that learns from labels at once do so, if there is one."""
+    members = encoder.members
+    place = next((i for i, m in enumerate(members) if m.learns_from == "labels"), None)
+    if place is None:
+        return False
+    learner: Any = members[place]
+    before = Chain.of(members[:place], encoder.d_in)
+    before.settle()
+    supervision = as_supervision(y, len(x))
+    queries = query_rows(supervision, encoder.d_in)
+    n = len(x) + (0 if queries is None else len(queries))
+    z = Inputs(x, queries).embeddings(before, np.arange(n))
+    run.report.begin("codes", learner.d_out)
+    learner.fit_labels(z, supervision, seed=run.config.seed, progress=run.report)
+    return True

@@ -1,0 +1,33 @@
+"""Check an installed deepq from outside its checkout: train, add, search, the shipped data."""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+
+import deepq
+
+
+def main() -> None:
+    site_packages = Path(sysconfig.get_path("purelib")).resolve()
+    home = Path(deepq.__file__).resolve().parent
+    if site_packages not in home.parents:
+        raise SystemExit(f"expected deepq from {site_packages}, got {home}")
+    native = [f"index/native/{name}.pyi" for name in ("_bridge", "_mapped", "_trained")]
+    for name in ("py.typed", "_scan.pyi", *native):
+        if not (home / name).exists():
+            raise SystemExit(f"expected {name} in {home}")
+
+    data = deepq.datasets.wordnet_glosses()
+    index = deepq.DeepQuantIndex(data.d, 16, 8)
+    index.train(data.train)
+    index.add(data.base)
+    _, I = index.search(data.query, 10)
+    found = deepq.metrics.recall(I, data.gt, k=1, r=10)
+    print(f"deepq {deepq.__version__} in {home}: R@10 = {found:.3f}")
+    if found < 0.8:
+        raise SystemExit(f"expected R@10 of at least 0.8, got {found:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""README.md and docs/: every Python block runs, every relative link leads somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# A page runs as it is, but on 1,000 of the 10,000 rows: enough for every line, and sooner done.
+RUN = """
+import dataclasses, runpy, sys
+from deepq import datasets
+
+whole = datasets.wordnet_glosses()
+parts = ("train", "train_labels", "base", "base_labels", "base_texts")
+few = {name: getattr(whole, name)[:1000] for name in parts}
+gt = datasets.exact_neighbours(few["base"], whole.query, whole.gt.shape[1])[1]
+few = dataclasses.replace(whole, gt=gt, **few)
+datasets.wordnet_glosses = lambda: few
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)[^)]*\)|<img[^>]*\bsrc=\"([^\"]+)\"")
+
+each_page = pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix()
+)
+
+
+def python_only(text: str) -> str:
+    """Return the lines of the Python blocks at their places, and blank lines for all others."""
+    lines, inside = [], False
+    for line in text.splitlines():
+        fence = line.startswith("```")
+        lines.append("" if fence or not inside else line)
+        if fence:
+            inside = not inside and line.strip() == "```python"
+    return "\n".join(lines) + "\n"
+
+
+def links(text: str) -> list[str]:
+    """Return the targets of all links and images that are not in code."""
+    prose = re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.DOTALL | re.MULTILINE)
+    return [target or source for target, source in LINK.findall(prose)]
+
+
+def anchors(text: str) -> set[str]:
+    """Return the names under which a page's headings can be linked to, by GitHub's rule."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
+
+
+@pytest.mark.timeout(7200)  # minutes of training, beside other work on a slow machine
+@each_page
+def test_the_python_blocks_run(page, tmp_path):
+    code = python_only(page.read_text(encoding="utf-8"))
+    if not code.strip():
+        pytest.skip("no Python block")
+    script = tmp_path / page.with_suffix(".py").name  # a line has the same number as in the page
+    script.write_text(code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@each_page
+def test_relative_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    broken = []
+    for link in links(text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (
+            anchor and anchor not in anchors(target.read_text(encoding="utf-8"))
+        ):
+            broken.append(link)
+    assert not broken
+
+
+def test_the_readme_has_an_example_and_links():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "import deepq" in python_only(text)
+    assert "docs/faiss_differences.md" in links(text)
