@@ -135,6 +135,11 @@ PAGES: dict[str, dict[str, Table]] = {
             "case data d N M nbits nq k metric ids encoder simd",
             goals.goal_rows,
         ),
+        "builds": Table(
+            "builds",
+            "case data N M nbits nq k simd",
+            speed_tables.beside_the_build_before,
+        ),
         "alternatives": Table(
             "alternatives",
             "data method bytes N simd",

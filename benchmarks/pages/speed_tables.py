@@ -27,3 +27,31 @@ def of_usual_searches(results: list[Row]) -> list[Row]:
 def of_last_level(results: list[Row]) -> list[Row]:
     """Keep what was measured with the instruction set of the last result."""
     return [row for row in results if row["simd"] == results[-1]["simd"]]
+
+
+def beside_the_build_before(results: list[Row]) -> list[Row]:
+    """Lay out how many times faster searches are than with the build before, and than faiss."""
+    rows: dict[tuple[object, ...], Row] = {}
+    for row in results:
+        names = {
+            "case": _case(row),
+            "data": row["data"],
+            "codes": f"{row['N']:,}",
+            "bytes": row["M"],
+            **dict.fromkeys(LEVELS.values(), "-"),
+        }
+        cells = rows.setdefault(tuple(names.values()), names)
+        cells[row["level"]] = (
+            f"{row['us_per_query']:.0f} us: {row['x_before']:.2g}x, "
+            f"{row['x_default']:.2g}x / {row['x_best']:.2g}x"
+        )
+    found = list(rows.values())
+    empty = {name for name in LEVELS.values() if all(row[name] == "-" for row in found)}
+    return [{name: cell for name, cell in row.items() if name not in empty} for row in found]
+
+
+def _case(row: Row) -> str:
+    case = f"{row['nq']} queries at once" if row["nq"] > 1 else "1 query"
+    if row["nbits"] == 4:
+        case += ", 4-bit codes, faiss's FastScan"
+    return case if row["k"] == 10 else f"{case}, k = {row['k']}"

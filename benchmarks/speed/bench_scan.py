@@ -98,7 +98,14 @@ def _selectors(n: int, share: float) -> dict[str, tuple[Any, NDArray[np.int64]]]
     ids = np.sort(rng.choice(n, count, replace=False))
     bits = np.packbits(np.isin(np.arange(n), ids), bitorder="little")
     first = int(rng.integers(n - count))
+    half, even = faiss.IDSelectorRange(0, n // 2), np.arange(0, n, 2)
+    others = faiss.IDSelectorBatch(np.setdiff1d(np.arange(n), ids))
+    few, evens = faiss.IDSelectorBatch(ids), faiss.IDSelectorBatch(even)
     return {
+        "Not": (faiss.IDSelectorNot(others), ids),
+        "And": (faiss.IDSelectorAnd(few, half), ids[ids < n // 2]),
+        "Or": (faiss.IDSelectorOr(few, faiss.IDSelectorRange(0, 9)), np.union1d(ids, np.arange(9))),
+        "XOr": (faiss.IDSelectorXOr(few, evens), np.setxor1d(ids, even)),
         "Array": (faiss.IDSelectorArray(ids), ids),
         "Batch": (faiss.IDSelectorBatch(ids), ids),
         "Bitmap": (faiss.IDSelectorBitmap(bits), ids),

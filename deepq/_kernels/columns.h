@@ -7,8 +7,9 @@
  *
  * Defined by the includer: LANES, NAME(x), BYTES (a register of LANES bytes), LOAD_PIECES(p, stride)
  * (LANES / 16 pieces of 16 bytes), UNPACK_LOW and UNPACK_HIGH (interleave bytes of 16-byte parts),
- * AT_ONCE (blocks to sum before a look at the sums), ADD_BOUNDS(sums, table, columns) (look up TOGETHER
- * registers of bytes in 256 bounds, and add), ADD_HALVES where looking up each half of a byte in 16 is
+ * AT_ONCE (blocks to sum before a look at the sums), ADD_BOUNDS(sums, table, columns, bits) (look up the
+ * lower bits of TOGETHER registers of bytes, and add), LEAST_BITS that it takes, LOOKUP_COST(bits) (of one
+ * register, in instructions), turn_codewords, ADD_HALVES where looking up each half of a byte in 16 is
  * faster, LESS (the minima), AT_MOST as in block.h, ADD_WORDS and
  * SUBTRACT_WORDS (16 bits, saturating), PACK_WORDS (back to bytes; of the numbers below 2^15 only 0 becomes 0).
  */
@@ -62,28 +63,27 @@ static void NAME(turn_tile)(const uint8_t *codes, int bytes, int per, const uint
 
 /* Sums of bounds in 8 bits over `bytes` columns, for AT_ONCE blocks. */
 static inline __attribute__((always_inline)) void NAME(sum_columns)(
-        const uint8_t *columns, const uint8_t *bounds, int bytes, int halves, BYTES *sums) {
+        const uint8_t *columns, const uint8_t *bounds, int bytes, int bits, BYTES *sums) {
     for (int i = 0; i < AT_ONCE; i++) sums[i] = (BYTES){0};
 #ifdef ADD_HALVES
-    if (halves) {
+    if (bits == HALVES) {
         for (int i = 0; i < AT_ONCE; i += TOGETHER)
             for (int b = 0; b < bytes; b++)
                 ADD_HALVES(sums + i, bounds + b * 256, (const BYTES *)(columns + b * TILE) + i);
         return;
     }
 #endif
-    (void)halves;
     for (int i = 0; i < AT_ONCE; i += TOGETHER)
         for (int b = 0; b < bytes; b++)
-            ADD_BOUNDS(sums + i, bounds + b * 256, (const BYTES *)(columns + b * TILE) + i);
+            ADD_BOUNDS(sums + i, bounds + b * 256, (const BYTES *)(columns + b * TILE) + i, bits);
 }
 
 /* Which of the AT_ONCE * LANES codes may score at most `units`, a bit for each. */
 static inline __attribute__((always_inline)) uint64_t NAME(bound_short)(
-        const uint8_t *columns, const uint8_t *bounds, int bytes, int halves, int units, uint64_t *hits) {
+        const uint8_t *columns, const uint8_t *bounds, int bytes, int bits, int units, uint64_t *hits) {
     BYTES sums[AT_ONCE], least, limit = (BYTES)((NAME(column)){0} + (uint8_t)(units < 254 ? units : 254));
     uint64_t any = 0;
-    NAME(sum_columns)(columns, bounds, bytes, halves, sums);
+    NAME(sum_columns)(columns, bounds, bytes, bits, sums);
     least = sums[0];
     for (int i = 1; i < AT_ONCE; i++) least = LESS(least, sums[i]);
     if (!AT_MOST(least, limit)) return 0;
@@ -93,15 +93,15 @@ static inline __attribute__((always_inline)) uint64_t NAME(bound_short)(
 
 /* The same with sums in 16 bits, over groups of bytes that are summed in 8. The unpacked halves of a
  * register are in an order of their own, which packing undoes. */
-static uint64_t NAME(bound_long)(
-        const uint8_t *columns, const uint8_t *bounds, int bytes, int halves, int units, uint64_t *hits) {
+static inline __attribute__((always_inline)) uint64_t NAME(bound_long)(
+        const uint8_t *columns, const uint8_t *bounds, int bytes, int bits, int units, uint64_t *hits) {
     BYTES low[AT_ONCE], high[AT_ONCE], zero = (BYTES){0}, limit = (BYTES)((NAME(words)){0} + (uint16_t)units);
     uint64_t any = 0;
     for (int i = 0; i < AT_ONCE; i++) low[i] = high[i] = zero;
     for (int b = 0; b < bytes; b += GROUP_BYTES) {
         BYTES part[AT_ONCE];
-        if (bytes - b >= GROUP_BYTES) NAME(sum_columns)(columns + b * TILE, bounds + b * 256, GROUP_BYTES, halves, part);
-        else NAME(sum_columns)(columns + b * TILE, bounds + b * 256, bytes - b, halves, part);
+        if (bytes - b >= GROUP_BYTES) NAME(sum_columns)(columns + b * TILE, bounds + b * 256, GROUP_BYTES, bits, part);
+        else NAME(sum_columns)(columns + b * TILE, bounds + b * 256, bytes - b, bits, part);
         for (int i = 0; i < AT_ONCE; i++) {
             low[i] = ADD_WORDS(low[i], UNPACK_LOW(part[i], zero));
             high[i] = ADD_WORDS(high[i], UNPACK_HIGH(part[i], zero));
@@ -112,13 +112,41 @@ static uint64_t NAME(bound_long)(
     return any;
 }
 
+/* The same for bounds of the lower `bits` bits, or of HALVES. */
+#define WITH_BITS(bits)                                                                              \
+    static uint64_t NAME(bound_##bits)(                                                              \
+            const uint8_t *columns, const uint8_t *bounds, int bytes, int units, uint64_t *hits) {   \
+        if (bytes > SHORT_BYTES) return NAME(bound_long)(columns, bounds, bytes, bits, units, hits); \
+        if (bytes == 8) return NAME(bound_short)(columns, bounds, 8, bits, units, hits);             \
+        if (bytes == 16) return NAME(bound_short)(columns, bounds, 16, bits, units, hits);           \
+        return NAME(bound_short)(columns, bounds, bytes, bits, units, hits);                         \
+    }
+#if LEAST_BITS == 4
+WITH_BITS(4)
+WITH_BITS(5)
+#endif
+WITH_BITS(6)
+WITH_BITS(7)
+WITH_BITS(8)
+#ifdef ADD_HALVES
+WITH_BITS(HALVES)
+#endif
+#undef WITH_BITS
+
 static inline uint64_t NAME(bound_codes)(
-        const uint8_t *columns, const uint8_t *bounds, int bytes, int halves, int units, uint64_t *hits) {
-    if (bytes > SHORT_BYTES) return NAME(bound_long)(columns, bounds, bytes, halves, units, hits);
-    if (halves) return NAME(bound_short)(columns, bounds, bytes, 1, units, hits);
-    if (bytes == 8) return NAME(bound_short)(columns, bounds, 8, 0, units, hits);
-    if (bytes == 16) return NAME(bound_short)(columns, bounds, 16, 0, units, hits);
-    return NAME(bound_short)(columns, bounds, bytes, 0, units, hits);
+        const uint8_t *columns, const uint8_t *bounds, int bytes, int bits, int units, uint64_t *hits) {
+    switch (bits) {
+#if LEAST_BITS == 4
+    case 4: return NAME(bound_4)(columns, bounds, bytes, units, hits);
+    case 5: return NAME(bound_5)(columns, bounds, bytes, units, hits);
+#endif
+    case 6: return NAME(bound_6)(columns, bounds, bytes, units, hits);
+    case 7: return NAME(bound_7)(columns, bounds, bytes, units, hits);
+#ifdef ADD_HALVES
+    case HALVES: return NAME(bound_HALVES)(columns, bounds, bytes, units, hits);
+#endif
+    default: return NAME(bound_8)(columns, bounds, bytes, units, hits);
+    }
 }
 
 /* The tables of `count` queries from `first` on, (count, bytes, width): the same sums as in a block. */
@@ -237,15 +265,17 @@ static int NAME(bounds_of_query)(const scan_job *job, const float *tables, float
     int whole = scale > 0;
     for (int b = 0; whole && b < bytes; b++) whole = NAME(is_whole)(tables + (int64_t)b * width, width, lowest[b], scale);
     if (whole) limit_whole(limit, base, scale);
-    limit->halves = 0;
+    limit->bits = 8;
 #ifdef ADD_HALVES
-    limit->halves = width == 256 && (whole || job->fields > 1);
-    for (int b = 0; limit->halves && whole && b < bytes; b++)
-        limit->halves = NAME(is_sum_of_halves)(tables + b * 256);
+    int halves = width == 256 && (whole || job->fields > 1);
+    for (int b = 0; halves && whole && b < bytes; b++) halves = NAME(is_sum_of_halves)(tables + b * 256);
     float error = limit->slack / (2 * bytes); /* half of what rounding may do to one byte */
-    for (int b = 0; limit->halves && b < bytes; b++)
-        limit->halves = NAME(bounds_of_halves)(tables + b * 256, lowest[b], limit->scale, error, bounds + b * 256);
-    if (limit->halves) return 1;
+    for (int b = 0; halves && b < bytes; b++)
+        halves = NAME(bounds_of_halves)(tables + b * 256, lowest[b], limit->scale, error, bounds + b * 256);
+    if (halves) {
+        limit->bits = HALVES;
+        return 1;
+    }
 #endif
     for (int b = 0; b < bytes; b++)
         for (int j = 0; j < width; j += 8) {
@@ -256,6 +286,39 @@ static int NAME(bounds_of_query)(const scan_job *job, const float *tables, float
     return 1;
 }
 
+/* Whether the bits chosen are to be thought over after so many tiles: 4, 16, 64 and so on. */
+static inline int NAME(is_due)(int64_t tiles) { return !(tiles & (tiles - 1)) && (tiles & 0x5555555555555554); }
+
+/* Let the bounds of a byte be those of its lower bits: the least among codewords that have them in common. */
+static void NAME(fold)(uint8_t *restrict bounds, int bytes, int bits) {
+    for (int b = 0; b < bytes; b++, bounds += 256)
+        for (int half = 128; half >= 1 << bits; half /= 2)
+            for (int i = 0; i < half; i++) bounds[i] = bounds[i] < bounds[i + half] ? bounds[i] : bounds[i + half];
+}
+
+/* Fold the bounds of a query to as many bits as make the scan the fastest, by what a tile of the sample
+ * says: fewer take fewer instructions, but rule fewer codes out. */
+static void NAME(choose_bits)(const scan_job *job, const scan_scratch *s, uint8_t *bounds, scan_limit *limit) {
+    int best = limit->bits, bytes = job->bytes;
+    limit->fresh = limit->units - limit->units / 32;
+    if (best != 8 || job->width != 256 || s->drawn < TILE || limit->units < 0) return;
+    int64_t least = (int64_t)BLOCKS * bytes * LOOKUP_COST(8);
+    memcpy(s->folded, bounds, (size_t)bytes * 256);
+    for (int bits = 7; bits >= LEAST_BITS; bits--) {
+        int64_t cost = (int64_t)BLOCKS * bytes * LOOKUP_COST(bits);
+        NAME(fold)(s->folded, bytes, bits);
+        for (int j = 0; j < BLOCKS; j += AT_ONCE) {
+            uint64_t hits[AT_ONCE];
+            if (!NAME(bound_codes)(s->sampled + j * LANES, s->folded, bytes, bits, limit->units, hits)) continue;
+            for (int i = 0; i < AT_ONCE; i++) cost += count_word(hits[i]) * SCORE_COST(bytes);
+        }
+        if (cost > 2 * least) break;
+        if (cost < least) least = cost, best = bits;
+    }
+    limit->bits = TAKE_BITS(best, LEAST_BITS);
+    NAME(fold)(bounds, bytes, limit->bits);
+}
+
 /* Score the codes that `hits` marks among the AT_ONCE blocks from row `begin` on, in ascending order. */
 static int64_t NAME(score_hits)(const scan_job *job, int64_t q, const float *tables, scan_limit *limit,
                                 const uint64_t *hits, int per, int64_t begin) {
@@ -263,7 +326,7 @@ static int64_t NAME(score_hits)(const scan_job *job, int64_t q, const float *tab
     int64_t found = 0;
     for (int i = 0; i < AT_ONCE; i++)
         for (uint64_t left = hits[i]; left; left &= left - 1) {
-            int lane = __builtin_ctzll(left), row = i / per * per * LANES + PIECE_OF(lane) * per + i % per;
+            int lane = __builtin_ctzll(left), row = (i & -per) * LANES + PIECE_OF(lane) * per + (i & (per - 1)); /* per: a power of 2 */
             rows[row / 64] |= (uint64_t)1 << row % 64;
         }
     for (int i = 0; i < AT_ONCE * LANES / 64; i++)
@@ -272,7 +335,7 @@ static int64_t NAME(score_hits)(const scan_job *job, int64_t q, const float *tab
             if (row >= job->n) return found;
             found++;
             if (!is_allowed(job, row)) continue;
-            query_offer(job, q, limit, code_score(tables, job->width, job->bytes, job->codes + row * job->bytes), row);
+            query_offer(job, q, limit, score_code(job, tables, job->codes + row * job->bytes), row);
         }
     return found;
 }
@@ -291,6 +354,7 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
     int64_t entries = (int64_t)job->bytes * job->width, span = (int64_t)TILE * job->bytes;
     int per = job->bytes == 4 ? 4 : job->bytes == 8 ? 2 : 1;
     if (job->fields == 1 && !job->luts) NAME(make_tables)(job, first, count, s);
+    if (s->drawn >= TILE) NAME(turn_tile)(s->sample, job->bytes, per, NULL, s->sampled);
     for (int q = 0; q < count; q++) {
         float *tables = s->tables + q * entries;
         if (job->fields > 1 || job->luts) query_tables(job, first + q, s->fields, tables);
@@ -299,6 +363,7 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
         given_up[q] = NAME(bounds_of_query)(job, tables, s->lowest, bound, s->bounds + (int64_t)q * job->bytes * 256,
                                             limits + q) ? job->n : 0;
         limit_set(limits + q, bound);
+        if (given_up[q]) NAME(choose_bits)(job, s, s->bounds + (int64_t)q * job->bytes * 256, limits + q);
         query_begin(job, first + q, bound);
     }
     for (int64_t i = 0; i < job->n; i += TILE) {
@@ -314,15 +379,17 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
             for (int j = 0; j < BLOCKS; j += AT_ONCE) {
                 uint64_t hits[AT_ONCE];
                 if (limits[q].units < 0) break;
-                if (!NAME(bound_codes)(s->columns + j * LANES, bounds, job->bytes, limits[q].halves, limits[q].units, hits))
+                if (!NAME(bound_codes)(s->columns + j * LANES, bounds, job->bytes, limits[q].bits, limits[q].units, hits))
                     continue;
                 survivors[q] += NAME(score_hits)(job, first + q, s->tables + q * entries, limits + q, hits, per,
                                                  i + j * LANES);
             }
-            if (limits[q].units >= 0 && limits[q].units < limits[q].coarse) {
+            int due = NAME(is_due)(i / TILE) && limits[q].units < limits[q].fresh;
+            if (limits[q].units >= 0 && (due || limits[q].units < limits[q].coarse)) {
                 if (!NAME(bounds_of_query)(job, s->tables + q * entries, s->lowest, limits[q].limit, bounds, limits + q))
                     limits[q].coarse = 0;
                 limit_set(limits + q, limits[q].limit);
+                NAME(choose_bits)(job, s, bounds, limits + q);
             }
             if (survivors[q] > SURVIVORS_MIN + 8 * job->k && survivors[q] * 2 > i) given_up[q] = i + TILE;
         }
@@ -342,6 +409,8 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
 #undef UNPACK_HIGH
 #undef TOGETHER
 #undef ADD_BOUNDS
+#undef LEAST_BITS
+#undef LOOKUP_COST
 #undef ADD_HALVES
 #undef LESS
 #undef ADD_WORDS

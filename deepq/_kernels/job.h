@@ -154,8 +154,11 @@ typedef struct {
     float scale; /* units per score */
     float slack; /* units by which rounding may raise a sum of bounds; 0 where all are exact */
     int coarse;  /* units below which finer ones pay */
-    int halves;  /* the bounds of a byte are those of its halves: 16 and 16 */
+    int bits;    /* the bounds of a byte are those of so many of its lower bits, or of its HALVES */
+    int fresh;   /* units below which other bits may be better */
 } scan_limit;
+
+enum { HALVES = 0 }; /* bounds of the lower and of the upper 4 bits, to be added: 16 and 16 */
 
 /* Sums of bounds are kept in 8 bits for codes of up to SHORT_BYTES, in 16 bits for longer ones, which
  * rounding down on every byte would leave nothing of 8; groups of GROUP_BYTES then still fit 8. */

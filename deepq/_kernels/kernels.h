@@ -42,34 +42,35 @@ static inline __attribute__((always_inline)) __m256i load_pieces_avx2(const uint
     return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
 }
 
-/* A byte shuffle looks up 16 entries, and gives 0 where the index has its highest bit set. Four of
- * them, each for indices with its own bits 4 and 5, make 64 entries; bits 6 and 7 choose among four
- * of those. Two registers of bytes share the loads of the table. */
-static inline __attribute__((always_inline)) void add_bounds_avx2(__m256i *sums, const uint8_t *table, const __m256i *x) {
-    __m256i index[2][4], found[2], low[2], high[2];
+/* Add to sums what a table of 1 << bits entries, 16 to 256, has for the lower `bits` bits of x. A byte
+ * shuffle looks up 16 entries, and gives 0 where the index has its highest bit set: two of them make 32
+ * entries, for indices whose highest bit is bit 4, or is not. Bits 5 to 7 choose among those. Two
+ * registers of bytes share the loads of the table. */
+static inline __attribute__((always_inline)) void add_bounds_avx2(
+        __m256i *sums, const uint8_t *table, const __m256i *x, int bits) {
+    __m256i clear[2], set[2], found[2][8];
+    int parts = bits > 5 ? 1 << (bits - 5) : 1;
     for (int k = 0; k < 2; k++) {
-        __m256i lower = _mm256_and_si256(x[k], _mm256_set1_epi8(0x3f));
-        for (int r = 0; r < 4; r++)
-            index[k][r] = _mm256_adds_epu8(_mm256_xor_si256(lower, _mm256_set1_epi8((char)(r << 4))), _mm256_set1_epi8(0x70));
+        if (bits == 4) clear[k] = _mm256_and_si256(x[k], _mm256_set1_epi8(0x0f));
+        else clear[k] = _mm256_add_epi8(_mm256_and_si256(x[k], _mm256_set1_epi8(0x1f)), _mm256_set1_epi8(0x70));
+        set[k] = _mm256_xor_si256(clear[k], _mm256_set1_epi8((char)0x80));
     }
-#pragma GCC unroll 4
-    for (int g = 0; g < 4; g++) {
-#pragma GCC unroll 4
-        for (int r = 0; r < 4; r++) {
-            __m256i part = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)(table + 64 * g + 16 * r)));
-            for (int k = 0; k < 2; k++) {
-                __m256i entries = _mm256_shuffle_epi8(part, index[k][r]);
-                found[k] = r ? _mm256_or_si256(found[k], entries) : entries;
-            }
-        }
-        for (int k = 0; k < 2; k++) {
-            if (g == 0) low[k] = found[k];
-            if (g == 1) low[k] = _mm256_blendv_epi8(low[k], found[k], _mm256_slli_epi16(x[k], 1));
-            if (g == 2) high[k] = found[k];
-            if (g == 3) high[k] = _mm256_blendv_epi8(high[k], found[k], _mm256_slli_epi16(x[k], 1));
-        }
+#pragma GCC unroll 8
+    for (int p = 0; p < parts; p++) {
+        __m256i part = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)(table + 32 * p)));
+        for (int k = 0; k < 2; k++) found[k][p] = _mm256_shuffle_epi8(part, clear[k]);
+        if (bits == 4) break;
+        part = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)(table + 32 * p + 16)));
+        for (int k = 0; k < 2; k++) found[k][p] = _mm256_or_si256(found[k][p], _mm256_shuffle_epi8(part, set[k]));
     }
-    for (int k = 0; k < 2; k++) sums[k] = _mm256_adds_epu8(sums[k], _mm256_blendv_epi8(low[k], high[k], x[k]));
+    for (int k = 0; k < 2; k++) {
+#pragma GCC unroll 4
+        for (int p = 0; p + 1 < parts; p += 2) found[k][p] = _mm256_blendv_epi8(found[k][p], found[k][p + 1], _mm256_slli_epi16(x[k], 2));
+#pragma GCC unroll 2
+        for (int p = 0; p + 2 < parts; p += 4) found[k][p] = _mm256_blendv_epi8(found[k][p], found[k][p + 2], _mm256_slli_epi16(x[k], 1));
+        if (parts == 8) found[k][0] = _mm256_blendv_epi8(found[k][0], found[k][4], x[k]);
+        sums[k] = _mm256_adds_epu8(sums[k], found[k][0]);
+    }
 }
 
 static inline __attribute__((always_inline)) void add_halves_avx2(__m256i *sums, const uint8_t *table, const __m256i *x) {
@@ -115,6 +116,8 @@ static inline __attribute__((always_inline)) void turn_codewords(const float *co
 #define AT_ONCE 4
 #define TOGETHER 2
 #define ADD_BOUNDS add_bounds_avx2
+#define LEAST_BITS 4
+#define LOOKUP_COST(bits) ((const int[]){4, 9, 15, 27, 46}[(bits) - 4])
 #define LESS _mm256_min_epu8
 #define ADD_WORDS _mm256_adds_epu16
 #define SUBTRACT_WORDS _mm256_subs_epu16
@@ -141,13 +144,19 @@ static inline __attribute__((always_inline)) __m512i load_pieces_avx512(const ui
     return _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(p + 3 * stride)), 3);
 }
 
-/* A permutation of two registers looks up 128 entries by the lower seven bits. */
-static inline __attribute__((always_inline)) void add_bounds_avx512(__m512i *sums, const uint8_t *table, const __m512i *x) {
+/* The same for 64 to 256 entries. A permutation of one register looks up 64 by the lower six bits, one
+ * of two registers 128 by seven. */
+static inline __attribute__((always_inline)) void add_bounds_avx512(
+        __m512i *sums, const uint8_t *table, const __m512i *x, int bits) {
     __m512i part[4];
-    for (int r = 0; r < 4; r++) part[r] = _mm512_load_si512((const __m512i *)(table + 64 * r));
+    for (int r = 0; r < 1 << (bits - 6); r++) part[r] = _mm512_load_si512((const __m512i *)(table + 64 * r));
     for (int i = 0; i < 8; i++) {
-        __m512i low = _mm512_permutex2var_epi8(part[0], x[i], part[1]), high = _mm512_permutex2var_epi8(part[2], x[i], part[3]);
-        sums[i] = _mm512_adds_epu8(sums[i], _mm512_mask_blend_epi8(_mm512_movepi8_mask(x[i]), low, high));
+        __m512i found = bits == 6 ? _mm512_permutexvar_epi8(x[i], part[0]) : _mm512_permutex2var_epi8(part[0], x[i], part[1]);
+        if (bits == 8) {
+            __m512i high = _mm512_permutex2var_epi8(part[2], x[i], part[3]);
+            found = _mm512_mask_blend_epi8(_mm512_movepi8_mask(x[i]), found, high);
+        }
+        sums[i] = _mm512_adds_epu8(sums[i], found);
     }
 }
 
@@ -160,6 +169,8 @@ static inline __attribute__((always_inline)) void add_bounds_avx512(__m512i *sum
 #define AT_ONCE 8
 #define TOGETHER 8
 #define ADD_BOUNDS add_bounds_avx512
+#define LEAST_BITS 6
+#define LOOKUP_COST(bits) ((const int[]){3, 5, 11}[(bits) - 6])
 #define LESS _mm512_min_epu8
 #define ADD_WORDS _mm512_adds_epu16
 #define SUBTRACT_WORDS _mm512_subs_epu16

@@ -6,6 +6,15 @@
 
 enum { MAX_LANES = 64, LANE_BITS = 6, TILE = 512, SURVIVORS_MIN = 4096 };
 
+/* What scoring a code takes, in instructions. */
+#define SCORE_COST(bytes) (40 + 6 * (bytes))
+
+/* How many lower bits to take of bounds: those that seem the fastest. No choice changes a result; the
+ * tests draw one. */
+#ifndef TAKE_BITS
+#define TAKE_BITS(best, least) (best)
+#endif
+
 /* ---- memory of one thread ---------------------------------------------------------------------- */
 
 typedef struct {
@@ -20,6 +29,8 @@ typedef struct {
     uint64_t *found;  /* survivors: row << LANE_BITS | lane */
     uint8_t *columns; /* (bytes, TILE): a tile of codes on its side */
     uint8_t *rest;    /* (TILE, bytes): the last codes */
+    uint8_t *sampled; /* (bytes, TILE): a tile of the sample on its side */
+    uint8_t *folded;  /* (bytes, 256): bounds of one query, by lower bits */
     uint8_t *sample;  /* (drawn, bytes): codes for a first bound */
     int64_t drawn;
 } scan_scratch;
@@ -42,11 +53,14 @@ static int scratch_new(scan_scratch *s, const scan_job *job, int lanes, int prun
         sizeof(uint64_t) * FOUND_MAX,
         padded * TILE,
         bytes * TILE + 16,
-        sample * bytes,
+        bounded ? padded * TILE : 0,
+        bounded ? bytes * 256 : 0,
+        sample * bytes + 16,
     };
     void **fields[] = {(void **)&s->fields, (void **)&s->tables, (void **)&s->bounds, (void **)&s->queries,
                        (void **)&s->lowest, (void **)&s->minima, (void **)&s->column, (void **)&s->found,
-                       (void **)&s->columns, (void **)&s->rest, (void **)&s->sample};
+                       (void **)&s->columns, (void **)&s->rest, (void **)&s->sampled,
+                       (void **)&s->folded, (void **)&s->sample};
     size_t total = 64, count = sizeof(sizes) / sizeof(sizes[0]);
     for (size_t i = 0; i < count; i++) total += (sizes[i] + 63) / 64 * 64;
     s->memory = malloc(total);
@@ -96,6 +110,13 @@ static inline float code_score(const float *tables, int width, int bytes, const 
     float sum = 0;
     for (int b = 0; b < bytes; b++) sum += tables[(size_t)b * width + code[b]];
     return sum;
+}
+
+/* The score of one code, of a length that is mostly known. */
+static inline float score_code(const scan_job *job, const float *tables, const uint8_t *code) {
+    if (job->width == 256 && job->bytes == 8) return code_score(tables, 256, 8, code);
+    if (job->width == 256 && job->bytes == 16) return code_score(tables, 256, 16, code);
+    return code_score(tables, job->width, job->bytes, code);
 }
 
 /* The scores of four codes: four sums in flight hide the latency of each. */

@@ -15,6 +15,7 @@ from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids
 from deepq.encoders.base import Encoder, embed
 from deepq.encoders.plain import encoder_state, make_encoder, with_network
 from deepq.quantizers.judging import FEWEST_ROWS, TOP, Judge, Neighbours, hold_out, pays
+from deepq.quantizers.numbering import numbered
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training import ranking
 from deepq.training.checkpoint import Checkpoint, training_key
@@ -113,6 +114,8 @@ class Stages:
                 make_encoder(with_network(done["encoder"], self.encoder)),
                 done["codebooks"],
             )
+        if not quantizer.is_frozen:
+            quantizer.codebooks = numbered(quantizer.trained())
         self.sites = quantizer.trained()
         self.z = embed(self.encoder, self.x)
         if len(self.held):

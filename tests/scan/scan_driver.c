@@ -7,6 +7,11 @@
  */
 #include <stdio.h>
 
+#include <stdint.h>
+
+static int64_t below(int64_t n);
+#define TAKE_BITS(best, least) ((least) + (int)below(9 - (least)))
+
 #include "_kernels/assign.h"
 #include "_kernels/assign_few.h"
 #include "_kernels/kernels.h"
@@ -160,30 +165,52 @@ static scan_hits naive_search(const scan_job *job, int64_t q) {
 
 /* ---- random searches ------------------------------------------------------------------------------ */
 
-static void make_codes(scan_job *job) {
-    int nbits = ONE_OF(1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8), packed = 8 % nbits == 0;
+/* `many`: whole bytes, and more codes than are scored without pruning. */
+static void make_codes(scan_job *job, int many) {
+    int nbits = many ? 8 : ONE_OF(1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8), packed = 8 % nbits == 0;
     job->bytes = below(2) ? 1 + (int)below(128) : ONE_OF(1, 2, 3, 4, 4, 8, 8, 15, 16, 17, 32, 33, 48, 64, 65, 128);
     job->ksub = 1 << nbits;
     job->fields = packed ? 8 / nbits : 1;
     job->width = packed ? 256 : job->ksub;
     job->M = job->bytes * job->fields - (int)below(job->fields);
     job->n = below(3) ? TILE * ONE_OF(1, 1, 2, 2, 3, 4, 6, 9, 16) + ONE_OF(-16, -2, -1, 0, 1, 2, 15, 100) : below(40);
+    if (many) job->n += TILE * 5;
     int used = below(4) ? job->width : 2; /* few different codes tie */
     uint8_t *codes = job->n ? buffer(job->n * job->bytes, 1) : NULL;
     for (int64_t i = 0; i < job->n * job->bytes; i++) codes[i] = (uint8_t)below(used);
     job->codes = codes;
 }
 
+/* Let the `size` numbers of each of 256 entries be near those of the entries with the same lower 4 bits, and
+ * nearer where more bits are the same. */
+static void make_groups(float *entries, int64_t tables, int size) {
+    float part = (float)ONE_OF(0, 1, 10, 50) * 0.01f;
+    for (int64_t i = tables * 256 - 1; i >= 0; i--) {
+        int v = (int)(i % 256);
+        for (int t = 0; t < size; t++) {
+            float *entry = entries + i * size + t, *first = entry - (int64_t)(v - v % 16) * size;
+            float own = *entry;
+            for (int bit = 16; bit < 256; bit *= 2) own = v & bit ? own * 0.5f : own;
+            *entry = v < 16 ? *entry : *first + part * own;
+        }
+    }
+}
+
 static void make_tables(scan_job *job, int64_t nq) {
     int kind = (int)below(KINDS);
     job->inner_product = (int)below(2);
+    int grouped = job->ksub == 256 && below(2);
     if (below(2)) {
-        job->luts = values(nq * job->M * job->ksub, kind);
+        float *luts = values(nq * job->M * job->ksub, kind);
+        if (grouped) make_groups(luts, nq * job->M, 1);
+        job->luts = luts;
         return;
     }
-    job->dsub = ONE_OF(1, 2, 3, 4, 5);
+    job->dsub = ONE_OF(1, 2, 3, 4, 5, 8);
     job->queries = values(nq * job->M * job->dsub, kind);
-    job->codebooks = values((int64_t)job->M * job->ksub * job->dsub, kind);
+    float *codebooks = values((int64_t)job->M * job->ksub * job->dsub, kind);
+    if (grouped) make_groups(codebooks, job->M, job->dsub);
+    job->codebooks = codebooks;
 }
 
 static void make_allowed(scan_job *job) {
@@ -220,15 +247,16 @@ static void make_nearest(scan_case *c) {
 }
 
 static scan_case make_case(void) {
-    scan_case c = {.nq = below(2) ? 1 + below(100) : ONE_OF(1, 1, 1, 2, 3, 16, 17, 32, 33, 40, 41, 64, 65, 100)};
-    make_codes(&c.job);
+    int alone = !below(4); /* one query, which takes a way of its own */
+    scan_case c = {.nq = alone ? 1 : below(3) ? ONE_OF(1, 1, 1, 1, 1, 1, 2, 3, 16, 17, 33, 40, 41, 64, 65, 100) : 1 + below(100)};
+    make_codes(&c.job, alone);
     int64_t most = WORK_MAX / ((c.job.n + 256) * c.job.M);
     if (c.nq > most) c.nq = most > 1 ? most : 1;
     int64_t threads = ONE_OF(1, 1, 1, 2, 3);
     c.share = (c.nq + threads - 1) / threads;
     make_tables(&c.job, c.nq);
     make_allowed(&c.job);
-    if (below(3)) make_nearest(&c);
+    if (alone || below(3)) make_nearest(&c);
     else make_range(&c);
     c.wanted = own(malloc(sizeof(scan_hits) * c.nq));
     for (int64_t q = 0; q < c.nq; q++) c.wanted[q] = naive_search(&c.job, q);
@@ -252,7 +280,8 @@ static void rank_all(const scan_job *job, int64_t q, const scan_scratch *scratch
 static void spread(scan_scratch *s) {
     void **parts[] = {(void **)&s->fields, (void **)&s->tables, (void **)&s->bounds, (void **)&s->queries,
                       (void **)&s->lowest, (void **)&s->minima, (void **)&s->column, (void **)&s->found,
-                      (void **)&s->columns, (void **)&s->rest, (void **)&s->sample};
+                      (void **)&s->columns, (void **)&s->rest, (void **)&s->sampled,
+                      (void **)&s->folded, (void **)&s->sample};
     for (size_t i = 0; i + 1 < sizeof(parts) / sizeof(parts[0]); i++) {
         size_t size = (size_t)((char *)*parts[i + 1] - (char *)*parts[i]);
         if (size) *parts[i] = memset(own(aligned_alloc(64, size)), 0xff, size);

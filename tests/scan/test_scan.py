@@ -17,7 +17,7 @@ SIMD = _scan.simd_levels()
 FLT_MAX = float(np.finfo(np.float32).max)
 # Sizes at which a scan changes its way: kernels and their lanes, tiles, samples, rankings.
 QUERIES = [1, 2, 3, 16, 17, 40, 41, 64, 65, 97]
-ROWS = [0, 1, 2, 5, 63, 65, 511, 512, 513, 1024, 1025, 2048, 2049, 5001]
+ROWS = [0, 1, 2, 5, 63, 65, 511, 512, 513, 1024, 1025, 2048, 2049, 5001, 9000]
 
 
 @pytest.fixture(params=SIMD, autouse=True)
@@ -119,6 +119,16 @@ def spoiled(rng, shape):
     return luts
 
 
+def grouped(rng, shape):
+    """Entries that differ little where the lower bits of their numbers are the same."""
+    luts = rng.standard_normal(shape)
+    entries = np.arange(shape[2])
+    for bits in range(7, 3, -1):
+        share = rng.choice([0, 0.01, 0.1, 0.5])
+        luts = share * luts + (1 - share) * luts[:, :, entries % (1 << bits)]
+    return (luts + 4).astype(np.float32)
+
+
 def uneven(rng, shape):
     """Small numbers, beside which some cost very much: sums with these round the others away."""
     luts = rng.random(shape).astype(np.float32) * 8
@@ -129,6 +139,7 @@ def uneven(rng, shape):
 
 
 TABLES = {
+    "grouped": grouped,
     "quarters": lambda rng, shape: quarters(rng, shape, most=rng.choice([1, 2, 64, 4096])),
     "floats": floats,
     "shifted": shifted,
