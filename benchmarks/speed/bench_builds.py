@@ -41,6 +41,7 @@ COLUMNS = [
     *("x_before", "x_default", "x_best", "same"),
 ]
 SIZES = {"one": (1000, 10_000, 100_000, 1_000_000), "batch": (50_000, 200_000)}
+ROOT = Path(__file__).parents[2]
 _QUERIES = {1: 32, 256: 256}
 _K = 10
 Answers = tuple[NDArray[Any], NDArray[Any]]
@@ -92,6 +93,10 @@ class Worker:
         self.answer()
         return time.thread_time() - start
 
+    def place(self) -> str:
+        """Where its deepq is."""
+        return deepq.__file__
+
     def serve(self, connection: Connection) -> None:
         """Do what comes over a connection until it ends."""
         while True:
@@ -107,9 +112,15 @@ class Before:
 
     def __init__(self, python: str) -> None:
         listener = Listener(None, authkey=b"bench")
-        command = [python, "-m", __spec__.name, "--serve", str(listener.address)]
-        self._process = subprocess.Popen(command)
-        self._connection = listener.accept()
+        # Away from here, and with its own deepq imported before this folder is looked into.
+        script = (
+            "import runpy, sys, deepq; sys.path.append(sys.argv.pop(1)); "
+            f"runpy.run_module({__spec__.name!r}, run_name='__main__')"
+        )
+        command = [python, "-c", script, str(ROOT), "--serve", str(listener.address)]
+        with tempfile.TemporaryDirectory() as away:
+            self._process = subprocess.Popen(command, cwd=away)
+            self._connection = listener.accept()
 
     def __getattr__(self, name: str) -> Any:
         def call(*arguments: Any) -> Any:
@@ -174,6 +185,8 @@ def _ratio(slow: list[float], fast: list[float]) -> float:
 def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Measure the cases asked for."""
     source, now, before = vectors.of(options), Worker(), Before(options.before)
+    if before.place() == now.place() and not options.smoke:
+        raise SystemExit(f"expected a Python with another build of deepq, got {options.before}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "arrays.npz"
         for M in options.bytes:
