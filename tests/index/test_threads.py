@@ -341,6 +341,12 @@ def test_every_search_beside_every_change_sees_a_whole_snapshot():
     def note():
         right.add(b"".join(map(bytes, index.search(queries, 7))))
 
+    def wait():
+        """Until a search has begun and ended meanwhile, however busy the machine is."""
+        ended = len(found)
+        while len(found) < ended + 3 and any(thread.is_alive() for thread in threads):
+            time.sleep(1e-3)
+
     threads = [threading.Thread(target=search) for _ in range(2)]
     note()
     for thread in threads:
@@ -357,6 +363,7 @@ def test_every_search_beside_every_change_sees_a_whole_snapshot():
             note()
             index.permute_entries(rng.permutation(index.ntotal))
             note()
+        wait()
     done.set()
     for thread in threads:
         thread.join()
