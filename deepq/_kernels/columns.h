@@ -286,9 +286,6 @@ static int NAME(bounds_of_query)(const scan_job *job, const float *tables, float
     return 1;
 }
 
-/* Whether the bits chosen are to be thought over after so many tiles: 4, 16, 64 and so on. */
-static inline int NAME(is_due)(int64_t tiles) { return !(tiles & (tiles - 1)) && (tiles & 0x5555555555555554); }
-
 /* Let the bounds of a byte be those of its lower bits: the least among codewords that have them in common. */
 static void NAME(fold)(uint8_t *restrict bounds, int bytes, int bits) {
     for (int b = 0; b < bytes; b++, bounds += 256)
@@ -384,7 +381,7 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
                 survivors[q] += NAME(score_hits)(job, first + q, s->tables + q * entries, limits + q, hits, per,
                                                  i + j * LANES);
             }
-            int due = NAME(is_due)(i / TILE) && limits[q].units < limits[q].fresh;
+            int due = bits_are_due(i / TILE) && limits[q].units < limits[q].fresh;
             if (limits[q].units >= 0 && (due || limits[q].units < limits[q].coarse)) {
                 if (!NAME(bounds_of_query)(job, s->tables + q * entries, s->lowest, limits[q].limit, bounds, limits + q))
                     limits[q].coarse = 0;

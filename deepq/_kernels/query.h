@@ -15,6 +15,9 @@ enum { MAX_LANES = 64, LANE_BITS = 6, TILE = 512, SURVIVORS_MIN = 4096 };
 #define TAKE_BITS(best, least) (best)
 #endif
 
+/* Whether the bits chosen are to be thought over after so many tiles: 4, 16, 64 and so on. */
+static inline int bits_are_due(int64_t tiles) { return !(tiles & (tiles - 1)) && (tiles & 0x5555555555555554); }
+
 /* ---- memory of one thread ---------------------------------------------------------------------- */
 
 typedef struct {

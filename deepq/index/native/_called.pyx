@@ -65,8 +65,8 @@ _find = _params_at = _params_like = None
 
 cdef Answer _train(const void *chain, int64_t n, const float *x, string &fault) noexcept with gil:
     try:
-        index = _find(<size_t>chain)
-        if index is None or index.is_trained:
+        index = _index_of(chain, False)
+        if index is None:
             return NOBODY
         index.train(_rows(index, n, x))
         return DONE
@@ -76,8 +76,8 @@ cdef Answer _train(const void *chain, int64_t n, const float *x, string &fault) 
 
 cdef Answer _add(const void *chain, int64_t n, const float *x, string &fault) noexcept with gil:
     try:
-        index = _find(<size_t>chain)
-        if index is None or not index.is_trained:
+        index = _index_of(chain, True)
+        if index is None:
             return NOBODY
         index.add(_rows(index, n, x))
         return DONE
@@ -96,8 +96,9 @@ cdef Answer _search(
     string &fault,
 ) noexcept with gil:
     try:
-        index = _find(<size_t>chain)
-        if index is None or not index.is_trained or _kind_inside(params) == OTHER:
+        index = _index_of(chain, True)
+        params = _inside(params)
+        if index is None or not _is_known(params):
             return NOBODY
         if n and k > 0:
             ids = np.asarray(<int64_t[:n, :k]>I).view(np.int64)  # not "long long", which faiss does not know
@@ -118,8 +119,9 @@ cdef Answer _range_search(
 ) noexcept with gil:
     cdef size_t i
     try:
-        index = _find(<size_t>chain)
-        if index is None or not index.is_trained or _kind_inside(params) == OTHER:
+        index = _index_of(chain, True)
+        params = _inside(params)
+        if index is None or not _is_known(params):
             return NOBODY
         lims, D, I = index.range_search(_rows(index, n, x), radius, params=_params(params))
         for i in range(<size_t>n):
@@ -136,8 +138,8 @@ cdef Answer _reconstruct(
     const void *chain, int64_t first, int64_t n, float *x, string &fault
 ) noexcept with gil:
     try:
-        index = _find(<size_t>chain)
-        if index is None or not index.is_trained:
+        index = _index_of(chain, True)
+        if index is None:
             return NOBODY
         if n > 0:
             index.reconstruct_n(first, n, np.asarray(<float[:n, :index.d]>x))
@@ -155,6 +157,12 @@ cdef Answer _failed(error, string &fault) noexcept:
     return FAILED
 
 
+cdef _index_of(const void *chain, bint is_trained):
+    """The index whose chain it is, if it is trained, or is not, as asked; else None."""
+    index = _find(<size_t>chain)
+    return index if index is not None and <bint>index.is_trained == is_trained else None
+
+
 cdef _rows(index, int64_t n, const float *x):
     """A copy (n, d) of vectors of C++: an encoder, or a user's class, may keep or change what it is given."""
     if not n:
@@ -169,24 +177,26 @@ cdef _copy(source, void *target):
         memcpy(target, &given[0], given.shape[0])
 
 
-cdef Kind _kind_inside(const SearchParameters *params):
-    """The kind of parameters for the index inside the chain; ANY for none."""
-    if params is NULL:
-        return ANY
-    kind = _kind_of(params)
-    return _kind_inside((<const SearchParametersPreTransform *>params).index_params) if kind == CHAIN else kind
+cdef const SearchParameters *_inside(const SearchParameters *params) noexcept:
+    """The parameters for the index inside the chain."""
+    while params is not NULL and _kind_of(params) == CHAIN:
+        params = (<const SearchParametersPreTransform *>params).index_params
+    return params
+
+
+cdef bint _is_known(const SearchParameters *params) noexcept:
+    """Whether an index takes parameters of this class, or there are none."""
+    return params is NULL or _kind_of(params) != OTHER
 
 
 cdef _params(const SearchParameters *params):
-    """The Python object of parameters, or one that is like them."""
+    """The Python object of parameters for the index inside the chain, or one that is like them."""
     if params is NULL:
         return None
-    kind = _kind_of(params)
-    if kind == CHAIN:
-        return _params((<const SearchParametersPreTransform *>params).index_params)
     known = _params_at(<size_t>params)
     if known is not None:
         return known
+    kind = _kind_of(params)
     like = _params_like(kind == PQ)
     target = <SearchParametersPQ *><size_t>int(like.this)
     target.sel = <IDSelector *>params.sel

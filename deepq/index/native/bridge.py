@@ -27,7 +27,7 @@ from deepq._common.types import Floats
 from deepq.encoders.base import Encoder
 from deepq.encoders.plain import encoder_state, make_encoder, with_network
 from deepq.index.native import _bridge
-from deepq.index.native.known_faiss import untested
+from deepq.index.native.known_faiss import fault_of
 from deepq.index.native.payload import HEAD, seal, unseal
 
 _log = logging.getLogger("deepq.index")
@@ -119,16 +119,8 @@ def is_available() -> bool:
 
 
 def _fault() -> str:
-    """Say why `_bridge` does not fit, if so. A step relies on the ones before it."""
-    if untested():
-        return untested()
-    if not _has_known_layout():
-        return f"the classes of this faiss {faiss.__version__} are not as expected"
-    try:
-        works = _works()
-    except Exception as error:
-        return f"a trial failed: {error!r}"
-    return "" if works else "a trial gave wrong numbers"
+    """Say why `_bridge` does not fit, if so."""
+    return fault_of(_has_known_layout, _works)
 
 
 def _has_known_layout() -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 
 from deepq._common.types import Codes, Floats, Ids
 from deepq.index.native import _called
-from deepq.index.native.known_faiss import untested
+from deepq.index.native.known_faiss import fault_of
 
 # Kept at import: a program may put classes of ours in their places.
 _IndexPreTransform = faiss.IndexPreTransform
@@ -73,15 +73,13 @@ def warn_of_another(rerank: int) -> None:
 @cache
 def fault() -> str:
     """Say why C++ code cannot call an index here, if so; found out once, at the first need."""
-    if untested():
-        return untested()
+    return fault_of(_prepared, _works)
+
+
+def _prepared() -> bool:
+    """Make the table of functions, if the class has them."""
     chain = _IndexPreTransform(faiss.IndexFlatL2(2))
-    if not _called.prepare(int(chain.this), _indexes.get, _parameters.get, _like):
-        return f"the classes of this faiss {faiss.__version__} are not as expected"
-    try:
-        return "" if _works() else "a trial gave wrong numbers"
-    except Exception as error:
-        return f"a trial failed: {error!r}"
+    return _called.prepare(int(chain.this), _indexes.get, _parameters.get, _like)
 
 
 def _place(chain: Any, index: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import sys
+from collections.abc import Callable
 
 import faiss
 
@@ -12,7 +13,7 @@ _OLDEST, _BEYOND = (1, 14, 2), (1, 16)  # as in pyproject.toml
 _MACHINES = ("x86_64", "aarch64")
 
 
-def untested() -> str:
+def _untested() -> str:
     """Say why nothing is known about the classes of this faiss on this machine, if so."""
     numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", faiss.__version__)
     version = tuple(map(int, numbers.groups())) if numbers else ()
@@ -21,3 +22,23 @@ def untested() -> str:
     if sys.platform != "linux" or platform.machine() not in _MACHINES:
         return f"it is tested on Linux on {' and '.join(_MACHINES)} only"
     return ""
+
+
+def fault_of(is_as_declared: Callable[[], bool], works: Callable[[], bool]) -> str:
+    """Say why code of ours does not fit this faiss, if so. A step relies on the ones before it.
+
+    Parameters
+    ----------
+    is_as_declared : callable
+        Compares objects of faiss's with our declarations of their classes, and calls none of them.
+    works : callable
+        Tries the code, and says whether the numbers are right; it may raise.
+    """
+    if _untested():
+        return _untested()
+    if not is_as_declared():
+        return f"the classes of this faiss {faiss.__version__} are not as expected"
+    try:
+        return "" if works() else "a trial gave wrong numbers"
+    except Exception as error:
+        return f"a trial failed: {error!r}"

@@ -19,7 +19,7 @@ import numpy as np
 from deepq._common.errors import StateError
 from deepq._common.types import Codes
 from deepq.index.native import _mapped
-from deepq.index.native.known_faiss import untested
+from deepq.index.native.known_faiss import fault_of
 
 _IndexPQ = faiss.IndexPQ  # kept at import: a program may put another class in its place
 
@@ -42,14 +42,7 @@ def require() -> None:
 @cache
 def fault() -> str:
     """Say why codes cannot be mapped here, if so; found out once, at the first need."""
-    if untested():
-        return untested()
-    if not _has_known_layout(_IndexPQ(4, 2, 1)):
-        return f"the classes of this faiss {faiss.__version__} are not as expected"
-    try:
-        return "" if _works() else "a trial gave wrong numbers"
-    except Exception as error:
-        return f"a trial failed: {error!r}"
+    return fault_of(lambda: _has_known_layout(_IndexPQ(4, 2, 1)), _works)
 
 
 def _place(pq_index: Any, codes: Codes) -> None:
