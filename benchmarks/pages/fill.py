@@ -137,7 +137,7 @@ PAGES: dict[str, dict[str, Table]] = {
         ),
         "builds": Table(
             "builds",
-            "case data N M nbits nq k simd",
+            "case data N M nbits nq k selector simd",
             speed_tables.beside_the_build_before,
         ),
         "alternatives": Table(

@@ -41,10 +41,10 @@ def beside_the_build_before(results: list[Row]) -> list[Row]:
             **dict.fromkeys(LEVELS.values(), "-"),
         }
         cells = rows.setdefault(tuple(names.values()), names)
-        cells[row["level"]] = (
-            f"{row['us_per_query']:.0f} us: {row['x_before']:.2g}x, "
-            f"{row['x_default']:.2g}x / {row['x_best']:.2g}x"
-        )
+        figures = f"{row['us_per_query']:.0f} us: {row['x_before']:.2g}x"
+        if row["selector"] is None:  # with one, faiss is not asked
+            figures += f", {row['x_default']:.2g}x / {row['x_best']:.2g}x"
+        cells[row["level"]] = figures
     found = list(rows.values())
     empty = {name for name in LEVELS.values() if all(row[name] == "-" for row in found)}
     return [{name: cell for name, cell in row.items() if name not in empty} for row in found]
@@ -54,4 +54,6 @@ def _case(row: Row) -> str:
     case = f"{row['nq']} queries at once" if row["nq"] > 1 else "1 query"
     if row["nbits"] == 4:
         case += ", 4-bit codes, faiss's FastScan"
+    if row["selector"] is not None:
+        case += f", IDSelector{row['selector']}"
     return case if row["k"] == 10 else f"{case}, k = {row['k']}"

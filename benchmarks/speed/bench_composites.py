@@ -9,6 +9,7 @@ of the ids of an IndexIDMap2 against the same range of positions.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,10 +17,9 @@ import faiss
 import numpy as np
 
 import deepq
+from benchmarks.common import pairs
 from benchmarks.common.harness import calls, in_one_thread, paired_times, parser, ratio, run
 from benchmarks.common.vectors import Vectors, add_arguments, of
-from deepq.encoders import Identity
-from deepq.quantizers import ProductQuantizer
 
 COLUMNS = ["data", "M", "N", "nq", "composite", "of_bare", "same"]
 
@@ -45,19 +45,17 @@ COMPOSITES: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def trained(vectors: Vectors, M: int) -> deepq.DeepQuantIndex:
-    """Make an index with codebooks of a short k-means."""
-    quantizer = ProductQuantizer(M)
-    quantizer.train(vectors.train, iterations=5)
-    return deepq.DeepQuantIndex(vectors.d, M, encoder=Identity(vectors.d), quantizer=quantizer)
-
-
-def mapped(vectors: Vectors, M: int, N: int) -> Any:
-    """Make an IndexIDMap2 that has added N vectors itself, their positions as ids."""
-    outer = faiss.IndexIDMap2(trained(vectors, M))
+def mapped(inner: deepq.DeepQuantIndex, vectors: Vectors, N: int) -> Any:
+    """Let an IndexIDMap2 around an empty index add N vectors itself, their positions as ids."""
+    outer = faiss.IndexIDMap2(inner)
     for block in vectors.blocks(N):
         outer.add_with_ids(block, outer.ntotal + np.arange(len(block)))
     return outer
+
+
+def by(index: Any, params: Any = None) -> Callable[[Any], Any]:
+    """Return what searches with parameters."""
+    return lambda x: index.search(x, 10, params=params)
 
 
 def raw(index: deepq.DeepQuantIndex) -> Callable[[Any], Any]:
@@ -73,28 +71,21 @@ def raw(index: deepq.DeepQuantIndex) -> Callable[[Any], Any]:
 
 def measured(options: Any, vectors: Vectors) -> Iterator[dict[str, Any]]:
     """Time searches through every composite, and with a selector."""
-    bare = trained(vectors, options.M)
+    empty = pairs.trained(vectors, options.M, 8, "identity")
     for N in options.N:
-        bare.reset()
+        bare, outer = copy.copy(empty), mapped(copy.copy(empty), vectors, N)
         for block in vectors.blocks(N):
             bare.add(block)
-        outer, some = mapped(vectors, options.M, N), faiss.IDSelectorRange(N // 4, N // 2)
-        searches: list[tuple[str, Any, Any]] = [
-            ("search_c", raw(bare), None),
-            ("IndexIDMap2", outer, None),
-            ("IndexIDMap2 with a selector", outer, deepq.SearchParameters(sel=some)),
-            *((name, make(bare), None) for name, make in COMPOSITES.items()),
+        part = deepq.SearchParameters(sel=faiss.IDSelectorRange(N // 4, N // 2))
+        searches = [
+            ("search_c", raw(bare), by(bare)),
+            ("IndexIDMap2", by(outer), by(bare)),
+            ("IndexIDMap2 with a selector", by(outer, part), by(bare, part)),
+            *((name, by(make(bare)), by(bare)) for name, make in COMPOSITES.items()),
         ]
         for nq in options.nq:
             queries = vectors.queries(max(nq, min(options.queries, 4 * nq)))
-            for name, outer, params in searches:
-
-                def through(x: Any, outer: Any = outer, params: Any = params) -> Any:
-                    return outer(x) if callable(outer) else outer.search(x, 10, params=params)
-
-                def alone(x: Any, params: Any = params) -> Any:
-                    return bare.search(x, 10, params=params)
-
+            for name, through, alone in searches:
                 engines = {
                     "bare": calls(alone, queries, nq),
                     "composite": calls(through, queries, nq),

@@ -181,10 +181,16 @@ def _as_good(other: Row, ours: list[Row]) -> str:
 
 def composite_rows(results: list[Row]) -> list[Row]:
     """Return a row for each composite and number of queries, in times of the bare index."""
-    rows: dict[tuple[str, int], Row] = {}
+    rows: dict[tuple[object, ...], Row] = {}
     for result in results:
-        key = result["composite"], result["nq"]
-        row = rows.setdefault(key, {"through": key[0], "queries": key[1], "goal": "1.2x"})
+        names = {
+            "through": result["composite"],
+            "data": result["data"],
+            "codes": f"{result['N']:,}",
+            "queries": result["nq"],
+            "goal": "1.2x",
+        }
+        row = rows.setdefault(tuple(names.values()), names)
         same = "" if result["same"] else ", other ids"
         row[f"M = {result['M']}"] = f"{result['of_bare']:.2f}x{same}"
     return list(rows.values())
