@@ -397,6 +397,8 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
     }
 }
 
+#include "cell_scan.h"
+
 #undef LANES
 #undef NAME
 #undef BYTES

@@ -6,7 +6,7 @@
 #ifndef DEEPQ_SCAN_KERNELS_H
 #define DEEPQ_SCAN_KERNELS_H
 
-#include "query.h"
+#include "cells.h"
 
 typedef void (*scan_fn)(const scan_job *, int64_t first, int count, const scan_scratch *);
 
@@ -15,6 +15,7 @@ typedef void (*scan_fn)(const scan_job *, int64_t first, int count, const scan_s
 #define NAME(x) x##_portable
 #define PORTABLE 1
 #include "block.h"
+#include "plain_columns.h"
 
 #ifdef DEEPQ_X86
 DEEPQ_BEGIN_AVX2
@@ -220,6 +221,28 @@ static scan_kernel choose_kernel(const scan_job *job, int simd, int64_t left) {
     if (left < kernel.queries) kernel.queries = (int)left;
     if (!kernel.lanes) kernel.lanes = kernel.queries;
     return kernel;
+}
+
+typedef void (*cells_fn)(const cells_job *, int64_t first, int64_t count, cell_scratch *);
+typedef int (*terms_fn)(const cells_job *, const cell_scratch *, const float *squares, int64_t cell, const uint8_t *codes,
+                        int64_t n, uint8_t *levels, float *least, float *step);
+
+static cells_fn cells_kernel(int simd) {
+#ifdef DEEPQ_X86
+    if (simd == SIMD_AVX512) return search_cells_avx512;
+    if (simd == SIMD_AVX2) return search_cells_avx2;
+#endif
+    (void)simd;
+    return search_cells_portable;
+}
+
+static terms_fn terms_kernel(int simd) {
+#ifdef DEEPQ_X86
+    if (simd == SIMD_AVX512) return make_terms_avx512;
+    if (simd == SIMD_AVX2) return make_terms_avx2;
+#endif
+    (void)simd;
+    return make_terms_portable;
 }
 
 #endif

@@ -1,0 +1,286 @@
+/* A scan of the cells that some queries look into; included once per instruction set, at the end of
+ * columns.h, whose tiles and bounds it uses.
+ *
+ * A query first scores some codes of its nearest cells, for a first limit, then scans the nearest cell,
+ * then rounds its tables anew to the limit that is left. The other pairs are sorted by cell: a tile of codes
+ * is turned once for all queries that look into the cell.
+ */
+
+
+/* The cost of a vector (d,) to what it is compared with: eight sums side by side. */
+static inline float NAME(vector_cost)(const float *x, const float *y, int d, int inner_product) {
+    NAME(eight) sums = {0}, a, b;
+    int t = 0;
+    float rest = 0;
+    for (; t + 8 <= d; t += 8) {
+        memcpy(&a, x + t, sizeof(a));
+        memcpy(&b, y + t, sizeof(b));
+        sums += inner_product ? -a * b : (a - b) * (a - b);
+    }
+    for (; t < d; t++) rest += inner_product ? -x[t] * y[t] : (x[t] - y[t]) * (x[t] - y[t]);
+    for (int j = 0; j < 8; j++) rest += sums[j];
+    return rest;
+}
+
+/* The vector that a code stands for, (d,). */
+static inline void NAME(decode)(const scan_job *job, const uint8_t *code, float *out) {
+    int dsub = job->dsub, nbits = 8 / job->fields;
+    const float *book = job->codebooks;
+    for (int m = 0; m < job->M; m++, book += (int64_t)job->ksub * dsub) {
+        int word = job->fields == 1 ? code[m] : code[m / job->fields] >> m % job->fields * nbits & (job->ksub - 1);
+        for (int t = 0; t < dsub; t++) out[m * dsub + t] = book[word * dsub + t];
+    }
+}
+
+static inline float NAME(score_in_cell)(const cells_job *c, const cell_scratch *s, const float *compared,
+                                        double offset, const uint8_t *code) {
+    NAME(decode)(&c->job, code, s->vector);
+    float score = NAME(vector_cost)(compared, s->vector, dimensions(c), c->job.inner_product);
+    return c->residual && c->job.inner_product ? score + (float)offset : score;
+}
+
+/* The tables (bytes, 256) of negated inner products with x, or of squared distances to it. */
+static void NAME(tables_of)(const cells_job *c, const float *x, int inner_product, const cell_scratch *s) {
+    scan_job job = c->job;
+    job.queries = x;
+    job.inner_product = inner_product;
+#ifndef PORTABLE
+    if (job.fields == 1) {
+        NAME(make_tables)(&job, 0, 1, &s->scan);
+        return;
+    }
+#endif
+    query_tables(&job, 0, s->scan.fields, s->scan.tables);
+}
+
+/* Round the tables of a query to its limit, where no pair has a smaller offset than `nearest`. */
+static void NAME(round_tables)(const cells_job *c, const cell_scratch *s, cell_query *query, double nearest, double margin) {
+    float bound = (float)(query->limit.limit - nearest);
+    float limit = query->limit.limit;
+    query->plain = !NAME(bounds_of_query)(&c->job, s->scan.tables, s->scan.lowest, bound, query->bounds, &query->limit);
+    query->limit.limit = limit;
+    if (query->plain) return;
+    query->plain = !(margin * query->limit.scale < MARGIN_UNITS);
+    query->base = (double)query->limit.base - margin;
+}
+
+/* The bounds of a cell's terms, in the query's units. */
+static void NAME(round_terms)(const cells_job *c, cell_query *query, const cell_list *list) {
+    uint8_t *bounds = query->bounds + c->job.bytes * 256;
+    double units = (double)list->step * query->limit.scale * 256;
+    uint32_t factor = units < 65535 ? (uint32_t)units : 65535;
+    if (query->limit.bits == HALVES) {
+        for (int v = 0; v < 16; v++)
+            for (int half = 0; half < 2; half++) {
+                uint32_t value = turned_bits((uint8_t)(v << 4 * half)) * factor >> 8;
+                bounds[16 * half + v] = (uint8_t)(value < 255 ? value : 255);
+            }
+        return;
+    }
+    int entries = 1 << query->limit.bits;
+    for (int v = 0; v < entries; v++) {
+        uint32_t level = turned_bits((uint8_t)v);
+        uint32_t value = level * factor >> 8;
+        bounds[v] = (uint8_t)(value < 255 ? value : 255);
+    }
+}
+
+/* Score all codes of a cell for a query that bounds do not suit. */
+static void NAME(scan_plain)(const cells_job *c, const cell_scratch *s, cell_query *query, int64_t q, cell_pair pair,
+                             const float *compared) {
+    const cell_list *list = c->lists + pair.cell;
+    for (int64_t i = 0; i < list->n; i++)
+        if (is_found(c, pair.cell, i))
+            pair_offer(c, query, q, pair.cell, i,
+                       NAME(score_in_cell)(c, s, compared, pair.offset, list->codes + i * c->job.bytes));
+}
+
+/* Turn the tile of a cell that begins at row i, and put its terms beside. */
+static void NAME(turn_cell)(const cells_job *c, const cell_list *list, int64_t i, int per, const cell_scratch *s) {
+    int bytes = c->job.bytes;
+    int64_t rows = list->n - i < TILE ? list->n - i : TILE;
+    const uint8_t *codes = list->codes + i * bytes;
+    if ((list->n - i - TILE) * bytes < 16) codes = memcpy(s->scan.rest, codes, rows * bytes);
+    NAME(turn_tile)(codes, bytes, per, NULL, s->scan.columns);
+    if (list->terms) memcpy(s->scan.columns + bytes * TILE, list->terms + i, TILE);
+}
+
+/* Scan a cell for `count` queries: pairs of the same cell. `first` is the query of row 0. */
+static void NAME(scan_pairs)(const cells_job *c, const cell_scratch *s, int64_t first, const cell_pair *pairs, int64_t count) {
+    int64_t cell = pairs[0].cell, active = 0;
+    const cell_list *list = c->lists + cell;
+    int bytes = c->job.bytes, d = dimensions(c), columns = bytes + (list->terms != NULL);
+    int per = bytes == 4 ? 4 : bytes == 8 ? 2 : 1;
+    for (int64_t j = 0; j < count; j++) {
+        cell_query *query = s->queries + pairs[j].row;
+        if (query->plain) {
+            pair_query(c, first + pairs[j].row, cell, s->compared);
+            NAME(scan_plain)(c, s, query, first + pairs[j].row, pairs[j], s->compared);
+            continue;
+        }
+        s->units[active] = pair_units(query, pairs[j].offset + list->least);
+        if (s->units[active] < 0) continue;
+        if (list->terms) NAME(round_terms)(c, query, list);
+        s->has_compared[active] = 0;
+        s->active[active++] = j;
+    }
+    for (int64_t i = 0; active && i < list->n; i += TILE) {
+        NAME(turn_cell)(c, list, i, per, s);
+        int64_t rows = list->n - i < TILE ? list->n - i : TILE;
+        for (int64_t a = 0; a < active; a++) {
+            cell_pair pair = pairs[s->active[a]];
+            cell_query *query = s->queries + pair.row;
+            for (int j = 0; j * LANES < rows; j += AT_ONCE) {
+                uint64_t hits[AT_ONCE], marked[AT_ONCE * LANES / 64] = {0};
+                if (s->units[a] < 0) break;
+                if (!NAME(bound_codes)(s->scan.columns + j * LANES, query->bounds, columns, query->limit.bits, s->units[a], hits))
+                    continue;
+                for (int h = 0; h < AT_ONCE; h++)
+                    for (uint64_t left = hits[h]; left; left &= left - 1) {
+                        int lane = __builtin_ctzll(left), row = (h & -per) * LANES + PIECE_OF(lane) * per + (h & (per - 1));
+                        marked[row / 64] |= (uint64_t)1 << row % 64;
+                    }
+                float *compared = s->compared + a * d, before = query->limit.limit;
+                if (!s->has_compared[a]) {
+                    pair_query(c, first + pair.row, cell, compared);
+                    s->has_compared[a] = 1;
+                }
+                for (int h = 0; h < AT_ONCE * LANES / 64; h++)
+                    for (uint64_t left = marked[h]; left; left &= left - 1) {
+                        int64_t row = i + j * LANES + 64 * h + __builtin_ctzll(left);
+                        if (row >= list->n || !is_found(c, cell, row)) continue;
+                        pair_offer(c, query, first + pair.row, cell, row,
+                                   NAME(score_in_cell)(c, s, compared, pair.offset, list->codes + row * bytes));
+                    }
+                if (query->limit.limit != before) s->units[a] = pair_units(query, pair.offset + list->least);
+            }
+        }
+    }
+}
+
+/* A score that k codes of the nearest cells reach, if there are so many in all. */
+static float NAME(first_limit)(const cells_job *c, const cell_scratch *s, int64_t q, const cell_pair *pairs, int64_t count) {
+    if (c->hits) return c->radius;
+    int64_t wanted = cell_sample(c->k), drawn = 0, total = 0, cells = 0;
+    while (cells < count && total < wanted) total += c->lists[pairs[cells++].cell].n;
+    for (int64_t j = 0; j < cells; j++) {
+        const cell_list *list = c->lists + pairs[j].cell;
+        int64_t share = total <= wanted ? list->n : (list->n * wanted + total - 1) / total;
+        pair_query(c, q, pairs[j].cell, s->compared);
+        for (int64_t i = 0; i < share && drawn < wanted; i++) {
+            int64_t row = i * list->n / share;
+            if (is_found(c, pairs[j].cell, row))
+                s->sample[drawn++] = NAME(score_in_cell)(c, s, s->compared, pairs[j].offset, list->codes + row * c->job.bytes);
+        }
+    }
+    for (int64_t j = 0; j < drawn; j++) s->sample[j] = s->sample[j] <= WORST_SCORE ? s->sample[j] : (float)WORST_SCORE;
+    return drawn < c->k ? (float)WORST_SCORE : kth_smallest(s->sample, drawn, c->k - 1);
+}
+
+/* What rounding may make of a score, of an offset or of sums of table entries, at most. */
+static double NAME(rounding)(const cells_job *c, const float *x, double limit, double farthest) {
+    int d = dimensions(c);
+    double square = 0;
+    for (int t = 0; t < d; t++) square += (double)x[t] * x[t];
+    double reach = c->reach, products = sqrt(square) * reach;
+    return 4 * FLT_EPSILON * (d / 8 + 16) * (fabs(limit) + sqrt(fabs(limit) * fabs(farthest)) + reach * reach) +
+           4 * FLT_EPSILON * (c->job.dsub + c->job.M + 8) * products + 4 * FLT_EPSILON * fabs(farthest) * c->job.inner_product;
+}
+
+/* Begin with query q, in a row of its block: make its pairs, a first limit, bounds; scan the nearest cell. Returns
+ * how many pairs are left. */
+static int64_t NAME(open_query)(const cells_job *c, cell_scratch *s, int64_t first, int64_t row, cell_pair *pairs) {
+    int64_t q = first + row, count = 0, d = dimensions(c);
+    cell_query *query = s->queries + row;
+    double nearest = INFINITY, farthest = 0;
+    *query = (cell_query){.heap = c->hits ? NULL : s->heaps + row * c->k, .bounds = s->bounds + row * (c->job.bytes + 1) * 256};
+    for (int64_t j = 0; j < c->nprobe; j++) {
+        int64_t cell = c->cells[q * c->nprobe + j];
+        if (cell < 0 || !c->lists[cell].n) continue;
+        pairs[count] = (cell_pair){cell, row, pair_offset(c, q, cell)};
+        nearest = fmin(nearest, pairs[count].offset + c->lists[cell].least);
+        farthest = fmax(farthest, fabs(pairs[count].offset) + fabsf(c->lists[cell].least));
+        count++;
+    }
+    query->limit.limit = NAME(first_limit)(c, s, q, pairs, count);
+    for (int64_t j = 0; query->heap && j < c->k; j++) query->heap[j] = (cell_hit){query->limit.limit, NO_ID, -1};
+    if (!count) return 0;
+    int distances = !c->job.inner_product && c->residual;
+    const float *x = c->queries + q * d;
+    if (distances)
+        for (int t = 0; t < d; t++) s->centre[t] = 2 * (x[t] - c->middle[t]);
+    else
+        memcpy(s->centre, x, sizeof(float) * d);
+    NAME(tables_of)(c, s->centre, c->job.inner_product || distances, s);
+    double margin = NAME(rounding)(c, s->centre, query->limit.limit, farthest);
+    NAME(round_tables)(c, s, query, nearest, margin);
+    NAME(scan_pairs)(c, s, first, pairs, 1);
+    if (count > 1 && !query->plain) {
+        NAME(round_tables)(c, s, query, nearest, margin);
+#ifndef PORTABLE
+        const cell_list *list = c->lists + pairs[0].cell;
+        if (!query->plain && list->n >= TILE) {
+            scan_job wide = c->job;
+            scan_scratch scratch = s->scan;
+            wide.bytes += list->terms != NULL;
+            NAME(turn_cell)(c, list, 0, wide.bytes == 0 ? 1 : c->job.bytes == 4 ? 4 : c->job.bytes == 8 ? 2 : 1, s);
+            scratch.sampled = s->scan.columns;
+            scratch.drawn = TILE;
+            if (list->terms) NAME(round_terms)(c, query, list);
+            query->limit.units = pair_units(query, pairs[0].offset + list->least);
+            NAME(choose_bits)(&wide, &scratch, query->bounds, &query->limit);
+        }
+#endif
+    }
+    memmove(pairs, pairs + 1, sizeof(cell_pair) * (count - 1));
+    return count - 1;
+}
+
+/* Search for `count` queries from `first` on. */
+static void NAME(search_cells)(const cells_job *c, int64_t first, int64_t count, cell_scratch *s) {
+    int64_t pairs = 0;
+    for (int64_t row = 0; row < count; row++) pairs += NAME(open_query)(c, s, first, row, s->pairs + pairs);
+    if (count > 1) sort_pairs(s->pairs, s->sorted, pairs);
+    for (int64_t begin = 0, end; begin < pairs; begin = end) {
+        for (end = begin + 1; end < pairs && s->pairs[end].cell == s->pairs[begin].cell; end++) {}
+        NAME(scan_pairs)(c, s, first, s->pairs + begin, end - begin);
+    }
+    if (c->hits) return;
+    for (int64_t row = 0; row < count; row++) hits_finish(c, first + row, s->queries[row].heap);
+}
+
+/* Levels of the terms of a cell's codes, in the order of turned tiles; (n, rounded up to tiles). Returns 0 where there
+ * is no memory. */
+static int NAME(make_terms)(const cells_job *c, const cell_scratch *s, const float *squares, int64_t cell, const uint8_t *codes,
+                            int64_t n, uint8_t *levels, float *least, float *step) {
+    int bytes = c->job.bytes, d = dimensions(c), per = bytes == 4 ? 4 : bytes == 8 ? 2 : 1;
+    double square = 0;
+    float *terms = malloc(sizeof(float) * (n ? n : 1));
+    if (!terms) return 0;
+    centre_from_middle(c, cell, s->centre);
+    for (int t = 0; t < d; t++) {
+        s->centre[t] *= -2;
+        square += (double)s->centre[t] * s->centre[t];
+    }
+    NAME(tables_of)(c, s->centre, 1, s);
+    for (int e = 0; e < bytes * 256; e++) s->scan.tables[e] += squares[e];
+    score_rows(&c->job, s->scan.tables, codes, n, terms);
+    float low = INFINITY, high = -INFINITY;
+    for (int64_t i = 0; i < n; i++) {
+        low = terms[i] < low ? terms[i] : low;
+        high = terms[i] > high ? terms[i] : high;
+    }
+    float loss = (float)(4 * FLT_EPSILON * (c->job.dsub + bytes + 8) * (c->reach * c->reach + sqrt(square) * c->reach));
+    *step = n && high > low ? (high - low) / 255 : 0;
+    *least = n ? low - loss - *step * 1e-3f : 0;
+    float scale = *step > FLT_MIN ? 1 / *step : 0;
+    for (int64_t i = 0; i < (n + TILE - 1) / TILE * TILE; i++) {
+        int64_t at = i % TILE, h = at / LANES, lane = at % LANES;
+        int64_t row = i - at + (h & -per) * LANES + PIECE_OF(lane) * per + (h & (per - 1));
+        float level = row < n ? (terms[row] - low) * scale : 0;
+        levels[i] = turned_bits((uint8_t)(level < 255 ? level : 255));
+    }
+    free(terms);
+    return 1;
+}
+

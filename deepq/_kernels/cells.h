@@ -1,0 +1,265 @@
+/* Scans of codes in cells: what one is given, the k best of a query, and what both need to know of a cell.
+ *
+ * Words used here and in cell_scan.h, besides those of job.h
+ *   cell     what a list of codes has in common: the nearest centre of a coarse quantizer
+ *   pair     a query and a cell that it looks into
+ *   offset   of a pair: what all codes of the cell cost the query, whatever they are
+ *   term     of a stored code: what it costs every query alike
+ *
+ * A code of a cell with the centre c says that a vector is c + r. Its squared distance to a query q is
+ *
+ *     |q - c - r|^2 = |q - c|^2 - 2 <q, r> + (|r|^2 + 2 <c, r>),
+ *
+ * an offset, look-up tables that are the query's alone, and a term. From these a lower bound is made, as in
+ * columns.h; q and c are both taken from a middle, so that they are small. What a bound does not rule out is
+ * scored from |(q - c) - r|^2 itself, which loses nothing to cancellation. A term is rounded down to one of
+ * 256 levels, and so is one byte more of a code.
+ */
+#ifndef DEEPQ_CELLS_H
+#define DEEPQ_CELLS_H
+
+#include "query.h"
+
+typedef struct {
+    const uint8_t *codes; /* n rows of `bytes` bytes */
+    const int64_t *ids;
+    int64_t n;
+    const uint8_t *terms;   /* levels of the terms, in the order of a turned tile; NULL: there are none */
+    float least, step;      /* a term is at least least + level * step */
+} cell_list;
+
+typedef struct {
+    float score;
+    int64_t id, place; /* place: cell << 32 | row */
+} cell_hit;
+
+typedef struct {
+    scan_job job;           /* codes of one cell, and the tables; its n, queries and results are not used */
+    const float *queries;   /* (nq, d) */
+    int64_t nq;
+    const int64_t *cells;   /* (nq, nprobe), nearest first; negative for none */
+    int64_t nprobe;
+    const cell_list *lists; /* of every cell */
+    const uint8_t *const *allowed; /* of every cell n bits, 0 for a code that must not be found; or NULL: all may */
+    const float *centres;   /* (parts, per_part, d / parts): a centre is one row of each part, side by side */
+    int64_t per_part;
+    int parts;
+    const float *middle;    /* (d,) */
+    int residual;           /* codes are of vectors less their centre */
+    double reach;           /* no code's vector is longer */
+    int64_t k;
+    float *D;               /* (nq, k) */
+    int64_t *I, *places;    /* (nq, k) */
+    scan_hits *hits;        /* (nq,), instead of k, D, I and places: all codes that score at most `radius` */
+    float radius;
+} cells_job;
+
+static inline int dimensions(const cells_job *c) { return c->job.M * c->job.dsub; }
+
+static inline const float *centre_part(const cells_job *c, int64_t cell, int part) {
+    for (int p = 0; p < part; p++) cell /= c->per_part;
+    return c->centres + (part * c->per_part + cell % c->per_part) * (dimensions(c) / c->parts);
+}
+
+/* The centre of a cell less the middle. */
+static void centre_from_middle(const cells_job *c, int64_t cell, float *out) {
+    int length = dimensions(c) / c->parts;
+    for (int p = 0; p < c->parts; p++) {
+        const float *centre = centre_part(c, cell, p);
+        for (int t = 0; t < length; t++) out[p * length + t] = centre[t] - c->middle[p * length + t];
+    }
+}
+
+/* What all codes of a cell cost query q: its squared distance to the centre, or their negated inner product. */
+static double pair_offset(const cells_job *c, int64_t q, int64_t cell) {
+    if (!c->residual) return 0;
+    int length = dimensions(c) / c->parts;
+    const float *x = c->queries + q * dimensions(c);
+    double sums[4] = {0};
+    for (int p = 0; p < c->parts; p++, x += length) {
+        const float *centre = centre_part(c, cell, p);
+        for (int t = 0; t < length; t++) {
+            double from = (double)x[t] - (double)centre[t];
+            sums[t & 3] += c->job.inner_product ? -(double)x[t] * centre[t] : from * from;
+        }
+    }
+    return sums[0] + sums[1] + sums[2] + sums[3];
+}
+
+/* What codes of the cell are compared with: q - c, or the query itself. */
+static void pair_query(const cells_job *c, int64_t q, int64_t cell, float *out) {
+    int d = dimensions(c), length = d / c->parts;
+    const float *x = c->queries + q * d;
+    if (!c->residual || c->job.inner_product) {
+        memcpy(out, x, sizeof(float) * d);
+        return;
+    }
+    for (int p = 0; p < c->parts; p++) {
+        const float *centre = centre_part(c, cell, p);
+        for (int t = 0; t < length; t++) out[p * length + t] = x[p * length + t] - centre[t];
+    }
+}
+
+static inline int is_found(const cells_job *c, int64_t cell, int64_t row) {
+    return !c->allowed || (c->allowed[cell][row >> 3] >> (row & 7) & 1);
+}
+
+/* ---- the k best: a max-heap over (score, id, place) ------------------------------------------------ */
+
+static inline int hit_before(const cell_hit *a, const cell_hit *b) {
+    if (a->score != b->score) return a->score < b->score;
+    return a->id != b->id ? a->id < b->id : a->place < b->place;
+}
+
+static void hits_sift_down(cell_hit *heap, int64_t k, int64_t at, cell_hit hit) {
+    for (;;) {
+        int64_t child = 2 * at + 1;
+        if (child >= k) break;
+        if (child + 1 < k && hit_before(heap + child, heap + child + 1)) child++;
+        if (!hit_before(&hit, heap + child)) break;
+        heap[at] = heap[child];
+        at = child;
+    }
+    heap[at] = hit;
+}
+
+/* Write a heap in ascending order. */
+static void hits_finish(const cells_job *c, int64_t q, cell_hit *heap) {
+    for (int64_t last = c->k - 1; last > 0; last--) {
+        cell_hit hit = heap[last];
+        heap[last] = heap[0];
+        hits_sift_down(heap, last, 0, hit);
+    }
+    for (int64_t j = 0; j < c->k; j++) {
+        int none = heap[j].place < 0;
+        float score = none ? FLT_MAX : heap[j].score;
+        c->D[q * c->k + j] = c->job.inner_product ? -score : score;
+        c->I[q * c->k + j] = none ? -1 : heap[j].id;
+        c->places[q * c->k + j] = none ? -1 : heap[j].place;
+    }
+}
+
+/* ---- what is known of a query while its cells are scanned ------------------------------------------ */
+
+typedef struct {
+    scan_limit limit;
+    cell_hit *heap;
+    uint8_t *bounds; /* (bytes + 1, 256): the last table is that of a cell's terms */
+    double base;     /* the sum of the tables' minima, less what rounding may lose */
+    int plain;       /* bounds do not suit: all codes are scored */
+} cell_query;
+
+typedef struct {
+    int64_t cell, row; /* row: of the query in its block */
+    double offset;
+} cell_pair;
+
+/* Offer a code to a query, if it is allowed and near enough. */
+static inline void pair_offer(const cells_job *c, cell_query *query, int64_t q, int64_t cell,
+                              int64_t row, float score) {
+    if (!(score <= query->limit.limit)) return;
+    int64_t id = c->lists[cell].ids[row];
+    if (c->hits) {
+        hits_append(c->hits + q, score, id);
+        return;
+    }
+    cell_hit hit = {score, id, cell << 32 | row};
+    if (!hit_before(&hit, query->heap)) return;
+    hits_sift_down(query->heap, c->k, 0, hit);
+    query->limit.limit = query->heap[0].score;
+}
+
+/* Units that a code may cost where the rest of a pair's score is at least `offset`; negative: none may be found. */
+static inline int pair_units(const cell_query *query, double offset) {
+    double units = floor((query->limit.limit - (offset + query->base)) * query->limit.scale + query->limit.slack);
+    return units >= 0 ? (units < 65534 ? (int)units : 65534) : -1;
+}
+
+/* Sort pairs by cell: a radix sort, 8 bits at a time. */
+static void sort_pairs(cell_pair *pairs, cell_pair *other, int64_t n) {
+    int64_t most = 0;
+    for (int64_t i = 0; i < n; i++) most = pairs[i].cell > most ? pairs[i].cell : most;
+    cell_pair *from = pairs, *to = other;
+    for (int shift = 0; most >> shift; shift += 8) {
+        int64_t starts[257] = {0};
+        for (int64_t i = 0; i < n; i++) starts[(from[i].cell >> shift & 255) + 1]++;
+        for (int v = 0; v < 256; v++) starts[v + 1] += starts[v];
+        for (int64_t i = 0; i < n; i++) to[starts[from[i].cell >> shift & 255]++] = from[i];
+        cell_pair *swapped = from;
+        from = to;
+        to = swapped;
+    }
+    if (from != pairs) memcpy(pairs, from, sizeof(cell_pair) * n);
+}
+
+/* Levels are stored with their bits turned around: those that share their lower bits, for which columns.h
+ * takes the least bound, are then levels next to each other. */
+static inline uint8_t turned_bits(uint8_t x) {
+    x = (uint8_t)(x >> 4 | x << 4);
+    x = (uint8_t)((x & 0xcc) >> 2 | (x & 0x33) << 2);
+    return (uint8_t)((x & 0xaa) >> 1 | (x & 0x55) << 1);
+}
+
+/* ---- memory of one thread --------------------------------------------------------------------------- */
+
+typedef struct {
+    void *memory;
+    scan_scratch scan;  /* tables of one query, a tile, the turned codewords */
+    cell_query *queries;
+    cell_hit *heaps;
+    uint8_t *bounds;
+    cell_pair *pairs, *sorted;
+    int64_t *active;
+    int *units;
+    float *compared;    /* (block, d): q - c of the pairs of a cell */
+    uint8_t *has_compared;
+    float *sample;
+    float *vector, *centre; /* (d,) */
+} cell_scratch;
+
+/* Sums of units stay in 8 bits, so a margin must not add more to the span than these. */
+#define MARGIN_UNITS 1.5
+
+static int cell_scratch_new(cell_scratch *s, const cells_job *c, int64_t block, int64_t sample) {
+    size_t bytes = (size_t)c->job.bytes, padded = (bytes + 16) / 16 * 16 + 16, d = (size_t)dimensions(c), n = (size_t)block;
+    size_t pairs = n * (size_t)c->nprobe;
+    struct { void **field; size_t size; } parts[] = {
+        {(void **)&s->scan.fields, c->job.fields > 1 ? sizeof(float) * c->job.M * c->job.ksub : 0},
+        {(void **)&s->scan.tables, sizeof(float) * bytes * 256},
+        {(void **)&s->scan.lowest, sizeof(float) * (bytes + 1)},
+        {(void **)&s->scan.queries, sizeof(float) * (c->job.dsub + 1) * 16},
+        {(void **)&s->scan.columns, padded * TILE},
+        {(void **)&s->scan.rest, bytes * TILE + 16},
+        {(void **)&s->scan.sampled, padded * TILE},
+        {(void **)&s->scan.folded, (bytes + 1) * 256},
+        {(void **)&s->queries, sizeof(cell_query) * n},
+        {(void **)&s->heaps, c->hits ? 0 : sizeof(cell_hit) * n * (size_t)c->k},
+        {(void **)&s->bounds, n * (bytes + 1) * 256},
+        {(void **)&s->pairs, sizeof(cell_pair) * pairs},
+        {(void **)&s->sorted, sizeof(cell_pair) * pairs},
+        {(void **)&s->active, sizeof(int64_t) * n},
+        {(void **)&s->units, sizeof(int) * n},
+        {(void **)&s->compared, sizeof(float) * n * d},
+        {(void **)&s->has_compared, n},
+        {(void **)&s->sample, sizeof(float) * (size_t)sample},
+        {(void **)&s->vector, sizeof(float) * d},
+        {(void **)&s->centre, sizeof(float) * d},
+    };
+    size_t total = 64, count = sizeof(parts) / sizeof(parts[0]);
+    for (size_t i = 0; i < count; i++) total += (parts[i].size + 63) / 64 * 64;
+    s->memory = malloc(total);
+    if (!s->memory) return -1;
+    char *at = (char *)(((uintptr_t)s->memory + 63) / 64 * 64);
+    for (size_t i = 0; i < count; i++) {
+        *parts[i].field = at;
+        at += (parts[i].size + 63) / 64 * 64;
+    }
+    return 0;
+}
+
+static void cell_scratch_free(cell_scratch *s) { free(s->memory); }
+
+/* How many codes of the nearest cells are scored for a first bound. */
+static int64_t cell_sample(int64_t k) { return 4 * k > 64 ? 4 * k : 64; }
+
+#endif
