@@ -7,57 +7,92 @@
  */
 
 
-/* The cost of a vector (d,) to what it is compared with: eight sums side by side. */
-static inline float NAME(vector_cost)(const float *x, const float *y, int d, int inner_product) {
-    NAME(eight) sums = {0}, a, b;
-    int t = 0;
+/* The cost of numbers to those they are compared with, in eight sums side by side. */
+static inline NAME(eight) NAME(costs)(const float *x, const float *y, int inner_product) {
+    NAME(eight) a, b;
+    memcpy(&a, x, sizeof(a));
+    memcpy(&b, y, sizeof(b));
+    return inner_product ? -a * b : (a - b) * (a - b);
+}
+
+/* The number of the codeword that a code has in sub-space m. */
+static inline int NAME(word)(const scan_job *job, const uint8_t *code, int m) {
+    if (job->fields == 1) return code[m];
+    return code[m / job->fields] >> m % job->fields * (8 / job->fields) & (job->ksub - 1);
+}
+
+/* The cost of a code's vector: sum t of eight has the numbers t, t + 8, ...; what is left after the last eight, and
+ * then the sums, are added in order. */
+static inline __attribute__((always_inline)) float NAME(code_cost)(
+        const scan_job *job, const float *compared, const uint8_t *code, float *vector, int inner_product) {
+    NAME(eight) sums = {0};
+    int dsub = job->dsub, d = job->M * dsub, t = 0;
+    const float *book = job->codebooks;
     float rest = 0;
-    for (; t + 8 <= d; t += 8) {
-        memcpy(&a, x + t, sizeof(a));
-        memcpy(&b, y + t, sizeof(b));
-        sums += inner_product ? -a * b : (a - b) * (a - b);
+    if (dsub % 8 == 0) {
+        for (int m = 0; m < job->M; m++, book += job->ksub * dsub) {
+            const float *word = book + NAME(word)(job, code, m) * dsub;
+            for (int i = 0; i < dsub; i += 8, t += 8) sums += NAME(costs)(compared + t, word + i, inner_product);
+        }
+    } else {
+        for (int m = 0; m < job->M; m++, book += job->ksub * dsub) {
+            const float *word = book + NAME(word)(job, code, m) * dsub;
+            if (dsub == 4) memcpy(vector + m * 4, word, 16);
+            else
+                for (int i = 0; i < dsub; i++) vector[m * dsub + i] = word[i];
+        }
+        for (; t + 8 <= d; t += 8) sums += NAME(costs)(compared + t, vector + t, inner_product);
+        for (; t < d; t++)
+            rest += inner_product ? -compared[t] * vector[t] : (compared[t] - vector[t]) * (compared[t] - vector[t]);
     }
-    for (; t < d; t++) rest += inner_product ? -x[t] * y[t] : (x[t] - y[t]) * (x[t] - y[t]);
     for (int j = 0; j < 8; j++) rest += sums[j];
     return rest;
 }
 
-/* The vector that a code stands for, (d,). */
-static inline void NAME(decode)(const scan_job *job, const uint8_t *code, float *out) {
-    int dsub = job->dsub, nbits = 8 / job->fields;
-    const float *book = job->codebooks;
-    for (int m = 0; m < job->M; m++, book += (int64_t)job->ksub * dsub) {
-        int word = job->fields == 1 ? code[m] : code[m / job->fields] >> m % job->fields * nbits & (job->ksub - 1);
-        for (int t = 0; t < dsub; t++) out[m * dsub + t] = book[word * dsub + t];
-    }
-}
-
 static inline float NAME(score_in_cell)(const cells_job *c, const cell_scratch *s, const float *compared,
                                         double offset, const uint8_t *code) {
-    NAME(decode)(&c->job, code, s->vector);
-    float score = NAME(vector_cost)(compared, s->vector, dimensions(c), c->job.inner_product);
-    return c->residual && c->job.inner_product ? score + (float)offset : score;
+    if (!c->job.inner_product) return NAME(code_cost)(&c->job, compared, code, s->vector, 0);
+    float score = NAME(code_cost)(&c->job, compared, code, s->vector, 1);
+    return c->residual ? score + (float)offset : score;
 }
 
-/* The tables (bytes, 256) of negated inner products with x, or of squared distances to it. */
-static void NAME(tables_of)(const cells_job *c, const float *x, int inner_product, const cell_scratch *s) {
+/* What all codes of a cell cost query q: its squared distance to the centre, or their negated inner product. */
+static float NAME(pair_offset)(const cells_job *c, int64_t q, int64_t cell) {
+    if (!c->residual) return 0;
+    int length = dimensions(c) / c->parts, inner_product = c->job.inner_product;
+    const float *x = c->queries + q * dimensions(c);
+    NAME(eight) sums = {0};
+    float rest = 0;
+    for (int p = 0; p < c->parts; p++, x += length) {
+        const float *centre = centre_part(c, cell, p);
+        int t = 0;
+        for (; t + 8 <= length; t += 8) sums += NAME(costs)(x + t, centre + t, inner_product);
+        for (; t < length; t++) rest += inner_product ? -x[t] * centre[t] : (x[t] - centre[t]) * (x[t] - centre[t]);
+    }
+    for (int j = 0; j < 8; j++) rest += sums[j];
+    return rest;
+}
+
+/* The tables (count, bytes, 256) of `count` vectors: of negated inner products, or of squared distances. */
+static void NAME(tables_of)(const cells_job *c, const float *x, int64_t count, int inner_product, const cell_scratch *s) {
     scan_job job = c->job;
     job.queries = x;
     job.inner_product = inner_product;
 #ifndef PORTABLE
     if (job.fields == 1) {
-        NAME(make_tables)(&job, 0, 1, &s->scan);
+        NAME(make_tables)(&job, 0, (int)count, &s->scan);
         return;
     }
 #endif
-    query_tables(&job, 0, s->scan.fields, s->scan.tables);
+    for (int64_t q = 0; q < count; q++) query_tables(&job, q, s->scan.fields, s->scan.tables + q * job.bytes * 256);
 }
 
 /* Round the tables of a query to its limit, where no pair has a smaller offset than `nearest`. */
-static void NAME(round_tables)(const cells_job *c, const cell_scratch *s, cell_query *query, double nearest, double margin) {
+static void NAME(round_tables)(const cells_job *c, const cell_scratch *s, const float *tables, cell_query *query, double nearest,
+                               double margin) {
     float bound = (float)(query->limit.limit - nearest);
     float limit = query->limit.limit;
-    query->plain = !NAME(bounds_of_query)(&c->job, s->scan.tables, s->scan.lowest, bound, query->bounds, &query->limit);
+    query->plain = !NAME(bounds_of_query)(&c->job, tables, s->scan.lowest, bound, query->bounds, &query->limit);
     query->limit.limit = limit;
     if (query->plain) return;
     query->plain = !(margin * query->limit.scale < MARGIN_UNITS);
@@ -110,7 +145,7 @@ static void NAME(scan_pairs)(const cells_job *c, const cell_scratch *s, int64_t 
     int64_t cell = pairs[0].cell, active = 0;
     const cell_list *list = c->lists + cell;
     int bytes = c->job.bytes, d = dimensions(c), columns = bytes + (list->terms != NULL);
-    int per = bytes == 4 ? 4 : bytes == 8 ? 2 : 1;
+    int per = row_step(bytes);
     for (int64_t j = 0; j < count; j++) {
         cell_query *query = s->queries + pairs[j].row;
         if (query->plain) {
@@ -131,23 +166,18 @@ static void NAME(scan_pairs)(const cells_job *c, const cell_scratch *s, int64_t 
             cell_pair pair = pairs[s->active[a]];
             cell_query *query = s->queries + pair.row;
             for (int j = 0; j * LANES < rows; j += AT_ONCE) {
-                uint64_t hits[AT_ONCE], marked[AT_ONCE * LANES / 64] = {0};
+                uint64_t hits[AT_ONCE];
                 if (s->units[a] < 0) break;
                 if (!NAME(bound_codes)(s->scan.columns + j * LANES, query->bounds, columns, query->limit.bits, s->units[a], hits))
                     continue;
-                for (int h = 0; h < AT_ONCE; h++)
-                    for (uint64_t left = hits[h]; left; left &= left - 1) {
-                        int lane = __builtin_ctzll(left), row = (h & -per) * LANES + PIECE_OF(lane) * per + (h & (per - 1));
-                        marked[row / 64] |= (uint64_t)1 << row % 64;
-                    }
                 float *compared = s->compared + a * d, before = query->limit.limit;
                 if (!s->has_compared[a]) {
                     pair_query(c, first + pair.row, cell, compared);
                     s->has_compared[a] = 1;
                 }
-                for (int h = 0; h < AT_ONCE * LANES / 64; h++)
-                    for (uint64_t left = marked[h]; left; left &= left - 1) {
-                        int64_t row = i + j * LANES + 64 * h + __builtin_ctzll(left);
+                for (int h = 0; h < AT_ONCE; h++)
+                    for (uint64_t left = hits[h]; left; left &= left - 1) {
+                        int64_t row = i + j * LANES + row_of(h, PIECE_OF(__builtin_ctzll(left)), LANES, per);
                         if (row >= list->n || !is_found(c, cell, row)) continue;
                         pair_offer(c, query, first + pair.row, cell, row,
                                    NAME(score_in_cell)(c, s, compared, pair.offset, list->codes + row * bytes));
@@ -158,22 +188,27 @@ static void NAME(scan_pairs)(const cells_job *c, const cell_scratch *s, int64_t 
     }
 }
 
-/* A score that k codes of the nearest cells reach, if there are so many in all. */
-static float NAME(first_limit)(const cells_job *c, const cell_scratch *s, int64_t q, const cell_pair *pairs, int64_t count) {
+/* A score that k codes of the nearest cells reach, if there are so many in all: from tables and terms, rounded up. */
+static float NAME(first_limit)(const cells_job *c, const cell_scratch *s, const float *tables, const cell_pair *pairs,
+                               int64_t count) {
     if (c->hits) return c->radius;
     int64_t wanted = cell_sample(c->k), drawn = 0, total = 0, cells = 0;
     while (cells < count && total < wanted) total += c->lists[pairs[cells++].cell].n;
     for (int64_t j = 0; j < cells; j++) {
         const cell_list *list = c->lists + pairs[j].cell;
         int64_t share = total <= wanted ? list->n : (list->n * wanted + total - 1) / total;
-        pair_query(c, q, pairs[j].cell, s->compared);
         for (int64_t i = 0; i < share && drawn < wanted; i++) {
             int64_t row = i * list->n / share;
-            if (is_found(c, pairs[j].cell, row))
-                s->sample[drawn++] = NAME(score_in_cell)(c, s, s->compared, pairs[j].offset, list->codes + row * c->job.bytes);
+            if (!is_found(c, pairs[j].cell, row)) continue;
+            float score = pairs[j].offset + list->least + code_score(tables, 256, c->job.bytes, list->codes + row * c->job.bytes);
+            if (list->terms) {
+                int64_t at = row % TILE, per = row_step(c->job.bytes), stretch = per * LANES;
+                int64_t lane = at / stretch * stretch + at % per * LANES + LANE_OF(at % stretch / per);
+                score += (turned_bits(list->terms[row - at + lane]) + 1) * list->step;
+            }
+            s->sample[drawn++] = score <= WORST_SCORE ? score : (float)WORST_SCORE;
         }
     }
-    for (int64_t j = 0; j < drawn; j++) s->sample[j] = s->sample[j] <= WORST_SCORE ? s->sample[j] : (float)WORST_SCORE;
     return drawn < c->k ? (float)WORST_SCORE : kth_smallest(s->sample, drawn, c->k - 1);
 }
 
@@ -187,43 +222,39 @@ static double NAME(rounding)(const cells_job *c, const float *x, double limit, d
            4 * FLT_EPSILON * (c->job.dsub + c->job.M + 8) * products + 4 * FLT_EPSILON * fabs(farthest) * c->job.inner_product;
 }
 
-/* Begin with query q, in a row of its block: make its pairs, a first limit, bounds; scan the nearest cell. Returns
- * how many pairs are left. */
-static int64_t NAME(open_query)(const cells_job *c, cell_scratch *s, int64_t first, int64_t row, cell_pair *pairs) {
-    int64_t q = first + row, count = 0, d = dimensions(c);
+/* Begin with a query, in a row of its block, of which the tables are known: make its pairs, a first limit, bounds; scan
+ * the nearest cell. Returns how many pairs are left. `x` is what the tables are of. */
+static int64_t NAME(open_query)(const cells_job *c, cell_scratch *s, int64_t first, int64_t row, const float *x,
+                                const float *tables, cell_pair *pairs) {
+    int64_t q = first + row, count = 0;
     cell_query *query = s->queries + row;
     double nearest = INFINITY, farthest = 0;
     *query = (cell_query){.heap = c->hits ? NULL : s->heaps + row * c->k, .bounds = s->bounds + row * (c->job.bytes + 1) * 256};
     for (int64_t j = 0; j < c->nprobe; j++) {
         int64_t cell = c->cells[q * c->nprobe + j];
         if (cell < 0 || !c->lists[cell].n) continue;
-        pairs[count] = (cell_pair){cell, row, pair_offset(c, q, cell)};
-        nearest = fmin(nearest, pairs[count].offset + c->lists[cell].least);
-        farthest = fmax(farthest, fabs(pairs[count].offset) + fabsf(c->lists[cell].least));
+        pairs[count] = (cell_pair){cell, row, NAME(pair_offset)(c, q, cell)};
+        double least = pairs[count].offset + c->lists[cell].least;
+        nearest = fmin(nearest, least);
+        farthest = fmax(farthest, fmax(fabs(least), fabsf(pairs[count].offset)));
         count++;
     }
-    query->limit.limit = NAME(first_limit)(c, s, q, pairs, count);
+    query->limit.limit = NAME(first_limit)(c, s, tables, pairs, count);
+    double margin = NAME(rounding)(c, x, query->limit.limit, farthest);
+    if (!c->hits && query->limit.limit < WORST_SCORE) query->limit.limit = nextafterf((float)(query->limit.limit + 2 * margin), INFINITY);
     for (int64_t j = 0; query->heap && j < c->k; j++) query->heap[j] = (cell_hit){query->limit.limit, NO_ID, -1};
     if (!count) return 0;
-    int distances = !c->job.inner_product && c->residual;
-    const float *x = c->queries + q * d;
-    if (distances)
-        for (int t = 0; t < d; t++) s->centre[t] = 2 * (x[t] - c->middle[t]);
-    else
-        memcpy(s->centre, x, sizeof(float) * d);
-    NAME(tables_of)(c, s->centre, c->job.inner_product || distances, s);
-    double margin = NAME(rounding)(c, s->centre, query->limit.limit, farthest);
-    NAME(round_tables)(c, s, query, nearest, margin);
+    NAME(round_tables)(c, s, tables, query, nearest, margin);
     NAME(scan_pairs)(c, s, first, pairs, 1);
     if (count > 1 && !query->plain) {
-        NAME(round_tables)(c, s, query, nearest, margin);
+        NAME(round_tables)(c, s, tables, query, nearest, margin);
 #ifndef PORTABLE
         const cell_list *list = c->lists + pairs[0].cell;
         if (!query->plain && list->n >= TILE) {
             scan_job wide = c->job;
             scan_scratch scratch = s->scan;
             wide.bytes += list->terms != NULL;
-            NAME(turn_cell)(c, list, 0, wide.bytes == 0 ? 1 : c->job.bytes == 4 ? 4 : c->job.bytes == 8 ? 2 : 1, s);
+            NAME(turn_cell)(c, list, 0, row_step(c->job.bytes), s);
             scratch.sampled = s->scan.columns;
             scratch.drawn = TILE;
             if (list->terms) NAME(round_terms)(c, query, list);
@@ -236,10 +267,25 @@ static int64_t NAME(open_query)(const cells_job *c, cell_scratch *s, int64_t fir
     return count - 1;
 }
 
+/* What the tables of query q are made of. */
+static void NAME(table_query)(const cells_job *c, int64_t q, float *out) {
+    int d = dimensions(c);
+    const float *x = c->queries + q * d;
+    for (int t = 0; t < d; t++) out[t] = has_terms(c) ? 2 * (x[t] - c->middle[t]) : x[t];
+}
+
 /* Search for `count` queries from `first` on. */
 static void NAME(search_cells)(const cells_job *c, int64_t first, int64_t count, cell_scratch *s) {
-    int64_t pairs = 0;
-    for (int64_t row = 0; row < count; row++) pairs += NAME(open_query)(c, s, first, row, s->pairs + pairs);
+    int64_t pairs = 0, d = dimensions(c);
+    for (int64_t row = 0; row < count; row++) {
+        int64_t at = row % OPENED_AT_ONCE;
+        if (!at) {
+            int64_t some = count - row < OPENED_AT_ONCE ? count - row : OPENED_AT_ONCE;
+            for (int64_t q = 0; q < some; q++) NAME(table_query)(c, first + row + q, s->tabled + q * d);
+            NAME(tables_of)(c, s->tabled, some, c->job.inner_product || has_terms(c), s);
+        }
+        pairs += NAME(open_query)(c, s, first, row, s->tabled + at * d, s->scan.tables + at * c->job.bytes * 256, s->pairs + pairs);
+    }
     if (count > 1) sort_pairs(s->pairs, s->sorted, pairs);
     for (int64_t begin = 0, end; begin < pairs; begin = end) {
         for (end = begin + 1; end < pairs && s->pairs[end].cell == s->pairs[begin].cell; end++) {}
@@ -253,7 +299,7 @@ static void NAME(search_cells)(const cells_job *c, int64_t first, int64_t count,
  * is no memory. */
 static int NAME(make_terms)(const cells_job *c, const cell_scratch *s, const float *squares, int64_t cell, const uint8_t *codes,
                             int64_t n, uint8_t *levels, float *least, float *step) {
-    int bytes = c->job.bytes, d = dimensions(c), per = bytes == 4 ? 4 : bytes == 8 ? 2 : 1;
+    int bytes = c->job.bytes, d = dimensions(c), per = row_step(bytes);
     double square = 0;
     float *terms = malloc(sizeof(float) * (n ? n : 1));
     if (!terms) return 0;
@@ -262,7 +308,7 @@ static int NAME(make_terms)(const cells_job *c, const cell_scratch *s, const flo
         s->centre[t] *= -2;
         square += (double)s->centre[t] * s->centre[t];
     }
-    NAME(tables_of)(c, s->centre, 1, s);
+    NAME(tables_of)(c, s->centre, 1, 1, s);
     for (int e = 0; e < bytes * 256; e++) s->scan.tables[e] += squares[e];
     score_rows(&c->job, s->scan.tables, codes, n, terms);
     float low = INFINITY, high = -INFINITY;
@@ -275,8 +321,7 @@ static int NAME(make_terms)(const cells_job *c, const cell_scratch *s, const flo
     *least = n ? low - loss - *step * 1e-3f : 0;
     float scale = *step > FLT_MIN ? 1 / *step : 0;
     for (int64_t i = 0; i < (n + TILE - 1) / TILE * TILE; i++) {
-        int64_t at = i % TILE, h = at / LANES, lane = at % LANES;
-        int64_t row = i - at + (h & -per) * LANES + PIECE_OF(lane) * per + (h & (per - 1));
+        int64_t at = i % TILE, row = i - at + row_of((int)(at / LANES), PIECE_OF(at % LANES), LANES, per);
         float level = row < n ? (terms[row] - low) * scale : 0;
         levels[i] = turned_bits((uint8_t)(level < 255 ? level : 255));
     }

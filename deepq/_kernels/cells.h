@@ -54,6 +54,9 @@ typedef struct {
     float radius;
 } cells_job;
 
+/* Whether the codes have terms: those of inner products are 0. */
+static inline int has_terms(const cells_job *c) { return c->residual && !c->job.inner_product; }
+
 static inline int dimensions(const cells_job *c) { return c->job.M * c->job.dsub; }
 
 static inline const float *centre_part(const cells_job *c, int64_t cell, int part) {
@@ -68,22 +71,6 @@ static void centre_from_middle(const cells_job *c, int64_t cell, float *out) {
         const float *centre = centre_part(c, cell, p);
         for (int t = 0; t < length; t++) out[p * length + t] = centre[t] - c->middle[p * length + t];
     }
-}
-
-/* What all codes of a cell cost query q: its squared distance to the centre, or their negated inner product. */
-static double pair_offset(const cells_job *c, int64_t q, int64_t cell) {
-    if (!c->residual) return 0;
-    int length = dimensions(c) / c->parts;
-    const float *x = c->queries + q * dimensions(c);
-    double sums[4] = {0};
-    for (int p = 0; p < c->parts; p++, x += length) {
-        const float *centre = centre_part(c, cell, p);
-        for (int t = 0; t < length; t++) {
-            double from = (double)x[t] - (double)centre[t];
-            sums[t & 3] += c->job.inner_product ? -(double)x[t] * centre[t] : from * from;
-        }
-    }
-    return sums[0] + sums[1] + sums[2] + sums[3];
 }
 
 /* What codes of the cell are compared with: q - c, or the query itself. */
@@ -150,8 +137,9 @@ typedef struct {
 } cell_query;
 
 typedef struct {
-    int64_t cell, row; /* row: of the query in its block */
-    double offset;
+    int64_t cell;
+    int32_t row; /* of the query in its block */
+    float offset;
 } cell_pair;
 
 /* Offer a code to a query, if it is allowed and near enough. */
@@ -192,6 +180,14 @@ static void sort_pairs(cell_pair *pairs, cell_pair *other, int64_t n) {
     if (from != pairs) memcpy(pairs, from, sizeof(cell_pair) * n);
 }
 
+/* Codes of 4 and of 8 bytes share a piece of 16 bytes of a turned tile, which so many blocks follow on. */
+static inline int row_step(int bytes) { return bytes == 4 ? 4 : bytes == 8 ? 2 : 1; }
+
+/* The row of a tile that block h has in a lane. */
+static inline int64_t row_of(int h, int64_t piece, int lanes, int per) {
+    return (int64_t)(h & -per) * lanes + piece * per + (h & (per - 1));
+}
+
 /* Levels are stored with their bits turned around: those that share their lower bits, for which columns.h
  * takes the least bound, are then levels next to each other. */
 static inline uint8_t turned_bits(uint8_t x) {
@@ -213,19 +209,23 @@ typedef struct {
     int *units;
     float *compared;    /* (block, d): q - c of the pairs of a cell */
     uint8_t *has_compared;
+    float *tabled;      /* (OPENED_AT_ONCE, d): what tables are made of */
     float *sample;
     float *vector, *centre; /* (d,) */
 } cell_scratch;
+
+/* Queries whose tables are made together. */
+enum { OPENED_AT_ONCE = 16 };
 
 /* Sums of units stay in 8 bits, so a margin must not add more to the span than these. */
 #define MARGIN_UNITS 1.5
 
 static int cell_scratch_new(cell_scratch *s, const cells_job *c, int64_t block, int64_t sample) {
     size_t bytes = (size_t)c->job.bytes, padded = (bytes + 16) / 16 * 16 + 16, d = (size_t)dimensions(c), n = (size_t)block;
-    size_t pairs = n * (size_t)c->nprobe;
+    size_t pairs = n * (size_t)c->nprobe, opened = n < OPENED_AT_ONCE ? n : OPENED_AT_ONCE;
     struct { void **field; size_t size; } parts[] = {
         {(void **)&s->scan.fields, c->job.fields > 1 ? sizeof(float) * c->job.M * c->job.ksub : 0},
-        {(void **)&s->scan.tables, sizeof(float) * bytes * 256},
+        {(void **)&s->scan.tables, sizeof(float) * opened * bytes * 256},
         {(void **)&s->scan.lowest, sizeof(float) * (bytes + 1)},
         {(void **)&s->scan.queries, sizeof(float) * (c->job.dsub + 1) * 16},
         {(void **)&s->scan.columns, padded * TILE},
@@ -241,6 +241,7 @@ static int cell_scratch_new(cell_scratch *s, const cells_job *c, int64_t block, 
         {(void **)&s->units, sizeof(int) * n},
         {(void **)&s->compared, sizeof(float) * n * d},
         {(void **)&s->has_compared, n},
+        {(void **)&s->tabled, sizeof(float) * opened * d},
         {(void **)&s->sample, sizeof(float) * (size_t)sample},
         {(void **)&s->vector, sizeof(float) * d},
         {(void **)&s->centre, sizeof(float) * d},

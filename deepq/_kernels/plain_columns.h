@@ -4,6 +4,7 @@
 #define AT_ONCE 8
 #define BLOCKS (TILE / LANES)
 #define PIECE_OF(lane) (lane)
+#define LANE_OF(piece) (piece)
 #define NAME(x) x##_portable
 #define PORTABLE 1
 
@@ -57,5 +58,6 @@ static int NAME(bounds_of_query)(const scan_job *job, const float *tables, float
 #undef AT_ONCE
 #undef BLOCKS
 #undef PIECE_OF
+#undef LANE_OF
 #undef NAME
 #undef PORTABLE
