@@ -70,7 +70,7 @@ cdef extern from "_kernels/kernels.h" nogil:
 
     int cell_scratch_new(cell_scratch *, const cells_job *, int64_t block, int64_t sample)
     void cell_scratch_free(cell_scratch *)
-    int64_t cell_sample(int64_t k)
+    int64_t cell_groups(int64_t k)
     ctypedef void (*cells_fn)(const cells_job *, int64_t first, int64_t count, cell_scratch *) noexcept nogil
     ctypedef int (*terms_fn)(const cells_job *, const cell_scratch *, const float *squares, int64_t cell,
                              const uint8_t *codes, int64_t n, uint8_t *levels, float *least, float *step) noexcept nogil
@@ -279,7 +279,7 @@ cdef class _CellScan:
         cdef cell_scratch scratch
         cdef cells_fn kernel = cells_kernel(self.table.simd)
         cdef int64_t first, count
-        if cell_scratch_new(&scratch, &self.job, self.block, cell_sample(self.job.k)):
+        if cell_scratch_new(&scratch, &self.job, self.block, cell_groups(self.job.k)):
             raise MemoryError("no memory for the look-up tables of a search")
         try:
             while self.next < self.job.nq:

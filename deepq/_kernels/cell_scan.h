@@ -170,18 +170,24 @@ static void NAME(scan_pairs)(const cells_job *c, const cell_scratch *s, int64_t 
                 if (s->units[a] < 0) break;
                 if (!NAME(bound_codes)(s->scan.columns + j * LANES, query->bounds, columns, query->limit.bits, s->units[a], hits))
                     continue;
-                float *compared = s->compared + a * d, before = query->limit.limit;
+                float *compared = s->compared + a * d, before = query->limit.limit, scores[AT_ONCE * LANES];
+                uint16_t found[AT_ONCE * LANES];
+                int survivors = 0;
+                for (int h = 0; h < AT_ONCE; h++)
+                    for (uint64_t left = hits[h]; left; left &= left - 1) {
+                        int64_t row = row_of(h, PIECE_OF(__builtin_ctzll(left)), LANES, per);
+                        if (i + j * LANES + row < list->n && is_found(c, cell, i + j * LANES + row)) found[survivors++] = (uint16_t)row;
+                    }
+                if (!survivors) continue;
                 if (!s->has_compared[a]) {
                     pair_query(c, first + pair.row, cell, compared);
                     s->has_compared[a] = 1;
                 }
-                for (int h = 0; h < AT_ONCE; h++)
-                    for (uint64_t left = hits[h]; left; left &= left - 1) {
-                        int64_t row = i + j * LANES + row_of(h, PIECE_OF(__builtin_ctzll(left)), LANES, per);
-                        if (row >= list->n || !is_found(c, cell, row)) continue;
-                        pair_offer(c, query, first + pair.row, cell, row,
-                                   NAME(score_in_cell)(c, s, compared, pair.offset, list->codes + row * bytes));
-                    }
+                const uint8_t *codes = list->codes + (i + j * LANES) * bytes;
+                for (int f = 0; f < survivors; f++) /* apart, so that they wait for memory together */
+                    scores[f] = NAME(score_in_cell)(c, s, compared, pair.offset, codes + found[f] * bytes);
+                for (int f = 0; f < survivors; f++)
+                    pair_offer(c, query, first + pair.row, cell, i + j * LANES + found[f], scores[f]);
                 if (query->limit.limit != before) s->units[a] = pair_units(query, pair.offset + list->least);
             }
         }
@@ -192,7 +198,8 @@ static void NAME(scan_pairs)(const cells_job *c, const cell_scratch *s, int64_t 
 static float NAME(first_limit)(const cells_job *c, const cell_scratch *s, const float *tables, const cell_pair *pairs,
                                int64_t count) {
     if (c->hits) return c->radius;
-    int64_t wanted = cell_sample(c->k), drawn = 0, total = 0, cells = 0;
+    int64_t groups = cell_groups(c->k), wanted = cell_sample(c->k), drawn = 0, total = 0, cells = 0;
+    for (int64_t g = 0; g < groups; g++) s->sample[g] = WORST_SCORE;
     while (cells < count && total < wanted) total += c->lists[pairs[cells++].cell].n;
     for (int64_t j = 0; j < cells; j++) {
         const cell_list *list = c->lists + pairs[j].cell;
@@ -206,10 +213,11 @@ static float NAME(first_limit)(const cells_job *c, const cell_scratch *s, const 
                 int64_t lane = at / stretch * stretch + at % per * LANES + LANE_OF(at % stretch / per);
                 score += (turned_bits(list->terms[row - at + lane]) + 1) * list->step;
             }
-            s->sample[drawn++] = score <= WORST_SCORE ? score : (float)WORST_SCORE;
+            float *least = s->sample + drawn++ % groups;
+            *least = score < *least ? score : *least;
         }
     }
-    return drawn < c->k ? (float)WORST_SCORE : kth_smallest(s->sample, drawn, c->k - 1);
+    return kth_smallest(s->sample, groups, c->k - 1);
 }
 
 /* What rounding may make of a score, of an offset or of sums of table entries, at most. */

@@ -260,7 +260,9 @@ static int cell_scratch_new(cell_scratch *s, const cells_job *c, int64_t block, 
 
 static void cell_scratch_free(cell_scratch *s) { free(s->memory); }
 
-/* How many codes of the nearest cells are scored for a first bound. */
-static int64_t cell_sample(int64_t k) { return 4 * k > 64 ? 4 * k : 64; }
+/* How many codes of the nearest cells are scored for a first limit, the k-th of the best of so many groups. */
+static int64_t cell_sample(int64_t k) { return 4 * k > 256 ? 4 * k : 256; }
+
+static int64_t cell_groups(int64_t k) { return 4 * k > 64 ? 4 * k : 64; }
 
 #endif

@@ -150,6 +150,22 @@ static inline uint64_t NAME(bound_codes)(
     }
 }
 
+/* Add up the costs of sixteen codewords, on their side, to `count` queries. */
+static inline __attribute__((always_inline)) void NAME(table_entries)(
+        const NAME(eight) *turned, const float *const *x, int count, int dsub, int inner_product, NAME(eight) sums[4][2]) {
+    if (inner_product) {
+        for (int t = 0; t < dsub; t++)
+            for (int q = 0; q < count; q++)
+                for (int h = 0; h < 2; h++) sums[q][h] += x[q][t] * turned[2 * t + h];
+        for (int q = 0; q < count; q++)
+            for (int h = 0; h < 2; h++) sums[q][h] = -sums[q][h];
+    } else {
+        for (int t = 0; t < dsub; t++)
+            for (int q = 0; q < count; q++)
+                for (int h = 0; h < 2; h++) sums[q][h] += (x[q][t] - turned[2 * t + h]) * (x[q][t] - turned[2 * t + h]);
+    }
+}
+
 /* The tables of `count` queries from `first` on, (count, bytes, width): the same sums as in a block. */
 static void NAME(make_tables)(const scan_job *job, int64_t first, int count, const scan_scratch *s) {
     int M = job->M, ksub = job->ksub, dsub = job->dsub, inner_product = job->inner_product;
@@ -161,18 +177,15 @@ static void NAME(make_tables)(const scan_job *job, int64_t first, int count, con
         else
             for (size_t i = 0; i < codewords; i++)
                 for (int t = 0; t < dsub; t++) s->queries[t * 16 + i] = c[i * dsub + t];
-        for (int q = 0; q < count; q++) {
-            const float *x = job->queries + ((first + q) * M + entry / ksub) * dsub;
-            NAME(eight) sums[2] = {{0}, {0}};
-            if (inner_product) {
-                for (int t = 0; t < dsub; t++)
-                    for (int h = 0; h < 2; h++) sums[h] += x[t] * turned[2 * t + h];
-                for (int h = 0; h < 2; h++) sums[h] = -sums[h];
-            } else {
-                for (int t = 0; t < dsub; t++)
-                    for (int h = 0; h < 2; h++) sums[h] += (x[t] - turned[2 * t + h]) * (x[t] - turned[2 * t + h]);
-            }
-            memcpy(s->tables + (int64_t)q * M * ksub + entry, sums, sizeof(float) * codewords);
+        for (int q = 0; q < count; q += 4) { /* four at once: sums wait for each other */
+            int some = count - q < 4 ? count - q : 4;
+            const float *x[4];
+            NAME(eight) sums[4][2] = {{{0}}};
+            for (int i = 0; i < 4; i++) x[i] = job->queries + ((first + q + (i < some ? i : 0)) * M + entry / ksub) * dsub;
+            if (some == 1) NAME(table_entries)(turned, x, 1, dsub, inner_product, sums);
+            else NAME(table_entries)(turned, x, 4, dsub, inner_product, sums);
+            for (int i = 0; i < some; i++)
+                memcpy(s->tables + (int64_t)(q + i) * M * ksub + entry, sums[i], sizeof(float) * codewords);
         }
     }
 }
