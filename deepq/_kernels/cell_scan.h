@@ -176,7 +176,10 @@ static void NAME(scan_pairs)(const cells_job *c, const cell_scratch *s, int64_t 
                 for (int h = 0; h < AT_ONCE; h++)
                     for (uint64_t left = hits[h]; left; left &= left - 1) {
                         int64_t row = row_of(h, PIECE_OF(__builtin_ctzll(left)), LANES, per);
-                        if (i + j * LANES + row < list->n && is_found(c, cell, i + j * LANES + row)) found[survivors++] = (uint16_t)row;
+                        if (i + j * LANES + row < list->n && is_found(c, cell, i + j * LANES + row)) {
+                            found[survivors++] = (uint16_t)row;
+                            __builtin_prefetch(list->ids + i + j * LANES + row);
+                        }
                     }
                 if (!survivors) continue;
                 if (!s->has_compared[a]) {
@@ -198,23 +201,23 @@ static void NAME(scan_pairs)(const cells_job *c, const cell_scratch *s, int64_t 
 static float NAME(first_limit)(const cells_job *c, const cell_scratch *s, const float *tables, const cell_pair *pairs,
                                int64_t count) {
     if (c->hits) return c->radius;
-    int64_t groups = cell_groups(c->k), wanted = cell_sample(c->k), drawn = 0, total = 0, cells = 0;
+    int64_t groups = cell_groups(c->k), wanted = cell_sample(c->k), drawn = 0, total = 0, cells = 0, step = row_step(c->job.bytes);
     for (int64_t g = 0; g < groups; g++) s->sample[g] = WORST_SCORE;
     while (cells < count && total < wanted) total += c->lists[pairs[cells++].cell].n;
     for (int64_t j = 0; j < cells; j++) {
         const cell_list *list = c->lists + pairs[j].cell;
         int64_t share = total <= wanted ? list->n : (list->n * wanted + total - 1) / total;
-        for (int64_t i = 0; i < share && drawn < wanted; i++) {
-            int64_t row = i * list->n / share;
-            if (!is_found(c, pairs[j].cell, row)) continue;
-            float score = pairs[j].offset + list->least + code_score(tables, 256, c->job.bytes, list->codes + row * c->job.bytes);
-            if (list->terms) {
-                int64_t at = row % TILE, per = row_step(c->job.bytes), stretch = per * LANES;
-                int64_t lane = at / stretch * stretch + at % per * LANES + LANE_OF(at % stretch / per);
-                score += (turned_bits(list->terms[row - at + lane]) + 1) * list->step;
+        for (int64_t i = 0; i < share && drawn < wanted; i += 4) { /* in runs of four */
+            int64_t row = i * list->n / share, rows = list->n - row < 4 ? list->n - row : 4;
+            float scores[4];
+            score_rows(&c->job, tables, list->codes + row * c->job.bytes, rows, scores);
+            for (int64_t r = 0; r < rows; r++, row++) {
+                if (!is_found(c, pairs[j].cell, row)) continue;
+                float score = pairs[j].offset + list->least + scores[r];
+                if (list->terms) score += (turned_bits(list->terms[turned_row(row, LANES, step)]) + 1) * list->step;
+                float *least = s->sample + drawn++ % groups;
+                *least = score < *least ? score : *least;
             }
-            float *least = s->sample + drawn++ % groups;
-            *least = score < *least ? score : *least;
         }
     }
     return kth_smallest(s->sample, groups, c->k - 1);

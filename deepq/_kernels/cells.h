@@ -188,6 +188,12 @@ static inline int64_t row_of(int h, int64_t piece, int lanes, int per) {
     return (int64_t)(h & -per) * lanes + piece * per + (h & (per - 1));
 }
 
+/* The place of a row among the codes of a list whose tiles are turned; `per` and `lanes` are powers of 2. */
+static inline int64_t turned_row(int64_t row, int lanes, int64_t per) {
+    int64_t piece = (row & (per * lanes - 1)) >> __builtin_ctzll((uint64_t)per);
+    return (row & -(per * lanes)) + (row & (per - 1)) * lanes + piece % (lanes / 16) * 16 + piece / (lanes / 16);
+}
+
 /* Levels are stored with their bits turned around: those that share their lower bits, for which columns.h
  * takes the least bound, are then levels next to each other. */
 static inline uint8_t turned_bits(uint8_t x) {

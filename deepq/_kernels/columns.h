@@ -24,7 +24,6 @@ typedef uint16_t NAME(words) __attribute__((vector_size(LANES), may_alias));
 
 /* The piece of 16 bytes that goes to a lane: pieces that follow on each other fill a register. */
 #define PIECE_OF(lane) ((lane) % 16 * (LANES / 16) + (lane) / 16)
-#define LANE_OF(piece) ((piece) % (LANES / 16) * 16 + (piece) / (LANES / 16))
 
 /* Turn LANES pieces of 16 bytes, `stride` apart. Byte b of all goes to column b % width, and there to
  * block b / width; `width` is known at compile time. */
@@ -418,7 +417,6 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
 #undef BYTES
 #undef LOAD_PIECES
 #undef PIECE_OF
-#undef LANE_OF
 #undef UNPACK_LOW
 #undef UNPACK_HIGH
 #undef TOGETHER

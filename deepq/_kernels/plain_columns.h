@@ -3,8 +3,7 @@
 #define LANES 64
 #define AT_ONCE 8
 #define BLOCKS (TILE / LANES)
-#define PIECE_OF(lane) (lane)
-#define LANE_OF(piece) (piece)
+#define PIECE_OF(lane) ((lane) % 16 * (LANES / 16) + (lane) / 16)
 #define NAME(x) x##_portable
 #define PORTABLE 1
 
@@ -13,7 +12,7 @@ typedef float NAME(eight) __attribute__((vector_size(32), may_alias));
 static void NAME(turn_tile)(const uint8_t *codes, int bytes, int per, const uint8_t *ahead, uint8_t *columns) {
     (void)ahead;
     for (int at = 0; at < TILE; at++) {
-        int h = at / LANES, row = (h & -per) * LANES + at % LANES * per + (h & (per - 1));
+        int64_t row = row_of(at / LANES, PIECE_OF(at % LANES), LANES, per);
         for (int b = 0; b < bytes; b++) columns[b * TILE + at] = codes[row * bytes + b];
     }
 }
@@ -58,6 +57,5 @@ static int NAME(bounds_of_query)(const scan_job *job, const float *tables, float
 #undef AT_ONCE
 #undef BLOCKS
 #undef PIECE_OF
-#undef LANE_OF
 #undef NAME
 #undef PORTABLE
