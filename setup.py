@@ -35,7 +35,7 @@ native = [
         language="c++",
         libraries=["dl"],
         # Hidden: what it declares in faiss's namespace must not stand in for faiss's own.
-        extra_compile_args=["-std=c++17", "-O2", "=hidden"],
+        extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
     )
     for name in ("_bridge", "_called", "_mapped")
 ]

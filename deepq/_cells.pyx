@@ -11,8 +11,9 @@ import numpy as np
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, NAN, nextafterf
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
 
 from deepq import _scan
 from deepq._common import threads
@@ -105,7 +106,8 @@ cdef class Cells:
     cdef int simd
     cdef bint has_terms
     # Where vectors of codes and of ids are, one behind the other, and in one the pointer and the size.
-    cdef uint64_t codes_at, ids_at
+    cdef const char *first_codes
+    cdef const char *first_ids
     cdef int64_t stride
     cdef int pointer_at, size_at, code_size
 
@@ -148,7 +150,7 @@ cdef class Cells:
 
         Sizes of vectors are in bytes for codes.
         """
-        self.codes_at, self.ids_at, self.stride = codes_at, ids_at, stride
+        self.first_codes, self.first_ids, self.stride = <const char *>codes_at, <const char *>ids_at, stride
         self.pointer_at, self.size_at = pointer_at, size_at
 
     def forget(self):
@@ -156,10 +158,63 @@ cdef class Cells:
         for cell in range(self.nlist):
             self.counted[cell] = 0
 
+    cdef int64_t look(self, int64_t cell) noexcept:
+        """Read where the list of a cell is now; return its size."""
+        cdef cell_list *known = &self.lists[cell]
+        cdef const char *codes = self.first_codes + cell * self.stride
+        known.n = <int64_t>(<const size_t *>(codes + self.size_at))[0] // self.code_size
+        known.codes = (<const uint8_t **>(codes + self.pointer_at))[0]
+        known.ids = (<const int64_t **>(self.first_ids + cell * self.stride + self.pointer_at))[0]
+        return known.n
+
+    def sizes(self):
+        """Sizes of all lists, (nlist,) int64."""
+        cdef int64_t cell
+        cdef int64_t[::1] out
+        sizes = np.empty(self.nlist, np.int64)
+        out = sizes
+        for cell in range(self.nlist):
+            out[cell] = self.look(cell)
+        return sizes
+
+    def entries(self):
+        """Ids and places (n,) int64 of all stored codes, cell by cell."""
+        cdef int64_t cell, row, at = 0
+        sizes = self.sizes()
+        ids, places = np.empty(sizes.sum(), np.int64), np.empty(sizes.sum(), np.int64)
+        cdef int64_t[::1] all_ids = ids, all_places = places
+        for cell in range(self.nlist):
+            for row in range(self.lists[cell].n):
+                all_ids[at], all_places[at] = self.lists[cell].ids[row], cell << 32 | row
+                at += 1
+        return ids, places
+
+    def codes_at(self, const int64_t[::1] places):
+        """Codes (n, code_size) uint8 of places: cell << 32 | row."""
+        cdef int64_t i, cell, row
+        codes = np.empty((places.shape[0], self.code_size), np.uint8)
+        cdef uint8_t[:, ::1] out = codes
+        for i in range(places.shape[0]):
+            cell = places[i] >> 32
+            self.look(cell)
+            row = places[i] & UINT32_MAX
+            memcpy(&out[i, 0], self.lists[cell].codes + row * self.code_size, self.code_size)
+        return codes
+
+    def list_of(self, int64_t cell):
+        """Copies of the codes (n, code_size) and ids (n,) of a cell."""
+        cdef int64_t n = self.look(cell)
+        codes, ids = np.empty((n, self.code_size), np.uint8), np.empty(n, np.int64)
+        cdef uint8_t[:, ::1] out = codes
+        cdef int64_t[::1] numbers = ids
+        if n:
+            memcpy(&out[0, 0], self.lists[cell].codes, n * self.code_size)
+            memcpy(&numbers[0], self.lists[cell].ids, n * sizeof(int64_t))
+        return codes, ids
+
     cdef prepare(self, const int64_t[:, ::1] cells):
         """Look where the lists of cells are, and make the terms of their codes."""
         cdef int64_t i, j, cell, n, stale = 0
-        cdef cell_list *known
         cdef int simd = _LEVELS[_scan.simd()]
         if simd != self.simd:  # the order of terms is that of its tiles
             self.forget()
@@ -169,11 +224,7 @@ cdef class Cells:
                 cell = cells[i, j]
                 if cell < 0:
                     continue
-                known = &self.lists[cell]
-                n = (<size_t *>(self.codes_at + cell * self.stride + self.size_at))[0] // self.code_size
-                known.n = n
-                known.codes = (<const uint8_t **>(self.codes_at + cell * self.stride + self.pointer_at))[0]
-                known.ids = (<const int64_t **>(self.ids_at + cell * self.stride + self.pointer_at))[0]
+                n = self.look(cell)
                 stale += self.has_terms and self.counted[cell] != n
         if stale:
             with self.lock:

@@ -127,7 +127,7 @@ class DeepQuantIndex(FlatSearch, surface(IndexPQ, FLAT)):  # type: ignore[misc]
         else:
             encoder = copy.deepcopy(as_encoder(encoder, d))
         if isinstance(metric, str):
-            metric, encoder = _cosine(metric, encoder)
+            metric, encoder = cosine(metric, encoder)
         self._assemble(metric, encoder, quantizer, training)
         self.rerank, self.objective = rerank, objective
 
@@ -195,8 +195,8 @@ def restore(
     return index
 
 
-def _cosine(name: str, encoder: Encoder) -> tuple[int, Encoder]:
+def cosine(name: str, encoder: Encoder) -> tuple[int, Encoder]:
     """Return the metric and encoder that give the cosine of vectors."""
     if name != "cosine":
         raise InputError(f'expected a metric of faiss, or "cosine", got {name!r}')
-    return faiss.METRIC_INNER_PRODUCT, for_cosine(encoder)
+    return faiss.METRIC_INNER_PRODUCT, forcosine(encoder)

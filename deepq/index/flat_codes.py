@@ -25,6 +25,14 @@ class FlatCodes(LearnedIndex):
     """The strand of an index whose codes lie one after the other: position is id."""
 
     kind = "flat"
+    settings = (
+        "do_polysemous_training",
+        "encode_signs",
+        "metric_arg",
+        "polysemous_ht",
+        "search_type",
+        "verbose",
+    )
     _native: NativeFlat
 
     def _build(self, encoder: Encoder, quantizer: ProductQuantizer, metric: int) -> NativeFlat:

@@ -14,7 +14,6 @@ from deepq.index.flat import DeepQuantIndex
 from deepq.index.native.chain import IndexPreTransform
 from deepq.index.native.flat import IndexPQ, NativeFlat
 from deepq.index.native.plain import PlainIndex
-from deepq.index.state import SETTINGS
 from deepq.quantizers.binary import BinaryQuantizer, kind_of
 from deepq.quantizers.product import ProductQuantizer
 
@@ -61,7 +60,7 @@ def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex:
         raise KindError(
             f"expected an IndexPQ or an IndexPreTransform over one, got {type(native).__name__}"
         )
-    names = {name: getattr(source.pq_index, name) for name in SETTINGS}
+    names = {name: getattr(source.pq_index, name) for name in DeepQuantIndex.settings}
     copied = from_plain(source.plain(encoder)._replace(settings=names))
     copied.pq.cp.niter, copied.pq.cp.seed = source.pq_index.pq.cp.niter, source.pq_index.pq.cp.seed
     return copied

@@ -28,7 +28,7 @@ from deepq.index.training_data import faiss_settings, for_polysemous, rows_for, 
 from deepq.quantizers.product import ProductQuantizer
 from deepq.quantizers.reranking import Decoded
 from deepq.training.settings import TrainConfig
-from deepq.training.trainer import fit
+from deepq.training.trainer import Outcome, fit
 
 if TYPE_CHECKING:
     from deepq.objectives.base import Objective
@@ -45,6 +45,7 @@ class LearnedIndex:
     """An encoder and a quantizer, in a faiss object that holds the codes."""
 
     kind: str  # by which a state names it: a strand has one
+    settings: tuple[str, ...]  # faiss's attributes that a user sets, and no training
     # What the join brings, of a class of faiss's and of `surface`.
     this: Any
     d: int
@@ -98,6 +99,9 @@ class LearnedIndex:
     def _build(self, encoder: Encoder, quantizer: ProductQuantizer, metric: int) -> NativeChain:
         """Make the faiss object, empty and untrained: a strand says over which class."""
         raise NotImplementedError
+
+    def _begin(self, state: dict[str, Any]) -> None:
+        """Take what `_build` needs from a state."""
 
     def _stored(self) -> dict[str, Any]:
         """Return what it stores, for a state: views, while the caller holds the lock."""
@@ -153,7 +157,7 @@ class LearnedIndex:
             raise InputError(f"expected rerank = 0 with a {name}, got {count}")
         self._rerank = count
         if self.is_trained:
-            self._carry(self.quantizer)
+            self._carry(self.product_quantizer)
 
     @property
     def num_threads(self) -> int | None:
@@ -189,7 +193,12 @@ class LearnedIndex:
 
     @property
     def quantizer(self) -> ProductQuantizer:
-        """The quantizer, its codebooks a view of those in the C++ object; read only."""
+        """The same as `product_quantizer`."""
+        return self.product_quantizer
+
+    @property
+    def product_quantizer(self) -> ProductQuantizer:
+        """The quantizer of the codes, its codebooks a view of those in the C++ object; read only."""
         self._follow_native()
         self._forget_foreign_decoder()
         return self._quantizer
@@ -203,7 +212,7 @@ class LearnedIndex:
         DimensionError for another shape and InputError for NaN or infinity, or for other codewords
         than those of a `BinaryQuantizer`.
         """
-        return self.quantizer.codebooks
+        return self.product_quantizer.codebooks
 
     @codebooks.setter
     def codebooks(self, value: Floats) -> None:
@@ -303,17 +312,8 @@ class LearnedIndex:
                 most = self.polysemous_training.ntrain_permutation
                 held = for_polysemous(x, quantizer, most, self.d)
                 kept = x if y is not None else x[: len(x) - len(held)]
-            outcome = fit(
-                copy.deepcopy(self._encoder),
-                quantizer,
-                kept,
-                self.training or faiss_settings(self.pq.cp),
-                y=y,
-                objective=self.objective,
-                metric=self.metric_type,
-                decoder=self.rerank > 0 and held is None,
-                verbose=bool(self.verbose),
-            )
+            config = self.training or faiss_settings(self.pq.cp)
+            outcome = self._fit(quantizer, kept, y, config, decoder=self.rerank > 0 and held is None)
             if held is not None:
                 z = embed(outcome.encoder, held)
                 quantizer.codebooks = self._native.polysemous(quantizer.trained(), z)
@@ -321,6 +321,34 @@ class LearnedIndex:
             self.history = outcome.history
         if outcome.interrupted:
             raise KeyboardInterrupt
+
+    def _fit(
+        self, quantizer: ProductQuantizer, x: Any, y: Any, config: TrainConfig, *, decoder: bool
+    ) -> Outcome:
+        """Learn an encoder like that of the index, and a quantizer; the index stays as it is."""
+        return self._learn(copy.deepcopy(self._encoder), quantizer, x, y, config, decoder=decoder)
+
+    def _learn(
+        self,
+        encoder: Encoder,
+        quantizer: ProductQuantizer,
+        x: Any,
+        y: Any,
+        config: TrainConfig,
+        *,
+        decoder: bool,
+    ) -> Outcome:
+        return fit(
+            encoder,
+            quantizer,
+            x,
+            config,
+            y=y,
+            objective=self.objective,
+            metric=self.metric_type,
+            decoder=decoder,
+            verbose=bool(self.verbose),
+        )
 
     # ---- encoding and decoding ---------------------------------------------------------------
 
@@ -332,7 +360,7 @@ class LearnedIndex:
 
     def _encode(self, x: Floats, *, progress: bool = False) -> Codes:
         self._require_trained()
-        encoder, quantizer, threads = self.encoder, self.quantizer, self._threads()
+        encoder, quantizer, threads = self.encoder, self.product_quantizer, self._threads()
         if threads != quantizer.num_threads:
             quantizer = copy.copy(quantizer)
             quantizer.num_threads = threads
@@ -349,7 +377,7 @@ class LearnedIndex:
         self._require_trained()
         self._require_decoding()
         for i in range(0, len(codes), _BLOCK):
-            z = self.quantizer.decode(codes[i : i + _BLOCK])
+            z = self.product_quantizer.decode(codes[i : i + _BLOCK])
             out[i : i + _BLOCK] = self.encoder.decode(z)
         return out
 
@@ -372,7 +400,7 @@ class LearnedIndex:
 
     def _fingerprint(self) -> tuple[Any, ...]:
         """Everything that gives codes their meaning; equal fingerprints, equal meaning."""
-        decoder = self.quantizer.decoder
+        decoder = self.product_quantizer.decoder
         return (*self._native.fingerprint(), decoder and to_bytes(decoder.state()))
 
     def _require_trained(self) -> None:

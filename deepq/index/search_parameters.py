@@ -40,6 +40,10 @@ class SearchParameters(faiss.SearchParametersPQ):
         Threads of this call; by default up to ``index.num_threads``, fewer where the work is too
         small to share.
 
+    nprobe : int, optional
+        Cells that a query looks into, in an index of cells; None for as many as ``index.nprobe``
+        says.
+
     Attributes
     ----------
     search_type, polysemous_ht : int
@@ -52,9 +56,15 @@ class SearchParameters(faiss.SearchParametersPQ):
     """
 
     def __init__(
-        self, *, rerank: int | None = None, sel: Any = None, num_threads: int | None = None
+        self,
+        *,
+        rerank: int | None = None,
+        sel: Any = None,
+        num_threads: int | None = None,
+        nprobe: int | None = None,
     ) -> None:
         super().__init__()
+        self.nprobe = None if nprobe is None else as_size(nprobe, "nprobe")
         self.rerank = None if rerank is None else as_count(rerank, "rerank")
         self.num_threads = None if num_threads is None else as_size(num_threads, "num_threads")
         if sel is not None:

@@ -35,25 +35,14 @@ Index = TypeVar("Index", bound=LearnedIndex)
 State = dict[str, Any]
 
 # Of the arrays in files and pickles.
-DTYPES = ("|u1", "<f4")
+DTYPES = ("|u1", "<f4", "<i8")
 
 # A state that names no kind of index is of this one.
 _FIRST_KIND = "flat"
 
-# faiss attributes that are settings of the user, not results of training.
-SETTINGS = (
-    "do_polysemous_training",
-    "encode_signs",
-    "metric_arg",
-    "polysemous_ht",
-    "search_type",
-    "verbose",
-)
-
-
 def live_state(index: LearnedIndex) -> State:
     """Describe an index by its own codebooks and codes, while the caller holds the lock."""
-    quantizer = index.quantizer
+    quantizer = index.product_quantizer
     named = {} if index.kind == _FIRST_KIND else {"kind": index.kind}
     return {
         **named,
@@ -62,7 +51,7 @@ def live_state(index: LearnedIndex) -> State:
         "M": quantizer.M,
         "nbits": quantizer.nbits,
         "metric": int(index.metric_type),
-        "settings": {name: getattr(index, name) for name in SETTINGS},
+        "settings": {name: getattr(index, name) for name in index.settings},
         "clustering": {"niter": int(index.pq.cp.niter), "seed": int(index.pq.cp.seed)},
         "rerank": index.rerank,
         "training": _training_state(index.training),
@@ -151,6 +140,7 @@ def make_index(state: State, cls: type[Index]) -> Index:
         index = cls.__new__(cls)
         # Whoever made the file does not choose where a training writes.
         config = None if training is None else TrainConfig(**{**training, "checkpoint": None})
+        index._begin(state)
         index._assemble(state["metric"], encoder, quantizer, config)
         index.rerank = state["rerank"]
         if isinstance(state["objective"], OwnObjective):
@@ -159,7 +149,7 @@ def make_index(state: State, cls: type[Index]) -> Index:
             from deepq.objectives.plain import make_objective  # torch: only with a network
 
             index.objective = make_objective(state["objective"])
-        for name in SETTINGS:
+        for name in index.settings:
             setattr(index, name, state["settings"][name])
         index.pq.cp.niter, index.pq.cp.seed = clustering["niter"], clustering["seed"]
         index._store(state)

@@ -94,6 +94,69 @@ FLAT = Table(
 )
 
 
+CELLS = Table(
+    inner=(
+        "by_residual",
+        "clustering_index",
+        "cp",
+        "direct_map",
+        "do_polysemous_training",
+        "invlists",
+        "max_codes",
+        "nlist",
+        "nprobe",
+        "own_invlists",
+        "parallel_mode",
+        "polysemous_ht",
+        "polysemous_training",
+        "pq",
+        "precomputed_table",
+        "quantizer_trains_alone",
+        "scan_table_threshold",
+        "use_precomputed_table",
+    ),
+    both=(
+        "metric_arg",
+        "ntotal",
+        "verbose",
+    ),
+    of_vectors=(
+        "add_c",
+        "add_ex",
+        "add_with_ids_c",
+        "add_with_ids_ex",
+        "assign_c",
+        "compute_residual",
+        "compute_residual_n",
+        "get_distance_computer",
+        "range_search_c",
+        "reconstruct_batch_c",
+        "reconstruct_c",
+        "reconstruct_n_c",
+        "remove_ids_c",
+        "sa_decode_c",
+        "sa_encode_c",
+        "search1",
+        "search_and_reconstruct_c",
+        "search_c",
+        "search_ex",
+        "search_subset",
+        "train_c",
+        "train_ex",
+        "train_with_queries",
+    ),
+    of_codes=(
+        "check_ids_sorted",
+        "coarse_code_size",
+        "decode_listno",
+        "encode_listno",
+        "get_CodePacker",
+        "get_list_size",
+        "precompute_table",
+    ),
+)
+
+
 class Surface:
     """Delegation alone; `surface` makes the class for one of faiss's."""
 

@@ -151,4 +151,9 @@ inline void mark_members(const IDSelector *sel, int64_t first, int64_t last, uin
     }
 }
 
+/* Set the bits of the listed ids that a selector picks; they are 0 before. */
+inline void mark_listed(const faiss::IDSelector *sel, const int64_t *ids, int64_t n, uint8_t *bits) {
+    for (int64_t i = 0; i < n; i++) bits[i / 8] = (uint8_t)(bits[i / 8] | sel->is_member(ids[i]) << i % 8);
+}
+
 }  // namespace deepq

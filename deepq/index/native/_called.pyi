@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from deepq._common.types import Codes
+from deepq._common.types import Codes, Ids
 
 def prepare(
     chain: int,
@@ -11,3 +11,4 @@ def prepare(
 ) -> bool: ...
 def place(chain: int) -> None: ...
 def members(sel: int, first: int, last: int) -> Codes: ...
+def members_of(sel: int, ids: Ids) -> Codes: ...

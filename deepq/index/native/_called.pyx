@@ -57,6 +57,7 @@ cdef extern from "_called.h" nogil:
     Python _python "deepq::python"
     Kind _kind_of "deepq::kind_of"(const SearchParameters *)
     void _mark_members "deepq::mark_members"(const IDSelector *, int64_t, int64_t, uint8_t *)
+    void _mark_listed "deepq::mark_listed"(const IDSelector *, const int64_t *, int64_t, uint8_t *)
     cbool _prepare "deepq::prepare"(const void *)
     void _place "deepq::place"(void *)
 
@@ -229,4 +230,14 @@ def members(size_t sel, int64_t first, int64_t last):
     if last > first:
         with nogil:
             _mark_members(<const IDSelector *>sel, first, last, &out[0])
+    return bits
+
+
+def members_of(size_t sel, const int64_t[::1] ids):
+    """Little-endian bits of the ids (n,) that a selector picks."""
+    bits = np.zeros((ids.shape[0] + 7) // 8, np.uint8)
+    cdef uint8_t[::1] out = bits
+    if ids.shape[0]:
+        with nogil:
+            _mark_listed(<const IDSelector *>sel, &ids[0], ids.shape[0], &out[0])
     return bits

@@ -20,6 +20,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from deepq._common.errors import StateError
 from deepq._common.types import Codes, Floats, Ids
 from deepq.index.native import _called
 from deepq.index.native.known_faiss import fault_of
@@ -56,6 +57,16 @@ def members(sel: Any, first: int, last: int) -> Codes | None:
     None if nobody can say with this faiss.
     """
     return None if fault() else _called.members(int(sel.this), first, last)
+
+
+def members_of(sel: Any, ids: Ids) -> Codes:
+    """Little-endian bits of the ids (n,) that a selector picks.
+
+    Raises StateError if nobody can say with this faiss.
+    """
+    if fault():
+        raise StateError(f"expected a faiss whose selectors can be asked, got another: {fault()}")
+    return _called.members_of(int(sel.this), ids)
 
 
 def warn_of_another(rerank: int) -> None:

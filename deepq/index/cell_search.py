@@ -1,0 +1,202 @@
+"""Searching codes in cells: by deepq's kernels, and by faiss where those have no say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from deepq import _cells, _scan
+from deepq._common.arrays import as_output
+from deepq._common.checks import as_k, as_real, as_size, require_float32
+from deepq._common.errors import KindError
+from deepq._common.types import Codes, Floats, Ids
+from deepq.encoders.base import embed
+from deepq.index.cell_codes import CellCodes
+from deepq.index.native import called
+from deepq.index.tensors import accepts_tensors
+from deepq.quantizers.reranking import rerank
+
+_FLT_MAX = float(np.finfo(np.float32).max)
+
+
+class CellSearch(CellCodes):
+    """The strand of an index that looks into the cells nearest to a query."""
+
+    nprobe: int
+
+    @accepts_tensors
+    def search(
+        self,
+        x: Any,
+        k: int,
+        *,
+        params: Any = None,
+        D: Any = None,
+        I: Any = None,
+        numeric_type: int = 0,
+    ) -> tuple[Floats, Ids]:
+        """Find the k nearest stored vectors of every query, in the `nprobe` cells nearest to it.
+
+        Parameters
+        ----------
+        x : (n, d) array
+            Queries.
+        k : int
+            Neighbours per query.
+        params : deepq.SearchParameters or faiss.SearchParametersIVF, optional
+            Of this call: `nprobe`, how many results are re-ranked, a selector of the ids that may
+            be found, a number of threads. One of faiss's class has its own `nprobe`, 1 by default.
+        D, I : (n, k) arrays of float32 and int64, optional
+            Where results go.
+        numeric_type : int
+            faiss.Float32.
+
+        Returns
+        -------
+        D : (n, k) float32
+            Scores, best first, as in `DeepQuantIndex.search`.
+        I : (n, k) int64
+            Ids; equal scores in ascending order of id; -1 where there is none.
+
+        Raises
+        ------
+        StateError
+            If the index is not trained.
+        DimensionError, KindError
+            If `x`, `k`, `D` or `I` has the wrong shape or kind, or `params` is of another class.
+        InputError
+            If `nprobe` is out of range.
+        """
+        require_float32(numeric_type)
+        x = self._vectors(x)
+        k = as_k(k, len(x), self.ntotal)
+        D = as_output(D, (len(x), k), np.float32, "D")
+        I = as_output(I, (len(x), k), np.int64, "I")
+        self._require_trained()
+        with self._lock.reading():
+            self._search(x, params, D, I)
+        return D, I
+
+    def _search(self, x: Floats, params: Any, D: Floats, I: Ids) -> Ids:
+        """Fill D and I, and return the places of results; the caller holds the lock."""
+        usable, z = self._encode_queries(x)
+        cells = self._cells_for(z, params)
+        count = self._rerank_count(params)
+        k, width = D.shape[1], max(D.shape[1], count)
+        shape = len(z), width
+        scores, ids, places = (np.empty(shape, kind) for kind in (np.float32, np.int64, np.int64))
+        table, allowed = self._native.table, self._allowed(cells, params)
+        _cells.search(table, z, cells, scores, ids, places, allowed=allowed, num_threads=self._threads(params))
+        if count and width:
+            by_place = np.empty((0, 2), np.int64)
+            by_place = np.stack([places.ravel(), ids.ravel()], axis=1)
+            scores[...] = rerank(z, places, self._decode_places, self.metric_type)
+            scores[places < 0] = self._worst
+            order = np.argsort(by_place[:, 0], kind="stable")
+            found = order[np.searchsorted(by_place[order, 0], places.ravel())]
+            ids = by_place[found, 1].reshape(shape)
+        D.fill(self._worst)
+        I.fill(-1)
+        D[usable], I[usable] = scores[:, :k], ids[:, :k]
+        whole = np.full(D.shape, -1, np.int64)
+        whole[usable] = places[:, :k]
+        return whole
+
+    @property
+    def _worst(self) -> float:
+        """The score beside id -1."""
+        return -_FLT_MAX if self.metric_type == faiss.METRIC_INNER_PRODUCT else _FLT_MAX
+
+    def _encode_queries(self, x: Floats) -> tuple[slice | Ids, Floats]:
+        """Which queries are finite, before and after encoding, and their embeddings."""
+        usable: slice | Ids = slice(None)
+        if not _scan.all_finite(x):
+            usable = np.flatnonzero(np.isfinite(x).all(axis=1))
+        with np.errstate(over="ignore", invalid="ignore"):
+            z = embed(self.encoder, x[usable])
+        if not _scan.all_finite(z):
+            finite = np.flatnonzero(np.isfinite(z).all(axis=1))
+            usable, z = np.arange(len(x))[usable][finite], z[finite]
+        return usable, z
+
+    def _cells_for(self, z: Floats, params: Any) -> Ids:
+        """Cells (n, nprobe) that a call looks into, nearest first."""
+        if params is not None and not isinstance(params, faiss.SearchParameters):
+            raise KindError(f"expected deepq.SearchParameters, got {type(params).__name__}")
+        nprobe = getattr(params, "nprobe", None)
+        nprobe = as_size(self.nprobe if nprobe is None else nprobe, "nprobe")
+        inner = getattr(params, "quantizer_params", None)
+        return self._native.nearest_cells(z, min(nprobe, self.nlist), self._threads(params), inner)[1]
+
+    def _rerank_count(self, params: Any) -> int:
+        """How many results of a scan are ranked anew in a call; 0 without a decoder."""
+        count = getattr(params, "rerank", None)
+        count = self.rerank if count is None else count
+        return int(count) if count and self.product_quantizer.decoder is not None else 0
+
+    def _allowed(self, cells: Ids, params: Any) -> dict[int, Codes] | None:
+        """Bits of the codes that a selector allows, for every cell that is looked into."""
+        sel = None if params is None else params.sel
+        if sel is None:
+            return None
+        marks = {}
+        for cell in np.unique(cells[cells >= 0]):
+            ids = self._native.table.list_of(cell)[1]
+            marks[int(cell)] = called.members_of(sel, ids)
+        return marks
+
+    @accepts_tensors
+    def range_search(
+        self, x: Any, thresh: float, *, params: Any = None
+    ) -> tuple[NDArray[np.uint64], Floats, Ids]:
+        """Find all vectors in the cells of a query that score better than `thresh`, by codewords.
+
+        Parameters and results are those of `search` and of `DeepQuantIndex.range_search`.
+        """
+        x = self._vectors(x)
+        thresh = as_real(thresh, "thresh")
+        self._require_trained()
+        with self._lock.reading():
+            usable, z = self._encode_queries(x)
+            cells = self._cells_for(z, params)
+            lims, D, I = _cells.range_search(
+                self._native.table,
+                z,
+                cells,
+                thresh,
+                allowed=self._allowed(cells, params),
+                num_threads=self._threads(params),
+            )
+        counts = np.zeros(len(x), np.uint64)
+        counts[usable] = np.diff(lims)
+        return np.concatenate([np.zeros(1, np.uint64), np.cumsum(counts, dtype=np.uint64)]), D, I
+
+    @accepts_tensors
+    def search_and_reconstruct(
+        self, x: Any, k: int, *, params: Any = None, D: Any = None, I: Any = None, R: Any = None
+    ) -> tuple[Floats, Ids, Floats]:
+        """`search`, and the decoded vectors (n, k, d) float32; NaN where the id is -1.
+
+        Raises StateError if the encoder cannot be undone, as a network.
+        """
+        x = self._vectors(x)
+        self._require_decoding()
+        k = as_k(k, len(x), self.ntotal)
+        D = as_output(D, (len(x), k), np.float32, "D")
+        I = as_output(I, (len(x), k), np.int64, "I")
+        R = as_output(R, (*I.shape, self.d), np.float32, "R")
+        self._require_trained()
+        with self._lock.reading():
+            places = self._search(x, params, D, I)
+            z = self._decode_places(places[places >= 0])
+        R.fill(np.nan)
+        R[places >= 0] = self.encoder.decode(z)
+        return D, I, R
+
+    @accepts_tensors
+    def assign(self, x: Any, k: int, labels: Any = None) -> Ids:
+        """Ids (n, k) int64 of the k stored vectors that `search` finds."""
+        return self.search(x, k, I=labels)[1]

@@ -1,0 +1,131 @@
+"""``DeepQuantIVFIndex``: the surface of ``faiss.IndexIVFPQ`` over an encoder, cells and codes.
+
+The object's C++ handle is an ``IndexPreTransform(encoder, IndexIVFPQ)``, as that of `flat`.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from typing import TYPE_CHECKING, Any
+
+import faiss
+
+from deepq._common.checks import as_flag, as_size
+from deepq._common.errors import DimensionError, FormatError, KindError
+from deepq.encoders.base import Encoder
+from deepq.encoders.fixed import Identity
+from deepq.encoders.plain import as_encoder
+from deepq.encoders.rotation import Rotation
+from deepq.index.cell_search import CellSearch
+from deepq.index.flat import cosine, restore
+from deepq.index.native.cells import IndexIVFPQ
+from deepq.index.native.coarse import make_coarse
+from deepq.index.state import pack
+from deepq.index.surface import CELLS, surface
+from deepq.quantizers.product import ProductQuantizer
+from deepq.training.settings import TrainConfig
+
+if TYPE_CHECKING:
+    from deepq.objectives.base import Objective
+
+
+class DeepQuantIVFIndex(CellSearch, surface(IndexIVFPQ, CELLS)):  # type: ignore[misc]
+    """A drop-in for ``faiss.IndexIVFPQ``: learned codes in cells, of which a search visits a few.
+
+    ``DeepQuantIVFIndex(quantizer, d, nlist, M, nbits=8, metric=faiss.METRIC_L2)``, as in faiss, or
+    without a coarse quantizer ``DeepQuantIVFIndex(d, nlist, M, nbits=8, metric=faiss.METRIC_L2)``.
+
+    Parameters
+    ----------
+    quantizer : faiss.Index
+        Coarse quantizer of the encoder's embeddings: any index that stores vectors, trained or not.
+    d : int
+        Length of the vectors.
+    nlist : int
+        Number of cells.
+    M, nbits, metric, encoder, objective, training, rerank
+        As in `DeepQuantIndex`. The default encoder is a `Rotation`, or, over a coarse quantizer
+        that has its centres, none.
+    coarse : "kmeans" or "imi"
+        The short form's cells: those of k-means, or of the inverted multi-index (Babenko &
+        Lempitsky, CVPR 2012): all pairs of 2**b cells of each half, nlist = 2**(2 b).
+    by_residual : bool
+        Whether codes are of vectors less the centre of their cell.
+
+    Raises
+    ------
+    InputError
+        (ValueError, RuntimeError) If a number is out of range or M does not divide.
+    KindError
+        (TypeError, AttributeError) If an argument is of the wrong kind.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        coarse: str = "kmeans",
+        encoder: Encoder | None = None,
+        by_residual: bool = True,
+        objective: Objective | None = None,
+        training: TrainConfig | None = None,
+        rerank: int = 0,
+        **named: Any,
+    ) -> None:
+        long = bool(args and isinstance(args[0], faiss.Index)) or "quantizer" in named
+        names = ("quantizer",) * long + ("d", "nlist", "M", "nbits", "metric") + ("own_invlists",) * long
+        given = _by_name(names, args, named)
+        d, nlist, M = (as_size(given[name], name) for name in ("d", "nlist", "M"))
+        nbits, metric = as_size(given.get("nbits", 8), "nbits"), given.get("metric", faiss.METRIC_L2)
+        index = given.get("quantizer")
+        if encoder is None:
+            has_centres = index is not None and index.is_trained and index.ntotal == nlist
+            encoder = Identity(d) if has_centres else Rotation(d)
+        else:
+            encoder = copy.deepcopy(as_encoder(encoder, d))
+        if isinstance(metric, str):
+            metric, encoder = cosine(metric, encoder)
+        if index is None:
+            index = make_coarse(coarse, encoder.d_out, nlist, metric)
+        if index.d != encoder.d_out:
+            raise DimensionError(f"expected a coarse quantizer of {encoder.d_out} numbers, got {index.d}")
+        self._coarse, self._by_residual = (index, nlist), as_flag(by_residual, "by_residual")
+        self._assemble(metric, encoder, ProductQuantizer(M, nbits), training)
+        self.rerank, self.objective = rerank, objective
+
+    @property
+    def quantizer(self) -> Any:
+        """The coarse quantizer, as in faiss; that of the codes is `product_quantizer`."""
+        return faiss.downcast_index(self._native.pq_index.quantizer)
+
+    def __repr__(self) -> str:
+        metric = "L2" if self.metric_type == faiss.METRIC_L2 else "inner product"
+        return (
+            f"{type(self).__name__}(d={self.d}, nlist={self.nlist}, M={self._quantizer.M}, "
+            f"nbits={self._quantizer.nbits}, metric={metric}, "
+            f"encoder={type(self._encoder).__name__}, is_trained={self.is_trained}, "
+            f"ntotal={self.ntotal})"
+        )
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        text, parts, *living = pack(self, operator.index(protocol))
+        return restore, (text, parts, *(living or [()]), type(self))
+
+    def __setstate__(self, state: Any) -> None:
+        """Refuse: a pickle of ours is whole without, and faiss would read any bytes here."""
+        raise FormatError("expected a pickle of an index, got one that changes an index")
+
+
+def _by_name(names: tuple[str, ...], args: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a constructor by name."""
+    if len(args) > len(names):
+        raise KindError(f"expected {', '.join(names)}, got {len(args)} arguments")
+    given = dict(zip(names, args, strict=False))
+    for name, value in named.items():
+        if name not in names or name in given:
+            raise KindError(f"expected each of {', '.join(names)} once, got {name}")
+        given[name] = value
+    missing = [name for name in names[: len(names) - 2] if name not in given and name in ("d", "nlist", "M")]
+    if missing:
+        raise KindError(f"expected {', '.join(missing)} as well, got {', '.join(given) or 'nothing'}")
+    return given
