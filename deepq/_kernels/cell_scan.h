@@ -57,18 +57,16 @@ static inline float NAME(score_in_cell)(const cells_job *c, const cell_scratch *
 }
 
 /* What all codes of a cell cost query q: its squared distance to the centre, or their negated inner product. */
-static float NAME(pair_offset)(const cells_job *c, int64_t q, int64_t cell) {
+static float NAME(pair_offset)(const cells_job *c, int64_t q, int64_t cell, float *centre) {
     if (!c->residual) return 0;
-    int length = dimensions(c) / c->parts, inner_product = c->job.inner_product;
-    const float *x = c->queries + q * dimensions(c);
+    int d = dimensions(c), length = d / c->parts, t = 0;
+    const float *x = c->queries + q * d, *y = c->parts == 1 ? centre_part(c, cell, 0) : centre;
     NAME(eight) sums = {0};
     float rest = 0;
-    for (int p = 0; p < c->parts; p++, x += length) {
-        const float *centre = centre_part(c, cell, p);
-        int t = 0;
-        for (; t + 8 <= length; t += 8) sums += NAME(costs)(x + t, centre + t, inner_product);
-        for (; t < length; t++) rest += inner_product ? -x[t] * centre[t] : (x[t] - centre[t]) * (x[t] - centre[t]);
-    }
+    for (int p = 0; c->parts > 1 && p < c->parts; p++)
+        memcpy(centre + p * length, centre_part(c, cell, p), sizeof(float) * length);
+    for (; t + 8 <= d; t += 8) sums += NAME(costs)(x + t, y + t, c->job.inner_product);
+    for (; t < d; t++) rest += c->job.inner_product ? -x[t] * y[t] : (x[t] - y[t]) * (x[t] - y[t]);
     for (int j = 0; j < 8; j++) rest += sums[j];
     return rest;
 }
@@ -216,21 +214,22 @@ static float NAME(first_limit)(const cells_job *c, const cell_scratch *s, const 
                 float score = pairs[j].offset + list->least + scores[r];
                 if (list->terms) score += (turned_bits(list->terms[turned_row(row, LANES, step)]) + 1) * list->step;
                 float *least = s->sample + drawn++ % groups;
-                *least = score < *least ? score : *least;
+                if (score < *least && score >= -WORST_SCORE) *least = score;
             }
         }
     }
     return kth_smallest(s->sample, groups, c->k - 1);
 }
 
-/* What rounding may make of a score, of an offset or of sums of table entries, at most. */
+/* What rounding may make of a score, of an offset or of sums of table entries, at most; infinity where these might
+ * overflow. */
 static double NAME(rounding)(const cells_job *c, const float *x, double limit, double farthest) {
     int d = dimensions(c);
     double square = 0;
     for (int t = 0; t < d; t++) square += (double)x[t] * x[t];
     double reach = c->reach, products = sqrt(square) * reach;
-    return 4 * FLT_EPSILON * (d / 8 + 16) * (fabs(limit) + sqrt(fabs(limit) * fabs(farthest)) + reach * reach) +
-           4 * FLT_EPSILON * (c->job.dsub + c->job.M + 8) * products + 4 * FLT_EPSILON * fabs(farthest) * c->job.inner_product;
+    if (!(products + square + reach * reach + farthest < LARGEST)) return INFINITY;
+    return 4 * FLT_EPSILON * ((d / 8 + 16) * (fabs(limit) + farthest + reach * reach) + (c->job.dsub + c->job.M + 8) * products);
 }
 
 /* Begin with a query, in a row of its block, of which the tables are known: make its pairs, a first limit, bounds; scan
@@ -244,7 +243,7 @@ static int64_t NAME(open_query)(const cells_job *c, cell_scratch *s, int64_t fir
     for (int64_t j = 0; j < c->nprobe; j++) {
         int64_t cell = c->cells[q * c->nprobe + j];
         if (cell < 0 || !c->lists[cell].n) continue;
-        pairs[count] = (cell_pair){cell, row, NAME(pair_offset)(c, q, cell)};
+        pairs[count] = (cell_pair){cell, row, NAME(pair_offset)(c, q, cell, s->centre)};
         double least = pairs[count].offset + c->lists[cell].least;
         nearest = fmin(nearest, least);
         farthest = fmax(farthest, fmax(fabs(least), fabsf(pairs[count].offset)));
@@ -252,7 +251,7 @@ static int64_t NAME(open_query)(const cells_job *c, cell_scratch *s, int64_t fir
     }
     query->limit.limit = NAME(first_limit)(c, s, tables, pairs, count);
     double margin = NAME(rounding)(c, x, query->limit.limit, farthest);
-    if (!c->hits && query->limit.limit < WORST_SCORE) query->limit.limit = nextafterf((float)(query->limit.limit + 2 * margin), INFINITY);
+    if (!c->hits) query->limit.limit = raised(query->limit.limit, 2 * margin);
     for (int64_t j = 0; query->heap && j < c->k; j++) query->heap[j] = (cell_hit){query->limit.limit, NO_ID, -1};
     if (!count) return 0;
     NAME(round_tables)(c, s, tables, query, nearest, margin);
@@ -328,8 +327,8 @@ static int NAME(make_terms)(const cells_job *c, const cell_scratch *s, const flo
         high = terms[i] > high ? terms[i] : high;
     }
     float loss = (float)(4 * FLT_EPSILON * (c->job.dsub + bytes + 8) * (c->reach * c->reach + sqrt(square) * c->reach));
-    *step = n && high > low ? (high - low) / 255 : 0;
-    *least = n ? low - loss - *step * 1e-3f : 0;
+    *step = high > low && high - low < LARGEST ? (high - low) / 255 : 0;
+    *least = !n ? 0 : fabsf(low) + fabsf(high) < LARGEST ? low - loss - *step * 1e-3f : -INFINITY;
     float scale = *step > FLT_MIN ? 1 / *step : 0;
     for (int64_t i = 0; i < (n + TILE - 1) / TILE * TILE; i++) {
         int64_t at = i % TILE, row = i - at + row_of((int)(at / LANES), PIECE_OF(at % LANES), LANES, per);

@@ -163,6 +163,12 @@ static inline int pair_units(const cell_query *query, double offset) {
     return units >= 0 ? (units < 65534 ? (int)units : 65534) : -1;
 }
 
+/* A limit that is higher by a margin. */
+static float raised(float limit, double margin) {
+    double higher = limit + margin;
+    return higher < WORST_SCORE ? nextafterf((float)higher, INFINITY) : (float)WORST_SCORE;
+}
+
 /* Sort pairs by cell: a radix sort, 8 bits at a time. */
 static void sort_pairs(cell_pair *pairs, cell_pair *other, int64_t n) {
     int64_t most = 0;
@@ -222,6 +228,9 @@ typedef struct {
 
 /* Queries whose tables are made together. */
 enum { OPENED_AT_ONCE = 16 };
+
+/* Above it sums might overflow: no bounds then. */
+#define LARGEST 1e37
 
 /* Sums of units stay in 8 bits, so a margin must not add more to the span than these. */
 #define MARGIN_UNITS 1.5

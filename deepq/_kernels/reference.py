@@ -88,3 +88,33 @@ def assign(z: Floats, codebooks: Floats) -> NDArray[np.int64]:
         distances += np.square(parts[..., t] - books[None, ..., t])
     words: NDArray[np.int64] = distances.argmin(axis=-1)
     return words
+
+
+def costs(x: Floats, vectors: Floats, *, inner_product: bool) -> Floats:
+    """Squared distances of a vector (d,) to the rows of others (n, d), or negated inner products.
+
+    The numbers t, t + 8, t + 16, ... are added to sum t of eight, what is left after the last eight
+    to another; to that the eight are added in order.
+    """
+    terms = -x * vectors if inner_product else np.square(x - vectors)
+    whole = len(x) // 8 * 8
+    eight, found = np.zeros((len(vectors), 8), np.float32), np.zeros(len(vectors), np.float32)
+    for t in range(0, whole, 8):
+        eight += terms[:, t : t + 8]
+    for t in range(whole, len(x)):
+        found += terms[:, t]
+    for j in range(8):
+        found += eight[:, j]
+    return found
+
+
+def scores_in_cell(
+    query: Floats, centre: Floats, vectors: Floats, *, by_residual: bool, inner_product: bool
+) -> Floats:
+    """Scores (n,) of decoded vectors (n, d) in a cell; less is better."""
+    if not by_residual:
+        return costs(query, vectors, inner_product=inner_product)
+    if not inner_product:
+        return costs(query - centre, vectors, inner_product=False)
+    found: Floats = costs(query, vectors, inner_product=True)
+    return found + costs(query, centre[None], inner_product=True)

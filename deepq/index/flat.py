@@ -199,4 +199,4 @@ def cosine(name: str, encoder: Encoder) -> tuple[int, Encoder]:
     """Return the metric and encoder that give the cosine of vectors."""
     if name != "cosine":
         raise InputError(f'expected a metric of faiss, or "cosine", got {name!r}')
-    return faiss.METRIC_INNER_PRODUCT, forcosine(encoder)
+    return faiss.METRIC_INNER_PRODUCT, for_cosine(encoder)
