@@ -200,7 +200,7 @@ class CellCodes(LearnedIndex):
         """Decode the stored vectors of ids `key` (n,) into (n, d) float32."""
         self._require_trained()
         self._require_decoding()
-        keys = _as_new_ids(key, "key")
+        keys = as_numbers(key, "key")
         with self._lock.reading():
             out = as_output(x, (len(keys), self.d), np.float32, "x")
             out[...] = self.encoder.decode(self._decode_places(self._place_of(keys)))
@@ -250,7 +250,7 @@ class CellCodes(LearnedIndex):
         """
         require_float32(numeric_type)
         x = self._vectors(x, finite=True, keep_bytes=True)
-        given = None if ids is None else _as_new_ids(ids, "ids")
+        given = None if ids is None else as_numbers(ids, "ids")
         if given is not None and len(given) != len(x):
             raise DimensionError(f"expected ids of shape ({len(x)},), got {given.shape}")
         with self._lock.changing():
@@ -286,6 +286,14 @@ class CellCodes(LearnedIndex):
             yield
             self._places = None
 
+    @contextmanager
+    def _both(self, other: CellCodes) -> Iterator[None]:
+        """Keep everybody else out of two indexes."""
+        with ExitStack() as held:
+            for index in sorted((self, other), key=id):  # one order for all: no deadlock
+                held.enter_context(index._rewriting())
+            yield
+
     def reset(self) -> None:
         """Remove all vectors; the training stays, and ids begin with 0 again."""
         with self._rewriting():
@@ -307,7 +315,7 @@ class CellCodes(LearnedIndex):
         int
             How many were removed.
         """
-        selector = x if isinstance(x, faiss.IDSelector) else _as_new_ids(x, "x", least=None)
+        selector = x if isinstance(x, faiss.IDSelector) else as_numbers(x, "x", least=None)
         with self._rewriting():
             return self._native.remove(selector)
 
@@ -324,15 +332,8 @@ class CellCodes(LearnedIndex):
 
         Raises InputError if the two differ in their training, or are one.
         """
-        if not isinstance(otherIndex, CellCodes):
-            raise KindError(f"expected a {type(self).__name__} to merge, got {type(otherIndex).__name__}")
-        if otherIndex is self:
-            raise InputError("expected another index to merge, got the same one")
-        with ExitStack() as held:
-            for index in sorted((self, otherIndex), key=id):  # one order for all: no deadlock
-                held.enter_context(index._rewriting())
-            if self._fingerprint() != otherIndex._fingerprint():
-                raise InputError("expected an index with the same encoder, cells and codebooks, got another")
+        self.check_compatible_for_merge(otherIndex)
+        with self._both(otherIndex):
             shift = self._next_id if add_id is None else as_count(add_id, "add_id")
             ids, places = otherIndex._native.table.entries()
             codes = otherIndex._native.table.codes_at(places)
@@ -345,12 +346,68 @@ class CellCodes(LearnedIndex):
         """Raise InputError unless `otherIndex` has the same training and may be merged."""
         if not isinstance(otherIndex, CellCodes):
             raise KindError(f"expected a {type(self).__name__} to merge, got {type(otherIndex).__name__}")
+        if otherIndex is self:
+            raise InputError("expected another index to merge, got the same one")
         if self._fingerprint() != otherIndex._fingerprint():
             raise InputError("expected an index with the same encoder, cells and codebooks, got another")
 
     def _fingerprint(self) -> tuple[Any, ...]:
         centres = self._native.centres.tobytes() if self._native.has_cells else b""
         return (*super()._fingerprint(), bool(self.by_residual), centres)
+
+    @accepts_tensors
+    def update_vectors(self, keys: Any, x: Any) -> None:
+        """Put the rows of `x` (n, d) in the places of the stored vectors of ids `keys` (n,).
+
+        Raises InputError if an id is not stored, or comes twice; nothing is changed then.
+        """
+        x = self._vectors(x, finite=True, keep_bytes=True)
+        keys = as_numbers(keys, "keys")
+        if len(keys) != len(x):
+            raise DimensionError(f"expected keys of shape ({len(x)},), got {keys.shape}")
+        if len(np.unique(keys)) != len(keys):
+            raise InputError("expected each id once, got one twice")
+        with self._lock.changing():
+            self._place_of(keys)
+            codes, cells = self._encode_in_cells(x)
+            with self._lock.exclusive():
+                self._native.remove(keys)
+                self._native.append(codes, cells, keys)
+                self._places = None
+
+    def copy_subset_to(self, other: Any, subset_type: int, a1: int, a2: int) -> None:
+        """Append some of the codes to those of an index of the same training, as in faiss.
+
+        `subset_type` is faiss.InvertedLists.SUBSET_TYPE_ID_RANGE (ids from a1 to a2 - 1) and the
+        like. Raises InputError if the two differ in their training.
+        """
+        self.check_compatible_for_merge(other)
+        with self._both(other):
+            self._native.pq_index.copy_subset_to(other._native.pq_index, subset_type, a1, a2)
+            other._native.changed()
+            other._next_id = max(other._next_id, self._next_id)
+
+    @property
+    def invlists(self) -> Any:
+        """The lists of codes and ids, a faiss.InvertedLists.
+
+        Whoever changes codes in them asks for this again before the next search, which looks at
+        them anew then.
+        """
+        self._native.changed()
+        self._places = None
+        return faiss.downcast_InvertedLists(self._native.pq_index.invlists)
+
+    def replace_invlists(self, il: Any, own: bool = False) -> None:
+        """Use other lists, a faiss.ArrayInvertedLists of as many cells and bytes."""
+        if not isinstance(il, faiss.ArrayInvertedLists):
+            raise KindError(f"expected faiss.ArrayInvertedLists, got {type(il).__name__}")
+        with self._rewriting():
+            self._native.pq_index.replace_invlists(il, own)
+            self._native.pq_index.ntotal = il.compute_ntotal()
+            self._native.changed(training=True)
+            ids = self._native.table.entries()[0] if self.is_trained else np.empty(0, np.int64)
+            self._next_id = max(self._next_id, int(ids.max(initial=-1)) + 1)
 
     # ---- stand-alone codes -------------------------------------------------------------------
 
@@ -365,10 +422,14 @@ class CellCodes(LearnedIndex):
         out: Codes = as_output(codes, (len(x), self.sa_code_size()), np.uint8, "codes")
         with self._lock.reading():
             own, cells = self._encode_in_cells(x)
-        size = out.shape[1] - own.shape[1]
-        out[:, :size] = cells.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :size]
-        out[:, size:] = own
+        out[...] = self._joined(own, cells)
         return out
+
+    def _joined(self, codes: Codes, cells: Ids) -> Codes:
+        """Stand-alone codes: the number of the cell, little-endian, before each code."""
+        size = self.sa_code_size() - codes.shape[1]
+        numbers = cells.astype("<i8").view(np.uint8).reshape(-1, 8)
+        return np.concatenate([numbers[:, :size], codes], axis=1)
 
     def _split(self, codes: Codes) -> tuple[Codes, Ids]:
         """Codes and cells of stand-alone codes. Raises InputError for a cell that there is not."""
@@ -396,12 +457,12 @@ class CellCodes(LearnedIndex):
         """Append stand-alone codes (n, sa_code_size()) uint8; `ids` as in `add_with_ids`."""
         own, cells = self._split(as_codes(codes, self.sa_code_size()))
         self._require_trained()
-        given = None if ids is None else _as_new_ids(ids, "ids")
+        given = None if ids is None else as_numbers(ids, "ids")
         with self._lock.changing():
             self._append(own, cells, given)
 
 
-def _as_new_ids(ids: Any, name: str, *, least: int | None = 0) -> Ids:
+def as_numbers(ids: Any, name: str, *, least: int | None = 0) -> Ids:
     """Ids (n,) int64 of an array of integers, at least `least`."""
     given = type(ids).__name__
     ids = as_array(ids, name) if hasattr(ids, "shape") else None  # lists: faiss refuses them, too

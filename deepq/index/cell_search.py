@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq import _cells, _scan
-from deepq._common.arrays import as_output
+from deepq._common.arrays import as_array, as_output
 from deepq._common.checks import as_k, as_real, as_size, require_float32
-from deepq._common.errors import KindError
+from deepq._common.errors import DimensionError, InputError, KindError
 from deepq._common.types import Codes, Floats, Ids
 from deepq.encoders.base import embed
 from deepq.index.cell_codes import CellCodes
@@ -80,10 +80,74 @@ class CellSearch(CellCodes):
             self._search(x, params, D, I)
         return D, I
 
-    def _search(self, x: Floats, params: Any, D: Floats, I: Ids) -> Ids:
+    @accepts_tensors
+    def search_preassigned(
+        self, x: Any, k: int, Iq: Any, Dq: Any, *, params: Any = None, D: Any = None, I: Any = None
+    ) -> tuple[Floats, Ids]:
+        """`search` in cells `Iq` (n, nprobe) int64 that the caller has chosen; -1 for none.
+
+        `Dq`, the distances to their centres, is not needed, and may be None.
+        """
+        x = self._vectors(x)
+        k = as_k(k, len(x), self.ntotal)
+        cells = self._as_cells(Iq, len(x))
+        D = as_output(D, (len(x), k), np.float32, "D")
+        I = as_output(I, (len(x), k), np.int64, "I")
+        self._require_trained()
+        with self._lock.reading():
+            self._search(x, params, D, I, cells)
+        return D, I
+
+    def _as_cells(self, cells: Any, n: int) -> Ids:
+        """Cells (n, nprobe) of a caller's: numbers below nlist, or -1."""
+        cells = as_array(cells, "Iq")
+        if cells.dtype.kind not in "iu" or cells.ndim != 2 or len(cells) != n:
+            raise DimensionError(f"expected Iq of integers ({n}, nprobe), got {cells.dtype} {cells.shape}")
+        cells = np.ascontiguousarray(cells, np.int64)
+        if cells.size and not (-1 <= cells.min() and cells.max() < self.nlist):
+            raise InputError(f"expected cells from -1 to {self.nlist - 1}, got {cells.min()} to {cells.max()}")
+        for row in range(1, cells.shape[1]):  # a cell that comes twice is looked into once
+            again = (cells[:, row, None] == cells[:, :row]).any(axis=1)
+            if again.any():
+                cells = np.where(np.arange(cells.shape[1]) == row, np.where(again[:, None], -1, cells), cells)
+        return cells
+
+    @accepts_tensors
+    def search_and_return_codes(
+        self,
+        x: Any,
+        k: int,
+        *,
+        include_listnos: bool = False,
+        params: Any = None,
+        D: Any = None,
+        I: Any = None,
+        codes: Any = None,
+    ) -> tuple[Floats, Ids, Codes]:
+        """`search`, and the codes (n, k, code_size) uint8 of results, zeros where the id is -1.
+
+        With `include_listnos` they begin with the numbers of their cells: stand-alone codes.
+        """
+        x = self._vectors(x)
+        k = as_k(k, len(x), self.ntotal)
+        D = as_output(D, (len(x), k), np.float32, "D")
+        I = as_output(I, (len(x), k), np.int64, "I")
+        self._require_trained()
+        with self._lock.reading():
+            places = self._search(x, params, D, I)
+            found = places >= 0
+            own = self._native.table.codes_at(places[found])
+        own = self._joined(own, places[found] >> 32) if include_listnos else own
+        size = self.sa_code_size() if include_listnos else self.code_size
+        codes = as_output(codes, (*I.shape, size), np.uint8, "codes")
+        codes.fill(0)
+        codes[found] = own
+        return D, I, codes
+
+    def _search(self, x: Floats, params: Any, D: Floats, I: Ids, cells: Ids | None = None) -> Ids:
         """Fill D and I, and return the places of results; the caller holds the lock."""
         usable, z = self._encode_queries(x)
-        cells = self._cells_for(z, params)
+        cells = self._cells_for(z, params) if cells is None else np.ascontiguousarray(cells[usable])
         count = self._rerank_count(params)
         k, width = D.shape[1], max(D.shape[1], count)
         shape = len(z), width
@@ -91,19 +155,26 @@ class CellSearch(CellCodes):
         table, allowed = self._native.table, self._allowed(cells, params)
         _cells.search(table, z, cells, scores, ids, places, allowed=allowed, num_threads=self._threads(params))
         if count and width:
-            by_place = np.empty((0, 2), np.int64)
-            by_place = np.stack([places.ravel(), ids.ravel()], axis=1)
-            scores[...] = rerank(z, places, self._decode_places, self.metric_type)
-            scores[places < 0] = self._worst
-            order = np.argsort(by_place[:, 0], kind="stable")
-            found = order[np.searchsorted(by_place[order, 0], places.ravel())]
-            ids = by_place[found, 1].reshape(shape)
+            ids = self._rerank(z, places, ids, scores)
         D.fill(self._worst)
         I.fill(-1)
         D[usable], I[usable] = scores[:, :k], ids[:, :k]
         whole = np.full(D.shape, -1, np.int64)
         whole[usable] = places[:, :k]
         return whole
+
+    def _rerank(self, z: Floats, places: Ids, ids: Ids, scores: Floats) -> Ids:
+        """Put places and scores (n, R) into the order of decoded vectors, in place; return their ids."""
+        before, given = np.argsort(places, axis=1), ids
+        scores[...] = rerank(z, places, self._decode_places, self.metric_type)
+        scores[places < 0] = self._worst
+        after = np.argsort(places, axis=1)
+        ids = np.empty_like(given)
+        np.put_along_axis(ids, after, np.take_along_axis(given, before, axis=1), axis=1)
+        order = np.lexsort((ids, scores if self._worst > 0 else -scores), axis=1)
+        for array in (places, scores, ids):
+            array[...] = np.take_along_axis(array, order, axis=1)
+        return ids
 
     @property
     def _worst(self) -> float:
@@ -158,10 +229,23 @@ class CellSearch(CellCodes):
         """
         x = self._vectors(x)
         thresh = as_real(thresh, "thresh")
+        return self._range_search(x, thresh, params, None)
+
+    @accepts_tensors
+    def range_search_preassigned(
+        self, x: Any, thresh: float, Iq: Any, Dq: Any, *, params: Any = None
+    ) -> tuple[NDArray[np.uint64], Floats, Ids]:
+        """`range_search` in cells `Iq` (n, nprobe) int64; `Dq` is not needed."""
+        x = self._vectors(x)
+        return self._range_search(x, as_real(thresh, "thresh"), params, self._as_cells(Iq, len(x)))
+
+    def _range_search(
+        self, x: Floats, thresh: float, params: Any, cells: Ids | None
+    ) -> tuple[NDArray[np.uint64], Floats, Ids]:
         self._require_trained()
         with self._lock.reading():
             usable, z = self._encode_queries(x)
-            cells = self._cells_for(z, params)
+            cells = self._cells_for(z, params) if cells is None else np.ascontiguousarray(cells[usable])
             lims, D, I = _cells.range_search(
                 self._native.table,
                 z,
