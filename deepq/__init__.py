@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from deepq.files.index_files import read_index, write_index
     from deepq.files.pickles import load_pickle
     from deepq.index.flat import DeepQuantIndex
+    from deepq.index.ivf import DeepQuantIVFIndex
     from deepq.index.interop import from_faiss, to_faiss
     from deepq.index.search_parameters import SearchParameters
     from deepq.labels.supervision import Pairs, Positives
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "DeepQuantIVFIndex",
     "DeepQuantIndex",
     "Diagnosis",
     "DimensionError",
@@ -73,6 +75,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "DeepQuantIVFIndex": "index.ivf",
     "DeepQuantIndex": "index",
     "Diagnosis": "evaluation.diagnosis",
     "DimensionError": "_common.errors",

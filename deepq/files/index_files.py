@@ -19,6 +19,8 @@ from deepq.files import faiss_files
 from deepq.files.format import pieces, read_state
 from deepq.index.flat import DeepQuantIndex
 from deepq.index.interop import from_plain
+from deepq.index.ivf import DeepQuantIVFIndex
+from deepq.index.kinds import class_of
 from deepq.index.native import mapped
 from deepq.index.state import held_state, make_index
 
@@ -29,12 +31,12 @@ _FAULTS = (
 )
 
 
-def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
+def write_index(index: DeepQuantIndex | DeepQuantIVFIndex, path_or_file: PathOrFile) -> None:
     """Save an index; a file that exists is replaced whole, or left as it was on any failure.
 
     Parameters
     ----------
-    index : DeepQuantIndex
+    index : DeepQuantIndex or DeepQuantIVFIndex
         Trained or not. Changes wait until it is written.
     path_or_file : str, path or binary file open for writing
         A file object is written to from its position on, without the promise above.
@@ -42,7 +44,7 @@ def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
     Raises
     ------
     KindError
-        If `index` is not a DeepQuantIndex, or `path_or_file` neither a path nor a file, or if the
+        If `index` is not one of these, or `path_or_file` neither a path nor a file, or if the
         state of the encoder is not arrays and JSON values.
     InputError
         If all but its arrays takes more than 16 MB: a very long `history`. If a setting, or a
@@ -50,7 +52,7 @@ def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
     OSError
         If the file cannot be written, or a file object does not say how many bytes it took.
     """
-    if not isinstance(index, DeepQuantIndex):
+    if not isinstance(index, DeepQuantIndex | DeepQuantIVFIndex):
         raise KindError(f"expected a DeepQuantIndex, got {type(index).__name__}")
     if not isinstance(path_or_file, str | os.PathLike):
         require_method(path_or_file, "write")
@@ -62,7 +64,7 @@ def write_index(index: DeepQuantIndex, path_or_file: PathOrFile) -> None:
 
 def read_index(
     path_or_file: PathOrFile, encoder: Any = None, *, mmap: bool = False, verify: str = "full"
-) -> DeepQuantIndex:
+) -> DeepQuantIndex | DeepQuantIVFIndex:
     """Load an index that `write_index` saved, or `faiss.write_index`.
 
     From a file of faiss's, of an IndexPQ alone or behind transforms, it is what `from_faiss` makes
@@ -114,9 +116,10 @@ def read_index(
                 expected = "an IndexPQ, alone or behind transforms,"
                 return from_plain(faiss_files.parse(Reader(file), encoder, maps=mmap))
             checks = verify == "full" and not mmap
-            return make_index(
-                read_state(Reader(file), encoder, maps=mmap, checks=checks), DeepQuantIndex
-            )
+            state = read_state(Reader(file), encoder, maps=mmap, checks=checks)
+            if mmap and state.get("kind") == DeepQuantIVFIndex.kind:
+                raise InputError("expected a DeepQuantIndex with mmap, got a DeepQuantIVFIndex")
+            return make_index(state, class_of(state))
         except _FAULTS as error:
             raise FormatError(f"expected {expected} in {name}, got {error}") from error
 
@@ -124,7 +127,7 @@ def read_index(
 # ---- writing -------------------------------------------------------------------------------------
 
 
-def _write(index: DeepQuantIndex, file: BinaryIO) -> None:
+def _write(index: DeepQuantIndex | DeepQuantIVFIndex, file: BinaryIO) -> None:
     with held_state(index) as state:
         for piece in pieces(state):
             write_whole(file, piece)

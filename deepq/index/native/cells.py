@@ -88,8 +88,11 @@ class NativeCells(NativeChain):
 
     def forget_cells(self) -> None:
         """Take away the centres, for another training."""
-        self.pq_index.quantizer.reset()
-        self.pq_index.quantizer.is_trained = False
+        coarse = faiss.downcast_index(self.pq_index.quantizer)
+        if isinstance(coarse, faiss.MultiIndexQuantizer):  # which has no vectors of its own
+            coarse.is_trained, coarse.ntotal = False, 0
+        else:
+            coarse.reset()
 
     def replace_centres(self, centres: Floats) -> None:
         """Put other centres (nlist, d) into a coarse quantizer that stores vectors."""
