@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from deepq.files.index_files import read_index, write_index
     from deepq.files.pickles import load_pickle
     from deepq.index.flat import DeepQuantIndex
-    from deepq.index.ivf import DeepQuantIVFIndex
     from deepq.index.interop import from_faiss, to_faiss
+    from deepq.index.ivf import DeepQuantIVFIndex
     from deepq.index.search_parameters import SearchParameters
     from deepq.labels.supervision import Pairs, Positives
     from deepq.training.settings import TrainConfig

@@ -302,3 +302,19 @@ def _as_classes(given: NDArray[Any], name: str) -> NDArray[Any]:
             + (", with gaps or of several kinds" if given.dtype.kind == "O" else "")
         )
     return given
+
+
+def as_free_ids(ids: Any, name: str, *, least: int | None = 0) -> Ids:
+    """Ids (n,) int64 of an array of integers, at least `least`."""
+    given = type(ids).__name__
+    ids = as_array(ids, name) if hasattr(ids, "shape") else None  # lists: faiss refuses them, too
+    if ids is None or ids.dtype.kind not in "iu":
+        raise KindError(
+            f"expected {name} to be an array of integers, got {given if ids is None else ids.dtype}"
+        )
+    if ids.ndim != 1:
+        raise DimensionError(f"expected {name} of shape (n,), got {ids.shape}")
+    numbers: Ids = np.ascontiguousarray(ids, dtype=np.int64)
+    if least is not None and len(numbers) and numbers.min() < least:
+        raise InputError(f"expected {name} from {least} on, got {int(numbers.min())}")
+    return numbers

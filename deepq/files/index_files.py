@@ -119,7 +119,8 @@ def read_index(
             state = read_state(Reader(file), encoder, maps=mmap, checks=checks)
             if mmap and state.get("kind") == DeepQuantIVFIndex.kind:
                 raise InputError("expected a DeepQuantIndex with mmap, got a DeepQuantIVFIndex")
-            return make_index(state, class_of(state))
+            index: DeepQuantIndex | DeepQuantIVFIndex = make_index(state, class_of(state))
+            return index
         except _FAULTS as error:
             raise FormatError(f"expected {expected} in {name}, got {error}") from error
 

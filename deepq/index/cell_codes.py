@@ -1,9 +1,7 @@
-"""Codes in cells: training the cells, adding, reading, removing and merging."""
+"""Codes in cells: adding, reading, removing and merging."""
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -11,26 +9,20 @@ from typing import Any
 import faiss
 import numpy as np
 
-from deepq._common.arrays import as_array, as_codes, as_output
-from deepq._common.checks import as_count, as_flag, as_integer, as_size, require_float32
+from deepq._common.arrays import as_codes, as_free_ids, as_output
+from deepq._common.checks import as_count, as_integer, require_float32
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError
 from deepq._common.safe_files import InFile
 from deepq._common.types import Codes, Floats, Ids
-from deepq.encoders.base import Encoder, embed
-from deepq.index.learned import LearnedIndex
-from deepq.index.native.cells import NativeCells
-from deepq.index.native.coarse import coarse_of, coarse_state, trains_alone
+from deepq.encoders.base import embed
+from deepq.index.cell_training import CellTraining
+from deepq.index.native.coarse import coarse_state
 from deepq.index.tensors import accepts_tensors
-from deepq.quantizers.product import ProductQuantizer
-from deepq.training.cells import Residual, residual_chain, split_rotation, without_residual
-from deepq.training.rows import Rows
-from deepq.training.settings import TrainConfig
-from deepq.training.trainer import Outcome, fit
 
 _ROWS_PER_CELL, _LEAST_ROWS = 64, 100_000  # of which cells are learned, at most
 
 
-class CellCodes(LearnedIndex):
+class CellCodes(CellTraining):
     """The strand of an index whose codes lie in cells, each with an id."""
 
     kind = "cells"
@@ -43,26 +35,10 @@ class CellCodes(LearnedIndex):
         "polysemous_ht",
         "verbose",
     )
-    nlist: int
-    by_residual: bool
-    _native: NativeCells
-    _coarse: tuple[Any, int] = (None, 0)
-    _by_residual: bool = True
     _next_id: int = 0
     _places: tuple[Ids, Ids] | None = None
 
-    def _build(self, encoder: Encoder, quantizer: ProductQuantizer, metric: int) -> NativeCells:
-        coarse, nlist = self._coarse
-        native = NativeCells.build(coarse, encoder, nlist, quantizer.M, quantizer.nbits, metric)
-        native.pq_index.by_residual = self._by_residual
-        native.pq_index.quantizer_trains_alone = int(trains_alone(coarse))
-        return native
-
     # ---- state -------------------------------------------------------------------------------
-
-    def _begin(self, state: dict[str, Any]) -> None:
-        self._coarse = coarse_of(state["coarse"]), as_size(state["nlist"], "nlist")
-        self._by_residual = as_flag(state["by_residual"], "by_residual")
 
     def _stored(self) -> dict[str, Any]:
         table = self._native.table if self.is_trained else None
@@ -90,75 +66,15 @@ class CellCodes(LearnedIndex):
         for name in ("niter", "seed"):
             setattr(self._native.pq_index.cp, name, as_integer(state["cp"][name], name))
         if sizes.shape != (self.nlist,) or (sizes < 0).any() or len(codes) != len(ids):
-            raise FormatError(f"lists of {len(ids)} ids and {len(codes)} codes in {len(sizes)} cells")
+            raise FormatError(
+                f"lists of {len(ids)} ids and {len(codes)} codes in {len(sizes)} cells"
+            )
         if sizes.sum() != len(codes) or (len(ids) and ids.min() < 0):
             raise FormatError(f"{sizes.sum()} entries of lists for {len(codes)} codes")
         if len(codes):
             self._require_trained()
         self._native.append(codes, np.repeat(np.arange(self.nlist), sizes), ids)
         self._next_id = max(as_count(state["next_id"], "next_id"), int(ids.max(initial=-1)) + 1)
-
-    # ---- training ----------------------------------------------------------------------------
-
-    def _fit(
-        self, quantizer: ProductQuantizer, x: Any, y: Any, config: TrainConfig, *, decoder: bool
-    ) -> Outcome:
-        """Learn encoder, cells and codebooks; the cells are in the C++ object afterwards."""
-        had_cells = self._native.has_cells
-        try:
-            return self._fit_cells(quantizer, x, y, config, decoder=decoder)
-        except BaseException:
-            if not had_cells:
-                self._native.forget_cells()
-            raise
-
-    def _fit_cells(
-        self, quantizer: ProductQuantizer, x: Any, y: Any, config: TrainConfig, *, decoder: bool
-    ) -> Outcome:
-        before, rotation = split_rotation(copy.deepcopy(self._encoder))
-        turned = y is None and self.by_residual and rotation is not None and not self._keeps_cells
-        if not turned:
-            outcome = super()._fit(quantizer, x, y, config, decoder=False)
-            z = self._sample(x, outcome.encoder, config.seed)
-            self._learn_cells(z)
-            if self.by_residual:
-                z = self._residual(outcome.encoder.d_out).encode(z)
-                quantizer.codebooks = None
-                quantizer.train(z, seed=config.seed)
-            return outcome
-        self._learn_cells(self._sample(x, before, config.seed))
-        outcome = self._learn(
-            residual_chain(before, self._residual(before.d_out), rotation),
-            quantizer,
-            x,
-            None,
-            dataclasses.replace(config, ranking=False),
-            decoder=decoder,
-        )
-        learned = outcome.encoder.members[-1]
-        self._native.replace_centres(learned.encode(self._native.centres[0]))
-        return outcome._replace(encoder=without_residual(outcome.encoder))
-
-    @property
-    def _keeps_cells(self) -> bool:
-        """Whether the centres cannot be turned: they are a user's, or those of a multi-index."""
-        coarse = faiss.downcast_index(self._native.pq_index.quantizer)
-        return self._native.has_cells or isinstance(coarse, faiss.MultiIndexQuantizer)
-
-    def _sample(self, x: Any, encoder: Encoder, seed: int) -> Floats:
-        most = max(_LEAST_ROWS, _ROWS_PER_CELL * self.nlist)
-        rows = Rows(x, encoder.d_in, encoder.input_shape).sample(most, np.random.default_rng(seed))[1]
-        if len(rows) < self.nlist:
-            raise InputError(f"expected at least {self.nlist} training vectors for as many cells, got {len(rows)}")
-        return embed(encoder, rows)
-
-    def _learn_cells(self, z: Floats) -> None:
-        self._native.learn_cells(z, self._threads())
-
-    def _residual(self, d: int) -> Residual:
-        centres, threads = self._native.centres, self._threads()
-        whole = centres[0] if len(centres) == 1 else self._native.centres_of(np.arange(self.nlist))
-        return Residual(whole, lambda z: self._native.nearest_cells(z, 1, threads)[1][:, 0])
 
     # ---- reading -----------------------------------------------------------------------------
 
@@ -200,7 +116,7 @@ class CellCodes(LearnedIndex):
         """Decode the stored vectors of ids `key` (n,) into (n, d) float32."""
         self._require_trained()
         self._require_decoding()
-        keys = as_numbers(key, "key")
+        keys = as_free_ids(key, "key")
         with self._lock.reading():
             out = as_output(x, (len(keys), self.d), np.float32, "x")
             out[...] = self.encoder.decode(self._decode_places(self._place_of(keys)))
@@ -250,7 +166,7 @@ class CellCodes(LearnedIndex):
         """
         require_float32(numeric_type)
         x = self._vectors(x, finite=True, keep_bytes=True)
-        given = None if ids is None else as_numbers(ids, "ids")
+        given = None if ids is None else as_free_ids(ids, "ids")
         if given is not None and len(given) != len(x):
             raise DimensionError(f"expected ids of shape ({len(x)},), got {given.shape}")
         with self._lock.changing():
@@ -315,7 +231,7 @@ class CellCodes(LearnedIndex):
         int
             How many were removed.
         """
-        selector = x if isinstance(x, faiss.IDSelector) else as_numbers(x, "x", least=None)
+        selector = x if isinstance(x, faiss.IDSelector) else as_free_ids(x, "x", least=None)
         with self._rewriting():
             return self._native.remove(selector)
 
@@ -345,11 +261,15 @@ class CellCodes(LearnedIndex):
     def check_compatible_for_merge(self, otherIndex: Any) -> None:
         """Raise InputError unless `otherIndex` has the same training and may be merged."""
         if not isinstance(otherIndex, CellCodes):
-            raise KindError(f"expected a {type(self).__name__} to merge, got {type(otherIndex).__name__}")
+            raise KindError(
+                f"expected a {type(self).__name__} to merge, got {type(otherIndex).__name__}"
+            )
         if otherIndex is self:
             raise InputError("expected another index to merge, got the same one")
         if self._fingerprint() != otherIndex._fingerprint():
-            raise InputError("expected an index with the same encoder, cells and codebooks, got another")
+            raise InputError(
+                "expected an index with the same encoder, cells and codebooks, got another"
+            )
 
     def _fingerprint(self) -> tuple[Any, ...]:
         centres = self._native.centres.tobytes() if self._native.has_cells else b""
@@ -362,7 +282,7 @@ class CellCodes(LearnedIndex):
         Raises InputError if an id is not stored, or comes twice; nothing is changed then.
         """
         x = self._vectors(x, finite=True, keep_bytes=True)
-        keys = as_numbers(keys, "keys")
+        keys = as_free_ids(keys, "keys")
         if len(keys) != len(x):
             raise DimensionError(f"expected keys of shape ({len(x)},), got {keys.shape}")
         if len(np.unique(keys)) != len(keys):
@@ -449,7 +369,9 @@ class CellCodes(LearnedIndex):
         own, cells = self._split(as_codes(codes, self.sa_code_size()))
         out = as_output(x, (len(own), self.d), np.float32, "x")
         z = self.product_quantizer.decode(own)
-        out[...] = self.encoder.decode(z + self._native.centres_of(cells) if self.by_residual else z)
+        out[...] = self.encoder.decode(
+            z + self._native.centres_of(cells) if self.by_residual else z
+        )
         return out
 
     @accepts_tensors
@@ -457,20 +379,6 @@ class CellCodes(LearnedIndex):
         """Append stand-alone codes (n, sa_code_size()) uint8; `ids` as in `add_with_ids`."""
         own, cells = self._split(as_codes(codes, self.sa_code_size()))
         self._require_trained()
-        given = None if ids is None else as_numbers(ids, "ids")
+        given = None if ids is None else as_free_ids(ids, "ids")
         with self._lock.changing():
             self._append(own, cells, given)
-
-
-def as_numbers(ids: Any, name: str, *, least: int | None = 0) -> Ids:
-    """Ids (n,) int64 of an array of integers, at least `least`."""
-    given = type(ids).__name__
-    ids = as_array(ids, name) if hasattr(ids, "shape") else None  # lists: faiss refuses them, too
-    if ids is None or ids.dtype.kind not in "iu":
-        raise KindError(f"expected {name} to be an array of integers, got {given if ids is None else ids.dtype}")
-    if ids.ndim != 1:
-        raise DimensionError(f"expected {name} of shape (n,), got {ids.shape}")
-    ids = np.ascontiguousarray(ids, dtype=np.int64)
-    if least is not None and len(ids) and ids.min() < least:
-        raise InputError(f"expected {name} from {least} on, got {int(ids.min())}")
-    return ids

@@ -82,7 +82,15 @@ class CellSearch(CellCodes):
 
     @accepts_tensors
     def search_preassigned(
-        self, x: Any, k: int, Iq: Any, Dq: Any, *, params: Any = None, D: Any = None, I: Any = None
+        self,
+        x: Any,
+        k: int,
+        Iq: Any,
+        Dq: Any,  # noqa: ARG002 - a part of faiss's signature
+        *,
+        params: Any = None,
+        D: Any = None,
+        I: Any = None,
     ) -> tuple[Floats, Ids]:
         """`search` in cells `Iq` (n, nprobe) int64 that the caller has chosen; -1 for none.
 
@@ -102,15 +110,17 @@ class CellSearch(CellCodes):
         """Cells (n, nprobe) of a caller's: numbers below nlist, or -1."""
         cells = as_array(cells, "Iq")
         if cells.dtype.kind not in "iu" or cells.ndim != 2 or len(cells) != n:
-            raise DimensionError(f"expected Iq of integers ({n}, nprobe), got {cells.dtype} {cells.shape}")
-        cells = np.ascontiguousarray(cells, np.int64)
-        if cells.size and not (-1 <= cells.min() and cells.max() < self.nlist):
-            raise InputError(f"expected cells from -1 to {self.nlist - 1}, got {cells.min()} to {cells.max()}")
-        for row in range(1, cells.shape[1]):  # a cell that comes twice is looked into once
-            again = (cells[:, row, None] == cells[:, :row]).any(axis=1)
-            if again.any():
-                cells = np.where(np.arange(cells.shape[1]) == row, np.where(again[:, None], -1, cells), cells)
-        return cells
+            raise DimensionError(
+                f"expected Iq of integers ({n}, nprobe), got {cells.dtype} {cells.shape}"
+            )
+        own: Ids = np.array(cells, np.int64)
+        if own.size and not (own.min() >= -1 and own.max() < self.nlist):
+            raise InputError(
+                f"expected cells from -1 to {self.nlist - 1}, got {own.min()} to {own.max()}"
+            )
+        for column in range(1, own.shape[1]):  # a cell that comes twice is looked into once
+            own[(own[:, column, None] == own[:, :column]).any(axis=1), column] = -1
+        return own
 
     @accepts_tensors
     def search_and_return_codes(
@@ -153,9 +163,11 @@ class CellSearch(CellCodes):
         shape = len(z), width
         scores, ids, places = (np.empty(shape, kind) for kind in (np.float32, np.int64, np.int64))
         table, allowed = self._native.table, self._allowed(cells, params)
-        _cells.search(table, z, cells, scores, ids, places, allowed=allowed, num_threads=self._threads(params))
+        _cells.search(
+            table, z, cells, scores, ids, places, allowed=allowed, num_threads=self._threads(params)
+        )
         if count and width:
-            ids = self._rerank(z, places, ids, scores)
+            ids = self._rank_anew(z, places, ids, scores)
         D.fill(self._worst)
         I.fill(-1)
         D[usable], I[usable] = scores[:, :k], ids[:, :k]
@@ -163,8 +175,8 @@ class CellSearch(CellCodes):
         whole[usable] = places[:, :k]
         return whole
 
-    def _rerank(self, z: Floats, places: Ids, ids: Ids, scores: Floats) -> Ids:
-        """Put places and scores (n, R) into the order of decoded vectors, in place; return their ids."""
+    def _rank_anew(self, z: Floats, places: Ids, ids: Ids, scores: Floats) -> Ids:
+        """Put places and scores (n, R) in the order of decoded vectors; return their ids."""
         before, given = np.argsort(places, axis=1), ids
         scores[...] = rerank(z, places, self._decode_places, self.metric_type)
         scores[places < 0] = self._worst
@@ -200,7 +212,9 @@ class CellSearch(CellCodes):
         nprobe = getattr(params, "nprobe", None)
         nprobe = as_size(self.nprobe if nprobe is None else nprobe, "nprobe")
         inner = getattr(params, "quantizer_params", None)
-        return self._native.nearest_cells(z, min(nprobe, self.nlist), self._threads(params), inner)[1]
+        count, threads = min(nprobe, self.nlist), self._threads(params)
+        cells: Ids = self._native.nearest_cells(z, count, threads, inner)[1]
+        return cells
 
     def _rerank_count(self, params: Any) -> int:
         """How many results of a scan are ranked anew in a call; 0 without a decoder."""
@@ -233,7 +247,13 @@ class CellSearch(CellCodes):
 
     @accepts_tensors
     def range_search_preassigned(
-        self, x: Any, thresh: float, Iq: Any, Dq: Any, *, params: Any = None
+        self,
+        x: Any,
+        thresh: float,
+        Iq: Any,
+        Dq: Any,  # noqa: ARG002
+        *,
+        params: Any = None,
     ) -> tuple[NDArray[np.uint64], Floats, Ids]:
         """`range_search` in cells `Iq` (n, nprobe) int64; `Dq` is not needed."""
         x = self._vectors(x)
@@ -245,7 +265,9 @@ class CellSearch(CellCodes):
         self._require_trained()
         with self._lock.reading():
             usable, z = self._encode_queries(x)
-            cells = self._cells_for(z, params) if cells is None else np.ascontiguousarray(cells[usable])
+            cells = (
+                self._cells_for(z, params) if cells is None else np.ascontiguousarray(cells[usable])
+            )
             lims, D, I = _cells.range_search(
                 self._native.table,
                 z,

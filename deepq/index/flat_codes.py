@@ -35,6 +35,11 @@ class FlatCodes(LearnedIndex):
     )
     _native: NativeFlat
 
+    @property
+    def quantizer(self) -> ProductQuantizer:
+        """The same as `product_quantizer`."""
+        return self.product_quantizer
+
     def _build(self, encoder: Encoder, quantizer: ProductQuantizer, metric: int) -> NativeFlat:
         return NativeFlat.build(encoder, quantizer.M, quantizer.nbits, metric)
 

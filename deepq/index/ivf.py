@@ -73,10 +73,17 @@ class DeepQuantIVFIndex(CellSearch, surface(IndexIVFPQ, CELLS)):  # type: ignore
         **named: Any,
     ) -> None:
         long = bool(args and isinstance(args[0], faiss.Index)) or "quantizer" in named
-        names = ("quantizer",) * long + ("d", "nlist", "M", "nbits", "metric") + ("own_invlists",) * long
+        names = (
+            ("quantizer",) * long
+            + ("d", "nlist", "M", "nbits", "metric")
+            + ("own_invlists",) * long
+        )
         given = _by_name(names, args, named)
         d, nlist, M = (as_size(given[name], name) for name in ("d", "nlist", "M"))
-        nbits, metric = as_size(given.get("nbits", 8), "nbits"), given.get("metric", faiss.METRIC_L2)
+        nbits, metric = (
+            as_size(given.get("nbits", 8), "nbits"),
+            given.get("metric", faiss.METRIC_L2),
+        )
         index = given.get("quantizer")
         if encoder is None:
             has_centres = index is not None and index.is_trained and index.ntotal == nlist
@@ -88,7 +95,9 @@ class DeepQuantIVFIndex(CellSearch, surface(IndexIVFPQ, CELLS)):  # type: ignore
         if index is None:
             index = make_coarse(coarse, encoder.d_out, nlist, metric)
         if index.d != encoder.d_out:
-            raise DimensionError(f"expected a coarse quantizer of {encoder.d_out} numbers, got {index.d}")
+            raise DimensionError(
+                f"expected a coarse quantizer of {encoder.d_out} numbers, got {index.d}"
+            )
         self._coarse, self._by_residual = (index, nlist), as_flag(by_residual, "by_residual")
         self._assemble(metric, encoder, ProductQuantizer(M, nbits), training)
         self.rerank, self.objective = rerank, objective
@@ -116,7 +125,9 @@ class DeepQuantIVFIndex(CellSearch, surface(IndexIVFPQ, CELLS)):  # type: ignore
         raise FormatError("expected a pickle of an index, got one that changes an index")
 
 
-def _by_name(names: tuple[str, ...], args: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+def _by_name(
+    names: tuple[str, ...], args: tuple[Any, ...], named: dict[str, Any]
+) -> dict[str, Any]:
     """Return the arguments of a constructor by name."""
     if len(args) > len(names):
         raise KindError(f"expected {', '.join(names)}, got {len(args)} arguments")
@@ -125,7 +136,13 @@ def _by_name(names: tuple[str, ...], args: tuple[Any, ...], named: dict[str, Any
         if name not in names or name in given:
             raise KindError(f"expected each of {', '.join(names)} once, got {name}")
         given[name] = value
-    missing = [name for name in names[: len(names) - 2] if name not in given and name in ("d", "nlist", "M")]
+    missing = [
+        name
+        for name in names[: len(names) - 2]
+        if name not in given and name in ("d", "nlist", "M")
+    ]
     if missing:
-        raise KindError(f"expected {', '.join(missing)} as well, got {', '.join(given) or 'nothing'}")
+        raise KindError(
+            f"expected {', '.join(missing)} as well, got {', '.join(given) or 'nothing'}"
+        )
     return given

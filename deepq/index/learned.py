@@ -192,13 +192,8 @@ class LearnedIndex:
         return self._encoder
 
     @property
-    def quantizer(self) -> ProductQuantizer:
-        """The same as `product_quantizer`."""
-        return self.product_quantizer
-
-    @property
     def product_quantizer(self) -> ProductQuantizer:
-        """The quantizer of the codes, its codebooks a view of those in the C++ object; read only."""
+        """The quantizer of codes, its codebooks a view of those in the C++ object; read only."""
         self._follow_native()
         self._forget_foreign_decoder()
         return self._quantizer
@@ -313,7 +308,8 @@ class LearnedIndex:
                 held = for_polysemous(x, quantizer, most, self.d)
                 kept = x if y is not None else x[: len(x) - len(held)]
             config = self.training or faiss_settings(self.pq.cp)
-            outcome = self._fit(quantizer, kept, y, config, decoder=self.rerank > 0 and held is None)
+            encoder, decoder = copy.deepcopy(self._encoder), self.rerank > 0 and held is None
+            outcome = self._fit(encoder, quantizer, kept, config, y=y, decoder=decoder)
             if held is not None:
                 z = embed(outcome.encoder, held)
                 quantizer.codebooks = self._native.polysemous(quantizer.trained(), z)
@@ -323,32 +319,11 @@ class LearnedIndex:
             raise KeyboardInterrupt
 
     def _fit(
-        self, quantizer: ProductQuantizer, x: Any, y: Any, config: TrainConfig, *, decoder: bool
+        self, encoder: Encoder, quantizer: ProductQuantizer, x: Any, config: TrainConfig, **how: Any
     ) -> Outcome:
-        """Learn an encoder like that of the index, and a quantizer; the index stays as it is."""
-        return self._learn(copy.deepcopy(self._encoder), quantizer, x, y, config, decoder=decoder)
-
-    def _learn(
-        self,
-        encoder: Encoder,
-        quantizer: ProductQuantizer,
-        x: Any,
-        y: Any,
-        config: TrainConfig,
-        *,
-        decoder: bool,
-    ) -> Outcome:
-        return fit(
-            encoder,
-            quantizer,
-            x,
-            config,
-            y=y,
-            objective=self.objective,
-            metric=self.metric_type,
-            decoder=decoder,
-            verbose=bool(self.verbose),
-        )
+        """Train both in place for this index, which stays as it is: see `fit`."""
+        how = {"objective": self.objective, "metric": self.metric_type, **how}
+        return fit(encoder, quantizer, x, config, verbose=bool(self.verbose), **how)
 
     # ---- encoding and decoding ---------------------------------------------------------------
 

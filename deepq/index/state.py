@@ -40,6 +40,7 @@ DTYPES = ("|u1", "<f4", "<i8")
 # A state that names no kind of index is of this one.
 _FIRST_KIND = "flat"
 
+
 def live_state(index: LearnedIndex) -> State:
     """Describe an index by its own codebooks and codes, while the caller holds the lock."""
     quantizer = index.product_quantizer

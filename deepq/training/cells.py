@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from deepq._common.types import Floats, Ids
 from deepq.encoders.base import Encoder, as_rows
 from deepq.encoders.chain import Chain
@@ -49,7 +47,7 @@ class Residual(Encoder):
 
 
 def split_rotation(encoder: Encoder) -> tuple[Encoder, Rotation | None]:
-    """Return what comes before a rotation at the end that is learned anew, and that, if there is one."""
+    """Return what comes before a rotation at the end, and that, if there is one."""
     *before, last = encoder.members
     if not isinstance(last, Rotation):
         return encoder, None

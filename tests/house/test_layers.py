@@ -17,7 +17,7 @@ import deepq
 PACKAGE = Path(deepq.__file__).parent
 
 LEAVES = {"networks", "labels", "metrics", "datasets"}
-CODES = {"_scan", "decoders", "quantizers"}
+CODES = {"_cells", "_scan", "decoders", "quantizers"}
 LEARNING = CODES | {"labels", "networks", "encoders", "objectives", "training"}
 INDEX = LEARNING | {"index.native", "index"}
 BELOW_CLIENTS = INDEX | LEAVES | {"files", "recipes", "evaluation"}
@@ -27,13 +27,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_common": set(),
     "_kernels": set(),
     "_scan": set(),
+    "_cells": {"_scan"},
     **{leaf: set() for leaf in LEAVES},
     "decoders": {"_scan"},
     "quantizers": {"_scan", "decoders"},
     "encoders": {"quantizers", "labels", "networks"},
     "objectives": {"labels"},
     "training": LEARNING - {"training"} | {"metrics"},
-    "index.native": {"encoders"},
+    "index.native": {"_cells", "encoders"},
     "index": INDEX - {"index"},
     "files": {"index", "index.native", "encoders"},
     "recipes": INDEX,

@@ -105,7 +105,11 @@ class Lists:
     def found(self, queries, cells, k, **options):
         """D, I and places by the kernels."""
         shape = len(queries), k
-        D, I, places = np.empty(shape, np.float32), np.empty(shape, np.int64), np.empty(shape, np.int64)
+        D, I, places = (
+            np.empty(shape, np.float32),
+            np.empty(shape, np.int64),
+            np.empty(shape, np.int64),
+        )
         _cells.search(self.table, queries, cells, D, I, places, **options)
         return D, I, places
 
@@ -158,11 +162,14 @@ def assert_equal(got, expected):
 @pytest.mark.parametrize("by_residual", [True, False])
 @pytest.mark.parametrize("inner_product", [False, True])
 @pytest.mark.parametrize(
-    ("M", "dsub", "nbits"), [(8, 4, 8), (4, 8, 8), (16, 2, 8), (3, 5, 8), (8, 3, 4), (52, 1, 8), (1, 6, 8)]
+    ("M", "dsub", "nbits"),
+    [(8, 4, 8), (4, 8, 8), (16, 2, 8), (3, 5, 8), (8, 3, 4), (52, 1, 8), (1, 6, 8)],
 )
 def test_results_are_those_of_the_definition(M, dsub, nbits, by_residual, inner_product):
     rng = np.random.default_rng(M * 100 + nbits)
-    lists = draw(rng, M=M, dsub=dsub, nbits=nbits, by_residual=by_residual, inner_product=inner_product)
+    lists = draw(
+        rng, M=M, dsub=dsub, nbits=nbits, by_residual=by_residual, inner_product=inner_product
+    )
     for nq, nprobe, k in ((1, 1, 1), (1, 8, 10), (40, 5, 10), (3, 8, 2000), (20, 3, 100)):
         queries, cells = ask(rng, lists, nq, nprobe)
         assert_equal(lists.found(queries, cells, k), lists.right(queries, cells, k))
@@ -186,12 +193,17 @@ def test_results_are_those_of_the_definition_whatever_the_numbers(data):
         whole=data.draw(st.booleans()),
     )
     nlist = len(lists.words)
-    queries, cells = ask(rng, lists, data.draw(st.integers(1, 40)), data.draw(st.integers(1, nlist)))
+    queries, cells = ask(
+        rng, lists, data.draw(st.integers(1, 40)), data.draw(st.integers(1, nlist))
+    )
     k = data.draw(st.sampled_from([1, 2, 10, 100]))
     allowed = None
     if data.draw(st.booleans()):
         share = data.draw(st.sampled_from([0.0, 0.01, 0.5]))
-        allowed = {c: np.packbits(rng.random(len(i)) < share, bitorder="little") for c, i in enumerate(lists.ids)}
+        allowed = {
+            c: np.packbits(rng.random(len(i)) < share, bitorder="little")
+            for c, i in enumerate(lists.ids)
+        }
     right = lists.right(queries, cells, k, allowed)
     assert_equal(lists.found(queries, cells, k, allowed=allowed), right)
     assert_equal(lists.found(queries, cells, k, allowed=allowed, num_threads=3), right)
@@ -210,7 +222,9 @@ def test_all_within_a_radius_are_found(inner_product):
         order = np.argsort(ids[inside], kind="stable")
         part = slice(lims[q], lims[q + 1])
         np.testing.assert_array_equal(I[part], ids[inside][order])
-        np.testing.assert_array_equal(D[part], (-scores if inner_product else scores)[inside][order])
+        np.testing.assert_array_equal(
+            D[part], (-scores if inner_product else scores)[inside][order]
+        )
 
 
 def test_lists_that_grow_are_looked_at_again():

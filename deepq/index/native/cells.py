@@ -81,10 +81,11 @@ class NativeCells(NativeChain):
         return bool(coarse.is_trained and coarse.ntotal == self.pq_index.nlist)
 
     def learn_cells(self, z: Floats, threads: int) -> None:
-        """Train the coarse quantizer for embeddings (n, d), as faiss does, unless it has centres."""
+        """Train the coarse quantizer for embeddings (n, d) as faiss does, unless it has centres."""
         index = self.pq_index
         with openmp_threads(threads):
             index.train_q1(len(z), faiss.swig_ptr(z), index.verbose, index.metric_type)
+        self.changed(training=True)
 
     def forget_cells(self) -> None:
         """Take away the centres, for another training."""
@@ -99,8 +100,11 @@ class NativeCells(NativeChain):
         coarse, centres = self.pq_index.quantizer, np.ascontiguousarray(centres, np.float32)
         coarse.reset()
         coarse.add_c(len(centres), faiss.swig_ptr(centres))
+        self.changed(training=True)
 
-    def nearest_cells(self, z: Floats, nprobe: int, threads: int, params: Any = None) -> tuple[Floats, Ids]:
+    def nearest_cells(
+        self, z: Floats, nprobe: int, threads: int, params: Any = None
+    ) -> tuple[Floats, Ids]:
         """Return what the coarse quantizer finds for embeddings: scores, and cells, -1 for none."""
         shape = len(z), nprobe
         D, cells = np.empty(shape, np.float32), np.empty(shape, np.int64)
@@ -127,7 +131,10 @@ class NativeCells(NativeChain):
             lists = faiss.downcast_InvertedLists(index.invlists)
             if not isinstance(lists, faiss.ArrayInvertedLists):
                 raise StateError(f"expected ArrayInvertedLists, got {type(lists).__name__}")
-            codes, ids = (_first(int(getattr(part, "this", part)), index.nlist) for part in (lists.codes, lists.ids))
+            codes, ids = (
+                _first(int(getattr(part, "this", part)), index.nlist)
+                for part in (lists.codes, lists.ids)
+            )
             table.place(codes, ids, _VECTOR_SIZE, _POINTER_AT, _COUNT_AT)
             self._table = table
         return self._table
@@ -182,7 +189,9 @@ def _first(vector: int, count: int) -> int:
     """
     begin, end = (ctypes.c_uint64.from_address(vector + 8 * i).value for i in range(2))
     if end - begin != count * _VECTOR_SIZE:
-        raise StateError(f"expected lists of {_VECTOR_SIZE} bytes, got {(end - begin) // max(count, 1)}")
+        raise StateError(
+            f"expected lists of {_VECTOR_SIZE} bytes, got {(end - begin) // max(count, 1)}"
+        )
     return begin
 
 

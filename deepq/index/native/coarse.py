@@ -42,7 +42,9 @@ def coarse_state(coarse: Any) -> dict[str, Any]:
     known = {"d": int(coarse.d), "metric": int(coarse.metric_type)}
     if isinstance(coarse, faiss.MultiIndexQuantizer):
         pq = coarse.pq
-        centres = faiss.vector_to_array(pq.centroids) if coarse.is_trained else np.empty(0, np.float32)
+        centres = (
+            faiss.vector_to_array(pq.centroids) if coarse.is_trained else np.empty(0, np.float32)
+        )
         return {"kind": _MULTI, **known, "M": int(pq.M), "nbits": int(pq.nbits), "centres": centres}
     centres = np.empty((coarse.ntotal, coarse.d), np.float32)
     if isinstance(coarse, faiss.IndexHNSWFlat):
@@ -56,7 +58,9 @@ def coarse_state(coarse: Any) -> dict[str, Any]:
         kind = {"kind": _FLAT}
     else:
         got = type(coarse).__name__
-        raise KindError(f"expected IndexFlat, IndexHNSWFlat or MultiIndexQuantizer to keep, got {got}")
+        raise KindError(
+            f"expected IndexFlat, IndexHNSWFlat or MultiIndexQuantizer to keep, got {got}"
+        )
     if len(centres):
         coarse.reconstruct_n_c(0, len(centres), faiss.swig_ptr(centres))
     return {**kind, **known, "centres": centres}
@@ -69,7 +73,9 @@ def coarse_of(state: dict[str, Any]) -> Any:
     if not np.isfinite(centres).all():
         raise FormatError("centres with NaN or infinity")
     if kind == _MULTI:
-        coarse = faiss.MultiIndexQuantizer(d, as_size(state["M"], "M"), as_size(state["nbits"], "nbits"))
+        coarse = faiss.MultiIndexQuantizer(
+            d, as_size(state["M"], "M"), as_size(state["nbits"], "nbits")
+        )
         if centres.size not in (0, coarse.pq.centroids.size()):
             raise FormatError(f"{centres.size} numbers of centres for {coarse.pq.centroids.size()}")
         if centres.size:
