@@ -75,7 +75,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "DeepQuantIVFIndex": "index.ivf",
+    "DeepQuantIVFIndex": "index",
     "DeepQuantIndex": "index",
     "Diagnosis": "evaluation.diagnosis",
     "DimensionError": "_common.errors",

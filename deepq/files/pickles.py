@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, BinaryIO
 
 from deepq._common.errors import FormatError
 from deepq._common.safe_files import PathOrFile, opened
 from deepq.files.format import MOST_HEADER
 from deepq.index.flat import DeepQuantIndex, restore
+from deepq.index.ivf import DeepQuantIVFIndex, restore_cells
 
 
 def load_pickle(
     path_or_file: PathOrFile, *, buffers: Iterable[Any] | None = None
-) -> DeepQuantIndex:
+) -> DeepQuantIndex | DeepQuantIVFIndex:
     """Load the pickle of an index, and run nothing that it may contain.
 
     ``pickle.load`` does what a pickle says; this refuses all but the data of a DeepQuantIndex. So
@@ -38,7 +40,7 @@ def load_pickle(
     with opened(path_or_file) as (file, name):
         try:
             index = _Unpickler(file, buffers=buffers).load()
-            if not isinstance(index, DeepQuantIndex):
+            if not isinstance(index, DeepQuantIndex | DeepQuantIVFIndex):
                 raise FormatError(f"one of a {type(index).__name__}")
         except (OSError, MemoryError):
             raise
@@ -92,14 +94,15 @@ class _Unpickler(pickle._Unpickler):
         super().__init__(_Bounded(file, size), buffers=given)
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) != (restore.__module__, restore.__name__):
-            raise FormatError(f"one that asks for {module}.{name}")
-        return self._restore
+        for maker in (restore, restore_cells):
+            if (module, name) == (maker.__module__, maker.__name__):
+                return partial(self._restore, maker)
+        raise FormatError(f"one that asks for {module}.{name}")
 
-    def _restore(self, text: str, parts: list[Any]) -> DeepQuantIndex:
+    def _restore(self, maker: Any, text: str, parts: list[Any]) -> Any:
         if len(text) > MOST_HEADER or sum(map(len, parts)) > self._size:
             raise FormatError("one that holds less than it says")
         if self._is_restored:  # a few bytes would do for another copy
             raise FormatError("one of several indexes")
         self._is_restored = True
-        return restore(text, parts)
+        return maker(text, parts)

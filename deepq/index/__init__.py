@@ -14,8 +14,14 @@ its codes in `native`, its strand of editing and searching, and the join in a fi
 """
 
 from deepq.index.flat import DeepQuantIndex, restore
+from deepq.index.ivf import DeepQuantIVFIndex, restore_cells
 
-__all__ = ["DeepQuantIndex", "restore"]
+__all__ = ["DeepQuantIVFIndex", "DeepQuantIndex", "restore", "restore_cells"]
 
-for _public in (DeepQuantIndex, restore):  # pickles and messages name this front
+for _public in (
+    DeepQuantIndex,
+    DeepQuantIVFIndex,
+    restore,
+    restore_cells,
+):  # pickles and messages name this front
     _public.__module__ = __name__

@@ -16,6 +16,7 @@ from deepq._common.safe_files import InFile
 from deepq._common.types import Codes, Floats, Ids
 from deepq.encoders.base import embed
 from deepq.index.cell_training import CellTraining
+from deepq.index.native.cells import NativeCells
 from deepq.index.native.coarse import coarse_state
 from deepq.index.tensors import accepts_tensors
 
@@ -75,6 +76,14 @@ class CellCodes(CellTraining):
             self._require_trained()
         self._native.append(codes, np.repeat(np.arange(self.nlist), sizes), ids)
         self._next_id = max(as_count(state["next_id"], "next_id"), int(ids.max(initial=-1)) + 1)
+
+    def _take(self, other: NativeCells) -> None:
+        """Copy the codes of C++ objects with the same cells and codebooks; there are none here."""
+        ids, places = other.table.entries()
+        if len(ids) and ids.min() < 0:
+            raise InputError(f"expected ids from 0 on, got {int(ids.min())}")
+        self._native.append(other.table.codes_at(places), places >> 32, ids)
+        self._next_id = int(ids.max(initial=-1)) + 1
 
     # ---- reading -----------------------------------------------------------------------------
 

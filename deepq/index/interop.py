@@ -8,22 +8,26 @@ from typing import Any
 import faiss
 import numpy as np
 
+from deepq._common.checks import as_metric
 from deepq._common.errors import InputError, KindError
 from deepq.decoders import Decoder
 from deepq.index.flat import DeepQuantIndex
+from deepq.index.ivf import DeepQuantIVFIndex
+from deepq.index.native.cells import IndexIVFPQ, NativeCells
 from deepq.index.native.chain import IndexPreTransform
+from deepq.index.native.coarse import coarse_of, coarse_state
 from deepq.index.native.flat import IndexPQ, NativeFlat
 from deepq.index.native.plain import PlainIndex
 from deepq.quantizers.binary import BinaryQuantizer, kind_of
 from deepq.quantizers.product import ProductQuantizer
 
 
-def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex:
-    """Copy an IndexPQ, alone or behind transforms, or an IndexBinaryFlat into a DeepQuantIndex.
+def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex | DeepQuantIVFIndex:
+    """Copy an IndexPQ or IndexIVFPQ, alone or behind transforms, or an IndexBinaryFlat.
 
     Parameters
     ----------
-    index : faiss.IndexPQ, faiss.IndexPreTransform or faiss.IndexBinaryFlat
+    index : faiss.IndexPQ, IndexIVFPQ, IndexPreTransform or IndexBinaryFlat
         Also what ``faiss.read_index`` and ``faiss.downcast_index`` give back. Transforms may be
         linear (OPQ, PCA, random rotations), centring, or normalising to unit L2 norm, or what faiss
         has read of an encoder of deepq's, of a class in `deepq.encoders.TYPES`.
@@ -32,8 +36,9 @@ def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex:
 
     Returns
     -------
-    DeepQuantIndex
-        With the same codebooks, codes and search settings. Codebooks that are exactly those of a
+    DeepQuantIndex, or DeepQuantIVFIndex
+        With the same codebooks, codes, cells and search settings. Coarse quantizers may be
+        IndexFlat, IndexHNSWFlat or MultiIndexQuantizer. Codebooks that are exactly those of a
         `BinaryQuantizer` make an index with one. That of an IndexBinaryFlat takes rows of +-1
         (n, d), one number for each bit, and D is 4 times the Hamming distance; its encoder is
         ``Identity(d)``.
@@ -46,19 +51,23 @@ def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex:
         If the state of an encoder is damaged, of a class that is not in `TYPES`, or of a network
         that must be handed back, or is another.
     """
-    if isinstance(index, DeepQuantIndex):
+    if isinstance(index, DeepQuantIndex | DeepQuantIVFIndex):
         return copy.deepcopy(index)
     if isinstance(index, faiss.IndexBinary):
         return _from_binary(faiss.downcast_IndexBinary(index))
     if not isinstance(index, faiss.Index):
         raise KindError(f"expected a faiss index, got {type(index).__name__}")
     native = faiss.downcast_index(index)
-    if isinstance(native, IndexPQ):
+    if isinstance(native, IndexPQ | IndexIVFPQ):
         native = IndexPreTransform(native)
+    cells = NativeCells.of(native)
+    if cells is not None:
+        return from_cells(cells, encoder)
     source = NativeFlat.of(native)
     if source is None:
         raise KindError(
-            f"expected an IndexPQ or an IndexPreTransform over one, got {type(native).__name__}"
+            "expected an IndexPQ or IndexIVFPQ, or an IndexPreTransform over one, "
+            f"got {type(native).__name__}"
         )
     names = {name: getattr(source.pq_index, name) for name in DeepQuantIndex.settings}
     copied = from_plain(source.plain(encoder)._replace(settings=names))
@@ -91,6 +100,43 @@ def from_plain(plain: PlainIndex) -> DeepQuantIndex:
     return index
 
 
+def from_cells(source: NativeCells, network: Any = None) -> DeepQuantIVFIndex:
+    """Copy what the C++ objects of an index of cells hold."""
+    index, carried = source.pq_index, source.carried()
+    encoder, trained = source.read_encoder(network), bool(source.chain.is_trained)
+    if metric_of(index) != source.chain.metric_type:
+        raise InputError("expected one metric in a chain and the index inside, got two")
+    copied = DeepQuantIVFIndex(
+        coarse_of(coarse_state(index.quantizer)),
+        encoder.d_in,
+        index.nlist,
+        index.pq.M,
+        index.pq.nbits,
+        metric_of(index),
+        encoder=encoder,
+        by_residual=bool(index.by_residual),
+        rerank=0 if carried is None else carried["rerank"],
+    )
+    for name in copied.settings:
+        setattr(copied, name, getattr(index, name))
+    for name in ("niter", "seed"):
+        setattr(copied.cp, name, getattr(index.cp, name))
+    if not trained:
+        return copied
+    quantizer = copied.product_quantizer.fresh()
+    quantizer.codebooks = source.codebooks
+    if carried is not None:
+        quantizer.decoder = Decoder.from_state(carried["decoder"])
+    copied._inject(encoder, quantizer)
+    copied._take(source)
+    return copied
+
+
+def metric_of(index: Any) -> int:
+    """Return the metric of an index of faiss's, which must be one of two."""
+    return as_metric(index.metric_type)
+
+
 def _from_binary(native: Any) -> DeepQuantIndex:
     if not isinstance(native, faiss.IndexBinaryFlat):
         raise KindError(f"expected an IndexBinaryFlat, got {type(native).__name__}")
@@ -100,12 +146,12 @@ def _from_binary(native: Any) -> DeepQuantIndex:
     return index
 
 
-def to_faiss(index: DeepQuantIndex, *, binary: bool = False) -> Any:
-    """Copy a DeepQuantIndex into a plain faiss.IndexPreTransform(encoder, IndexPQ).
+def to_faiss(index: DeepQuantIndex | DeepQuantIVFIndex, *, binary: bool = False) -> Any:
+    """Copy an index into a plain faiss.IndexPreTransform(encoder, IndexPQ or IndexIVFPQ).
 
     Parameters
     ----------
-    index : DeepQuantIndex
+    index : DeepQuantIndex or DeepQuantIVFIndex
         Trained or not.
     binary : bool
         Copy the codes of a `BinaryQuantizer` into a faiss.IndexBinaryFlat instead, of
@@ -115,12 +161,12 @@ def to_faiss(index: DeepQuantIndex, *, binary: bool = False) -> Any:
     Raises
     ------
     KindError
-        If `index` is not a DeepQuantIndex.
+        If `index` is neither.
     InputError
         If `binary` is asked for where the quantizer is another, or M * nbits is not a multiple
         of 8.
     """
-    if not isinstance(index, DeepQuantIndex):
+    if not isinstance(index, DeepQuantIndex | DeepQuantIVFIndex):
         raise KindError(f"expected a DeepQuantIndex, got {type(index).__name__}")
     with index._lock.reading():
         if binary:
@@ -128,8 +174,8 @@ def to_faiss(index: DeepQuantIndex, *, binary: bool = False) -> Any:
         return faiss.deserialize_index(faiss.serialize_index(index))
 
 
-def _to_binary(index: DeepQuantIndex) -> Any:
-    quantizer = index.quantizer
+def _to_binary(index: Any) -> Any:
+    quantizer = index.product_quantizer
     if not isinstance(quantizer, BinaryQuantizer):
         raise InputError(f"expected a BinaryQuantizer, got {type(quantizer).__name__}")
     bits = quantizer.M * quantizer.nbits

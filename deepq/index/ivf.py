@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import operator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import faiss
@@ -18,10 +19,10 @@ from deepq.encoders.fixed import Identity
 from deepq.encoders.plain import as_encoder
 from deepq.encoders.rotation import Rotation
 from deepq.index.cell_search import CellSearch
-from deepq.index.flat import cosine, restore
+from deepq.index.flat import cosine
 from deepq.index.native.cells import IndexIVFPQ
 from deepq.index.native.coarse import make_coarse
-from deepq.index.state import pack
+from deepq.index.state import make_index, pack, unpack
 from deepq.index.surface import CELLS, surface
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training.settings import TrainConfig
@@ -118,11 +119,21 @@ class DeepQuantIVFIndex(CellSearch, surface(IndexIVFPQ, CELLS)):  # type: ignore
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         text, parts, *living = pack(self, operator.index(protocol))
-        return restore, (text, parts, *(living or [()]), type(self))
+        if type(self) is DeepQuantIVFIndex and not living:
+            return restore_cells, (text, parts)
+        return restore_cells, (text, parts, *(living or [()]), type(self))
 
     def __setstate__(self, state: Any) -> None:
         """Refuse: a pickle of ours is whole without, and faiss would read any bytes here."""
         raise FormatError("expected a pickle of an index, got one that changes an index")
+
+
+def restore_cells(
+    text: str, parts: Sequence[Any], living: Sequence[Any] = (), cls: Any = DeepQuantIVFIndex
+) -> DeepQuantIVFIndex:
+    """Make the index that a pickle holds, as `restore` does."""
+    index: DeepQuantIVFIndex = make_index(unpack(text, parts, living), cls)
+    return index
 
 
 def _by_name(

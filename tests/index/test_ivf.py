@@ -365,6 +365,38 @@ def test_files(index, queries, tmp_path):
     assert right[0].shape == (40, 5)
 
 
+def test_from_faiss_and_back(index, x, queries):
+    plain = faiss.index_factory(DIM, f"OPQ{M},IVF{NLIST},PQ{M}x8")
+    plain.train(x)
+    plain.add(x)
+    faiss.extract_index_ivf(plain).nprobe = 3
+    ours = deepq.from_faiss(plain)
+    assert isinstance(ours, deepq.DeepQuantIVFIndex)
+    assert (ours.nprobe, ours.ntotal) == (3, len(x))
+    np.testing.assert_array_equal(ours.search(queries, 5)[1], plain.search(queries, 5)[1])
+    bare = faiss.IndexIVFPQ(faiss.IndexFlatL2(DIM), DIM, NLIST, M, 4)
+    bare.train(x)
+    bare.add_with_ids(x, np.arange(len(x)) * 3)
+    np.testing.assert_array_equal(
+        deepq.from_faiss(bare).search(queries, 5)[1], bare.search(queries, 5)[1]
+    )
+    back = deepq.to_faiss(index)
+    assert type(back) is faiss.IndexPreTransform
+    again = deepq.from_faiss(back)
+    np.testing.assert_array_equal(
+        again.search(queries, 5, params=deepq.SearchParameters(nprobe=4))[1],
+        index.search(queries, 5)[1],
+    )
+    with pytest.raises(TypeError, match="IndexFlat, IndexHNSWFlat or MultiIndexQuantizer"):
+        deepq.from_faiss(faiss.index_factory(DIM, "IVF16(PQ4x4),PQ4"))
+
+
+def test_pickles_are_read_without_running_them(index, queries, tmp_path):
+    (tmp_path / "cells.pickle").write_bytes(pickle.dumps(index))
+    back = deepq.load_pickle(tmp_path / "cells.pickle")
+    np.testing.assert_array_equal(back.search(queries, 5)[1], index.search(queries, 5)[1])
+
+
 def test_an_untrained_index_is_kept(tmp_path):
     index = deepq.DeepQuantIVFIndex(DIM, 16, M, coarse="imi", by_residual=False)
     deepq.write_index(index, tmp_path / "cells.dpq")

@@ -50,6 +50,15 @@ class NativeCells(NativeChain):
         native.chain.is_trained = False
         return native
 
+    @classmethod
+    def of(cls, index: Any) -> NativeCells | None:
+        """Take an index of faiss's that is an IndexIVFPQ behind transforms; None for another."""
+        chain = faiss.downcast_index(index)
+        is_cells = isinstance(chain, IndexPreTransform) and isinstance(
+            faiss.downcast_index(chain.index), IndexIVFPQ
+        )
+        return cls(chain) if is_cells else None
+
     # ---- cells ------------------------------------------------------------------------------
 
     @property
@@ -193,8 +202,3 @@ def _first(vector: int, count: int) -> int:
             f"expected lists of {_VECTOR_SIZE} bytes, got {(end - begin) // max(count, 1)}"
         )
     return begin
-
-
-def pre_transform(index: Any) -> Any:
-    """Return an index as a chain without transforms."""
-    return IndexPreTransform(index)
