@@ -46,12 +46,12 @@ static inline __attribute__((always_inline)) void NAME(turn)(
     for (int b = 0; b < 16; b++) *(BYTES *)(columns + b % width * TILE + b / width * LANES) = x[b];
 }
 
-/* Turn TILE codes, and fetch those `ahead` (or NULL). A piece holds `per` codes of 4 or 8 bytes, the
+/* Turn TILE codes, and fetch those `ahead` (or NULL) into the second cache: the first has no room. A piece holds `per` codes of 4 or 8 bytes, the
  * first of them for the first of `per` blocks. */
 static void NAME(turn_tile)(const uint8_t *codes, int bytes, int per, const uint8_t *ahead, uint8_t *columns) {
     int stretch = per * LANES * bytes;
     for (int j = 0; j < BLOCKS; j += per, codes += stretch, columns += per * LANES) {
-        for (int at = 0; ahead && at < stretch; at += 64) __builtin_prefetch(ahead + at);
+        for (int at = 0; ahead && at < stretch; at += 64) __builtin_prefetch(ahead + at, 0, 2);
         if (ahead) ahead += stretch;
         if (bytes == 4) NAME(turn)(codes, 16, 4, columns);
         else if (bytes == 8) NAME(turn)(codes, 16, 8, columns);
