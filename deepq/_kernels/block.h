@@ -334,7 +334,7 @@ static int NAME(search_block)(const scan_job *job, int64_t first, int count, con
         limit_set(blk.limits + q, bound[q]);
         NAME(follow)(&blk, q);
     }
-    for (int q = 0; q < count; q++) blk.hits[q] = list_new(job, s, first + q, q);
+    for (int q = 0; q < count; q++) blk.hits[q] = list_new(job, s, first + q, q, 0);
     int64_t begin = pruned ? NAME(scan_pruned)(&blk) : 0;
     if (begin < job->n) NAME(scan_floats)(&blk, count, begin);
     for (int q = 0; q < count; q++) complete &= is_complete(job, blk.hits[q]);

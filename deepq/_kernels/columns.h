@@ -362,7 +362,7 @@ static int NAME(search_columns)(const scan_job *job, int64_t first, int count, c
                                             limits + q) ? job->n : 0;
         limit_set(limits + q, bound);
         if (given_up[q]) NAME(choose_bits)(job, s, s->bounds + (int64_t)q * job->bytes * 256, limits + q);
-        lists[q] = list_new(job, s, first + q, q);
+        lists[q] = list_new(job, s, first + q, q, 0);
     }
     for (int64_t i = 0; i < job->n; i += TILE) {
         const uint8_t *codes = job->codes + i * job->bytes, *ahead = codes + span;

@@ -142,8 +142,13 @@ static inline float ascending_float(uint32_t bits) {
 
 /* ---- what one query finds: a list in ascending order of id ------------------------------------------- */
 
-/* Where the k best are wanted, a list takes as many again, and one, before the best are picked. */
-static int64_t best_room(const scan_job *job) { return 2 * job->k + 1 < job->n ? 2 * job->k + 1 : job->n; }
+/* Where the k best are wanted, a list takes as many again, and one, before the best are picked; and MORE_ROOM
+ * where a limit that follows sooner would spare nothing. */
+enum { MORE_ROOM = 48 };
+static int64_t best_room(const scan_job *job, int more) {
+    int64_t room = 2 * job->k + 1 + more;
+    return room < job->n ? room : job->n;
+}
 
 /* Make room in a list for one more. */
 static void hits_grow(scan_hits *hits) {

@@ -30,8 +30,8 @@ typedef struct {
     float *minima;    /* (groups, lanes), or the scores of the sample */
     float *column;    /* (groups,) */
     scan_hits *best;  /* (lanes,): what has been found */
-    float *scores;    /* (lanes, 2 * best_room) */
-    int64_t *ids;     /* (lanes, best_room) */
+    float *scores;    /* (lanes, 2 * room) */
+    int64_t *ids;     /* (lanes, room) */
     uint64_t *keys;   /* (2 * k,) */
     uint64_t *found;  /* survivors: row << LANE_BITS | lane */
     uint8_t *columns; /* (bytes, TILE): a tile of codes on its side */
@@ -51,7 +51,7 @@ enum { FOUND_ENOUGH = 128, FOUND_MAX = FOUND_ENOUGH + 2 * MAX_LANES, FOUND_FEW =
 static int scratch_new(scan_scratch *s, const scan_job *job, int lanes, int prunes, int lists) {
     int bounded = prunes && !job->hits;
     size_t bytes = (size_t)job->bytes, padded = (bytes + 15) / 16 * 16;
-    size_t best = job->hits || !lists ? 0 : (size_t)lanes, room = (size_t)best_room(job);
+    size_t best = job->hits || !lists ? 0 : (size_t)lanes, room = (size_t)best_room(job, MORE_ROOM);
     size_t groups = bounded ? (size_t)group_count(job) : 0, sample = bounded ? (size_t)sample_count(job) : 0;
     size_t sizes[] = {
         job->fields > 1 ? sizeof(float) * job->M * job->ksub * lanes : 0,
@@ -93,10 +93,10 @@ static int scratch_new(scan_scratch *s, const scan_job *job, int lanes, int prun
 static void scratch_free(scan_scratch *s) { free(s->memory); }
 
 /* An empty list for what query q, of this lane, finds. */
-static scan_hits *list_new(const scan_job *job, const scan_scratch *s, int64_t q, int lane) {
+static scan_hits *list_new(const scan_job *job, const scan_scratch *s, int64_t q, int lane, int more) {
     if (job->hits) return job->hits + q;
-    int64_t room = best_room(job);
-    s->best[lane] = (scan_hits){0, room, s->scores + 2 * room * lane, s->ids + room * lane};
+    int64_t most = best_room(job, MORE_ROOM);
+    s->best[lane] = (scan_hits){0, best_room(job, more), s->scores + 2 * most * lane, s->ids + most * lane};
     return s->best + lane;
 }
 
@@ -231,7 +231,7 @@ static void scan_rows(const scan_job *job, const float *tables, scan_hits *hits,
 static void scan_all(const scan_job *job, int64_t q, const scan_scratch *s) {
     scan_limit limit = {0};
     limit_set(&limit, job->hits ? job->radius : WORST_SCORE);
-    scan_hits *hits = list_new(job, s, q, 0);
+    scan_hits *hits = list_new(job, s, q, 0, MORE_ROOM);
     scan_rows(job, s->tables, hits, &limit, 0);
     query_end(job, q, hits, s->keys);
 }
