@@ -301,9 +301,9 @@ static void NAME(choose_bits)(const scan_job *job, const scan_scratch *s, uint8_
     int best = limit->bits, bytes = job->bytes;
     limit->fresh = limit->units - limit->units / 32;
     if (best != 8 || job->width != 256 || s->drawn < TILE || limit->units < 0) return;
-    int64_t least = (int64_t)BLOCKS * bytes * LOOKUP_COST(8);
+    int64_t least = INT64_MAX;
     memcpy(s->folded, bounds, (size_t)bytes * 256);
-    for (int bits = 7; bits >= LEAST_BITS; bits--) {
+    for (int bits = 8; bits >= LEAST_BITS; bits--) {
         int64_t cost = (int64_t)BLOCKS * bytes * LOOKUP_COST(bits);
         NAME(fold)(s->folded, bytes, bits);
         for (int j = 0; j < BLOCKS; j += AT_ONCE) {
@@ -311,7 +311,7 @@ static void NAME(choose_bits)(const scan_job *job, const scan_scratch *s, uint8_
             if (!NAME(bound_codes)(s->sampled + j * LANES, s->folded, bytes, bits, limit->units, hits)) continue;
             for (int i = 0; i < AT_ONCE; i++) cost += count_word(hits[i]) * SCORE_COST(bytes);
         }
-        if (cost > 2 * least) break;
+        if (cost / 2 > least) break;
         if (cost < least) least = cost, best = bits;
     }
     limit->bits = TAKE_BITS(best, LEAST_BITS);
