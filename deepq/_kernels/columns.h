@@ -126,8 +126,8 @@ static inline __attribute__((always_inline)) uint64_t NAME(bound_long)(
 #if LEAST_BITS == 4
 WITH_BITS(4)
 WITH_BITS(5)
-WITH_BITS(6)
 #endif
+WITH_BITS(6)
 WITH_BITS(7)
 WITH_BITS(8)
 #ifdef ADD_HALVES
@@ -141,8 +141,8 @@ static inline uint64_t NAME(bound_codes)(
 #if LEAST_BITS == 4
     case 4: return NAME(bound_4)(columns, bounds, bytes, units, hits);
     case 5: return NAME(bound_5)(columns, bounds, bytes, units, hits);
-    case 6: return NAME(bound_6)(columns, bounds, bytes, units, hits);
 #endif
+    case 6: return NAME(bound_6)(columns, bounds, bytes, units, hits);
     case 7: return NAME(bound_7)(columns, bounds, bytes, units, hits);
 #ifdef ADD_HALVES
     case HALVES: return NAME(bound_HALVES)(columns, bounds, bytes, units, hits);

@@ -144,14 +144,14 @@ static inline __attribute__((always_inline)) __m512i load_pieces_avx512(const ui
     return _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(p + 3 * stride)), 3);
 }
 
-/* The same for 128 or 256 entries. A permutation of two registers looks up 128 by the lower seven bits; one
- * of a single register, 64 by six, is no faster. */
+/* The same for 64 to 256 entries. A permutation of one register looks up 64 by the lower six bits, one
+ * of two registers 128 by seven. */
 static inline __attribute__((always_inline)) void add_bounds_avx512(
         __m512i *sums, const uint8_t *table, const __m512i *x, int bits) {
     __m512i part[4];
     for (int r = 0; r < 1 << (bits - 6); r++) part[r] = _mm512_load_si512((const __m512i *)(table + 64 * r));
     for (int i = 0; i < 8; i++) {
-        __m512i found = _mm512_permutex2var_epi8(part[0], x[i], part[1]);
+        __m512i found = bits == 6 ? _mm512_permutexvar_epi8(x[i], part[0]) : _mm512_permutex2var_epi8(part[0], x[i], part[1]);
         if (bits == 8) {
             __m512i high = _mm512_permutex2var_epi8(part[2], x[i], part[3]);
             found = _mm512_mask_blend_epi8(_mm512_movepi8_mask(x[i]), found, high);
@@ -169,8 +169,8 @@ static inline __attribute__((always_inline)) void add_bounds_avx512(
 #define AT_ONCE 8
 #define TOGETHER 8
 #define ADD_BOUNDS add_bounds_avx512
-#define LEAST_BITS 7
-#define LOOKUP_COST(bits) ((bits) == 7 ? 3 : 8)
+#define LEAST_BITS 6
+#define LOOKUP_COST(bits) ((const int[]){3, 5, 11}[(bits) - 6])
 #define LESS _mm512_min_epu8
 #define ADD_WORDS _mm512_adds_epu16
 #define SUBTRACT_WORDS _mm512_subs_epu16
