@@ -15,6 +15,7 @@
  */
 
 #define BLOCKS (TILE / LANES)
+#define PAGE 4096
 
 typedef uint8_t NAME(column) __attribute__((vector_size(LANES), may_alias));
 typedef float NAME(eight) __attribute__((vector_size(32), may_alias));
@@ -48,12 +49,14 @@ static inline __attribute__((always_inline)) void NAME(turn)(
     for (int b = 0; b < 16; b++) *(BYTES *)(columns + b % width * TILE + b / width * LANES) = x[b];
 }
 
-/* Turn TILE codes, and fetch those `ahead` (or NULL) into the second cache: the first has no room. A piece
- * holds `per` codes of 4 or 8 bytes, the first of them for the first of `per` blocks. */
+/* Turn TILE codes. Fetch those `ahead` (or NULL) into the second cache, since the first has no room, and a line of
+ * each page of those behind them, so that its address is known in time. A piece holds `per` codes of 4 or 8 bytes,
+ * the first of them for the first of `per` blocks. */
 static void NAME(turn_tile)(const uint8_t *codes, int bytes, int per, const uint8_t *ahead, uint8_t *columns) {
     int stretch = per * LANES * bytes;
     for (int j = 0; j < BLOCKS; j += per, codes += stretch, columns += per * LANES) {
         for (int at = 0; ahead && at < stretch; at += 64) __builtin_prefetch(ahead + at, 0, 2);
+        for (int at = 0; ahead && at < stretch; at += PAGE) __builtin_prefetch(ahead + TILE * bytes + at, 0, 2);
         if (ahead) ahead += stretch;
         if (bytes == 4) NAME(turn)(codes, 16, 4, columns);
         else if (bytes == 8) NAME(turn)(codes, 16, 8, columns);
@@ -429,5 +432,6 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
 #undef PACK_WORDS
 #undef AT_MOST
 #undef BLOCKS
+#undef PAGE
 #undef CODES_PER_PIECE
 #undef AT_ONCE
