@@ -56,7 +56,7 @@ static void NAME(turn_tile)(const uint8_t *codes, int bytes, int per, const uint
     int stretch = per * LANES * bytes;
     for (int j = 0; j < BLOCKS; j += per, codes += stretch, columns += per * LANES) {
         for (int at = 0; ahead && at < stretch; at += 64) __builtin_prefetch(ahead + at, 0, 2);
-        for (int at = 0; ahead && at < stretch; at += PAGE) __builtin_prefetch(ahead + TILE * bytes + at, 0, 2);
+        for (int at = 0; ahead && at + PAGE <= stretch; at += PAGE) __builtin_prefetch(ahead + TILE * bytes + at, 0, 2);
         if (ahead) ahead += stretch;
         if (bytes == 4) NAME(turn)(codes, 16, 4, columns);
         else if (bytes == 8) NAME(turn)(codes, 16, 8, columns);
