@@ -59,7 +59,7 @@ cdef extern from "_kernels/kernels.h" nogil:
     int simd_supported()
     int64_t count_bits(const uint8_t *, int64_t n)
     bint _all_finite "all_finite"(const float *, int64_t n)
-    int scratch_new(scan_scratch *, const scan_job *, int lanes, int prunes)
+    int scratch_new(scan_scratch *, const scan_job *, int lanes, int prunes, int lists)
     void scratch_free(scan_scratch *)
     scan_kernel choose_kernel(const scan_job *, int simd, int64_t left)
     void rank_keys(const scan_job *, int64_t q, const scan_scratch *, uint64_t *keys)
@@ -194,7 +194,7 @@ cdef class _Scan:
         cdef int64_t first
         if self.ranked:
             kernel.lanes, kernel.prunes = 1, False
-        if scratch_new(&scratch, &self.job, kernel.lanes, kernel.prunes):
+        if scratch_new(&scratch, &self.job, kernel.lanes, kernel.prunes, not self.ranked):
             raise MemoryError("no memory for the look-up tables of a search")
         try:
             while self.next < self.nq:

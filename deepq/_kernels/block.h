@@ -95,8 +95,8 @@ static inline void NAME(score_lanes)(const scan_job *job, const float *tables, c
     }
 }
 
-/* Per lane, a score that at least k codes reach. */
-static void NAME(bound_scores)(const scan_job *job, const scan_scratch *s, float *bound) {
+/* Per lane, a score that at least k codes reach, surely or very probably. */
+static void NAME(bound_scores)(const scan_job *job, const scan_scratch *s, int sure, float *bound) {
     if (job->hits) {
         for (int q = 0; q < LANES; q++) bound[q] = job->radius;
         return;
@@ -110,7 +110,7 @@ static void NAME(bound_scores)(const scan_job *job, const scan_scratch *s, float
     }
     for (int q = 0; q < LANES; q++) {
         for (int64_t g = 0; g < groups; g++) s->column[g] = s->minima[g * LANES + q];
-        bound[q] = kth_smallest(s->column, groups, job->k - 1);
+        bound[q] = kth_smallest(s->column, groups, sample_place(job, s->drawn, sure));
     }
 }
 
@@ -181,6 +181,7 @@ typedef struct {
     int64_t survivors;  /* all since the tables were scaled, after row `scaled` */
     int64_t scaled;
     uint64_t open;      /* lanes that codes may still enter */
+    scan_hits *hits[LANES]; /* what they have found */
     scan_limit limits[LANES];
     float scores[LANES] __attribute__((aligned(64)));      /* the limits as scores */
     uint8_t units[LANES] __attribute__((aligned(64)));     /* in units, up to 254 */
@@ -197,7 +198,7 @@ static inline void NAME(follow)(NAME(block) *blk, int q) {
 }
 
 static inline void NAME(offer)(NAME(block) *blk, int q, float score, int64_t id) {
-    query_offer(blk->job, blk->first + q, blk->limits + q, score, id);
+    query_offer(blk->job, blk->hits[q], blk->limits + q, score, id);
     NAME(follow)(blk, q);
 }
 
@@ -254,7 +255,7 @@ static int NAME(check_found)(NAME(block) *blk, int64_t scanned) {
     }
     blk->survivors += blk->found;
     blk->found = 0;
-    int64_t few = 16 * FOUND_MAX > 4 * LANES * job->k ? 16 * FOUND_MAX : 4 * LANES * job->k;
+    int64_t few = FOUND_FEW > 4 * LANES * job->k ? FOUND_FEW : 4 * LANES * job->k;
     if (blk->survivors < few || blk->survivors * 20 < (scanned - blk->scaled) * LANES) return 0;
     return !NAME(scale_anew)(blk, scanned);
 }
@@ -276,7 +277,7 @@ static inline __attribute__((always_inline)) int64_t NAME(scan_short)(NAME(block
         if (hit_one | hit_two) {
             NAME(keep)(blk, hit_one & blk->open, i);
             NAME(keep)(blk, hit_two & blk->open, i + 1);
-            if (blk->found > FOUND_MAX - 2 * LANES && NAME(check_found)(blk, i + 2)) return i + 2;
+            if (blk->found >= FOUND_ENOUGH && NAME(check_found)(blk, i + 2)) return i + 2;
         }
     }
     if (i < job->n) NAME(keep)(blk, blk->open, i);
@@ -305,7 +306,7 @@ static int64_t NAME(scan_long)(NAME(block) *blk) {
         uint64_t hits = AT_MOST((BYTES)__builtin_convertvector(above, NAME(bytes)), (BYTES){0}) & blk->open;
         if (!hits) continue;
         NAME(keep)(blk, hits, i);
-        if (blk->found > FOUND_MAX - LANES && NAME(check_found)(blk, i + 1)) return i + 1;
+        if (blk->found >= FOUND_ENOUGH && NAME(check_found)(blk, i + 1)) return i + 1;
     }
     NAME(check_found)(blk, job->n);
     return job->n;
@@ -322,22 +323,30 @@ static int64_t NAME(scan_pruned)(NAME(block) *blk) {
     return NAME(scan_short)(blk, job->bytes, job->width);
 }
 
-/* Search for `count` queries from `first` on. */
-static void NAME(scan_block)(const scan_job *job, int64_t first, int count, const scan_scratch *s) {
+/* Search for `count` queries from `first` on, within the `sure` bounds of the sample or within probable ones;
+ * 0 if those were too tight. */
+static int NAME(search_block)(const scan_job *job, int64_t first, int count, const scan_scratch *s, int sure) {
     NAME(block) blk = {.job = job, .s = s, .first = first, .open = ~(uint64_t)0 >> (64 - count)};
     float bound[LANES] __attribute__((aligned(64)));
-    NAME(fill_fields)(job, first, count, s->queries, job->fields > 1 ? s->fields : s->tables);
-    if (job->fields > 1) NAME(join_fields)(job, s->fields, s->tables);
-    NAME(bound_scores)(job, s, bound);
-    int pruned = NAME(make_bounds)(job, s, bound, blk.limits);
+    NAME(bound_scores)(job, s, sure, bound);
+    int pruned = NAME(make_bounds)(job, s, bound, blk.limits), complete = 1;
     for (int q = 0; q < LANES; q++) {
         limit_set(blk.limits + q, bound[q]);
         NAME(follow)(&blk, q);
     }
-    for (int q = 0; q < count; q++) query_begin(job, first + q, bound[q]);
+    for (int q = 0; q < count; q++) blk.hits[q] = list_new(job, s, first + q, q, 0);
     int64_t begin = pruned ? NAME(scan_pruned)(&blk) : 0;
     if (begin < job->n) NAME(scan_floats)(&blk, count, begin);
-    for (int q = 0; q < count; q++) query_end(job, first + q);
+    for (int q = 0; q < count; q++) complete &= is_complete(job, blk.hits[q]);
+    if (!complete && !sure) return 0;
+    for (int q = 0; q < count; q++) query_end(job, first + q, blk.hits[q], s->keys);
+    return 1;
+}
+
+static void NAME(scan_block)(const scan_job *job, int64_t first, int count, const scan_scratch *s) {
+    NAME(fill_fields)(job, first, count, s->queries, job->fields > 1 ? s->fields : s->tables);
+    if (job->fields > 1) NAME(join_fields)(job, s->fields, s->tables);
+    if (!NAME(search_block)(job, first, count, s, 0)) NAME(search_block)(job, first, count, s, 1);
 }
 
 #undef LANES

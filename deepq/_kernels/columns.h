@@ -15,12 +15,15 @@
  */
 
 #define BLOCKS (TILE / LANES)
+#define PAGE 4096
 
 typedef uint8_t NAME(column) __attribute__((vector_size(LANES), may_alias));
 typedef float NAME(eight) __attribute__((vector_size(32), may_alias));
 typedef int32_t NAME(eight_ints) __attribute__((vector_size(32), may_alias));
 typedef uint8_t NAME(eight_bytes) __attribute__((vector_size(8), may_alias));
 typedef uint16_t NAME(words) __attribute__((vector_size(LANES), may_alias));
+
+#define CODES_PER_PIECE(bytes) ((bytes) == 4 ? 4 : (bytes) == 8 ? 2 : 1)
 
 /* The piece of 16 bytes that goes to a lane: pieces that follow on each other fill a register. */
 #define PIECE_OF(lane) ((lane) % 16 * (LANES / 16) + (lane) / 16)
@@ -46,12 +49,14 @@ static inline __attribute__((always_inline)) void NAME(turn)(
     for (int b = 0; b < 16; b++) *(BYTES *)(columns + b % width * TILE + b / width * LANES) = x[b];
 }
 
-/* Turn TILE codes, and fetch those `ahead` (or NULL). A piece holds `per` codes of 4 or 8 bytes, the
- * first of them for the first of `per` blocks. */
+/* Turn TILE codes. Fetch those `ahead` (or NULL) into the second cache, since the first has no room, and a line of
+ * each page of those behind them, so that its address is known in time. A piece holds `per` codes of 4 or 8 bytes,
+ * the first of them for the first of `per` blocks. */
 static void NAME(turn_tile)(const uint8_t *codes, int bytes, int per, const uint8_t *ahead, uint8_t *columns) {
     int stretch = per * LANES * bytes;
     for (int j = 0; j < BLOCKS; j += per, codes += stretch, columns += per * LANES) {
-        for (int at = 0; ahead && at < stretch; at += 64) __builtin_prefetch(ahead + at);
+        for (int at = 0; ahead && at < stretch; at += 64) __builtin_prefetch(ahead + at, 0, 2);
+        for (int at = 0; ahead && at + PAGE <= stretch; at += PAGE) __builtin_prefetch(ahead + TILE * bytes + at, 0, 2);
         if (ahead) ahead += stretch;
         if (bytes == 4) NAME(turn)(codes, 16, 4, columns);
         else if (bytes == 8) NAME(turn)(codes, 16, 8, columns);
@@ -312,9 +317,9 @@ static void NAME(choose_bits)(const scan_job *job, const scan_scratch *s, uint8_
     int best = limit->bits, bytes = job->bytes;
     limit->fresh = limit->units - limit->units / 32;
     if (best != 8 || job->width != 256 || s->drawn < TILE || limit->units < 0) return;
-    int64_t least = (int64_t)BLOCKS * bytes * LOOKUP_COST(8);
+    int64_t least = INT64_MAX;
     memcpy(s->folded, bounds, (size_t)bytes * 256);
-    for (int bits = 7; bits >= LEAST_BITS; bits--) {
+    for (int bits = 8; bits >= LEAST_BITS; bits--) {
         int64_t cost = (int64_t)BLOCKS * bytes * LOOKUP_COST(bits);
         NAME(fold)(s->folded, bytes, bits);
         for (int j = 0; j < BLOCKS; j += AT_ONCE) {
@@ -322,7 +327,7 @@ static void NAME(choose_bits)(const scan_job *job, const scan_scratch *s, uint8_
             if (!NAME(bound_codes)(s->sampled + j * LANES, s->folded, bytes, bits, limit->units, hits)) continue;
             for (int i = 0; i < AT_ONCE; i++) cost += count_word(hits[i]) * SCORE_COST(bytes);
         }
-        if (cost > 2 * least) break;
+        if (cost / 2 > least) break;
         if (cost < least) least = cost, best = bits;
     }
     limit->bits = TAKE_BITS(best, LEAST_BITS);
@@ -330,7 +335,7 @@ static void NAME(choose_bits)(const scan_job *job, const scan_scratch *s, uint8_
 }
 
 /* Score the codes that `hits` marks among the AT_ONCE blocks from row `begin` on, in ascending order. */
-static int64_t NAME(score_hits)(const scan_job *job, int64_t q, const float *tables, scan_limit *limit,
+static int64_t NAME(score_hits)(const scan_job *job, const float *tables, scan_hits *list, scan_limit *limit,
                                 const uint64_t *hits, int per, int64_t begin) {
     uint64_t rows[AT_ONCE * LANES / 64] = {0};
     int64_t found = 0;
@@ -345,7 +350,7 @@ static int64_t NAME(score_hits)(const scan_job *job, int64_t q, const float *tab
             if (row >= job->n) return found;
             found++;
             if (!is_allowed(job, row)) continue;
-            query_offer(job, q, limit, score_code(job, tables, job->codes + row * job->bytes), row);
+            query_offer(job, list, limit, score_code(job, tables, job->codes + row * job->bytes), row);
         }
     return found;
 }
@@ -354,27 +359,26 @@ static int64_t NAME(score_hits)(const scan_job *job, int64_t q, const float *tab
 static void NAME(scan_one)(const scan_job *job, int64_t q, int count, const scan_scratch *s) {
     if (job->fields > 1 || job->luts) query_tables(job, q, s->fields, s->tables);
     else NAME(make_tables)(job, q, count, s);
-    scan_all(job, q, s->tables);
+    scan_all(job, q, s);
 }
 
-/* Search for `count` queries from `first` on. */
-static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, const scan_scratch *s) {
+/* Search for `count` queries from `first` on, within the `sure` bounds of the sample or within probable ones;
+ * 0 if those were too tight. */
+static int NAME(search_columns)(const scan_job *job, int64_t first, int count, const scan_scratch *s, int sure) {
     scan_limit limits[MAX_LANES];
+    scan_hits *lists[MAX_LANES];
     int64_t survivors[MAX_LANES] = {0}, given_up[MAX_LANES];
     int64_t entries = (int64_t)job->bytes * job->width, span = (int64_t)TILE * job->bytes;
-    int per = job->bytes == 4 ? 4 : job->bytes == 8 ? 2 : 1;
-    if (job->fields == 1 && !job->luts) NAME(make_tables)(job, first, count, s);
-    if (s->drawn >= TILE) NAME(turn_tile)(s->sample, job->bytes, per, NULL, s->sampled);
+    int per = CODES_PER_PIECE(job->bytes);
     for (int q = 0; q < count; q++) {
         float *tables = s->tables + q * entries;
-        if (job->fields > 1 || job->luts) query_tables(job, first + q, s->fields, tables);
-        float bound = bound_score(job, s, tables);
+        float bound = bound_score(job, s, tables, sure);
         limits[q] = (scan_limit){0};
         given_up[q] = NAME(bounds_of_query)(job, tables, s->lowest, bound, s->bounds + (int64_t)q * job->bytes * 256,
                                             limits + q) ? job->n : 0;
         limit_set(limits + q, bound);
         if (given_up[q]) NAME(choose_bits)(job, s, s->bounds + (int64_t)q * job->bytes * 256, limits + q);
-        query_begin(job, first + q, bound);
+        lists[q] = list_new(job, s, first + q, q, 0);
     }
     for (int64_t i = 0; i < job->n; i += TILE) {
         const uint8_t *codes = job->codes + i * job->bytes, *ahead = codes + span;
@@ -391,7 +395,7 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
                 if (limits[q].units < 0) break;
                 if (!NAME(bound_codes)(s->columns + j * LANES, bounds, job->bytes, limits[q].bits, limits[q].units, hits))
                     continue;
-                survivors[q] += NAME(score_hits)(job, first + q, s->tables + q * entries, limits + q, hits, per,
+                survivors[q] += NAME(score_hits)(job, s->tables + q * entries, lists[q], limits + q, hits, per,
                                                  i + j * LANES);
             }
             int due = bits_are_due(i / TILE) && limits[q].units < limits[q].fresh;
@@ -404,10 +408,23 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
             if (survivors[q] > SURVIVORS_MIN + 8 * job->k && survivors[q] * 2 > i) given_up[q] = i + TILE;
         }
     }
+    int complete = 1;
     for (int q = 0; q < count; q++) {
-        if (given_up[q] < job->n) scan_rows(job, first + q, s->tables + q * entries, limits + q, given_up[q]);
-        query_end(job, first + q);
+        if (given_up[q] < job->n) scan_rows(job, s->tables + q * entries, lists[q], limits + q, given_up[q]);
+        complete &= is_complete(job, lists[q]);
     }
+    if (!complete && !sure) return 0;
+    for (int q = 0; q < count; q++) query_end(job, first + q, lists[q], s->keys);
+    return 1;
+}
+
+static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, const scan_scratch *s) {
+    int per = CODES_PER_PIECE(job->bytes);
+    if (s->drawn >= TILE) NAME(turn_tile)(s->sample, job->bytes, per, NULL, s->sampled);
+    if (job->fields == 1 && !job->luts) NAME(make_tables)(job, first, count, s);
+    else
+        for (int q = 0; q < count; q++) query_tables(job, first + q, s->fields, s->tables + (int64_t)q * job->bytes * job->width);
+    if (!NAME(search_columns)(job, first, count, s, 0)) NAME(search_columns)(job, first, count, s, 1);
 }
 
 #include "cell_scan.h"
@@ -430,4 +447,6 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
 #undef PACK_WORDS
 #undef AT_MOST
 #undef BLOCKS
+#undef PAGE
+#undef CODES_PER_PIECE
 #undef AT_ONCE

@@ -12,7 +12,6 @@
 
 #include "simd.h"
 
-#define NO_ID INT64_MAX
 #define WORST_SCORE 0x1.fffffcp127f /* the largest that may be returned; FLT_MAX marks an empty place */
 
 typedef struct {
@@ -35,7 +34,7 @@ typedef struct {
     int fields;           /* sub-quantizers in one byte: 8 / nbits for 1, 2, 4 and 8 bits, else 1 */
     int inner_product;    /* scores are negated inner products */
     int64_t k;
-    float *D;             /* (nq, k) scores; a heap while scanning */
+    float *D;             /* (nq, k) scores */
     int64_t *I;           /* (nq, k) ids */
     scan_hits *hits;      /* (nq,), instead of k, D and I: all codes that score at most `radius` */
     float radius;
@@ -75,74 +74,109 @@ static int all_finite(const float *v, int64_t n) {
     return !bad;
 }
 
-/* ---- the k best of one query: a max-heap over (score, id) in its rows of D and I ------------- */
+/* ---- numbers in order ------------------------------------------------------------------------------- */
 
-static inline int ranks_before(float d1, int64_t i1, float d2, int64_t i2) {
-    return d1 < d2 || (d1 == d2 && i1 < i2);
+static inline float middle(float a, float b, float c) {
+    float low = a < b ? a : b, high = a < b ? b : a;
+    return c < low ? low : c > high ? high : c;
 }
 
-static void heap_sift_down(float *D, int64_t *I, int64_t k, int64_t at, float d, int64_t id) {
-    for (;;) {
-        int64_t child = 2 * at + 1;
-        if (child >= k) break;
-        if (child + 1 < k && ranks_before(D[child], I[child], D[child + 1], I[child + 1])) child++;
-        if (!ranks_before(d, id, D[child], I[child])) break;
-        D[at] = D[child];
-        I[at] = I[child];
-        at = child;
+/* Move those of v[lo..hi) that are less than `pivot`, or no more, to the front, without branches that nobody could
+ * foretell; returns where the others begin. */
+static inline int64_t part(float *v, int64_t lo, int64_t hi, float pivot, int or_equal) {
+    for (int64_t i = lo; i < hi; i++) {
+        float x = v[i];
+        v[i] = v[lo];
+        v[lo] = x;
+        lo += or_equal ? x <= pivot : x < pivot;
     }
-    D[at] = d;
-    I[at] = id;
+    return lo;
 }
 
-/* Sort a heap into ascending (score, id), mark the empty places as faiss does, and turn scores
- * back into inner products. */
-static void heap_finish(float *D, int64_t *I, int64_t k, int inner_product) {
-    for (int64_t last = k - 1; last > 0; last--) {
-        float d = D[last];
-        int64_t id = I[last];
-        D[last] = D[0];
-        I[last] = I[0];
-        heap_sift_down(D, I, last, 0, d, id);
+/* The k-th smallest of v[0..n) (k counts from 0); reorders v. */
+static float kth_smallest(float *v, int64_t n, int64_t k) {
+    for (int64_t lo = 0, hi = n;;) {
+        float pivot = middle(v[lo], v[lo + (hi - lo) / 2], v[hi - 1]);
+        int64_t at = part(v, lo, hi, pivot, 0);
+        if (k < at) hi = at;
+        else if (k < (lo = part(v, at, hi, pivot, 1))) return pivot;
     }
-    for (int64_t j = 0; j < k; j++) {
-        if (I[j] == NO_ID) {
-            I[j] = -1;
-            D[j] = FLT_MAX;
+}
+
+/* Sort n keys by their upper 32 bits, and few by all; those of equal upper bits keep their order. */
+static void sort_keys(uint64_t *keys, uint64_t *other, int64_t n) {
+    enum { FEW = 48 };
+    if (n <= FEW) {
+        for (int64_t i = 1; i < n; i++) {
+            uint64_t key = keys[i];
+            int64_t at = i;
+            for (; at > 0 && keys[at - 1] > key; at--) keys[at] = keys[at - 1];
+            keys[at] = key;
         }
-        if (inner_product) D[j] = -D[j];
+        return;
+    }
+    for (int shift = 32; shift < 64; shift += 8) {
+        int64_t places[257] = {0};
+        for (int64_t i = 0; i < n; i++) places[(keys[i] >> shift & 255) + 1]++;
+        for (int v = 1; v < 256; v++) places[v] += places[v - 1];
+        for (int64_t i = 0; i < n; i++) other[places[keys[i] >> shift & 255]++] = keys[i];
+        uint64_t *swapped = keys;
+        keys = other;
+        other = swapped;
     }
 }
 
-/* Start with k places that any code scoring at most `bound` may take. */
-static void heap_fill(float *D, int64_t *I, int64_t k, float bound) {
-    for (int64_t j = 0; j < k; j++) {
-        D[j] = bound;
-        I[j] = NO_ID;
-    }
+/* The bits of a float, mapped so that they ascend as integers, and back. */
+static inline uint32_t ascending_bits(float v) {
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof(bits));
+    return bits ^ (bits >> 31 ? UINT32_MAX : (uint32_t)1 << 31);
 }
 
-/* The largest score that can still enter, NaN if none can; ids come in ascending order, so a tie
- * is too late once every place is taken. */
-static inline float heap_limit(const float *D, const int64_t *I) {
-    if (I[0] == NO_ID) return D[0];
-    return D[0] > -INFINITY ? nextafterf(D[0], -INFINITY) : NAN;
+static inline float ascending_float(uint32_t bits) {
+    float v;
+    bits ^= bits >> 31 ? (uint32_t)1 << 31 : UINT32_MAX;
+    memcpy(&v, &bits, sizeof(v));
+    return v;
 }
 
-/* ---- all that one query finds --------------------------------------------------------------------- */
+/* ---- what one query finds: a list in ascending order of id ------------------------------------------- */
 
-static void hits_append(scan_hits *hits, float score, int64_t id) {
-    if (hits->count == hits->room) {
-        int64_t room = hits->room ? 2 * hits->room : 64;
-        float *scores = realloc(hits->scores, sizeof(float) * room);
-        if (scores) hits->scores = scores;
-        int64_t *ids = scores ? realloc(hits->ids, sizeof(int64_t) * room) : NULL;
-        if (ids) hits->ids = ids;
-        hits->room = ids ? room : -1;
+/* Where the k best are wanted, a list takes as many again, and one, before the best are picked; and MORE_ROOM
+ * where a limit that follows sooner would spare nothing. */
+enum { MORE_ROOM = 48 };
+static int64_t best_room(const scan_job *job, int more) {
+    int64_t room = 2 * job->k + 1 + more;
+    return room < job->n ? room : job->n;
+}
+
+/* Make room in a list for one more. */
+static void hits_grow(scan_hits *hits) {
+    int64_t room = hits->room ? 2 * hits->room : 64;
+    float *scores = realloc(hits->scores, sizeof(float) * room);
+    if (scores) hits->scores = scores;
+    int64_t *ids = scores ? realloc(hits->ids, sizeof(int64_t) * room) : NULL;
+    if (ids) hits->ids = ids;
+    hits->room = ids ? room : -1;
+}
+
+/* Keep the k best of a list of at least k, by (score, id), and return the worst score among them. */
+static float hits_keep(scan_hits *hits, int64_t k) {
+    float *spare = hits->scores + hits->room; /* as many again */
+    memcpy(spare, hits->scores, sizeof(float) * hits->count);
+    float worst = kth_smallest(spare, hits->count, k - 1);
+    int64_t ties = k, kept = 0;
+    for (int64_t i = 0; i < hits->count; i++) ties -= hits->scores[i] < worst;
+    for (int64_t i = 0; i < hits->count; i++) {
+        float score = hits->scores[i];
+        int tie = score == worst && ties > 0;
+        hits->scores[kept] = score;
+        hits->ids[kept] = hits->ids[i];
+        kept += score < worst || tie;
+        ties -= tie;
     }
-    if (hits->room < 0) return;
-    hits->scores[hits->count] = score;
-    hits->ids[hits->count++] = id;
+    hits->count = kept;
+    return worst;
 }
 
 /* ---- how much a code may cost --------------------------------------------------------------------- */
@@ -209,28 +243,34 @@ static void limit_whole(scan_limit *q, float base, float scale) {
     q->coarse = 0;
 }
 
-/* Begin to search for query q, which may find codes that score at most `bound`. */
-static void query_begin(const scan_job *job, int64_t q, float bound) {
-    if (job->hits) return;
-    heap_fill(job->D + q * job->k, job->I + q * job->k, job->k, bound);
+/* A code that a query may have found, if it is allowed. Ids come in ascending order, so a tie with the
+ * worst of the k best is too late. */
+static inline void query_offer(const scan_job *job, scan_hits *hits, scan_limit *limit, float score, int64_t id) {
+    if (!(score <= limit->limit) || !is_allowed(job, id)) return;
+    if (job->hits && hits->count == hits->room) hits_grow(hits);
+    if (hits->room < 0) return;
+    hits->scores[hits->count] = score;
+    hits->ids[hits->count++] = id;
+    if (job->hits || hits->count < hits->room) return;
+    float worst = hits_keep(hits, job->k);
+    limit_set(limit, worst > -INFINITY ? nextafterf(worst, -INFINITY) : NAN);
 }
 
-/* A code that query q may have found, if it is allowed; ids come in ascending order. */
-static inline void query_offer(const scan_job *job, int64_t q, scan_limit *limit, float score, int64_t id) {
-    if (!(score <= limit->limit) || !is_allowed(job, id)) return;
-    if (job->hits) {
-        hits_append(job->hits + q, score, id);
-        return;
-    }
+/* Write the k best of a list in ascending (score, id), empty places as faiss marks them, and scores as
+ * inner products where they are. */
+static void query_end(const scan_job *job, int64_t q, scan_hits *hits, uint64_t *keys) {
+    if (job->hits) return;
     float *D = job->D + q * job->k;
     int64_t *I = job->I + q * job->k;
-    heap_sift_down(D, I, job->k, 0, score, id);
-    limit_set(limit, heap_limit(D, I));
-}
-
-static void query_end(const scan_job *job, int64_t q) {
-    if (job->hits) return;
-    heap_finish(job->D + q * job->k, job->I + q * job->k, job->k, job->inner_product);
+    if (hits->count > job->k) hits_keep(hits, job->k);
+    for (int64_t j = 0; j < hits->count; j++) keys[j] = (uint64_t)ascending_bits(hits->scores[j]) << 32 | (uint64_t)j;
+    sort_keys(keys, keys + hits->count, hits->count);
+    for (int64_t j = 0; j < job->k; j++) {
+        int64_t at = j < hits->count ? (int64_t)(keys[j] & UINT32_MAX) : -1;
+        D[j] = at < 0 ? FLT_MAX : hits->scores[at];
+        I[j] = at < 0 ? -1 : hits->ids[at];
+        if (job->inner_product) D[j] = -D[j];
+    }
 }
 
 /* ---- a first bound, from a sample of the codes ------------------------------------------------------ */
@@ -243,6 +283,21 @@ enum { SAMPLE_MIN = 256, SAMPLE_MAX = 1024, CODES_PER_SAMPLE = 16, SAMPLE_PER_K 
 static int64_t group_count(const scan_job *job) {
     int64_t groups = GROUPS_PER_K * job->k > GROUPS_MIN ? GROUPS_PER_K * job->k : GROUPS_MIN;
     return groups < job->n ? groups : job->n;
+}
+
+/* Of which place among the scores of a sample to take the first bound. None changes a result; the tests
+ * draw one. */
+#ifndef TAKE_PLACE
+#define TAKE_PLACE(place) (place)
+#endif
+
+/* The place, from 0, of a score in the sample that k codes surely or very probably reach: four standard
+ * deviations beyond the share of the k best, of as many codes as are drawn in runs. */
+static int64_t sample_place(const scan_job *job, int64_t drawn, int sure) {
+    double run = job->bytes < 64 ? 64 / job->bytes : 1;
+    double share = job->k * (double)drawn / fmax(job->n * (job->allowed ? job->allowed_share : 1), 1);
+    double place = share + 4 * sqrt(share * run) + 3;
+    return sure || place > job->k - 1 ? job->k - 1 : TAKE_PLACE((int64_t)place);
 }
 
 /* How many codes to draw: a small part of all, but no less than k needs; of which only the allowed
@@ -270,28 +325,6 @@ static int64_t sample_draw(const scan_job *job, uint8_t *sample) {
                 memcpy(sample + drawn++ * job->bytes, job->codes + row * job->bytes, job->bytes);
     }
     return drawn;
-}
-
-/* The k-th smallest of v[0..n) (k counts from 0); reorders v. */
-static float kth_smallest(float *v, int64_t n, int64_t k) {
-    int64_t lo = 0, hi = n - 1;
-    while (lo < hi) {
-        float pivot = v[lo + (hi - lo) / 2];
-        int64_t i = lo, j = hi;
-        while (i <= j) {
-            while (v[i] < pivot) i++;
-            while (v[j] > pivot) j--;
-            if (i <= j) {
-                float t = v[i];
-                v[i++] = v[j];
-                v[j--] = t;
-            }
-        }
-        if (k <= j) hi = j;
-        else if (k >= i) lo = i;
-        else break;
-    }
-    return v[k];
 }
 
 #endif

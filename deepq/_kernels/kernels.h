@@ -171,7 +171,7 @@ static inline __attribute__((always_inline)) void add_bounds_avx512(
 #define TOGETHER 8
 #define ADD_BOUNDS add_bounds_avx512
 #define LEAST_BITS 6
-#define LOOKUP_COST(bits) ((const int[]){3, 5, 11}[(bits) - 6])
+#define LOOKUP_COST(bits) ((const int[]){3, 4, 8}[(bits) - 6])
 #define LESS _mm512_min_epu8
 #define ADD_WORDS _mm512_adds_epu16
 #define SUBTRACT_WORDS _mm512_subs_epu16

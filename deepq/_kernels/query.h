@@ -29,6 +29,10 @@ typedef struct {
     float *lowest;    /* (bytes, lanes): the tables' minima */
     float *minima;    /* (groups, lanes), or the scores of the sample */
     float *column;    /* (groups,) */
+    scan_hits *best;  /* (lanes,): what has been found */
+    float *scores;    /* (lanes, 2 * room) */
+    int64_t *ids;     /* (lanes, room) */
+    uint64_t *keys;   /* (2 * k,) */
     uint64_t *found;  /* survivors: row << LANE_BITS | lane */
     uint8_t *columns; /* (bytes, TILE): a tile of codes on its side */
     uint8_t *rest;    /* (TILE, bytes): the last codes */
@@ -38,12 +42,16 @@ typedef struct {
     int64_t drawn;
 } scan_scratch;
 
-enum { FOUND_MAX = 2048 };
+/* Survivors are scored FOUND_ENOUGH at a time: soon enough that the limit follows. Pruning is not given up before
+ * it has left FOUND_FEW. */
+enum { FOUND_ENOUGH = 128, FOUND_MAX = FOUND_ENOUGH + 2 * MAX_LANES, FOUND_FEW = 32768 };
 
-/* Memory for a kernel of so many lanes; `prunes`: it takes a first bound from a sample. */
-static int scratch_new(scan_scratch *s, const scan_job *job, int lanes, int prunes) {
+/* Memory for a kernel of so many lanes; `prunes`: it takes a first bound from a sample; `lists`: it finds the
+ * k best. */
+static int scratch_new(scan_scratch *s, const scan_job *job, int lanes, int prunes, int lists) {
     int bounded = prunes && !job->hits;
     size_t bytes = (size_t)job->bytes, padded = (bytes + 15) / 16 * 16;
+    size_t best = job->hits || !lists ? 0 : (size_t)lanes, room = (size_t)best_room(job, MORE_ROOM);
     size_t groups = bounded ? (size_t)group_count(job) : 0, sample = bounded ? (size_t)sample_count(job) : 0;
     size_t sizes[] = {
         job->fields > 1 ? sizeof(float) * job->M * job->ksub * lanes : 0,
@@ -53,6 +61,10 @@ static int scratch_new(scan_scratch *s, const scan_job *job, int lanes, int prun
         sizeof(float) * bytes * lanes,
         sizeof(float) * (groups * lanes > sample ? groups * lanes : sample),
         sizeof(float) * groups,
+        sizeof(scan_hits) * best,
+        sizeof(float) * 2 * room * best,
+        sizeof(int64_t) * room * best,
+        best ? sizeof(uint64_t) * 2 * job->k : 0,
         sizeof(uint64_t) * FOUND_MAX,
         padded * TILE,
         bytes * TILE + 16,
@@ -61,7 +73,8 @@ static int scratch_new(scan_scratch *s, const scan_job *job, int lanes, int prun
         sample * bytes + 16,
     };
     void **fields[] = {(void **)&s->fields, (void **)&s->tables, (void **)&s->bounds, (void **)&s->queries,
-                       (void **)&s->lowest, (void **)&s->minima, (void **)&s->column, (void **)&s->found,
+                       (void **)&s->lowest, (void **)&s->minima, (void **)&s->column, (void **)&s->best, (void **)&s->scores,
+                       (void **)&s->ids, (void **)&s->keys, (void **)&s->found,
                        (void **)&s->columns, (void **)&s->rest, (void **)&s->sampled,
                        (void **)&s->folded, (void **)&s->sample};
     size_t total = 64, count = sizeof(sizes) / sizeof(sizes[0]);
@@ -78,6 +91,17 @@ static int scratch_new(scan_scratch *s, const scan_job *job, int lanes, int prun
 }
 
 static void scratch_free(scan_scratch *s) { free(s->memory); }
+
+/* An empty list for what query q, of this lane, finds. */
+static scan_hits *list_new(const scan_job *job, const scan_scratch *s, int64_t q, int lane, int more) {
+    if (job->hits) return job->hits + q;
+    int64_t most = best_room(job, MORE_ROOM);
+    s->best[lane] = (scan_hits){0, best_room(job, more), s->scores + 2 * most * lane, s->ids + most * lane};
+    return s->best + lane;
+}
+
+/* Whether a query has found as many as it wants. */
+static inline int is_complete(const scan_job *job, const scan_hits *hits) { return job->hits || hits->count >= job->k; }
 
 /* ---- one query at a time -------------------------------------------------------------------------- */
 
@@ -150,7 +174,7 @@ static void score_rows(const scan_job *job, const float *tables, const uint8_t *
     else score_rows_fixed(tables, job->width, job->bytes, codes, n, scores);
 }
 
-/* Full rankings sort keys: the score, its bits mapped so that they ascend as integers, and the row. */
+/* Full rankings sort keys: the score and the row. */
 static void rank_keys(const scan_job *job, int64_t q, const scan_scratch *s, uint64_t *keys) {
     enum { ROWS = 256 };
     float scores[ROWS];
@@ -159,9 +183,7 @@ static void rank_keys(const scan_job *job, int64_t q, const scan_scratch *s, uin
         int64_t rows = job->n - i < ROWS ? job->n - i : ROWS;
         score_rows(job, s->tables, job->codes + i * job->bytes, rows, scores);
         for (int64_t r = 0; r < rows; r++) {
-            uint32_t bits;
-            memcpy(&bits, scores + r, sizeof(bits));
-            bits ^= bits >> 31 ? UINT32_MAX : (uint32_t)1 << 31;
+            uint32_t bits = ascending_bits(scores[r]);
             if (!(scores[r] <= WORST_SCORE) || !is_allowed(job, i + r)) bits = UINT32_MAX;
             keys[i + r] = (uint64_t)bits << 32 | (uint64_t)(i + r);
         }
@@ -174,15 +196,13 @@ static void rank_results(const scan_job *job, int64_t q, const uint64_t *keys, i
     for (int64_t j = 0; j < job->k; j++) {
         uint32_t bits = j < k ? (uint32_t)(keys[j] >> 32) : UINT32_MAX;
         I[j] = bits == UINT32_MAX ? -1 : (int64_t)(keys[j] & UINT32_MAX);
-        bits ^= bits >> 31 ? (uint32_t)1 << 31 : UINT32_MAX;
-        memcpy(D + j, &bits, sizeof(bits));
-        if (I[j] < 0) D[j] = FLT_MAX;
+        D[j] = I[j] < 0 ? FLT_MAX : ascending_float(bits);
         if (job->inner_product) D[j] = -D[j];
     }
 }
 
-/* A score that at least k codes reach. */
-static float bound_score(const scan_job *job, const scan_scratch *s, const float *tables) {
+/* A score that at least k codes reach, surely or very probably. */
+static float bound_score(const scan_job *job, const scan_scratch *s, const float *tables, int sure) {
     if (job->hits) return job->radius;
     int64_t groups = group_count(job);
     for (int64_t g = 0; g < groups; g++) s->column[g] = WORST_SCORE;
@@ -192,35 +212,35 @@ static float bound_score(const scan_job *job, const scan_scratch *s, const float
         const float *scores = s->minima + j;
         for (int64_t g = 0; g < count; g++) s->column[g] = scores[g] < s->column[g] ? scores[g] : s->column[g];
     }
-    return kth_smallest(s->column, groups, job->k - 1);
+    return kth_smallest(s->column, groups, sample_place(job, s->drawn, sure));
 }
 
 /* Score every code from row `begin` on, without pruning. */
-static void scan_rows(const scan_job *job, int64_t q, const float *tables, scan_limit *limit, int64_t begin) {
+static void scan_rows(const scan_job *job, const float *tables, scan_hits *hits, scan_limit *limit, int64_t begin) {
     enum { ROWS = 256 };
     float scores[ROWS];
     for (int64_t i = begin; i < job->n; i += ROWS) {
         int64_t rows = job->n - i < ROWS ? job->n - i : ROWS;
         score_rows(job, tables, job->codes + i * job->bytes, rows, scores);
         for (int64_t r = 0; r < rows; r++)
-            if (scores[r] <= limit->limit) query_offer(job, q, limit, scores[r], i + r);
+            if (scores[r] <= limit->limit) query_offer(job, hits, limit, scores[r], i + r);
     }
 }
 
 /* Search among all codes for a query with these tables, without pruning. */
-static void scan_all(const scan_job *job, int64_t q, const float *tables) {
+static void scan_all(const scan_job *job, int64_t q, const scan_scratch *s) {
     scan_limit limit = {0};
     limit_set(&limit, job->hits ? job->radius : WORST_SCORE);
-    query_begin(job, q, limit.limit);
-    scan_rows(job, q, tables, &limit, 0);
-    query_end(job, q);
+    scan_hits *hits = list_new(job, s, q, 0, MORE_ROOM);
+    scan_rows(job, s->tables, hits, &limit, 0);
+    query_end(job, q, hits, s->keys);
 }
 
 /* Search for one query. */
 static void scan_one(const scan_job *job, int64_t q, int count, const scan_scratch *s) {
     (void)count;
     query_tables(job, q, s->fields, s->tables);
-    scan_all(job, q, s->tables);
+    scan_all(job, q, s);
 }
 
 #endif

@@ -11,6 +11,7 @@
 
 static int64_t below(int64_t n);
 #define TAKE_BITS(best, least) ((least) + (int)below(9 - (least)))
+#define TAKE_PLACE(place) below((place) + 1)
 
 #include "_kernels/assign.h"
 #include "_kernels/assign_few.h"
@@ -279,7 +280,8 @@ static void rank_all(const scan_job *job, int64_t q, const scan_scratch *scratch
 /* Move all parts but the last to memory of their own, which ASan guards, filled with NaN. */
 static void spread(scan_scratch *s) {
     void **parts[] = {(void **)&s->fields, (void **)&s->tables, (void **)&s->bounds, (void **)&s->queries,
-                      (void **)&s->lowest, (void **)&s->minima, (void **)&s->column, (void **)&s->found,
+                      (void **)&s->lowest, (void **)&s->minima, (void **)&s->column, (void **)&s->best,
+                      (void **)&s->scores, (void **)&s->ids, (void **)&s->keys, (void **)&s->found,
                       (void **)&s->columns, (void **)&s->rest, (void **)&s->sampled,
                       (void **)&s->folded, (void **)&s->sample};
     for (size_t i = 0; i + 1 < sizeof(parts) / sizeof(parts[0]); i++) {
@@ -292,7 +294,7 @@ static void spread(scan_scratch *s) {
 static void search(const scan_case *c, int simd) {
     scan_scratch scratch;
     scan_kernel kernel = choose_kernel(&c->job, simd, c->share);
-    if (scratch_new(&scratch, &c->job, kernel.lanes, kernel.prunes)) exit(2);
+    if (scratch_new(&scratch, &c->job, kernel.lanes, kernel.prunes, !c->ranked)) exit(2);
     spread(&scratch);
     for (int64_t first = 0; first < c->nq;) {
         if (c->ranked) {

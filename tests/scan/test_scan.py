@@ -409,6 +409,22 @@ def test_nothing_is_lost_where_pruning_is_given_up(M, nq, share):
     check_within(words, 8, radius, luts)
 
 
+@pytest.mark.parametrize("nq", [1, 3, 17, 40, 65])
+@pytest.mark.parametrize("M", [8, 64])
+def test_nothing_is_lost_where_the_sample_promises_too_much(M, nq):
+    """The only good codes are some of those drawn for the first bound, and fewer than k."""
+    n, k, run = 9000, 64, 64 // M
+    runs = 24 * k // run
+    drawn = (np.arange(runs) * n // runs)[:, None] + np.arange(run)
+    rng = np.random.default_rng(M)
+    words, luts = draw(rng, n, M, 8, nq)
+    words[words == 0] = 1
+    words[rng.permutation(drawn.ravel())[: k - 2]] = 0
+    luts[:, :, 0] = 0
+    luts[:, :, 1:] += 100
+    check(words, 8, k, luts)
+
+
 @pytest.mark.parametrize("worst", [np.inf, FLT_MAX, -np.inf, -FLT_MAX])
 def test_the_worst_scores_are_not_neighbours(worst):
     rng = np.random.default_rng(7)
