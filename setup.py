@@ -15,15 +15,18 @@ if sys.platform == "linux":
 
 HEADERS = sorted(map(str, Path("deepq").rglob("*.h")))
 
-scan = Extension(
-    "deepq._scan",
-    sources=["deepq/_scan.pyx"],
-    depends=HEADERS,
-    include_dirs=[np.get_include()],
-    define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-    # No -march and no -ffast-math: one binary for every machine, one answer on all of them.
-    extra_compile_args=["-O3", "-ffp-contract=off"],
-)
+kernels = [
+    Extension(
+        f"deepq.{name}",
+        sources=[f"deepq/{name}.pyx"],
+        depends=HEADERS,
+        include_dirs=[np.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+        # No -march and no -ffast-math: one binary for every machine, one answer on all of them.
+        extra_compile_args=["-O3", "-ffp-contract=off"],
+    )
+    for name in ("_scan", "_decode")
+]
 native = [
     Extension(
         f"deepq.index.native.{name}",
@@ -36,7 +39,7 @@ native = [
     )
     for name in ("_bridge", "_called", "_mapped")
 ]
-extensions = [scan, *native]
+extensions = [*kernels, *native]
 for extension in extensions:
     extension.cython_directives = {"language_level": 3}
     extension.extra_compile_args += HARDENED
