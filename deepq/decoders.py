@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from deepq import _scan
+from deepq import _decode, _scan
 from deepq._common.checks import as_real, as_size
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.neighbours import unit_of_tiny
@@ -131,13 +131,27 @@ class Decoder:
 
     def decode(self, words: Words) -> Floats:
         """Reconstructions (n, d) float32 of words (n, M)."""
-        z = _scan.add_up(self.arrays["tables"], words)
-        z += self._head(_scan.add_up(self.arrays["features"], words))
+        z = _decode.decode(words, self._network)[:, : self.shape[2]]
         if self.shrink != 1:
             z -= self.arrays["centre"]
             z *= np.float32(self.shrink)
             z += self.arrays["centre"]
         return z
+
+    @cached_property
+    def _network(self) -> dict[str, Floats]:
+        """The arrays of the network as its kernel wants them."""
+        a = self.arrays
+        M, ksub, h = a["features"].shape
+        entered = (a["features"].reshape(-1, h) @ a["inner"]).reshape(M, ksub, h)
+        return {
+            "tables": _widened(a["tables"]),
+            "features": _widened(a["features"]),
+            "entered": _widened(entered),
+            "bias": _widened(a["bias"]),
+            "outer": _panels(a["outer"]),
+            "output": _panels(a["output"]),
+        }
 
     def choose(self, z: Floats) -> Words:
         """Choose for every vector, of the words of near sites, those that decode to nearest to it.
@@ -217,6 +231,18 @@ class Decoder:
         np.maximum(h, 0, out=h)
         z: Floats = h @ self.arrays["output"]
         return z.reshape(*hidden.shape[:-1], z.shape[1])
+
+
+def _widened(array: Floats) -> Floats:
+    """Pad rows with zeros to whole panels; share the numbers where none are missing."""
+    missing = -array.shape[-1] % _decode.PANEL
+    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)]) if missing else array
+
+
+def _panels(weights: Floats) -> Floats:
+    """Lay out weights (h, columns) as panels (.., h, PANEL), both padded."""
+    wide = _widened(np.ascontiguousarray(_widened(weights).T))
+    return np.ascontiguousarray(wide.reshape(-1, _decode.PANEL, wide.shape[1]).transpose(0, 2, 1))
 
 
 def _least(far: Floats, count: int) -> tuple[Ids, Floats]:
