@@ -10,7 +10,7 @@ from libc.stdlib cimport free, malloc
 
 from deepq import _scan
 
-cdef extern from "_kernels/decode.h" nogil:
+cdef extern from "_kernels/networks.h" nogil:
     enum: SIMD_PORTABLE
     enum: SIMD_AVX2
     enum: SIMD_AVX512
@@ -32,6 +32,25 @@ cdef extern from "_kernels/decode.h" nogil:
     ctypedef void (*decode_fn)(const decode_network *, const int32_t *words, int n, float *inside,
                                float *hidden, float *z) noexcept nogil
     decode_fn decode_kernel(int simd)
+
+    ctypedef struct choose_slot:
+        pass
+
+    ctypedef struct choose_job:
+        decode_network network
+        const float *summands
+        int candidates
+        int trials
+        float hope
+        float *inside
+        float *hidden
+        float *z
+
+    int64_t choose_room(const choose_job *)
+    void choose_place(const choose_job *, choose_slot *slots, float *numbers, int32_t *words)
+    ctypedef void (*choose_fn)(const choose_job *, choose_slot *, const float *z, const int32_t *candidates,
+                               int64_t n, int32_t *words) noexcept nogil
+    choose_fn choose_kernel(int simd)
 
 ctypedef fused word_t:
     uint8_t
@@ -100,3 +119,38 @@ cdef _decode(_Network network, const word_t[:, ::1] words, float[:, ::1] z):
             first += count
     free(own)
     free(scratch)
+
+
+def choose(const float[:, ::1] z, const int32_t[:, :, ::1] candidates, arrays,
+           const float[:, :, ::1] summands, int trials, float hope):
+    """Words (n, M) int32 that decode to near vectors: see `_kernels/choose.h`.
+
+    Parameters
+    ----------
+    z : (n, d) float32
+    candidates : (n, M, A) int32, below ksub; the first are the start
+    arrays : dict, as in `decode`
+    summands : (M, ksub, d) float32
+    trials : most changes that are tried for a vector
+    hope : part of the squared error that the prediction of a change must be less than
+    """
+    cdef _Network network = _Network(arrays)
+    cdef choose_job job
+    cdef choose_fn kernel = choose_kernel(_LEVELS[_scan.simd()])
+    cdef int64_t n = z.shape[0]
+    found = np.empty((n, candidates.shape[1]), np.int32)
+    cdef int32_t[:, ::1] words = found
+    job.network, job.summands, job.candidates = network.c, &summands[0, 0, 0], candidates.shape[2]
+    job.trials, job.hope = trials, hope
+    cdef float[:, ::1] through = np.empty((DECODE_ROWS, 2 * job.network.h + job.network.d), np.float32)
+    cdef float[:, ::1] numbers = np.empty((DECODE_ROWS, choose_room(&job)), np.float32)
+    cdef int32_t[:, ::1] own = np.empty((DECODE_ROWS, job.network.M), np.int32)
+    job.inside = &through[0, 0]
+    job.hidden = job.inside + DECODE_ROWS * job.network.h
+    job.z = job.hidden + DECODE_ROWS * job.network.h
+    cdef choose_slot slots[DECODE_ROWS]
+    choose_place(&job, slots, &numbers[0, 0], &own[0, 0])
+    if n:
+        with nogil:
+            kernel(&job, slots, &z[0, 0], &candidates[0, 0, 0], n, &words[0, 0])
+    return found

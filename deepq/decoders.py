@@ -33,8 +33,10 @@ from deepq._common.types import Floats, Ids, Words
 
 __all__ = ["Decoder"]
 
-# Rows whose candidates are tried together: their hidden layers stay in the processor's cache.
-_BLOCK = 128
+# Part of the squared error that a change of a word may be foretold to raise it by, and is tried.
+_HOPE = 0.04
+# Codes drawn at random to see how often the units of a network are open.
+_SAMPLE = 4096
 # Rows whose distances to all sites are held at a time.
 _NEAREST_BLOCK = 512
 _SHAPES = {
@@ -154,12 +156,12 @@ class Decoder:
         }
 
     def choose(self, z: Floats) -> Words:
-        """Choose for every vector, of the words of near sites, those that decode to nearest to it.
+        """Choose for every vector, of the words of near sites, some that decode to near it.
 
-        Coordinate descent on the squared error, before any drawing towards the centre, from the
-        words of the nearest sites: one sub-space after the other takes its best candidate, while
-        the words of the others stay ("iterated conditional modes", Besag 1986), `sweeps` times
-        around.
+        Descent on the squared error, before any drawing towards the centre, from the words of the
+        nearest sites: the change of one word after the other is tried, and kept if it lowers the
+        error. They are tried in the order of what the `summands` promise, `sweeps` for every
+        sub-space at most, and none that promise to raise the error by `_HOPE` of it.
 
         Parameters
         ----------
@@ -171,11 +173,52 @@ class Decoder:
         (n, M) uint8, or uint16 for more than 256 words
         """
         candidates = self.nearest(z)
-        words = np.ascontiguousarray(candidates[:, :, 0])
-        for i in range(0, len(z) if self.candidates > 1 else 0, _BLOCK):
-            block = slice(i, i + _BLOCK)
-            self._improve(z[block], candidates[block], words[block])
-        return words
+        M, _, d = self.shape
+        if self.candidates == 1 or not len(z):
+            return np.ascontiguousarray(candidates[:, :, 0])
+        network, summands = self._tried
+        words: Words = _decode.choose(
+            _widened(np.ascontiguousarray(z * self._unit if self._unit != 1 else z)),
+            candidates.astype(np.int32),
+            network,
+            summands,
+            self.sweeps * M,
+            _HOPE,
+        )
+        return words.astype(candidates.dtype)
+
+    @cached_property
+    def _tried(self) -> tuple[dict[str, Floats], Floats]:
+        """The network that judges changes of words, and summands (M, ksub, d) that foretell them.
+
+        In units in which no squares are lost.
+        """
+        network, unit = self._network, self._unit
+        summands = _widened(self.summands())
+        if unit == 1:
+            return network, summands
+        scaled = {name: network[name] * unit for name in ("tables", "output")}
+        return {**network, **scaled}, summands * unit
+
+    def summands(self) -> Floats:
+        """Vectors (M, ksub, d) whose sums over the words of a code differ as what it decodes to.
+
+        Of the network they have the linear part that it is on average, each of its units as often
+        open as with words drawn at random:
+
+            S_m = T_m + O P' (1 + W2 P W1) U_m,   P = diag(share of W1 h + b > 0), P' that of h' > 0
+        """
+        a = self.arrays
+        M, ksub, h = a["features"].shape
+        words = np.random.default_rng(0).integers(0, ksub, (_SAMPLE, M), dtype=np.uint16)
+        hidden = _scan.add_up(a["features"], words)
+        inside = hidden @ a["inner"] + a["bias"]
+        open_inside = (inside > 0).mean(axis=0, dtype=np.float32)
+        hidden += np.maximum(inside, 0) @ a["outer"]
+        open_hidden = (hidden > 0).mean(axis=0, dtype=np.float32)
+        through = np.eye(h, dtype=np.float32) + (a["inner"] * open_inside) @ a["outer"]
+        linear = (through * open_hidden) @ a["output"]
+        return a["tables"] + (a["features"].reshape(-1, h) @ linear).reshape(M, ksub, -1)
 
     def nearest(self, z: Floats) -> Words:
         """Words (n, M, candidates) of the sites nearest to each sub-vector, nearest first."""
@@ -203,34 +246,6 @@ class Decoder:
     def _unit(self) -> np.float32:
         """What all is multiplied by where squares are needed: 1, but for tiny vectors."""
         return unit_of_tiny(self.arrays["sites"], self.arrays["tables"], self.arrays["output"])
-
-    def _improve(self, z: Floats, candidates: Words, words: Words) -> None:
-        """Run the sweeps of `choose` for a block, in place."""
-        rest = z - _scan.add_up(self.arrays["tables"], words)
-        hidden = _scan.add_up(self.arrays["features"], words)
-        rows = np.arange(len(z))
-        for m in list(range(words.shape[1])) * self.sweeps:
-            tried, T, U = candidates[:, m], self.arrays["tables"][m], self.arrays["features"][m]
-            rests = (rest + T[words[:, m]])[:, None] - T[tried]
-            inputs = (hidden - U[words[:, m]])[:, None] + U[tried]
-            errors = rests - self._head(inputs)
-            if self._unit != 1:
-                errors *= self._unit
-            best = np.einsum("nad,nad->na", errors, errors).argmin(axis=1)
-            words[:, m] = tried[rows, best]
-            rest, hidden = rests[rows, best], inputs[rows, best]
-
-    def _head(self, hidden: Floats) -> Floats:
-        """Return what the network gives (..., d) for inputs (..., h) of its hidden layer."""
-        rows = hidden.reshape(-1, hidden.shape[-1])
-        h: Floats = rows @ self.arrays["inner"]
-        h += self.arrays["bias"]
-        np.maximum(h, 0, out=h)
-        h = h @ self.arrays["outer"]
-        h += rows
-        np.maximum(h, 0, out=h)
-        z: Floats = h @ self.arrays["output"]
-        return z.reshape(*hidden.shape[:-1], z.shape[1])
 
 
 def _widened(array: Floats) -> Floats:

@@ -99,23 +99,18 @@ static inline __attribute__((always_inline)) void NAME(add_up)(
     }
 }
 
+/* Add a bias (width,) to numbers; negative sums become zero. */
+static inline __attribute__((always_inline)) void NAME(rectify)(float *numbers, const float *bias, int width) {
+    for (int t = 0; t < width; t++) numbers[t] = numbers[t] + bias[t] > 0 ? numbers[t] + bias[t] : 0;
+}
+
 static void NAME(decode_rows)(
         const decode_network *network, const int32_t *words, int n, float *inside, float *hidden, float *z) {
     int M = network->M, ksub = network->ksub, h = network->h, d = network->d;
     NAME(add_up)(network->features, words, n, M, ksub, h, hidden);
     NAME(add_up)(network->entered, words, n, M, ksub, h, inside);
     NAME(add_up)(network->tables, words, n, M, ksub, d, z);
-    for (int i = 0; i < n; i++) {
-        float *own = inside + (int64_t)i * h;
-        for (int t = 0; t < h; t++) own[t] = own[t] + network->bias[t] > 0 ? own[t] + network->bias[t] : 0;
-    }
+    for (int i = 0; i < n; i++) NAME(rectify)(inside + (int64_t)i * h, network->bias, h);
     NAME(multiply)(inside, n, h, network->outer, h, hidden, 1);
     NAME(multiply)(hidden, n, h, network->output, d, z, 0);
 }
-
-#undef FLOAT_BYTES
-#undef TILE_ROWS
-#undef NAME
-#undef MULTIPLY_ADD
-#undef FLOATS
-#undef FLOAT_LANES

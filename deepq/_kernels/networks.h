@@ -1,0 +1,59 @@
+/* Networks of decoders: what decodes and what chooses, for every instruction set, and the choice among these. */
+#ifndef DEEPQ_NETWORKS_H
+#define DEEPQ_NETWORKS_H
+
+#include "choose.h"
+#include "decode.h"
+
+/* Decode n <= DECODE_ROWS codes, of words (n, M), to z (n, d); inside and block have room for n * h floats. */
+typedef void (*decode_fn)(const decode_network *, const int32_t *words, int n, float *inside, float *block, float *z);
+
+#define FLOAT_BYTES 16
+#define TILE_ROWS 4
+#define NAME(x) x##_portable
+#define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
+#include "network.h"
+#include "choose_rows.h"
+#include "network_end.h"
+
+#ifdef DEEPQ_X86
+DEEPQ_BEGIN_AVX2
+#define FLOAT_BYTES 32
+#define TILE_ROWS 4
+#define NAME(x) x##_avx2
+#define MULTIPLY_ADD(a, b, c) ((FLOATS)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#include "network.h"
+#include "choose_rows.h"
+#include "network_end.h"
+DEEPQ_END_TARGET
+
+DEEPQ_BEGIN_AVX512
+#define FLOAT_BYTES 64
+#define TILE_ROWS 8
+#define NAME(x) x##_avx512
+#define MULTIPLY_ADD(a, b, c) ((FLOATS)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#include "network.h"
+#include "choose_rows.h"
+#include "network_end.h"
+DEEPQ_END_TARGET
+#endif
+
+static choose_fn choose_kernel(int simd) {
+#ifdef DEEPQ_X86
+    if (simd == SIMD_AVX512) return choose_rows_avx512;
+    if (simd == SIMD_AVX2) return choose_rows_avx2;
+#endif
+    (void)simd;
+    return choose_rows_portable;
+}
+
+static decode_fn decode_kernel(int simd) {
+#ifdef DEEPQ_X86
+    if (simd == SIMD_AVX512) return decode_rows_avx512;
+    if (simd == SIMD_AVX2) return decode_rows_avx2;
+#endif
+    (void)simd;
+    return decode_rows_portable;
+}
+
+#endif
