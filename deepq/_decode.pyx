@@ -5,6 +5,7 @@ As in `_scan`, that arguments fit together is the caller's duty, and long work r
 """
 import numpy as np
 
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
 from libc.stdlib cimport free, malloc
 
@@ -51,6 +52,9 @@ cdef extern from "_kernels/networks.h" nogil:
     ctypedef void (*choose_fn)(const choose_job *, choose_slot *, const float *z, const int32_t *candidates,
                                int64_t n, int32_t *words) noexcept nogil
     choose_fn choose_kernel(int simd)
+
+cdef extern from "_kernels/least.h" nogil:
+    void _least "least"(const float *numbers, int n, int count, int32_t *spare, float *kept, int32_t *places)
 
 ctypedef fused word_t:
     uint8_t
@@ -154,3 +158,40 @@ def choose(const float[:, ::1] z, const int32_t[:, :, ::1] candidates, arrays,
         with nogil:
             kernel(&job, slots, &z[0, 0], &candidates[0, 0, 0], n, &words[0, 0])
     return found
+
+
+def least(const float[:, :, ::1] numbers, int count):
+    """Places of the least numbers of each row, ascending, and how near to each other these are.
+
+    Parameters
+    ----------
+    numbers : (M, n, ksub) float32
+    count : at most ksub
+
+    Returns
+    -------
+    places : (n, M, count) int32
+        The first of equal numbers.
+    gaps : (n, M) float32
+        The least difference from one to the next, that to the first that is left out among them.
+    """
+    cdef int64_t M = numbers.shape[0], n = numbers.shape[1], m, i
+    cdef int ksub = numbers.shape[2], more = min(count + 1, ksub), t
+    cdef float gap
+    places, differences = np.empty((n, M, count), np.int32), np.empty((n, M), np.float32)
+    cdef int32_t[:, :, ::1] found = places
+    cdef float[:, ::1] gaps = differences
+    cdef int32_t[::1] at = np.empty(more, np.int32)
+    cdef float[::1] kept = np.empty(more, np.float32)
+    cdef int32_t[::1] spare = np.empty(ksub, np.int32)
+    with nogil:
+        for m in range(M):
+            for i in range(n):
+                _least(&numbers[m, i, 0], ksub, more, &spare[0], &kept[0], &at[0])
+                gap = INFINITY
+                for t in range(1, more):
+                    gap = min(gap, kept[t] - kept[t - 1])
+                for t in range(count):
+                    found[i, m, t] = at[t]
+                gaps[i, m] = gap
+    return places, differences

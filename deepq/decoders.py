@@ -225,22 +225,33 @@ class Decoder:
         sites = self.arrays["sites"]
         M, ksub, dsub = sites.shape
         count = min(self.candidates, ksub)
-        middle = sites.mean(axis=1, keepdims=True)  # far from the origin, distances would cancel
-        given, unit = z.reshape(-1, M, dsub).transpose(1, 0, 2), self._unit
-        parts, moved = (given - middle) * unit, (sites - middle) * unit
-        halves = np.square(moved).sum(axis=2)[:, None] / 2
-        slack = _slack(moved, parts)
+        middle, moved, book = self._moved_sites
         words = np.empty((len(z), M, count), np.uint8 if ksub <= 256 else np.uint16)
         for i in range(0, len(z), _NEAREST_BLOCK):
-            block = slice(i, i + _NEAREST_BLOCK)
-            far = halves - parts[:, block] @ moved.transpose(0, 2, 1)
-            near, gap = _least(far, count)
-            for m, row in zip(*np.nonzero(gap <= slack[:, block]), strict=True):
-                x = given[m, i + row].astype(np.float64)
+            given = z[i : i + _NEAREST_BLOCK].reshape(-1, M, dsub).transpose(1, 0, 2)
+            parts = np.ones((M, given.shape[1], dsub + 1), np.float32)
+            parts[:, :, :dsub] = (given - middle) * self._unit
+            near, gaps = _decode.least(parts @ book, count)
+            close = ~(gaps > _slack(moved, parts[:, :, :dsub]).T)
+            for row, m in zip(*np.nonzero(close), strict=True):
+                x = given[m, row].astype(np.float64)
                 exact = np.square(x - sites[m]).sum(axis=1)
-                near[m, row] = np.argsort(exact, kind="stable")[:count]
-            words[block] = near.transpose(1, 0, 2)
+                near[row, m] = np.argsort(exact, kind="stable")[:count]
+            words[i : i + _NEAREST_BLOCK] = near
         return words
+
+    @cached_property
+    def _moved_sites(self) -> tuple[Floats, Floats, Floats]:
+        """The middle of the sites (M, 1, dsub), what they are from there, and a book of that.
+
+        The book (M, dsub + 1, ksub) is what a sub-vector x, with a 1 behind it, is multiplied by:
+        c.c / 2 - x.c of all sites c. Far from the origin distances would cancel.
+        """
+        sites = self.arrays["sites"]
+        middle = sites.mean(axis=1, keepdims=True)
+        moved = (sites - middle) * self._unit
+        halves = np.square(moved).sum(axis=2)[:, None] / 2
+        return middle, moved, np.concatenate([-moved.transpose(0, 2, 1), halves], axis=1)
 
     @cached_property
     def _unit(self) -> np.float32:
@@ -258,19 +269,6 @@ def _panels(weights: Floats) -> Floats:
     """Lay out weights (h, columns) as panels (.., h, PANEL), both padded."""
     wide = _widened(np.ascontiguousarray(_widened(weights).T))
     return np.ascontiguousarray(wide.reshape(-1, _decode.PANEL, wide.shape[1]).transpose(0, 2, 1))
-
-
-def _least(far: Floats, count: int) -> tuple[Ids, Floats]:
-    """Places (..., count) of the least numbers of (..., n), ascending.
-
-    And the least gap (...) from one to the next, that to the first that is left out among them.
-    """
-    more = min(count + 1, far.shape[2])
-    few = np.argpartition(far, more - 1, axis=2)[:, :, :more]
-    values = np.take_along_axis(far, few, axis=2)
-    order = np.argsort(values, axis=2, kind="stable")
-    gaps = np.diff(np.take_along_axis(values, order, axis=2), axis=2)
-    return np.take_along_axis(few, order[:, :, :count], axis=2), gaps.min(axis=2, initial=np.inf)
 
 
 def _slack(sites: Floats, parts: Floats) -> Floats:
