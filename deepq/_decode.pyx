@@ -5,9 +5,11 @@ As in `_scan`, that arguments fit together is the caller's duty, and long work r
 """
 import numpy as np
 
-from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
+from libc.float cimport FLT_MAX
+from libc.math cimport INFINITY, fabsf
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp
 
 from deepq import _scan
 
@@ -52,6 +54,15 @@ cdef extern from "_kernels/networks.h" nogil:
     ctypedef void (*choose_fn)(const choose_job *, choose_slot *, const float *z, const int32_t *candidates,
                                int64_t n, int32_t *words) noexcept nogil
     choose_fn choose_kernel(int simd)
+    ctypedef void (*rank_fn)(const float *query, const float *vectors, int64_t d, const int64_t *ids,
+                             const int64_t *places, int64_t found, int inner_product, float *D, int64_t *I,
+                             int64_t k) noexcept nogil
+    rank_fn rank_kernel(int simd)
+    void rank_pick(const int64_t *ids, const float *costs, int64_t n, int64_t count, float *spare,
+                   int64_t *picked)
+    ctypedef void (*rough_fn)(const int8_t *summands, int M, int ksub, int d, const uint8_t *words,
+                              int64_t found, const float *query, int inner_product, float *whole, float *costs) noexcept nogil
+    rough_fn rough_kernel(int simd)
 
 cdef extern from "_kernels/least.h" nogil:
     void _least "least"(const float *numbers, int n, int count, int32_t *spare, float *kept, int32_t *places)
@@ -195,3 +206,101 @@ def least(const float[:, :, ::1] numbers, int count):
                     found[i, m, t] = at[t]
                 gaps[i, m] = gap
     return places, differences
+
+
+# ---- ranking -------------------------------------------------------------------------------------
+
+
+def rank(const float[:, ::1] queries, const float[:, ::1] vectors, const int64_t[:, ::1] ids,
+         const int64_t[:, ::1] places, bint inner_product, float[:, ::1] D, int64_t[:, ::1] I):
+    """Fill D and I (nq, k) with the best of some ids, by (better score, ascending id).
+
+    Parameters
+    ----------
+    queries : (nq, d) float32
+    vectors : (m, d) float32
+    ids : (nq, n) int64; below 0 where there is none
+    places : (nq, n) int64, rows of `vectors`
+    inner_product : larger is better
+    """
+    cdef int64_t q, n = ids.shape[1], d = queries.shape[1], k = D.shape[1]
+    cdef rank_fn kernel = rank_kernel(_LEVELS[_scan.simd()])
+    if k == 0:
+        return
+    if n == 0 or d == 0:
+        raise ValueError("expected something to rank")
+    with nogil:
+        for q in range(queries.shape[0]):
+            kernel(&queries[q, 0], &vectors[0, 0], d, &ids[q, 0], &places[q, 0], n, inner_product,
+                   &D[q, 0], &I[q, 0], k)
+
+
+def roughly_first(const float[:, ::1] queries, const int64_t[:, ::1] ids, const uint8_t[:, ::1] words,
+                  const int8_t[:, :, ::1] summands, int count, bint inner_product):
+    """Ids (nq, count) int64 that sums of summands rank first, in their order; the earlier of equal ones.
+
+    Parameters
+    ----------
+    queries : (nq, d) float32, in units of the summands
+    ids : (nq, n) int64; those below 0 come last
+    words : (nq * n, M) uint8, of the codes of the ids
+    summands : (M, ksub, d) int8, M at most 258, d a multiple of PANEL
+    count : from 1 to n
+    inner_product : larger is better
+    """
+    cdef int64_t q, i, n = ids.shape[1]
+    cdef int M = summands.shape[0], ksub = summands.shape[1], d = summands.shape[2]
+    cdef rough_fn kernel = rough_kernel(_LEVELS[_scan.simd()])
+    chosen = np.empty((queries.shape[0], count), np.int64)
+    cdef int64_t[:, ::1] out = chosen
+    cdef float[::1] costs = np.empty(n, np.float32), spare = np.empty(n, np.float32)
+    cdef float[::1] whole = np.empty(d, np.float32)
+    with nogil:
+        for q in range(queries.shape[0]):
+            kernel(&summands[0, 0, 0], M, ksub, d, &words[q * n, 0], n, &queries[q, 0], inner_product,
+                   &whole[0], &costs[0])
+            for i in range(n):
+                if ids[q, i] < 0 or not costs[i] < FLT_MAX:
+                    costs[i] = FLT_MAX
+            rank_pick(&ids[q, 0], &costs[0], n, count, &spare[0], &out[q, 0])
+    return chosen
+
+
+def reaches(const float[:, ::1] numbers, float least):
+    """Whether a number's absolute value is at least so large."""
+    cdef int64_t i, j
+    for i in range(numbers.shape[0]):
+        for j in range(numbers.shape[1]):
+            if fabsf(numbers[i, j]) >= least:
+                return True
+    return False
+
+
+def unknown(const int64_t[:, ::1] ids, const uint8_t[:, ::1] codes, const uint8_t[:, ::1] kept,
+            const uint8_t[::1] known):
+    """Those of the ids that are not known, or whose code is not the one that is kept.
+
+    Parameters
+    ----------
+    ids : (nq, n) int64; below 0 where there is none
+    codes, kept : (ntotal, code_size) and (at least ntotal, code_size) uint8
+    known : uint8, as many as `kept`
+    """
+    cdef int64_t q, i, id, size = codes.shape[1], count = 0
+    new = np.empty(ids.shape[0] * ids.shape[1], np.int64)
+    cdef int64_t[::1] out = new
+    with nogil:
+        for q in range(ids.shape[0]):
+            for i in range(ids.shape[1]):
+                id = ids[q, i]
+                if id >= 0 and not (known[id] and memcmp(&codes[id, 0], &kept[id, 0], size) == 0):
+                    out[count] = id
+                    count += 1
+    return new[:count]
+
+
+def same(const float[:, :, ::1] a, const float[:, :, ::1] b):
+    """Whether two arrays of one shape (.., .., ..) have the same bits."""
+    if a.shape[0] != b.shape[0] or a.shape[1] != b.shape[1] or a.shape[2] != b.shape[2]:
+        return False
+    return memcmp(&a[0, 0, 0], &b[0, 0, 0], a.shape[0] * a.shape[1] * a.shape[2] * sizeof(float)) == 0

@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deepq import _decode, _scan
-from deepq._common.checks import as_real, as_size
+from deepq._common.checks import as_count, as_real, as_size
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.neighbours import unit_of_tiny
-from deepq._common.types import Floats, Ids, Words
+from deepq._common.types import Floats, Words
 
 __all__ = ["Decoder"]
 
@@ -73,6 +73,9 @@ class Decoder:
         codewords' (`ProductQuantizer.reconstruct`).
     candidates, sweeps : int
         How many words are tried in every sub-space, and how often around, to choose a code.
+    spare : int
+        When k of some vectors are to be ranked, 2 k and so many more are decoded, those that sums
+        of the `summands` put first; 0 for all.
 
     Attributes
     ----------
@@ -95,19 +98,20 @@ class Decoder:
         weight: float = 1.0,
         candidates: int = 8,
         sweeps: int = 1,
+        spare: int = 0,
     ) -> None:
         self.arrays = _checked(arrays)
-        self._set(shrink, weight, candidates, sweeps)
+        self._set(shrink, weight, candidates, sweeps, spare)
 
-    def _set(self, shrink: float, weight: float, candidates: int, sweeps: int) -> None:
+    def _set(self, shrink: float, weight: float, candidates: int, sweeps: int, spare: int) -> None:
         self.shrink, self.weight = _as_share(shrink, "shrink"), _as_share(weight, "weight")
         self.candidates = as_size(candidates, "candidates")
-        self.sweeps = as_size(sweeps, "sweeps")
+        self.sweeps, self.spare = as_size(sweeps, "sweeps"), as_count(spare, "spare")
 
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments of the constructor besides the arrays."""
-        names = ("shrink", "weight", "candidates", "sweeps")
+        names = ("shrink", "weight", "candidates", "sweeps", "spare")
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -147,10 +151,10 @@ class Decoder:
         M, ksub, h = a["features"].shape
         entered = (a["features"].reshape(-1, h) @ a["inner"]).reshape(M, ksub, h)
         return {
-            "tables": _widened(a["tables"]),
-            "features": _widened(a["features"]),
-            "entered": _widened(entered),
-            "bias": _widened(a["bias"]),
+            "tables": widened(a["tables"]),
+            "features": widened(a["features"]),
+            "entered": widened(entered),
+            "bias": widened(a["bias"]),
             "outer": _panels(a["outer"]),
             "output": _panels(a["output"]),
         }
@@ -173,16 +177,15 @@ class Decoder:
         (n, M) uint8, or uint16 for more than 256 words
         """
         candidates = self.nearest(z)
-        M, _, d = self.shape
         if self.candidates == 1 or not len(z):
             return np.ascontiguousarray(candidates[:, :, 0])
         network, summands = self._tried
         words: Words = _decode.choose(
-            _widened(np.ascontiguousarray(z * self._unit if self._unit != 1 else z)),
+            widened(np.ascontiguousarray(z * self._unit if self._unit != 1 else z)),
             candidates.astype(np.int32),
             network,
             summands,
-            self.sweeps * M,
+            self.sweeps * self.shape[0],
             _HOPE,
         )
         return words.astype(candidates.dtype)
@@ -194,31 +197,35 @@ class Decoder:
         In units in which no squares are lost.
         """
         network, unit = self._network, self._unit
-        summands = _widened(self.summands())
+        summands = widened(self.summands())
         if unit == 1:
             return network, summands
         scaled = {name: network[name] * unit for name in ("tables", "output")}
         return {**network, **scaled}, summands * unit
 
     def summands(self) -> Floats:
-        """Vectors (M, ksub, d) whose sums over the words of a code differ as what it decodes to.
+        """Vectors (M, ksub, d) whose sums over the words of a code are near what it decodes to.
 
         Of the network they have the linear part that it is on average, each of its units as often
         open as with words drawn at random:
 
             S_m = T_m + O P' (1 + W2 P W1) U_m,   P = diag(share of W1 h + b > 0), P' that of h' > 0
+
+        The first have besides what the network adds to such codes on average.
         """
         a = self.arrays
         M, ksub, h = a["features"].shape
         words = np.random.default_rng(0).integers(0, ksub, (_SAMPLE, M), dtype=np.uint16)
-        hidden = _scan.add_up(a["features"], words)
-        inside = hidden @ a["inner"] + a["bias"]
-        open_inside = (inside > 0).mean(axis=0, dtype=np.float32)
-        hidden += np.maximum(inside, 0) @ a["outer"]
-        open_hidden = (hidden > 0).mean(axis=0, dtype=np.float32)
-        through = np.eye(h, dtype=np.float32) + (a["inner"] * open_inside) @ a["outer"]
-        linear = (through * open_hidden) @ a["output"]
-        return a["tables"] + (a["features"].reshape(-1, h) @ linear).reshape(M, ksub, -1)
+        given = _scan.add_up(a["features"], words)
+        inside = given @ a["inner"] + a["bias"]
+        hidden = given + np.maximum(inside, 0) @ a["outer"]
+        shares = ((numbers > 0).mean(axis=0, dtype=np.float32) for numbers in (inside, hidden))
+        linear = np.eye(h, dtype=np.float32) + (a["inner"] * next(shares)) @ a["outer"]
+        linear = (linear * next(shares)) @ a["output"]
+        summands = a["tables"] + (a["features"].reshape(-1, h) @ linear).reshape(M, ksub, -1)
+        more = np.maximum(hidden, 0).mean(axis=0) @ a["output"] - given.mean(axis=0) @ linear
+        summands[0] += more
+        return summands
 
     def nearest(self, z: Floats) -> Words:
         """Words (n, M, candidates) of the sites nearest to each sub-vector, nearest first."""
@@ -259,7 +266,7 @@ class Decoder:
         return unit_of_tiny(self.arrays["sites"], self.arrays["tables"], self.arrays["output"])
 
 
-def _widened(array: Floats) -> Floats:
+def widened(array: Floats) -> Floats:
     """Pad rows with zeros to whole panels; share the numbers where none are missing."""
     missing = -array.shape[-1] % _decode.PANEL
     return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)]) if missing else array
@@ -267,7 +274,7 @@ def _widened(array: Floats) -> Floats:
 
 def _panels(weights: Floats) -> Floats:
     """Lay out weights (h, columns) as panels (.., h, PANEL), both padded."""
-    wide = _widened(np.ascontiguousarray(_widened(weights).T))
+    wide = widened(np.ascontiguousarray(widened(weights).T))
     return np.ascontiguousarray(wide.reshape(-1, _decode.PANEL, wide.shape[1]).transpose(0, 2, 1))
 
 

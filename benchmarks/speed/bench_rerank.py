@@ -40,7 +40,7 @@ def reranked(vectors: Vectors, M: int, hidden: int, rerank: int) -> deepq.DeepQu
         "centre": (d,),
     }
     numbers = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
-    decoder = Decoder({"sites": quantizer.trained(), **numbers}, shrink=0.9, candidates=1)
+    decoder = Decoder({"sites": quantizer.trained(), **numbers}, shrink=0.9, candidates=1, spare=10)
     quantizer.decoder = decoder
     return deepq.DeepQuantIndex(d, M, encoder=Identity(d), quantizer=quantizer, rerank=rerank)
 

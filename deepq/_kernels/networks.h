@@ -4,6 +4,7 @@
 
 #include "choose.h"
 #include "decode.h"
+#include "rank.h"
 
 /* Decode n <= DECODE_ROWS codes, of words (n, M), to z (n, d); inside and block have room for n * h floats. */
 typedef void (*decode_fn)(const decode_network *, const int32_t *words, int n, float *inside, float *block, float *z);
@@ -14,6 +15,7 @@ typedef void (*decode_fn)(const decode_network *, const int32_t *words, int n, f
 #define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
 #include "network.h"
 #include "choose_rows.h"
+#include "rank_rows.h"
 #include "network_end.h"
 
 #ifdef DEEPQ_X86
@@ -24,6 +26,7 @@ DEEPQ_BEGIN_AVX2
 #define MULTIPLY_ADD(a, b, c) ((FLOATS)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #include "network.h"
 #include "choose_rows.h"
+#include "rank_rows.h"
 #include "network_end.h"
 DEEPQ_END_TARGET
 
@@ -34,6 +37,7 @@ DEEPQ_BEGIN_AVX512
 #define MULTIPLY_ADD(a, b, c) ((FLOATS)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #include "network.h"
 #include "choose_rows.h"
+#include "rank_rows.h"
 #include "network_end.h"
 DEEPQ_END_TARGET
 #endif
@@ -45,6 +49,24 @@ static choose_fn choose_kernel(int simd) {
 #endif
     (void)simd;
     return choose_rows_portable;
+}
+
+static rank_fn rank_kernel(int simd) {
+#ifdef DEEPQ_X86
+    if (simd == SIMD_AVX512) return rank_query_avx512;
+    if (simd == SIMD_AVX2) return rank_query_avx2;
+#endif
+    (void)simd;
+    return rank_query_portable;
+}
+
+static rough_fn rough_kernel(int simd) {
+#ifdef DEEPQ_X86
+    if (simd == SIMD_AVX512) return rough_costs_avx512;
+    if (simd == SIMD_AVX2) return rough_costs_avx2;
+#endif
+    (void)simd;
+    return rough_costs_portable;
 }
 
 static decode_fn decode_kernel(int simd) {
