@@ -10,7 +10,8 @@ def choose(
     z: _Floats,
     candidates: NDArray[np.int32],
     arrays: dict[str, _Floats],
-    summands: _Floats,
+    summands: NDArray[np.int8],
+    scale: float,
     trials: int,
     hope: float,
 ) -> NDArray[np.int32]: ...

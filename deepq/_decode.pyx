@@ -41,13 +41,15 @@ cdef extern from "_kernels/networks.h" nogil:
 
     ctypedef struct choose_job:
         decode_network network
-        const float *summands
+        const int8_t *summands
+        float scale
         int candidates
         int trials
         float hope
         float *inside
         float *hidden
         float *z
+        float *aim
 
     int64_t choose_room(const choose_job *)
     void choose_place(const choose_job *, choose_slot *slots, float *numbers, int32_t *words)
@@ -137,7 +139,7 @@ cdef _decode(_Network network, const word_t[:, ::1] words, float[:, ::1] z):
 
 
 def choose(const float[:, ::1] z, const int32_t[:, :, ::1] candidates, arrays,
-           const float[:, :, ::1] summands, int trials, float hope):
+           const int8_t[:, :, ::1] summands, float scale, int trials, float hope):
     """Words (n, M) int32 that decode to near vectors: see `_kernels/choose.h`.
 
     Parameters
@@ -145,7 +147,7 @@ def choose(const float[:, ::1] z, const int32_t[:, :, ::1] candidates, arrays,
     z : (n, d) float32
     candidates : (n, M, A) int32, below ksub; the first are the start
     arrays : dict, as in `decode`
-    summands : (M, ksub, d) float32
+    summands : (M, ksub, d) int8, in units of which a number of z has `scale`
     trials : most changes that are tried for a vector
     hope : part of the squared error that the prediction of a change must be less than
     """
@@ -156,11 +158,12 @@ def choose(const float[:, ::1] z, const int32_t[:, :, ::1] candidates, arrays,
     found = np.empty((n, candidates.shape[1]), np.int32)
     cdef int32_t[:, ::1] words = found
     job.network, job.summands, job.candidates = network.c, &summands[0, 0, 0], candidates.shape[2]
-    job.trials, job.hope = trials, hope
+    job.trials, job.hope, job.scale = trials, hope, scale
     cdef float[:, ::1] through = np.empty((DECODE_ROWS, 2 * job.network.h + job.network.d), np.float32)
     cdef float[:, ::1] numbers = np.empty((DECODE_ROWS, choose_room(&job)), np.float32)
     cdef int32_t[:, ::1] own = np.empty((DECODE_ROWS, job.network.M), np.int32)
-    job.inside = &through[0, 0]
+    cdef float[::1] aim = np.empty(job.network.d, np.float32)
+    job.inside, job.aim = &through[0, 0], &aim[0]
     job.hidden = job.inside + DECODE_ROWS * job.network.h
     job.z = job.hidden + DECODE_ROWS * job.network.h
     cdef choose_slot slots[DECODE_ROWS]

@@ -23,7 +23,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from deepq import _decode, _scan
 from deepq._common.checks import as_count, as_real, as_size
@@ -179,29 +179,30 @@ class Decoder:
         candidates = self.nearest(z)
         if self.candidates == 1 or not len(z):
             return np.ascontiguousarray(candidates[:, :, 0])
-        network, summands = self._tried
+        network, summands, scale = self._tried
         words: Words = _decode.choose(
             widened(np.ascontiguousarray(z * self._unit if self._unit != 1 else z)),
             candidates.astype(np.int32),
             network,
             summands,
+            scale,
             self.sweeps * self.shape[0],
             _HOPE,
         )
         return words.astype(candidates.dtype)
 
     @cached_property
-    def _tried(self) -> tuple[dict[str, Floats], Floats]:
-        """The network that judges changes of words, and summands (M, ksub, d) that foretell them.
+    def _tried(self) -> tuple[dict[str, Floats], NDArray[np.int8], float]:
+        """The network that judges changes of words, and the summands that foretell them.
 
-        In units in which no squares are lost.
+        In units in which no squares are lost; of the summands, a number has so many of theirs.
         """
         network, unit = self._network, self._unit
-        summands = widened(self.summands())
-        if unit == 1:
-            return network, summands
-        scaled = {name: network[name] * unit for name in ("tables", "output")}
-        return {**network, **scaled}, summands * unit
+        summands, _, own = in_bytes(self.summands())
+        if unit != 1:
+            scaled = {name: network[name] * unit for name in ("tables", "output")}
+            network = {**network, **scaled}
+        return network, summands, float(np.float32(1) / (own * unit))
 
     def summands(self) -> Floats:
         """Vectors (M, ksub, d) whose sums over the words of a code are near what it decodes to.
@@ -264,6 +265,17 @@ class Decoder:
     def _unit(self) -> np.float32:
         """What all is multiplied by where squares are needed: 1, but for tiny vectors."""
         return unit_of_tiny(self.arrays["sites"], self.arrays["tables"], self.arrays["output"])
+
+
+def in_bytes(summands: Floats) -> tuple[NDArray[np.int8], Floats, np.float32]:
+    """Whole numbers (M, ksub, d) of 8 bits, offset (d,) and unit that stand for summands.
+
+    A sum of M summands is about offset + unit * (sum of M whole numbers). d is padded to panels.
+    """
+    middle = summands.mean(axis=1, keepdims=True)
+    moved = summands - middle
+    unit = np.float32(np.abs(moved).max() / 127) or np.float32(1)
+    return np.rint(widened(moved) / unit).astype(np.int8), middle.sum(axis=0)[0], unit
 
 
 def widened(array: Floats) -> Floats:

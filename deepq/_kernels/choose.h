@@ -26,11 +26,13 @@ typedef struct {
 
 typedef struct {
     decode_network network;
-    const float *summands; /* (M, ksub, d) */
+    const int8_t *summands; /* (M, ksub, d), in whole units, of which a number has `scale` */
+    float scale;
     int candidates;
     int trials;            /* most of them for a vector */
     float hope;            /* a change is tried if it is predicted to be less than this part of the error */
     float *inside, *hidden, *z; /* what goes through the network: a row for every slot */
+    float *aim;            /* (d,), of a prediction */
 } choose_job;
 
 /* Numbers of memory that a slot takes besides its words. */
@@ -63,7 +65,7 @@ static int choose_next(const choose_job *job, choose_slot *slot) {
     for (int i = 1; i < job->network.M * job->candidates; i++)
         if (slot->changes[i] < slot->changes[best]) best = i;
     slot->tried = best;
-    return slot->left-- > 0 && slot->changes[best] < job->hope * slot->error;
+    return slot->left-- > 0 && slot->changes[best] < job->hope * slot->error * job->scale * job->scale;
 }
 
 typedef void (*choose_fn)(const choose_job *, choose_slot *, const float *z, const int32_t *candidates, int64_t n,

@@ -9,30 +9,35 @@ static inline __attribute__((always_inline)) float NAME(sum_lanes)(const FLOATS 
     return lanes[0];
 }
 
-/* What the squared error of a vector would change by if the word with the summand `from` became the one with `to`,
- * if the decoder were a sum of summands: |to - from|^2 - 2 rest.(to - from). */
-static inline __attribute__((always_inline)) float NAME(predict)(
-        const float *from, const float *to, const float *rest, int d) {
+/* t.(t - aim) for summands t. */
+static inline __attribute__((always_inline)) float NAME(dot_less)(const int8_t *summands, const float *aim, int d) {
     FLOATS sums[16 / FLOAT_LANES] = {{0}};
     for (int at = 0; at < d; at += 16)
         for (int i = 0; i < 16 / FLOAT_LANES; i++) {
             int t = at + i * FLOAT_LANES;
-            FLOATS step = *(const FLOATS *)(to + t) - *(const FLOATS *)(from + t), r = *(const FLOATS *)(rest + t);
-            sums[i] = MULTIPLY_ADD(step, step - r - r, sums[i]);
+            FLOATS s = AS_FLOATS(summands + t);
+            sums[i] = MULTIPLY_ADD(s, s - *(const FLOATS *)(aim + t), sums[i]);
         }
     return NAME(sum_lanes)(sums);
 }
 
-/* Predict for all candidates of a vector. */
+/* Predict for all candidates of a vector what they would change, in units of the summands: for the summands s of the
+ * word and t of a candidate |t - s|^2 - 2 rest.(t - s) = t.(t - 2 (s + rest)) - s.(s - 2 (s + rest)). */
 static inline __attribute__((always_inline)) void NAME(predict_all)(const choose_job *job, choose_slot *slot) {
-    int A = job->candidates, d = job->network.d;
-    int64_t size = (int64_t)job->network.ksub * d;
+    int A = job->candidates, d = job->network.d, ksub = job->network.ksub;
+    float *aim = job->aim;
     for (int m = 0; m < job->network.M; m++) {
-        const float *book = job->summands + m * size, *from = book + (int64_t)slot->words[m] * d;
+        const int8_t *book = job->summands + (int64_t)m * ksub * d, *own = book + (int64_t)slot->words[m] * d;
+        for (int t = 0; t < d; t += FLOAT_LANES) {
+            FLOATS s = AS_FLOATS(own + t);
+            s += *(const FLOATS *)(slot->rest + t) * job->scale;
+            *(FLOATS *)(aim + t) = s + s;
+        }
+        float base = NAME(dot_less)(own, aim, d);
         for (int a = 0; a < A; a++) {
             int32_t word = slot->given[m * A + a];
-            slot->changes[m * A + a] =
-                word == slot->words[m] ? INFINITY : NAME(predict)(from, book + (int64_t)word * d, slot->rest, d);
+            float change = NAME(dot_less)(book + (int64_t)word * d, aim, d) - base;
+            slot->changes[m * A + a] = word == slot->words[m] ? INFINITY : change;
         }
     }
 }

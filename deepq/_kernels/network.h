@@ -1,7 +1,8 @@
 /* A decoder's network; included once per instruction set.
  *
  * Defined by the includer: FLOAT_BYTES (of a float register), TILE_ROWS (rows that share a load of weights: 4 or 8),
- * NAME(x), MULTIPLY_ADD(a, b, c) = a * b + c.
+ * NAME(x), MULTIPLY_ADD(a, b, c) = a * b + c, AS_FLOATS(p), AS_SHORTS(p): as many bytes from p on as numbers of a
+ * register, and 16 of them, which have signs.
  */
 
 typedef float NAME(network_floats) __attribute__((vector_size(FLOAT_BYTES), may_alias, aligned(4)));

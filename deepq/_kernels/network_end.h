@@ -3,5 +3,7 @@
 #undef TILE_ROWS
 #undef NAME
 #undef MULTIPLY_ADD
+#undef AS_FLOATS
+#undef AS_SHORTS
 #undef FLOATS
 #undef FLOAT_LANES

@@ -9,10 +9,17 @@
 /* Decode n <= DECODE_ROWS codes, of words (n, M), to z (n, d); inside and block have room for n * h floats. */
 typedef void (*decode_fn)(const decode_network *, const int32_t *words, int n, float *inside, float *block, float *z);
 
+static inline four_floats as_floats_portable(const int8_t *p) {
+    four_floats numbers = {p[0], p[1], p[2], p[3]};
+    return numbers;
+}
+
 #define FLOAT_BYTES 16
 #define TILE_ROWS 4
 #define NAME(x) x##_portable
 #define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
+#define AS_FLOATS(p) as_floats_portable(p)
+#define AS_SHORTS(p) __builtin_convertvector(*(const sixteen_bytes *)(p), sixteen_shorts)
 #include "network.h"
 #include "choose_rows.h"
 #include "rank_rows.h"
@@ -24,6 +31,8 @@ DEEPQ_BEGIN_AVX2
 #define TILE_ROWS 4
 #define NAME(x) x##_avx2
 #define MULTIPLY_ADD(a, b, c) ((FLOATS)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define AS_FLOATS(p) ((FLOATS)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p)))))
+#define AS_SHORTS(p) ((sixteen_shorts)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(p))))
 #include "network.h"
 #include "choose_rows.h"
 #include "rank_rows.h"
@@ -35,6 +44,8 @@ DEEPQ_BEGIN_AVX512
 #define TILE_ROWS 8
 #define NAME(x) x##_avx512
 #define MULTIPLY_ADD(a, b, c) ((FLOATS)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define AS_FLOATS(p) ((FLOATS)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(p)))))
+#define AS_SHORTS(p) ((sixteen_shorts)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(p))))
 #include "network.h"
 #include "choose_rows.h"
 #include "rank_rows.h"

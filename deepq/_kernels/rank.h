@@ -4,6 +4,7 @@
 
 #include "job.h"
 
+typedef float four_floats __attribute__((vector_size(16), may_alias));
 typedef float eight_floats __attribute__((vector_size(32), may_alias, aligned(4)));
 typedef float sixteen_floats __attribute__((vector_size(64), may_alias, aligned(4)));
 typedef int16_t sixteen_shorts __attribute__((vector_size(32)));

@@ -45,7 +45,7 @@ static void NAME(rough_costs)(
             sixteen_shorts sum = {0};
             for (int m = 0; m < M; m++) {
                 const int8_t *row = summands + ((int64_t)m * ksub + words[m]) * d + t;
-                sum += __builtin_convertvector(*(const sixteen_bytes *)row, sixteen_shorts);
+                sum += AS_SHORTS(row);
             }
             *(sixteen_floats *)(whole + t) = __builtin_convertvector(sum, sixteen_floats);
         }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from deepq import _decode, _scan
 from deepq._common.neighbours import TINY, unit_of_tiny
 from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids, Words
-from deepq.decoders import Decoder, widened
+from deepq.decoders import Decoder, in_bytes, widened
 from deepq.quantizers.product import ProductQuantizer
 
 _NUMBERS = 1 << 24  # of decoded vectors that are held at a time
@@ -44,13 +44,9 @@ class _Rough(NamedTuple):
         if decoder.weight != 1:
             own = summands.reshape(M, ksub, M, d // M)
             own[np.arange(M), :, np.arange(M)] += np.float32(1 - decoder.weight) * books
-        middle = summands.mean(axis=1, keepdims=True)
-        offset = middle.sum(axis=0)[0]
+        whole, offset, unit = in_bytes(summands)
         offset += np.float32(decoder.weight * (1 - decoder.shrink)) * decoder.arrays["centre"]
-        summands -= middle
-        unit = np.float32(np.abs(summands).max() / 127) or np.float32(1)
-        rounded = np.rint(widened(summands) / unit).astype(np.int8)
-        return cls(decoder, decoder.settings, books, rounded, offset, unit)
+        return cls(decoder, decoder.settings, books, whole, offset, unit)
 
     def is_of(self, quantizer: ProductQuantizer, decoder: Decoder) -> bool:
         """Whether nothing that it was made of has changed."""
