@@ -180,7 +180,7 @@ class Decoder:
         if self.candidates == 1 or not len(z):
             return np.ascontiguousarray(candidates[:, :, 0])
         network, summands, scale = self._tried
-        words: Words = _decode.choose(
+        words = _decode.choose(
             widened(np.ascontiguousarray(z * self._unit if self._unit != 1 else z)),
             candidates.astype(np.int32),
             network,
@@ -226,7 +226,7 @@ class Decoder:
         summands = a["tables"] + (a["features"].reshape(-1, h) @ linear).reshape(M, ksub, -1)
         more = np.maximum(hidden, 0).mean(axis=0) @ a["output"] - given.mean(axis=0) @ linear
         summands[0] += more
-        return summands
+        return np.asarray(summands, np.float32)
 
     def nearest(self, z: Floats) -> Words:
         """Words (n, M, candidates) of the sites nearest to each sub-vector, nearest first."""

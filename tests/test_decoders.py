@@ -101,7 +101,8 @@ def test_decode_is_the_formula(shape, n, dtype, shrink, seed) -> None:
 @pytest.mark.parametrize(
     "shape", [(1, 4, 1, 1), (3, 300, 11, 33), (7, 16, 16, 64), (12, 256, 8, 70)]
 )
-def test_decode_with_every_instruction_set(shape) -> None:
+def test_decode_with_every_instruction_set(level, shape) -> None:
+    assert _scan.simd() == level
     rng = np.random.default_rng(3)
     arrays = numbers(*shape, rng)
     words = rng.integers(0, shape[1], (150, shape[0])).astype(np.uint16)
@@ -231,10 +232,10 @@ def test_choose_does_not_follow_the_unit() -> None:
 
 
 @each_level
-@pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("shape", [(1, 6, 3, 4), (4, 16, 2, 5), (8, 16, 4, 40), (3, 300, 12, 3)])
 @pytest.mark.parametrize(("A", "sweeps"), [(1, 1), (3, 1), (5, 2)])
-def test_choose_tries_changes_in_the_order_of_what_they_promise(shape, A, sweeps) -> None:
+def test_choose_tries_changes_in_the_order_of_what_they_promise(level, shape, A, sweeps) -> None:
+    assert _scan.simd() == level
     rng = np.random.default_rng(7)
     arrays = numbers(*shape, rng)
     z = 2 * rng.standard_normal((60, shape[0] * shape[2]), dtype=np.float32)
