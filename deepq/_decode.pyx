@@ -50,6 +50,7 @@ cdef extern from "_kernels/networks.h" nogil:
         float *hidden
         float *z
         float *aim
+        float *rest
 
     int64_t choose_room(const choose_job *)
     void choose_place(const choose_job *, choose_slot *slots, float *numbers, int32_t *words)
@@ -161,9 +162,9 @@ def choose(const float[:, ::1] z, const int32_t[:, :, ::1] candidates, arrays,
     job.trials, job.hope, job.scale = trials, hope, scale
     cdef float[:, ::1] through = np.empty((DECODE_ROWS, 2 * job.network.h + job.network.d), np.float32)
     cdef float[:, ::1] numbers = np.empty((DECODE_ROWS, choose_room(&job)), np.float32)
-    cdef int32_t[:, ::1] own = np.empty((DECODE_ROWS, job.network.M), np.int32)
-    cdef float[::1] aim = np.empty(job.network.d, np.float32)
-    job.inside, job.aim = &through[0, 0], &aim[0]
+    cdef int32_t[:, ::1] own = np.empty((DECODE_ROWS, 2 * job.network.M), np.int32)
+    cdef float[:, ::1] aims = np.empty((2, job.network.d), np.float32)
+    job.inside, job.aim, job.rest = &through[0, 0], &aims[0, 0], &aims[1, 0]
     job.hidden = job.inside + DECODE_ROWS * job.network.h
     job.z = job.hidden + DECODE_ROWS * job.network.h
     cdef choose_slot slots[DECODE_ROWS]

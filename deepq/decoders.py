@@ -33,8 +33,9 @@ from deepq._common.types import Floats, Words
 
 __all__ = ["Decoder"]
 
-# Part of the squared error that a change of a word may be foretold to raise it by, and is tried.
-_HOPE = 0.04
+# A change of a word is tried if it is foretold to raise the squared error by less than this part of
+# what falls to a word.
+_HOPE = 0.64
 # Codes drawn at random to see how often the units of a network are open.
 _SAMPLE = 4096
 # Rows whose distances to all sites are held at a time.
@@ -163,9 +164,10 @@ class Decoder:
         """Choose for every vector, of the words of near sites, some that decode to near it.
 
         Descent on the squared error, before any drawing towards the centre, from the words of the
-        nearest sites: the change of one word after the other is tried, and kept if it lowers the
-        error. They are tried in the order of what the `summands` promise, `sweeps` for every
-        sub-space at most, and none that promise to raise the error by `_HOPE` of it.
+        nearest sites. What other words would change is foretold by the `summands`. First the
+        changes that seem good together are tried, twice at most, then one at a time, the most
+        promising first, as long as it is not foretold to raise the error by much. What lowers the
+        error is kept. There are at most `sweeps` trials for every sub-space.
 
         Parameters
         ----------
@@ -187,7 +189,7 @@ class Decoder:
             summands,
             scale,
             self.sweeps * self.shape[0],
-            _HOPE,
+            _HOPE / self.shape[0],
         )
         return words.astype(candidates.dtype)
 

@@ -59,26 +59,38 @@ def choose_one(decoder: Decoder, z: np.ndarray, candidates: np.ndarray) -> np.nd
     summands = whole[:, :, : len(z)].astype(np.float64) * unit
     words = candidates[:, 0].copy()
     rest = z - decode_one(decoder.arrays, words)
-
-    def promises() -> dict[tuple[int, int], float]:
-        found = {}
-        for m, word in ((m, w) for m, row in enumerate(candidates) for w in row if w != words[m]):
-            step = summands[m, word] - summands[m, words[m]]
-            found[m, word] = step @ step - 2 * rest @ step
-        return found
-
-    left = promises()
+    together, left = 2, None
     for _ in range(decoder.sweeps * len(words)):
-        if not left or min(left.values()) >= decoders._HOPE * (rest @ rest):
-            break
-        m, word = min(left, key=left.__getitem__)
-        del left[m, word]
         other = words.copy()
-        other[m] = word
+        if together:
+            together -= 1
+            aim = rest.copy()
+            for m, row in enumerate(candidates):
+                steps = summands[m, row] - summands[m, words[m]]
+                change = np.square(steps).sum(axis=1) - 2 * steps @ aim
+                if change.min() < 0:
+                    other[m] = row[change.argmin()]
+                    aim -= steps[change.argmin()]
+            together *= bool((other != words).any())
+        alone = (other == words).all()
+        if alone:
+            if left is None:
+                left = {}
+                for m, word in ((m, w) for m, row in enumerate(candidates) for w in row):
+                    step = summands[m, word] - summands[m, words[m]]
+                    if word != words[m]:
+                        left[m, word] = step @ step - 2 * rest @ step
+            limit = decoders._HOPE / len(words) * (rest @ rest)
+            if not left or min(left.values()) >= limit:
+                break
+            m, word = min(left, key=left.__getitem__)
+            del left[m, word]
+            other[m] = word
         after = z - decode_one(decoder.arrays, other)
         if after @ after < rest @ rest:
-            words, rest = other, after
-            left = promises()
+            words, rest, left = other, after, None
+        elif not alone:
+            together = 0
     return words
 
 
