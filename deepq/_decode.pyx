@@ -56,7 +56,7 @@ cdef extern from "_kernels/networks.h" nogil:
     void choose_place(const choose_job *, choose_slot *slots, float *numbers, int32_t *words)
     ctypedef void (*choose_fn)(const choose_job *, choose_slot *, const float *z, const int32_t *candidates,
                                int64_t n, int32_t *words) noexcept nogil
-    choose_fn choose_kernel(int simd)
+    choose_fn choosing_kernel(int simd)
     ctypedef void (*rank_fn)(const float *query, const float *vectors, int64_t d, const int64_t *ids,
                              const int64_t *places, int64_t found, int inner_product, float *D, int64_t *I,
                              int64_t k) noexcept nogil
@@ -154,7 +154,7 @@ def choose(const float[:, ::1] z, const int32_t[:, :, ::1] candidates, arrays,
     """
     cdef _Network network = _Network(arrays)
     cdef choose_job job
-    cdef choose_fn kernel = choose_kernel(_LEVELS[_scan.simd()])
+    cdef choose_fn kernel = choosing_kernel(_LEVELS[_scan.simd()])
     cdef int64_t n = z.shape[0]
     found = np.empty((n, candidates.shape[1]), np.int32)
     cdef int32_t[:, ::1] words = found

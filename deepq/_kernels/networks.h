@@ -53,7 +53,7 @@ DEEPQ_BEGIN_AVX512
 DEEPQ_END_TARGET
 #endif
 
-static choose_fn choose_kernel(int simd) {
+static choose_fn choosing_kernel(int simd) {
 #ifdef DEEPQ_X86
     if (simd == SIMD_AVX512) return choose_rows_avx512;
     if (simd == SIMD_AVX2) return choose_rows_avx2;
