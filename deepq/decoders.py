@@ -9,7 +9,7 @@ The T_m (ksub, d) are tables of whole vectors, which are added up as in additive
 (Babenko & Lempitsky, CVPR 2014). The rest is a network with one residual block, as decoders of
 learned codes have them (Morozov & Babenko, "Unsupervised neural quantization", ICCV 2019); U_m is
 its first layer, multiplied out for every word. `training.decoding` learns the numbers, with torch;
-here they are used, with NumPy.
+here they are used, by the kernels behind `_decode`.
 
 Codes are chosen under the decoder: every sub-vector has some nearest *sites* (M, ksub, dsub), and
 of their words those are stored that decode to nearest to the vector.
@@ -73,7 +73,8 @@ class Decoder:
         Part of a reconstruction that is the decoder's, above 0 and up to 1; the rest are the
         codewords' (`ProductQuantizer.reconstruct`).
     candidates, sweeps : int
-        How many words are tried in every sub-space, and how often around, to choose a code.
+        How many words may be tried in every sub-space, and how often, to choose a code: see
+        `choose`.
     spare : int
         When k of some vectors are to be ranked, 2 k and so many more are decoded, those that sums
         of the `summands` put first; 0 for all.
@@ -167,7 +168,7 @@ class Decoder:
         nearest sites. What other words would change is foretold by the `summands`. First the
         changes that seem good together are tried, twice at most, then one at a time, the most
         promising first, as long as it is not foretold to raise the error by much. What lowers the
-        error is kept. There are at most `sweeps` trials for every sub-space.
+        error is kept. There are `sweeps` times 16 trials at most, or M / 2.
 
         Parameters
         ----------
@@ -188,7 +189,7 @@ class Decoder:
             network,
             summands,
             scale,
-            self.sweeps * self.shape[0],
+            self.sweeps * _trials(self.shape[0]),
             _HOPE / self.shape[0],
         )
         return words.astype(candidates.dtype)
@@ -267,6 +268,11 @@ class Decoder:
     def _unit(self) -> np.float32:
         """What all is multiplied by where squares are needed: 1, but for tiny vectors."""
         return unit_of_tiny(self.arrays["sites"], self.arrays["tables"], self.arrays["output"])
+
+
+def _trials(M: int) -> int:
+    """How many changes of a vector's words are tried in a sweep, at most."""
+    return max(16, M // 2)
 
 
 def in_bytes(summands: Floats) -> tuple[NDArray[np.int8], Floats, np.float32]:

@@ -60,7 +60,7 @@ def choose_one(decoder: Decoder, z: np.ndarray, candidates: np.ndarray) -> np.nd
     words = candidates[:, 0].copy()
     rest = z - decode_one(decoder.arrays, words)
     together, left = 2, None
-    for _ in range(decoder.sweeps * len(words)):
+    for _ in range(decoder.sweeps * max(16, len(words) // 2)):
         other = words.copy()
         if together:
             together -= 1
