@@ -23,9 +23,9 @@ kernels = [
         include_dirs=[np.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         # No -march and no -ffast-math: one binary for every machine, one answer on all of them.
-        extra_compile_args=["-O3", "-ffp-contract=off", "-Wno-unused-function"],
+        extra_compile_args=["-O3", "-ffp-contract=off"],
     )
-    for name in ("_scan", "_cells")
+    for name in ("_scan", "_cells", "_decode")
 ]
 native = [
     Extension(

@@ -9,7 +9,7 @@ The T_m (ksub, d) are tables of whole vectors, which are added up as in additive
 (Babenko & Lempitsky, CVPR 2014). The rest is a network with one residual block, as decoders of
 learned codes have them (Morozov & Babenko, "Unsupervised neural quantization", ICCV 2019); U_m is
 its first layer, multiplied out for every word. `training.decoding` learns the numbers, with torch;
-here they are used, with NumPy.
+here they are used, by the kernels behind `_decode`.
 
 Codes are chosen under the decoder: every sub-vector has some nearest *sites* (M, ksub, dsub), and
 of their words those are stored that decode to nearest to the vector.
@@ -23,18 +23,21 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from deepq import _scan
-from deepq._common.checks import as_real, as_size
+from deepq import _decode, _scan
+from deepq._common.checks import as_count, as_real, as_size
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.neighbours import unit_of_tiny
-from deepq._common.types import Floats, Ids, Words
+from deepq._common.types import Floats, Words
 
 __all__ = ["Decoder"]
 
-# Rows whose candidates are tried together: their hidden layers stay in the processor's cache.
-_BLOCK = 128
+# A change of a word is tried if it is foretold to raise the squared error by less than this part of
+# what falls to a word.
+_HOPE = 0.64
+# Codes drawn at random to see how often the units of a network are open.
+_SAMPLE = 4096
 # Rows whose distances to all sites are held at a time.
 _NEAREST_BLOCK = 512
 _SHAPES = {
@@ -70,7 +73,11 @@ class Decoder:
         Part of a reconstruction that is the decoder's, above 0 and up to 1; the rest are the
         codewords' (`ProductQuantizer.reconstruct`).
     candidates, sweeps : int
-        How many words are tried in every sub-space, and how often around, to choose a code.
+        How many words may be tried in every sub-space, and how often, to choose a code: see
+        `choose`.
+    spare : int
+        When k of some vectors are to be ranked, 2 k and so many more are decoded, those that sums
+        of the `summands` put first; 0 for all.
 
     Attributes
     ----------
@@ -93,19 +100,20 @@ class Decoder:
         weight: float = 1.0,
         candidates: int = 8,
         sweeps: int = 1,
+        spare: int = 0,
     ) -> None:
         self.arrays = _checked(arrays)
-        self._set(shrink, weight, candidates, sweeps)
+        self._set(shrink, weight, candidates, sweeps, spare)
 
-    def _set(self, shrink: float, weight: float, candidates: int, sweeps: int) -> None:
+    def _set(self, shrink: float, weight: float, candidates: int, sweeps: int, spare: int) -> None:
         self.shrink, self.weight = _as_share(shrink, "shrink"), _as_share(weight, "weight")
         self.candidates = as_size(candidates, "candidates")
-        self.sweeps = as_size(sweeps, "sweeps")
+        self.sweeps, self.spare = as_size(sweeps, "sweeps"), as_count(spare, "spare")
 
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments of the constructor besides the arrays."""
-        names = ("shrink", "weight", "candidates", "sweeps")
+        names = ("shrink", "weight", "candidates", "sweeps", "spare")
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -131,21 +139,36 @@ class Decoder:
 
     def decode(self, words: Words) -> Floats:
         """Reconstructions (n, d) float32 of words (n, M)."""
-        z = _scan.add_up(self.arrays["tables"], words)
-        z += self._head(_scan.add_up(self.arrays["features"], words))
+        z = _decode.decode(words, self._network)[:, : self.shape[2]]
         if self.shrink != 1:
             z -= self.arrays["centre"]
             z *= np.float32(self.shrink)
             z += self.arrays["centre"]
         return z
 
-    def choose(self, z: Floats) -> Words:
-        """Choose for every vector, of the words of near sites, those that decode to nearest to it.
+    @cached_property
+    def _network(self) -> dict[str, Floats]:
+        """The arrays of the network as its kernel wants them."""
+        a = self.arrays
+        M, ksub, h = a["features"].shape
+        entered = (a["features"].reshape(-1, h) @ a["inner"]).reshape(M, ksub, h)
+        return {
+            "tables": widened(a["tables"]),
+            "features": widened(a["features"]),
+            "entered": widened(entered),
+            "bias": widened(a["bias"]),
+            "outer": _panels(a["outer"]),
+            "output": _panels(a["output"]),
+        }
 
-        Coordinate descent on the squared error, before any drawing towards the centre, from the
-        words of the nearest sites: one sub-space after the other takes its best candidate, while
-        the words of the others stay ("iterated conditional modes", Besag 1986), `sweeps` times
-        around.
+    def choose(self, z: Floats) -> Words:
+        """Choose for every vector, of the words of near sites, some that decode to near it.
+
+        Descent on the squared error, before any drawing towards the centre, from the words of the
+        nearest sites. What other words would change is foretold by the `summands`. First the
+        changes that seem good together are tried, twice at most, then one at a time, the most
+        promising first, as long as it is not foretold to raise the error by much. What lowers the
+        error is kept. There are `sweeps` times 16 trials at most, or M / 2.
 
         Parameters
         ----------
@@ -157,79 +180,122 @@ class Decoder:
         (n, M) uint8, or uint16 for more than 256 words
         """
         candidates = self.nearest(z)
-        words = np.ascontiguousarray(candidates[:, :, 0])
-        for i in range(0, len(z) if self.candidates > 1 else 0, _BLOCK):
-            block = slice(i, i + _BLOCK)
-            self._improve(z[block], candidates[block], words[block])
-        return words
+        if self.candidates == 1 or not len(z):
+            return np.ascontiguousarray(candidates[:, :, 0])
+        network, summands, scale = self._tried
+        words = _decode.choose(
+            widened(np.ascontiguousarray(z * self._unit if self._unit != 1 else z)),
+            candidates.astype(np.int32),
+            network,
+            summands,
+            scale,
+            self.sweeps * _trials(self.shape[0]),
+            _HOPE / self.shape[0],
+        )
+        return words.astype(candidates.dtype)
+
+    @cached_property
+    def _tried(self) -> tuple[dict[str, Floats], NDArray[np.int8], float]:
+        """The network that judges changes of words, and the summands that foretell them.
+
+        In units in which no squares are lost; of the summands, a number has so many of theirs.
+        """
+        network, unit = self._network, self._unit
+        summands, _, own = in_bytes(self.summands())
+        if unit != 1:
+            scaled = {name: network[name] * unit for name in ("tables", "output")}
+            network = {**network, **scaled}
+        return network, summands, float(np.float32(1) / (own * unit))
+
+    def summands(self) -> Floats:
+        """Vectors (M, ksub, d) whose sums over the words of a code are near what it decodes to.
+
+        Of the network they have the linear part that it is on average, each of its units as often
+        open as with words drawn at random:
+
+            S_m = T_m + O P' (1 + W2 P W1) U_m,   P = diag(share of W1 h + b > 0), P' that of h' > 0
+
+        The first have besides what the network adds to such codes on average.
+        """
+        a = self.arrays
+        M, ksub, h = a["features"].shape
+        words = np.random.default_rng(0).integers(0, ksub, (_SAMPLE, M), dtype=np.uint16)
+        given = _scan.add_up(a["features"], words)
+        inside = given @ a["inner"] + a["bias"]
+        hidden = given + np.maximum(inside, 0) @ a["outer"]
+        shares = ((numbers > 0).mean(axis=0, dtype=np.float32) for numbers in (inside, hidden))
+        linear = np.eye(h, dtype=np.float32) + (a["inner"] * next(shares)) @ a["outer"]
+        linear = (linear * next(shares)) @ a["output"]
+        summands = a["tables"] + (a["features"].reshape(-1, h) @ linear).reshape(M, ksub, -1)
+        more = np.maximum(hidden, 0).mean(axis=0) @ a["output"] - given.mean(axis=0) @ linear
+        summands[0] += more
+        return np.asarray(summands, np.float32)
 
     def nearest(self, z: Floats) -> Words:
         """Words (n, M, candidates) of the sites nearest to each sub-vector, nearest first."""
         sites = self.arrays["sites"]
         M, ksub, dsub = sites.shape
         count = min(self.candidates, ksub)
-        middle = sites.mean(axis=1, keepdims=True)  # far from the origin, distances would cancel
-        given, unit = z.reshape(-1, M, dsub).transpose(1, 0, 2), self._unit
-        parts, moved = (given - middle) * unit, (sites - middle) * unit
-        halves = np.square(moved).sum(axis=2)[:, None] / 2
-        slack = _slack(moved, parts)
+        middle, moved, book = self._moved_sites
         words = np.empty((len(z), M, count), np.uint8 if ksub <= 256 else np.uint16)
         for i in range(0, len(z), _NEAREST_BLOCK):
-            block = slice(i, i + _NEAREST_BLOCK)
-            far = halves - parts[:, block] @ moved.transpose(0, 2, 1)
-            near, gap = _least(far, count)
-            for m, row in zip(*np.nonzero(gap <= slack[:, block]), strict=True):
-                x = given[m, i + row].astype(np.float64)
+            given = z[i : i + _NEAREST_BLOCK].reshape(-1, M, dsub).transpose(1, 0, 2)
+            parts = np.ones((M, given.shape[1], dsub + 1), np.float32)
+            parts[:, :, :dsub] = (given - middle) * self._unit
+            near, gaps = _decode.least(parts @ book, count)
+            close = ~(gaps > _slack(moved, parts[:, :, :dsub]).T)
+            for row, m in zip(*np.nonzero(close), strict=True):
+                x = given[m, row].astype(np.float64)
                 exact = np.square(x - sites[m]).sum(axis=1)
-                near[m, row] = np.argsort(exact, kind="stable")[:count]
-            words[block] = near.transpose(1, 0, 2)
+                near[row, m] = np.argsort(exact, kind="stable")[:count]
+            words[i : i + _NEAREST_BLOCK] = near
         return words
+
+    @cached_property
+    def _moved_sites(self) -> tuple[Floats, Floats, Floats]:
+        """The middle of the sites (M, 1, dsub), what they are from there, and a book of that.
+
+        The book (M, dsub + 1, ksub) is what a sub-vector x, with a 1 behind it, is multiplied by:
+        c.c / 2 - x.c of all sites c. Far from the origin distances would cancel.
+        """
+        sites = self.arrays["sites"]
+        middle = sites.mean(axis=1, keepdims=True)
+        moved = (sites - middle) * self._unit
+        halves = np.square(moved).sum(axis=2)[:, None] / 2
+        return middle, moved, np.concatenate([-moved.transpose(0, 2, 1), halves], axis=1)
 
     @cached_property
     def _unit(self) -> np.float32:
         """What all is multiplied by where squares are needed: 1, but for tiny vectors."""
         return unit_of_tiny(self.arrays["sites"], self.arrays["tables"], self.arrays["output"])
 
-    def _improve(self, z: Floats, candidates: Words, words: Words) -> None:
-        """Run the sweeps of `choose` for a block, in place."""
-        rest = z - _scan.add_up(self.arrays["tables"], words)
-        hidden = _scan.add_up(self.arrays["features"], words)
-        rows = np.arange(len(z))
-        for m in list(range(words.shape[1])) * self.sweeps:
-            tried, T, U = candidates[:, m], self.arrays["tables"][m], self.arrays["features"][m]
-            rests = (rest + T[words[:, m]])[:, None] - T[tried]
-            inputs = (hidden - U[words[:, m]])[:, None] + U[tried]
-            errors = rests - self._head(inputs)
-            if self._unit != 1:
-                errors *= self._unit
-            best = np.einsum("nad,nad->na", errors, errors).argmin(axis=1)
-            words[:, m] = tried[rows, best]
-            rest, hidden = rests[rows, best], inputs[rows, best]
 
-    def _head(self, hidden: Floats) -> Floats:
-        """Return what the network gives (..., d) for inputs (..., h) of its hidden layer."""
-        rows = hidden.reshape(-1, hidden.shape[-1])
-        h: Floats = rows @ self.arrays["inner"]
-        h += self.arrays["bias"]
-        np.maximum(h, 0, out=h)
-        h = h @ self.arrays["outer"]
-        h += rows
-        np.maximum(h, 0, out=h)
-        z: Floats = h @ self.arrays["output"]
-        return z.reshape(*hidden.shape[:-1], z.shape[1])
+def _trials(M: int) -> int:
+    """How many changes of a vector's words are tried in a sweep, at most."""
+    return max(16, M // 2)
 
 
-def _least(far: Floats, count: int) -> tuple[Ids, Floats]:
-    """Places (..., count) of the least numbers of (..., n), ascending.
+def in_bytes(summands: Floats) -> tuple[NDArray[np.int8], Floats, np.float32]:
+    """Whole numbers (M, ksub, d) of 8 bits, offset (d,) and unit that stand for summands.
 
-    And the least gap (...) from one to the next, that to the first that is left out among them.
+    A sum of M summands is about offset + unit * (sum of M whole numbers). d is padded to panels.
     """
-    more = min(count + 1, far.shape[2])
-    few = np.argpartition(far, more - 1, axis=2)[:, :, :more]
-    values = np.take_along_axis(far, few, axis=2)
-    order = np.argsort(values, axis=2, kind="stable")
-    gaps = np.diff(np.take_along_axis(values, order, axis=2), axis=2)
-    return np.take_along_axis(few, order[:, :, :count], axis=2), gaps.min(axis=2, initial=np.inf)
+    middle = summands.mean(axis=1, keepdims=True)
+    moved = summands - middle
+    unit = np.float32(np.abs(moved).max() / 127) or np.float32(1)
+    return np.rint(widened(moved) / unit).astype(np.int8), middle.sum(axis=0)[0], unit
+
+
+def widened(array: Floats) -> Floats:
+    """Pad rows with zeros to whole panels; share the numbers where none are missing."""
+    missing = -array.shape[-1] % _decode.PANEL
+    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)]) if missing else array
+
+
+def _panels(weights: Floats) -> Floats:
+    """Lay out weights (h, columns) as panels (.., h, PANEL), both padded."""
+    wide = widened(np.ascontiguousarray(widened(weights).T))
+    return np.ascontiguousarray(wide.reshape(-1, _decode.PANEL, wide.shape[1]).transpose(0, 2, 1))
 
 
 def _slack(sites: Floats, parts: Floats) -> Floats:

@@ -17,7 +17,6 @@ from deepq.encoders.base import embed
 from deepq.index.flat_codes import FlatCodes
 from deepq.index.search_parameters import ALL, selection
 from deepq.index.tensors import accepts_tensors
-from deepq.quantizers.reranking import rerank
 
 _FLT_MAX = float(np.finfo(np.float32).max)
 # Look-ups below which a second thread costs more than it brings.
@@ -181,24 +180,19 @@ class FlatSearch(FlatCodes):
         scan = self._scan_arguments(z, part, params)
         k = min(D.shape[1], len(scan["codes"]))
         width = min(max(k, count), len(scan["codes"])) if count else k
-        scores, ids = D, I
-        if len(z) < len(D) or width != D.shape[1]:
-            shape = len(z), width
-            scores, ids = np.empty(shape, np.float32), np.empty(shape, np.int64)
-        _scan.search(D=scores, I=ids, **scan)
+        whole = len(z) == len(D) and k == D.shape[1]
+        scores, ids = (D, I) if whole else _results(len(z), k)
+        found = _results(len(z), width) if count else (scores, ids)
+        _scan.search(D=found[0], I=found[1], **scan)
         if part is not ALL:
-            part.to_ids(ids)
+            part.to_ids(found[1])
         if count:
-            scores[...] = rerank(z, ids, self._decode_stored, self.metric_type)
-            scores[ids < 0] = self._worst
-        if ids is not I:
+            codes, quantizer = self._native.codes, self._quantizer
+            self._decoded.rerank(z, found[1], codes, quantizer, self.metric_type, scores, ids)
+        if not whole:
             D.fill(self._worst)
             I.fill(-1)
-            D[usable, :k], I[usable, :k] = scores[:, :k], ids[:, :k]
-
-    def _decode_stored(self, ids: Ids) -> Floats:
-        """Embeddings (n, d_out) that stored codes decode to."""
-        return self._decoded.get(ids, self._native.codes, self._quantizer)
+            D[usable, :k], I[usable, :k] = scores, ids
 
     def _scan_arguments(self, z: Floats, part: Any, params: Any) -> dict[str, Any]:
         """Return what a scan of a part of the codes takes."""
@@ -310,3 +304,8 @@ class FlatSearch(FlatCodes):
         R.fill(np.nan)
         R[I >= 0] = self._decode(found, np.empty((len(found), self.d), np.float32))
         return D, I, R
+
+
+def _results(nq: int, k: int) -> tuple[Floats, Ids]:
+    """Make room for the k results of so many queries."""
+    return np.empty((nq, k), np.float32), np.empty((nq, k), np.int64)

@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 from tqdm import tqdm
 
-from deepq import _scan
+from deepq import _decode, _scan
 from deepq._common.arrays import as_codes, as_output, require_finite
 from deepq._common.checks import as_count, as_metric, as_size, require_float32
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
@@ -37,7 +37,7 @@ _BLOCK, _NUMBERS = 1 << 16, 1 << 26  # rows, and numbers, in a block of vectors
 _MOST_THREADS = 1 << 10
 _OWN = {
     *("this", "referenced_objects", "_native", "_encoder", "_quantizer"),
-    *("_lock", "_codebooks_crc", "_decoded"),
+    *("_lock", "_decoded", "_decoded_by"),
 }
 
 
@@ -69,6 +69,7 @@ class LearnedIndex:
     _quantizer: ProductQuantizer
     _lock: SharedLock
     _decoded: Decoded
+    _decoded_by: Floats | None = None  # the codebooks that the decoder belongs to
 
     def _assemble(
         self, metric: int, encoder: Encoder, quantizer: ProductQuantizer, training: Any
@@ -235,7 +236,7 @@ class LearnedIndex:
             self._encoder = encoder
             self._quantizer.take(quantizer)
             self._quantizer.share(self._native.codebooks)
-            self._codebooks_crc = self._native.codebooks_crc()
+            self._decoded_by = None if quantizer.decoder is None else quantizer.trained().copy()
 
     def _follow_native(self) -> None:
         """Take over what others have written into the C++ object, or faiss has trained there."""
@@ -246,9 +247,10 @@ class LearnedIndex:
 
     def _forget_foreign_decoder(self) -> None:
         """Drop the decoder if somebody has written other codewords into ``pq.centroids``."""
-        if self._quantizer.decoder and self._native.codebooks_crc() != self._codebooks_crc:
-            self._quantizer.decoder = None
-            self._carry(self._quantizer)
+        quantizer = self._quantizer
+        if quantizer.decoder and not _decode.same(quantizer.trained(), self._decoded_by):
+            quantizer.decoder = None
+            self._carry(quantizer)
 
     # ---- training ----------------------------------------------------------------------------
 

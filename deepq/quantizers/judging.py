@@ -12,7 +12,7 @@ from deepq._common.neighbours import nearest
 from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids, Words
 from deepq.quantizers.packing import pack
 from deepq.quantizers.product import ProductQuantizer
-from deepq.quantizers.reranking import rerank
+from deepq.quantizers.reranking import Decoded
 
 TOP = 10  # neighbours that count
 
@@ -143,10 +143,12 @@ class Judge:
         return bool(self._reranked(quantizer, words).mean() < plain.mean())
 
     def _reranked(self, quantizer: ProductQuantizer, words: Words) -> Floats:
-        test = self._test
-        found = self._scan(quantizer, words, _SHORT_LIST)
-        rerank(test.queries, found, lambda ids: quantizer.reconstruct(words[ids]), test.metric)
-        return test.recall(found)
+        test, codes = self._test, pack(words, quantizer.nbits)
+        found = scan(quantizer, codes, test.queries, min(_SHORT_LIST, len(codes)), test.metric)
+        I = np.empty((len(found), TOP), np.int64)
+        D = np.empty(I.shape, np.float32)
+        Decoded(keeps=False).rerank(test.queries, found, codes, quantizer, test.metric, D, I)
+        return test.recall(I)
 
     def _scan(self, quantizer: ProductQuantizer, words: Words, k: int) -> Ids:
         """Rows (nq, k) of the base that the look-up tables put first."""

@@ -1,64 +1,68 @@
-"""Re-ranking: the first results of a scan, ordered by scores of their decoded vectors."""
+"""Re-ranking: the first results of a scan, ordered by scores of their decoded vectors.
+
+Where decoded vectors are not kept, and the decoder has a number `spare`, not all results are
+decoded: sums of its summands, in 8 bits, say which may be among the k best, and 2 k + spare are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq import _scan
-from deepq._common.neighbours import unit_of_tiny
-from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids
-from deepq.decoders import Decoder
+from deepq import _decode, _scan
+from deepq._common.neighbours import TINY, unit_of_tiny
+from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids, Words
+from deepq.decoders import Decoder, in_bytes, widened
 from deepq.quantizers.product import ProductQuantizer
 
 _NUMBERS = 1 << 24  # of decoded vectors that are held at a time
 _NUMBERS_KEPT = 1 << 24  # of decoded vectors that are kept from one search to the next
+_MOST_WORDS = 258  # of a code whose summands in 8 bits have sums in 16
 
 
-def rerank(queries: Floats, found: Ids, decode: Callable[[Ids], Floats], metric: int) -> Floats:
-    """Put each row of `found` into the order of the decoded vectors, in place.
+class _Rough(NamedTuple):
+    """Summands in 8 bits, which rank roughly as the decoder does.
 
-    Parameters
-    ----------
-    queries : (nq, d) float32
-        Embeddings of queries.
-    found : (nq, k) int64
-        Ids; -1 where there is none, which comes last.
-    decode : callable
-        Gives the vectors (n, d) float32 of ids (n,). It is asked once for every id in a block of
-        queries.
-    metric : int
-        METRIC_L2 or METRIC_INNER_PRODUCT.
-
-    Returns
-    -------
-    (nq, k) float32
-        Squared distances, ascending, or inner products, descending; equal ones in ascending
-        order of id. Beside -1 infinity, or minus infinity.
+    A code decodes to about offset + unit * (sum of summands), in all that `settings` say of it.
     """
-    inner_product = metric == METRIC_INNER_PRODUCT
-    scores = np.empty(found.shape, np.float32)
-    step = max(1, _NUMBERS // max(1, found.shape[1] * queries.shape[1]))
-    for first in range(0, len(queries), step):
-        block = slice(first, first + step)
-        ids = np.sort(found[block], axis=1)
-        distinct, places = _distinct(np.maximum(ids, 0))
-        vectors = np.ascontiguousarray(decode(distinct))
-        rows = np.ascontiguousarray(queries[block])
-        unit = unit_of_tiny(rows, vectors)
-        if unit != 1:
-            rows, vectors = rows * unit, vectors * unit
-        costs = _scan.costs(rows, vectors, places, inner_product)
-        costs[ids < 0] = np.inf
-        order = np.argsort(costs, axis=1, kind="stable")
-        found[block] = np.take_along_axis(ids, order, axis=1)
-        scores[block] = np.take_along_axis(costs, order, axis=1)
-        if unit != 1:
-            scores[block] = scores[block] / unit / unit
-    return np.negative(scores, out=scores) if inner_product else scores
+
+    decoder: Decoder
+    settings: dict[str, Any]
+    codebooks: Floats
+    summands: NDArray[np.int8]
+    offset: Floats
+    unit: np.float32
+
+    @classmethod
+    def of(cls, quantizer: ProductQuantizer, decoder: Decoder) -> _Rough:
+        """Round the summands of a quantizer's decoder."""
+        M, ksub, d = decoder.shape
+        books = quantizer.trained()
+        summands = np.float32(decoder.weight * decoder.shrink) * decoder.summands()
+        if decoder.weight != 1:
+            own = summands.reshape(M, ksub, M, d // M)
+            own[np.arange(M), :, np.arange(M)] += np.float32(1 - decoder.weight) * books
+        whole, offset, unit = in_bytes(summands)
+        offset += np.float32(decoder.weight * (1 - decoder.shrink)) * decoder.arrays["centre"]
+        return cls(decoder, decoder.settings, books, whole, offset, unit)
+
+    def is_of(self, quantizer: ProductQuantizer, decoder: Decoder) -> bool:
+        """Whether nothing that it was made of has changed."""
+        return (
+            self.decoder is decoder
+            and self.codebooks is quantizer.codebooks
+            and self.settings == decoder.settings
+        )
+
+    def first(self, queries: Floats, ids: Ids, words: Words, count: int, metric: int) -> Ids:
+        """Ids (nq, count) of the best for each query out of ids (nq, n), of words (nq * n, M)."""
+        inner_product = metric == METRIC_INNER_PRODUCT
+        moved = queries if inner_product else (queries - self.offset) / self.unit
+        return _decode.roughly_first(
+            widened(moved), ids, words, self.summands, count, inner_product
+        )
 
 
 class _Kept(NamedTuple):
@@ -68,7 +72,7 @@ class _Kept(NamedTuple):
     settings: dict[str, Any]
     codes: Codes
     vectors: Floats
-    known: NDArray[np.bool_]
+    known: NDArray[np.uint8]
 
 
 class Decoded:
@@ -77,34 +81,118 @@ class Decoded:
     Decoding is most of the work of a search in a small index. An entry is good as long as the code
     beside it is the one that is stored, so whoever changes codes need not know of this. Searches at
     the same time may write the same entry: what says that it is good is written last.
+
+    Parameters
+    ----------
+    keeps : bool
+        Whether to keep any.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps: bool = True) -> None:
+        self._keeps = keeps
         self._kept: _Kept | None = None
+        self._rough: _Rough | None = None
 
-    def get(self, ids: Ids, codes: Codes, quantizer: ProductQuantizer) -> Floats:
-        """Vectors (n, d) of ids (n,) among the stored codes (ntotal, code_size)."""
-        wanted, kept = codes[ids], self._room(codes, quantizer.decoder)
-        if kept is None:
-            return quantizer.decode(wanted)
-        new = ~kept.known[ids] | (kept.codes[ids] != wanted).any(axis=1)
-        if new.any():
-            rows = ids[new]
-            kept.vectors[rows] = quantizer.decode(wanted[new])
-            kept.codes[rows] = wanted[new]
-            kept.known[rows] = True
-        return kept.vectors[ids]
+    def rerank(
+        self,
+        queries: Floats,
+        found: Ids,
+        codes: Codes,
+        quantizer: ProductQuantizer,
+        metric: int,
+        D: Floats,
+        I: Ids,
+    ) -> None:
+        """Fill D and I with the k best of some results, in the order of their decoded vectors.
+
+        Parameters
+        ----------
+        queries : (nq, d) float32
+            Embeddings of queries.
+        found : (nq, n) int64
+            Ids; -1 where there is none.
+        codes : (ntotal, code_size) uint8
+            All that is stored.
+        quantizer : ProductQuantizer
+            What decodes.
+        metric : int
+            METRIC_L2 or METRIC_INNER_PRODUCT.
+
+        D : (nq, k) float32
+            Squared distances, ascending, or inner products, descending; FLT_MAX or -FLT_MAX
+            beside the id -1. k is at most n.
+        I : (nq, k) int64
+            Ids; equal scores in ascending order of id; -1 where there is none.
+        """
+        (nq, d), k = queries.shape, D.shape[1]
+        step = max(1, _NUMBERS // max(1, found.shape[1] * d))
+        for first in range(0, nq if k else 0, step):
+            block = slice(first, first + step)
+            rows, ids = np.ascontiguousarray(queries[block]), found[block]
+            kept = self._room(codes, quantizer.decoder)
+            if kept is None:
+                ids = self._worth(rows, ids, k, codes, quantizer, metric)
+                distinct, places = _distinct(np.maximum(ids, 0))
+                vectors = np.ascontiguousarray(quantizer.decode(codes[distinct]))
+            else:
+                vectors, places = self._refreshed(kept, ids, codes, quantizer), ids
+            unit = np.float32(1)
+            if not _decode.reaches(rows, TINY):
+                vectors = vectors[np.maximum(places, 0)].reshape(-1, d)
+                places = np.arange(len(vectors)).reshape(ids.shape)
+                unit = unit_of_tiny(rows, vectors)
+                rows, vectors = rows * unit, vectors * unit
+            ip = metric == METRIC_INNER_PRODUCT
+            _decode.rank(rows, vectors, ids, places, ip, D[block], I[block])
+            if unit != 1:
+                good = I[block] >= 0
+                D[block][good] = D[block][good] / unit / unit
+
+    def _worth(
+        self,
+        queries: Floats,
+        ids: Ids,
+        k: int,
+        codes: Codes,
+        quantizer: ProductQuantizer,
+        metric: int,
+    ) -> Ids:
+        """Those of the ids (nq, n) that are worth decoding, if k are asked for."""
+        decoder = quantizer.decoder
+        count = ids.shape[1] if decoder is None or not decoder.spare else 2 * k + decoder.spare
+        if decoder is None or count >= ids.shape[1] or quantizer.M > _MOST_WORDS:
+            return ids
+        rough = self._rough
+        if rough is None or not rough.is_of(quantizer, decoder):
+            self._rough = rough = _Rough.of(quantizer, decoder)
+        some = codes[np.maximum(ids, 0).ravel()]
+        words = some if quantizer.nbits == 8 else _scan.unpack(some, quantizer.M, quantizer.nbits)
+        return rough.first(queries, ids, words, count, metric)
+
+    def _refreshed(
+        self, kept: _Kept, ids: Ids, codes: Codes, quantizer: ProductQuantizer
+    ) -> Floats:
+        """Return the vectors that are kept, those of the ids (nq, n) decoded."""
+        new = _decode.unknown(ids, codes, kept.codes, kept.known)
+        if len(new):
+            rows = np.unique(new)
+            wanted = codes[rows]
+            kept.vectors[rows] = quantizer.decode(wanted)
+            kept.codes[rows] = wanted
+            kept.known[rows] = 1
+        return kept.vectors
 
     def _room(self, codes: Codes, decoder: Decoder | None) -> _Kept | None:
         """Return where to keep vectors of that many codes; None where they would be too many."""
-        most = 0 if decoder is None else _NUMBERS_KEPT // decoder.shape[2]
+        most = 0 if decoder is None or not self._keeps else _NUMBERS_KEPT // decoder.shape[2]
         if decoder is None or not 0 < len(codes) <= most:
             self._kept = None
             return None
         kept = self._kept
         if (
             kept is None
-            or (kept.decoder, kept.settings) != (decoder, decoder.settings)
+            or kept.decoder is not decoder
+            or kept.settings != decoder.settings
             or len(codes) > len(kept.codes)
         ):
             room = min(most, len(codes) + len(codes) // 4)  # for what is added one by one
@@ -113,7 +201,7 @@ class Decoded:
                 decoder.settings,
                 np.empty((room, codes.shape[1]), np.uint8),
                 np.empty((room, decoder.shape[2]), np.float32),
-                np.zeros(room, np.bool_),
+                np.zeros(room, np.uint8),
             )
         return kept
 

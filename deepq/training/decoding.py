@@ -96,7 +96,11 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def choose(self, z: Tensor, candidates: Tensor, T: Tensor, U: Tensor) -> Tensor:
-        """Words (n, M), chosen by one sweep as in `Decoder.choose`."""
+        """Words (n, M) that decode to near: one sub-space after the other takes its best candidate.
+
+        The words of the others stay ("iterated conditional modes", Besag 1986). `Decoder.choose`
+        tries fewer, and ends at errors that are alike.
+        """
         words, rows = candidates[:, :, 0].clone(), torch.arange(len(z), device=z.device)
         rest = z - self.offset - self.add_up(T, words)
         hidden = self.start + self.add_up(U, words)

@@ -32,6 +32,8 @@ _MOST_PER_CODEWORD = 64
 _MOST_HELD = 10_000
 _MOST_QUERIES = 20_000
 _MOST_CHOSEN = 40_000  # rows whose codes are chosen by a decoder to learn the order of tables
+_SPARES = (10, 20, 40)  # of a decoder, the first by which little is lost
+_LITTLE = 0.001  # of 10-recall@10
 _WEIGHTS = (1.0, 0.8, 0.6, 0.4)  # of a decoder beside the codewords, the first that does no harm
 _STEPS_PER_ENTRY = 50
 _SECONDS_PER_CHECKPOINT = 60.0
@@ -246,6 +248,18 @@ class Stages:
             _log.warning(
                 "re-ranking finds less than the tables where C++ code adds the vectors: use add"
             )
+        self._spare(quantizer, among)
+
+    def _spare(self, quantizer: ProductQuantizer, among: Judge) -> None:
+        """Set how few vectors are decoded in a search, where that finds hardly less."""
+        if quantizer.decoder is None:
+            return
+        decoder, least = quantizer.decoder, among.reranked(quantizer).mean() - _LITTLE
+        for spare in _SPARES:
+            quantizer.decoder = decoder.with_settings(spare=spare)
+            if among.reranked(quantizer).mean() >= least:
+                return
+        quantizer.decoder = decoder
 
     # ---- going on ----------------------------------------------------------------------------
 

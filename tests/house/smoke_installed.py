@@ -14,7 +14,7 @@ def main() -> None:
     if site_packages not in home.parents:
         raise SystemExit(f"expected deepq from {site_packages}, got {home}")
     native = [f"index/native/{name}.pyi" for name in ("_bridge", "_called", "_mapped")]
-    for name in ("py.typed", "_scan.pyi", *native):
+    for name in ("py.typed", "_decode.pyi", "_scan.pyi", *native):
         if not (home / name).exists():
             raise SystemExit(f"expected {name} in {home}")
 

@@ -17,7 +17,7 @@ import deepq
 PACKAGE = Path(deepq.__file__).parent
 
 LEAVES = {"networks", "labels", "metrics", "datasets"}
-CODES = {"_cells", "_scan", "decoders", "quantizers"}
+CODES = {"_scan", "_cells", "_decode", "decoders", "quantizers"}
 LEARNING = CODES | {"labels", "networks", "encoders", "objectives", "training"}
 INDEX = LEARNING | {"index.native", "index"}
 BELOW_CLIENTS = INDEX | LEAVES | {"files", "recipes", "evaluation"}
@@ -28,9 +28,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_kernels": set(),
     "_scan": set(),
     "_cells": {"_scan"},
+    "_decode": {"_scan"},
     **{leaf: set() for leaf in LEAVES},
-    "decoders": {"_scan"},
-    "quantizers": {"_scan", "decoders"},
+    "decoders": {"_scan", "_decode"},
+    "quantizers": {"_scan", "_decode", "decoders"},
     "encoders": {"quantizers", "labels", "networks"},
     "objectives": {"labels"},
     "training": LEARNING - {"training"} | {"metrics"},

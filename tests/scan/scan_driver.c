@@ -16,6 +16,7 @@ static int64_t below(int64_t n);
 #include "_kernels/assign.h"
 #include "_kernels/assign_few.h"
 #include "_kernels/kernels.h"
+#include "_kernels/networks.h"
 
 enum { CASES = 1000, WORK_MAX = 1500000 /* codes * queries * sub-quantizers of a case */ };
 enum { RANKED_K = 4096, RANKED_FRACTION = 8 }; /* as in _scan.pyx */
@@ -404,11 +405,101 @@ static int check_assignment(int number) {
     return failed;
 }
 
+/* ---- decoders -------------------------------------------------------------------------------------- */
+
+/* A number of a network, of -1, 0 and 1 if `whole`: all sums are exact then. */
+static float *weights(int64_t count, int whole) {
+    float *v = buffer(count, sizeof(float));
+    for (int64_t i = 0; i < count; i++) v[i] = whole ? (float)below(3) - 1 : (float)(below(2001) - 1000) * 1e-3f;
+    return v;
+}
+
+/* The weight (t, c) of panels of `wide` rows. */
+static float weight_of(const float *panels, int wide, int t, int c) {
+    return panels[((int64_t)(c / DECODE_PANEL) * wide + t) * DECODE_PANEL + c % DECODE_PANEL];
+}
+
+/* Decode one code by loops, in double precision. */
+static void naive_decode(const decode_network *net, const int32_t *words, double *inside, double *hidden, double *z) {
+    for (int t = 0; t < net->h; t++) {
+        inside[t] = net->bias[t], hidden[t] = 0;
+        for (int m = 0; m < net->M; m++) {
+            inside[t] += net->entered[((int64_t)m * net->ksub + words[m]) * net->h + t];
+            hidden[t] += net->features[((int64_t)m * net->ksub + words[m]) * net->h + t];
+        }
+    }
+    for (int c = 0; c < net->h; c++)
+        for (int t = 0; t < net->h; t++) hidden[c] += fmax(inside[t], 0) * weight_of(net->outer, net->h, t, c);
+    for (int c = 0; c < net->d; c++) {
+        z[c] = 0;
+        for (int m = 0; m < net->M; m++) z[c] += net->tables[((int64_t)m * net->ksub + words[m]) * net->d + c];
+        for (int t = 0; t < net->h; t++) z[c] += fmax(hidden[t], 0) * weight_of(net->output, net->h, t, c);
+    }
+}
+
+/* Decode random words, and choose words for random vectors; 1 for what is not as it must be. */
+static int check_network(int number) {
+    int M = 1 + (int)below(9), ksub = ONE_OF(2, 16, 300), h = DECODE_PANEL * ONE_OF(1, 2, 3), d = DECODE_PANEL * ONE_OF(1, 2);
+    int A = 1 + (int)below(ksub < 9 ? ksub : 9), whole = (int)below(2), failed = 0;
+    int64_t n = 1 + below(150), k = 1 + below(12), found = k + below(40);
+    decode_network net = {.M = M, .ksub = ksub, .h = h, .d = d,
+                          .tables = weights((int64_t)M * ksub * d, whole), .features = weights((int64_t)M * ksub * h, whole),
+                          .entered = weights((int64_t)M * ksub * h, whole), .bias = weights(h, whole),
+                          .outer = weights((int64_t)h * h, whole), .output = weights((int64_t)h * d, whole)};
+    int32_t *words = buffer(n * M, sizeof(int32_t)), *candidates = buffer(n * M * A, sizeof(int32_t));
+    int32_t *chosen = buffer(n * M, sizeof(int32_t)), *own = buffer(2 * DECODE_ROWS * M, sizeof(int32_t));
+    int8_t *summands = buffer((int64_t)M * ksub * d, 1);
+    float *wanted = weights(n * d, whole), *z = weights(n * d, whole), *spare = weights(2 * DECODE_ROWS * h, whole);
+    double *right = buffer(2 * h + d, sizeof(double));
+    for (int64_t i = 0; i < n * M; i++) words[i] = (int32_t)below(ksub);
+    for (int64_t i = 0; i < n * M * A; i++) candidates[i] = (int32_t)below(ksub);
+    for (int64_t i = 0; i < (int64_t)M * ksub * d; i++) summands[i] = (int8_t)(below(255) - 127);
+    choose_job job = {.network = net, .summands = summands, .scale = 100, .candidates = A, .trials = (int)below(20),
+                      .hope = 0.1f, .inside = weights(DECODE_ROWS * h, 1), .hidden = weights(DECODE_ROWS * h, 1),
+                      .z = weights(DECODE_ROWS * d, 1), .aim = weights(d, 1), .rest = weights(d, 1)};
+    choose_slot slots[DECODE_ROWS];
+    float *numbers = weights(DECODE_ROWS * choose_room(&job), 1);
+    uint8_t *bytes = buffer(found * M, 1);
+    int64_t *ids = buffer(found, sizeof(int64_t)), *places = buffer(found, sizeof(int64_t)), *I = buffer(found, sizeof(int64_t));
+    float *costs = weights(found, 1), *sums = weights(d, 1), *D = weights(found, 1);
+    for (int64_t i = 0; i < found * M; i++) bytes[i] = (uint8_t)below(ksub < 256 ? ksub : 256);
+    for (int64_t i = 0; i < found; i++) {
+        ids[i] = below(8) ? i : -1;
+        places[i] = below(n);
+    }
+    for (int simd = 0; simd <= simd_supported(); simd++) {
+        for (int64_t i = 0; i < n; i += DECODE_ROWS) {
+            int count = n - i < DECODE_ROWS ? (int)(n - i) : DECODE_ROWS;
+            decode_kernel(simd)(&net, words + i * M, count, spare, spare + DECODE_ROWS * h, z + i * d);
+        }
+        for (int64_t i = 0; i < n; i++) {
+            naive_decode(&net, words + i * M, right, right + h, right + 2 * h);
+            for (int t = 0; t < d; t++) failed |= !(fabs(z[i * d + t] - right[2 * h + t]) <= 1e-3 * (1 + fabs(right[2 * h + t])));
+        }
+        choose_place(&job, slots, numbers, own);
+        choosing_kernel(simd)(&job, slots, wanted, candidates, n, chosen);
+        for (int64_t i = 0; i < n * M; i++) {
+            int given = 0;
+            for (int a = 0; a < A; a++) given |= chosen[i] == candidates[i * A + a];
+            failed |= !given;
+        }
+        rough_kernel(simd)(summands, M, ksub, d, bytes, found, wanted, number & 1, sums, costs);
+        rank_pick(ids, costs, found, k, D, I);
+        rank_kernel(simd)(wanted, z, d, ids, places, found, number & 1, D, I, k);
+        for (int64_t j = 1; j < k; j++)
+            failed |= number & 1 ? D[j] > D[j - 1] : D[j] < D[j - 1];
+    }
+    if (failed) printf("case %d: mismatch of a decoder\n", number);
+    return failed;
+}
+
 int main(int argc, char **argv) {
     int first = argc > 1 ? atoi(argv[1]) : 0, end = argc > 1 ? first + 1 : CASES, failed = 0;
     for (int number = first; number < end && failed < 10; number++) {
         random_state = (uint64_t)number << 32;
-        failed += number % 8 == 7 ? check_assignment(number) : check_scan(number);
+        failed += number % 8 == 7   ? check_assignment(number)
+                  : number % 8 == 3 ? check_network(number)
+                                    : check_scan(number);
         free_owned();
     }
     printf("scan_driver, compiler %s: %d cases up to %s, %d with mismatches\n", __VERSION__, end - first,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import deepq
+from deepq.quantizers import ProductQuantizer
 from deepq.quantizers.judging import Judge
 from deepq.training import ranking, stages
 
@@ -262,6 +263,18 @@ def test_a_decoder_weighs_less_where_it_harms_nearest_codes(
     harm = lambda _, quantizer: quantizer.decoder.weight > harmless  # noqa: E731
     monkeypatch.setattr(Judge, "nearest_suffer", harm)
     assert train(rerank=20, metric=metric).quantizer.decoder.weight == weight
+
+
+@pytest.mark.parametrize(("enough", "spare"), [(1, 10), (20, 20), (21, 40), (41, 0)])
+@pytest.mark.usefixtures("small")
+def test_a_decoder_decodes_as_few_as_cost_little_recall(monkeypatch, enough, spare) -> None:
+    def reranked(judge: Judge, quantizer: ProductQuantizer) -> np.ndarray:
+        loss = 0.01 * (0 < quantizer.decoder.spare < enough)
+        return judge.by_tables(quantizer) * 0 + np.float32(1 - loss)
+
+    monkeypatch.setattr(Judge, "reranked", reranked)
+    monkeypatch.setattr(Judge, "nearest_suffer", lambda *_: False)
+    assert train(rerank=20).quantizer.decoder.spare == spare
 
 
 @pytest.mark.parametrize("rerank", [0, 20])

@@ -1,0 +1,26 @@
+/* Decoding of words by a network (see decoders.py): what it is made of.
+ *
+ * A vector of the result is a chain of sums in one order, whatever is decoded beside it. Where multiplications and
+ * additions are fused, with AVX2 and AVX-512, the bits are the same.
+ */
+#ifndef DEEPQ_DECODE_H
+#define DEEPQ_DECODE_H
+
+#include "simd.h"
+
+/* Columns of a panel: weights (rows, columns) are laid out as panels, each (rows, DECODE_PANEL). Widths are padded
+ * with zeros to whole panels. */
+enum { DECODE_PANEL = 32, DECODE_ROWS = 64 /* decoded at a time: what they need stays in the cache */ };
+
+typedef struct {
+    int M, ksub;
+    int h, d;             /* padded widths of the hidden layer and of vectors */
+    const float *tables;   /* (M, ksub, d): T */
+    const float *features; /* (M, ksub, h): U */
+    const float *entered;  /* (M, ksub, h): U after the first weights of the block, W1 U */
+    const float *bias;     /* (h,) */
+    const float *outer;    /* W2, panels of (h, h) */
+    const float *output;   /* O, panels of (h, d) */
+} decode_network;
+
+#endif
