@@ -1,9 +1,12 @@
-"""The C of the scans, header by header, and the same in NumPy; `deepq._scan` is the door to it.
+"""The C of the scans, header by header, and the same in NumPy.
+
+The doors to it are `deepq._scan`, `deepq._cells` and `deepq._decode`.
 
 `reference` is the definition of what is right: slow, short, and what tests compare with. In C,
 `job.h` says what a scan is asked for and keeps the k best, ties in ascending id, `query.h` makes
 the tables of a query, `block.h` and `columns.h` prove most codes useless, `kernels.h` compiles
-these for every instruction set and chooses. `assign_book.h` prepares codebooks, `assign.h` and
+these for every instruction set and chooses. `cell_job.h` and `cell_scan.h` do so for codes in
+cells, by the tiles of `columns.h`, or of `plain_columns.h` without SIMD. `assign_book.h` prepares codebooks, `assign.h` and
 `assign_rows.h` find nearest codewords, `assign_few.h` those of few rows. `simd.h` names
 instruction sets.
 

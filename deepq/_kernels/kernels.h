@@ -6,7 +6,7 @@
 #ifndef DEEPQ_SCAN_KERNELS_H
 #define DEEPQ_SCAN_KERNELS_H
 
-#include "cells.h"
+#include "cell_job.h"
 
 typedef void (*scan_fn)(const scan_job *, int64_t first, int count, const scan_scratch *);
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from deepq import _decode, _scan
+from deepq import _cells, _decode, _scan
 from deepq.index.native import _bridge, _called, _mapped
 
 ROOT = Path(__file__).parents[2]
-EXTENSIONS = (_decode, _scan, _bridge, _called, _mapped)
+EXTENSIONS = (_cells, _decode, _scan, _bridge, _called, _mapped)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="hardened on Linux only")
 
 

@@ -15,8 +15,8 @@
  * scored from |(q - c) - r|^2 itself, which loses nothing to cancellation. A term is rounded down to one of
  * 256 levels, and so is one byte more of a code.
  */
-#ifndef DEEPQ_CELLS_H
-#define DEEPQ_CELLS_H
+#ifndef DEEPQ_CELL_JOB_H
+#define DEEPQ_CELL_JOB_H
 
 #include "query.h"
 
