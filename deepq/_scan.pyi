@@ -45,6 +45,9 @@ def assign(
 def accumulate(
     z: _Floats, words: NDArray[np.unsignedinteger[Any]], ksub: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], float]: ...
+def sum_cells(
+    x: _Floats, words: NDArray[np.unsignedinteger[Any]], ksub: int
+) -> tuple[_Floats, NDArray[np.int64]]: ...
 def add_up(tables: _Floats, words: NDArray[np.unsignedinteger[Any]]) -> _Floats: ...
 def costs(
     queries: _Floats, vectors: _Floats, places: NDArray[np.int64], inner_product: bool

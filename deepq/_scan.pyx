@@ -554,6 +554,39 @@ def accumulate(z, words, int ksub):
     return sums, counts, _accumulate[uint16_t](z, words, sums, counts)
 
 
+cdef void _sum_cells(const float[:, ::1] x, const word_t[:] words, float[:, ::1] sums, int64_t[::1] counts) noexcept nogil:
+    cdef int64_t i, t, d = x.shape[1]
+    cdef float *sum
+    cdef const float *row
+    for i in range(x.shape[0]):
+        sum, row = &sums[words[i], 0], &x[i, 0]
+        counts[words[i]] += 1
+        for t in range(d):
+            sum[t] += row[t]
+
+
+def sum_cells(x, words, int ksub):
+    """Sums and sizes of the cells that the words of one sub-space make, in single precision.
+
+    Parameters
+    ----------
+    x : (n, d) float32
+    words : (n,) uint8 or uint16, below ksub
+
+    Returns
+    -------
+    sums : (ksub, d) float32
+    counts : (ksub,) int64
+    """
+    sums = np.zeros((ksub, x.shape[1]), np.float32)
+    counts = np.zeros(ksub, np.int64)
+    if x.size and words.dtype == np.uint8:
+        _sum_cells[uint8_t](x, words, sums, counts)
+    elif x.size:
+        _sum_cells[uint16_t](x, words, sums, counts)
+    return sums, counts
+
+
 cdef void _add_up(
     const float[:, :, ::1] tables, const word_t[:, ::1] words, float[:, ::1] out
 ) noexcept nogil:

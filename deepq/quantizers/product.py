@@ -26,6 +26,8 @@ from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2, Codes, Floats, 
 from deepq.decoders import Decoder
 from deepq.quantizers.packing import pack, unpack
 
+_MOST_DRAWN = 16_384  # rows from which empty cells get a new codeword
+
 
 class ProductQuantizer:
     """M codebooks of 2**nbits codewords, trained by k-means (Jegou et al., PAMI 2011).
@@ -227,7 +229,7 @@ class ProductQuantizer:
         means = sums / np.maximum(counts, 1)[:, :, None]
         books = np.where(counts[:, :, None] > 0, means, self.trained()).astype(np.float32)
         for m in np.flatnonzero((counts == 0).any(axis=1)):
-            _fill_empty_cells(
+            fill_empty_cells(
                 books[m], counts[m], _sub_vectors(z, self.M, int(m)), words[:, m], rng
             )
         self.share(books)
@@ -324,10 +326,18 @@ def _sub_vectors(z: Floats, M: int, m: int) -> Floats:
     return z[:, m * dsub : (m + 1) * dsub]
 
 
-def _fill_empty_cells(
-    book: Floats, counts: NDArray[np.int64], z: Floats, words: Words, rng: np.random.Generator
+def fill_empty_cells(
+    book: Floats,
+    counts: NDArray[np.int64],
+    z: Floats,
+    words: NDArray[Any],
+    rng: np.random.Generator,
 ) -> None:
-    """Put the codewords of empty cells onto rows drawn by their squared error, in place."""
+    """Put the codewords of empty cells onto rows drawn by their squared error, in place.
+
+    They are drawn among the first rows, as many as can tell which cells are large.
+    """
+    z, words = z[:_MOST_DRAWN], words[:_MOST_DRAWN]
     error = np.square(z - book[words], dtype=np.float64).sum(axis=1)
     empty = np.flatnonzero(counts == 0)[: np.count_nonzero(error)]
     if len(empty):
