@@ -66,6 +66,17 @@ def nearest(base: Floats, query: Floats, k: int, metric: int) -> tuple[Numbers, 
     return D, I
 
 
+def near(base: Floats, query: Floats, k: int, metric: int) -> Ids:
+    """Find base vectors (nq, k) that are the nearest as far as single precision tells.
+
+    Parameters as those of `nearest`; the base is taken as a whole, and taken to be finite.
+    """
+    search = _Search.of(base, query, metric)
+    with openmp_threads():
+        ids: Ids = faiss.knn(search.q, search.x, k, metric=metric)[1]
+    return ids
+
+
 def _best(D: Numbers, I: Ids, costs: Numbers, ids: Ids, k: int) -> tuple[Numbers, Ids]:
     """Return the k best, (..., k), of two sets of results, by (cost, id)."""
     D, I = np.concatenate([D, costs], axis=-1), np.concatenate([I, ids], axis=-1)

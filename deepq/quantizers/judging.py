@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deepq import _scan
-from deepq._common.neighbours import nearest
+from deepq._common.neighbours import near, nearest
 from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids, Words
 from deepq.quantizers.packing import pack
 from deepq.quantizers.product import ProductQuantizer
@@ -46,13 +46,16 @@ class Neighbours:
 
     @classmethod
     def among(cls, z: Floats, nq: int, metric: int, rng: np.random.Generator) -> Neighbours:
-        """Draw at most `nq` queries among the rows of `z` (n, d_out), which stay in the base."""
+        """Draw at most `nq` queries among the rows of `z` (n, d_out), which stay in the base.
+
+        Their neighbours are those that single precision finds, which is good enough to learn from.
+        """
         nq = min(nq, len(z), max(_FEWEST, _MOST_PRODUCTS // z.size))
         own = np.sort(rng.choice(len(z), nq, replace=False))
-        near = nearest(z, z[own], TOP + 1, metric)[1]
-        others = near != own[:, None]
+        found = near(z, z[own], TOP + 1, metric)
+        others = found != own[:, None]
         others[others.all(axis=1), -1] = False  # equal rows came before the query itself
-        return cls(z, z[own], near[others].reshape(nq, TOP), own, metric)
+        return cls(z, z[own], found[others].reshape(nq, TOP), own, metric)
 
     @classmethod
     def apart(cls, z: Floats, nq: int, metric: int) -> Neighbours:

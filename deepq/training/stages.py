@@ -25,12 +25,14 @@ from deepq.training.settings import Plan, plan
 from deepq.training.structure import LEAST_ROWS, has_structure
 
 DEFAULT_EPOCHS = 25
+_EPOCHS_AFTER = 10  # where the encoder has learned codebooks, too
 DEFAULT_MAX_POINTS = 100_000
 POINTS_PER_CODEWORD = 39  # as faiss demands before it stops warning
 _MOST_PER_CODEWORD = 64
 
 _MOST_HELD = 10_000
-_MOST_QUERIES = 20_000
+_MOST_QUERIES = 6000
+_MOST_RANKED = 20_000  # rows among which queries have their neighbours
 _MOST_CHOSEN = 40_000  # rows whose codes are chosen by a decoder to learn the order of tables
 _WEIGHTS = (1.0, 0.8, 0.6, 0.4)  # of a decoder beside the codewords, the first that does no harm
 _STEPS_PER_ENTRY = 50
@@ -101,7 +103,8 @@ class Stages:
             self.encoder.fit(
                 self.x, quantizer, iterations=config.epochs, seed=config.seed, progress=self.report
             )
-            epochs = DEFAULT_EPOCHS if config.epochs is None else config.epochs
+            epochs = _EPOCHS_AFTER if self.encoder.learns_codebooks else DEFAULT_EPOCHS
+            epochs = epochs if config.epochs is None else config.epochs
             z = embed(self.encoder, self.x)
             quantizer.train(z, iterations=epochs, seed=config.seed, progress=self.report)
             if config.checkpoint is not None:  # without one, the encoder needs no state
@@ -127,7 +130,8 @@ class Stages:
             return
         done = self.checkpoint.get("order")
         if done is None:
-            self._rank(self.quantizer, self.z, Judge(self.held_z, self.metric, self.z))
+            known = self._some(self.z)
+            self._rank(self.quantizer, known, Judge(self.held_z, self.metric, known))
             self._keep("order", codebooks=self.quantizer.trained())
         else:
             self._resume(done)
@@ -151,7 +155,7 @@ class Stages:
         known = self.z[:_MOST_CHOSEN]
         among, apart = Judge(self.held_z, self.metric, known), Judge(self.held_z, self.metric)
         if config.ranking and not interrupted:
-            self._rank(trial, known, among)
+            self._rank(trial, self._some(known), among)
             self._draw(trial, among, apart)
         if self._decoder_pays(trial, among, apart):
             quantizer.take(trial)
@@ -222,6 +226,13 @@ class Stages:
         )
         if not moved:
             _log.info("codewords stay the means of their cells: nothing else ranks better")
+
+    def _some(self, z: Floats) -> Floats:
+        """Draw so many of the rows that the order can be learned from them."""
+        if len(z) <= _MOST_RANKED:
+            return z
+        rows = np.random.default_rng(self.config.seed).choice(len(z), _MOST_RANKED, replace=False)
+        return z[np.sort(rows)]
 
     def _draw(self, quantizer: ProductQuantizer, among: Judge, apart: Judge) -> None:
         """Set how the decoder's vectors are drawn, to the centre and to the codewords.
