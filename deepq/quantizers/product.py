@@ -229,9 +229,7 @@ class ProductQuantizer:
         means = sums / np.maximum(counts, 1)[:, :, None]
         books = np.where(counts[:, :, None] > 0, means, self.trained()).astype(np.float32)
         for m in np.flatnonzero((counts == 0).any(axis=1)):
-            fill_empty_cells(
-                books[m], counts[m], _sub_vectors(z, self.M, int(m)), words[:, m], rng
-            )
+            fill_empty_cells(books[m], counts[m], _sub_vectors(z, self.M, int(m)), words[:, m], rng)
         self.share(books)
         return max(0.0, energy - float((sums * means).sum())) / len(z)
 

@@ -203,7 +203,7 @@ class Ranker:
 
             log(1 + sum_j exp((e_i - e_j) / t)).
         """
-        known, quantizer = self.known, self.quantizer
+        known = self.known
         queries, true = known.queries[batch], known.true[batch]
         tables, share = self._tables(queries), len(self.seen) / len(self.rows)
         found = self._rivals(tables, share)
@@ -224,7 +224,7 @@ class Ranker:
         return float(losses.mean()), self._by_codewords(queries, words.transpose(0, 2, 1), slopes)
 
     def _rivals(self, tables: Floats, share: float) -> Ids:
-        """Rows (nq, c) that the tables (nq, M, ksub) put first among the share that is looked at."""
+        """Rows (nq, c) that tables (nq, M, ksub) put first among the share that is looked at."""
         k = min(max(_FEWEST_RIVALS, round(_RIVALS * share)), len(self.seen))
         I = np.empty((len(tables), k), np.int64)
         D, (M, nbits) = np.empty(I.shape, np.float32), (self.quantizer.M, self.quantizer.nbits)

@@ -35,7 +35,9 @@ def has_structure(x: Any, *, seed: int = 1234) -> bool:
     Where the variances along the principal axes differ so much that it must, nothing is quantized.
     """
     rng = np.random.default_rng(seed)
-    return _variances_differ(sample(x, _MOST_ROWS, rng)) or structure(x, seed=seed) >= LEAST_STRUCTURE
+    return (
+        _variances_differ(sample(x, _MOST_ROWS, rng)) or structure(x, seed=seed) >= LEAST_STRUCTURE
+    )
 
 
 def structure(x: Any, *, seed: int = 1234) -> float:

@@ -14,6 +14,7 @@ static int64_t below(int64_t n);
 
 #include "_kernels/assign.h"
 #include "_kernels/assign_few.h"
+#include "_kernels/cells.h"
 #include "_kernels/kernels.h"
 
 enum { CASES = 1000, WORK_MAX = 1500000 /* codes * queries * sub-quantizers of a case */ };
@@ -402,11 +403,32 @@ static int check_assignment(int number) {
     return failed;
 }
 
+/* Sums of few numbers, at every place of a buffer that ends with them. */
+static int check_cells(int number) {
+    int64_t n = below(70);
+    int failed = 0;
+    float *x = far_quarters(buffer(n, sizeof(float)), n, 1, 0);
+    for (int simd = SIMD_PORTABLE; simd <= simd_supported(); simd++) {
+        float *floats = buffer(n, sizeof(float));
+        double *doubles = buffer(n, sizeof(double)), squares = 0;
+        int64_t wrong = 0;
+        for (int64_t i = 0; i < n; i++) floats[i] = 1, doubles[i] = 2, squares += (double)x[i] * x[i];
+        cell_sums_of(simd)->floats(floats, x, n);
+        cell_sums_of(simd)->doubles(doubles, x, n);
+        for (int64_t i = 0; i < n; i++) wrong += floats[i] != 1 + x[i] || doubles[i] != 2 + (double)x[i];
+        wrong += cell_sums_of(simd)->squares(x, n) != squares;
+        failed |= report(number, simd, wrong, n);
+    }
+    return failed;
+}
+
 int main(int argc, char **argv) {
     int first = argc > 1 ? atoi(argv[1]) : 0, end = argc > 1 ? first + 1 : CASES, failed = 0;
     for (int number = first; number < end && failed < 10; number++) {
         random_state = (uint64_t)number << 32;
-        failed += number % 8 == 7 ? check_assignment(number) : check_scan(number);
+        failed += number % 8 == 7   ? check_assignment(number)
+                  : number % 8 == 6 ? check_cells(number)
+                                    : check_scan(number);
         free_owned();
     }
     printf("scan_driver, compiler %s: %d cases up to %s, %d with mismatches\n", __VERSION__, end - first,
