@@ -99,9 +99,13 @@ def learn_rotation(
     top = start[tops]
     y, trial = rotate(sample, top), quantizer.fresh()
     trial.num_threads = quantizer.num_threads
+    told = None
+    if progress is not None:
+        outside = np.square(sample).sum(dtype=np.float64) - np.square(y).sum(dtype=np.float64)
+        told = _in_units(progress, float(unit), max(0.0, float(outside)) / len(sample))
     for noise in NOISES:
         R = start.copy()
-        R[tops] = alternate(y, trial, iterations, rng, noise=noise, progress=progress) @ top
+        R[tops] = alternate(y, trial, iterations, rng, noise=noise, progress=told) @ top
         R = orthonormal(R)
         error = _race_error(R, few, held, quantizer, seed)
         _log.debug("held-out errors of the starts %s, with noise %g %g", errors, noise, error)
@@ -115,6 +119,15 @@ def learn_rotation(
         R = start
     quantizer.train(rotate(x, R), iterations=LLOYD_STEPS, seed=seed, progress=progress)
     return R.astype(np.float32)
+
+
+def _in_units(progress: Progress, unit: float, outside: float) -> Progress:
+    """Pass on errors in the units of the vectors, with what lies outside of the leading axes."""
+
+    def pass_on(entry: dict[str, Any]) -> None:
+        progress({**entry, "error": (entry["error"] + outside) / unit**2})
+
+    return pass_on
 
 
 def _race_error(

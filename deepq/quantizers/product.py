@@ -13,6 +13,8 @@ together; the codewords then only make the look-up tables of a search.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,8 @@ from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2, Codes, Floats, 
 from deepq.decoders import Decoder
 from deepq.quantizers.packing import pack, unpack
 
+_ROWS, _ROWS_PER_CODEWORD = 4096, 16  # at least, of the first steps
+_MOST_DOUBLINGS = 4
 _MOST_DRAWN = 16_384  # rows from which empty cells get a new codeword
 
 
@@ -174,7 +178,8 @@ class ProductQuantizer:
     ) -> None:
         """Fit the codebooks by Lloyd's k-means, from the present ones if there are any.
 
-        Frozen ones stay, and `z` is only checked.
+        Frozen ones stay, and `z` is only checked. From new ones on, the first steps see a part of
+        the rows, at least 4,096 and 16 a codeword, and the last three of ten see all.
 
         Parameters
         ----------
@@ -203,8 +208,11 @@ class ProductQuantizer:
         rng = np.random.default_rng(seed)
         if self._codebooks is None:
             self.draw(z, rng)
-        for i in range(iterations):
-            error = self.update(z, self.assign(z), rng)
+            parts = _growing(z, iterations, max(_ROWS, _ROWS_PER_CODEWORD * self.ksub), rng)
+        else:
+            parts = repeat(z, iterations)
+        for i, part in enumerate(parts):
+            error = self.update(part, self.assign(part), rng)
             if progress is not None:
                 progress({"stage": "codebooks", "iteration": i, "error": error})
 
@@ -322,6 +330,20 @@ class ProductQuantizer:
 def _sub_vectors(z: Floats, M: int, m: int) -> Floats:
     dsub = z.shape[1] // M
     return z[:, m * dsub : (m + 1) * dsub]
+
+
+def _growing(z: Floats, iterations: int, least: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """Yield the rows of each step: a part, drawn at random, that doubles; and at last all."""
+    parts = [len(z)]
+    while parts[0] // 2 >= least and len(parts) <= _MOST_DOUBLINGS:
+        parts.insert(0, parts[0] // 2)
+    if len(parts) > 1:
+        order, early = rng.permutation(len(z)), iterations - -(-3 * iterations // 10)
+        for n, steps in zip(parts, np.array_split(range(early), len(parts) - 1), strict=False):
+            part = z[np.sort(order[:n])]
+            yield from repeat(part, len(steps))
+            iterations -= len(steps)
+    yield from repeat(z, iterations)
 
 
 def fill_empty_cells(

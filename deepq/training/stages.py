@@ -25,7 +25,7 @@ from deepq.training.settings import Plan, plan
 from deepq.training.structure import LEAST_ROWS, has_structure
 
 DEFAULT_EPOCHS = 25
-_EPOCHS_AFTER = 10  # where the encoder has learned codebooks, too
+_EPOCHS_AFTER = 5  # where the encoder has learned codebooks, too
 DEFAULT_MAX_POINTS = 100_000
 POINTS_PER_CODEWORD = 39  # as faiss demands before it stops warning
 _MOST_PER_CODEWORD = 64
