@@ -99,7 +99,7 @@ def found(index: Any, data: datasets.Dataset) -> float:
 
 
 def memory(x: Floats, M: int, seed: int) -> dict[str, float]:
-    """What a training holds above its rows at most, in times those, in a process of its own."""
+    """Measure what a training holds above its rows at most, in times those, in a new process."""
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, spawn) as one:
         path = Path(folder) / "rows.npy"
