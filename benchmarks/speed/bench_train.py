@@ -6,7 +6,8 @@
         --train-rows 10000 --output benchmarks/results/training.jsonl
     python -m benchmarks.speed.bench_train --case gaussian --output benchmarks/results/train.jsonl
 
-The cases, with M = --bytes:
+With `--before PYTHON`, the Python of another build of deepq, the first seed's default training is
+compared with that of the build, too (see `bench_builds`). The cases, with M = --bytes:
 
     default   a DeepQuantIndex as it comes against faiss.IndexPQ, alone and behind OPQ, on the same
               rows; 10-recall@10 of all three; and what our training holds above its rows, in times
@@ -23,6 +24,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import resource
+import subprocess
 import tempfile
 import time
 import tracemalloc
@@ -59,6 +61,18 @@ CASES = [
 ]
 HELD_OUT = 2000
 _MOST_ROWS = 65_536  # that faiss's k-means takes for 256 codewords
+
+_SCRIPT = """
+import sys, time, deepq, numpy as np
+x, base, query = (np.load(f"{name}.npy") for name in ("train", "base", "query"))
+M, seed = map(int, sys.argv[1:])
+index = deepq.DeepQuantIndex(x.shape[1], M, training=deepq.TrainConfig(seed=seed))
+start = time.thread_time()
+index.train(x)
+np.save("seconds.npy", time.thread_time() - start)
+index.add(base)
+np.save("ids.npy", index.search(query, 10)[1])
+"""
 
 Floats = NDArray[np.float32]
 
@@ -119,6 +133,17 @@ def _memory(path: Path, M: int, seed: int) -> dict[str, float]:
     return {"array_memory": arrays / x.nbytes, "process_memory": grown / x.nbytes}
 
 
+def before(python: str, data: datasets.Dataset, x: Floats, M: int, seed: int) -> dict[str, float]:
+    """Train and search with another build, in a process of its own, away from here."""
+    with tempfile.TemporaryDirectory() as away:
+        for name, rows in (("train", x), ("base", data.base), ("query", data.query)):
+            np.save(Path(away) / f"{name}.npy", rows)
+        subprocess.run([python, "-c", _SCRIPT, str(M), str(seed)], cwd=away, check=True)
+        ids = np.load(Path(away) / "ids.npy")
+        taken = float(np.load(Path(away) / "seconds.npy"))
+    return {"before": taken, "before_recall": recall(ids, data.neighbours(10), 10, 10)}
+
+
 def defaults(options: argparse.Namespace, data: datasets.Dataset, x: Floats) -> Iterator[Any]:
     """Compare whole trainings; with OPQ, which takes long, and of memory only the first seed's."""
     for M in options.bytes:
@@ -134,6 +159,8 @@ def defaults(options: argparse.Namespace, data: datasets.Dataset, x: Floats) -> 
                 times, rotated = at_levels(partial(opq, data.d, M, seed), x)
                 row |= {"opq_seconds": times, **compared(mine, times, "opq")}
                 row |= {"opq_recall": found(rotated, data), **memory(x, M, seed)}
+                if options.before:
+                    row |= before(options.before, data, x, M, seed)
             yield row
 
 
@@ -207,6 +234,7 @@ def main() -> None:
     arguments.add_argument("--train-rows", type=int, default=100_000, help="of the other cases")
     arguments.add_argument("--bytes", type=int, nargs="+", default=[8, 16])
     arguments.add_argument("--k-means-bytes", type=int, nargs="+", default=[8, 48])
+    arguments.add_argument("--before", help="Python of another build, for the case default")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     options = arguments.parse_args()
     if options.smoke:
