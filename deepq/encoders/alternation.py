@@ -60,7 +60,8 @@ def alternate(
         words, books = quantizer.assign(z), quantizer.trained().copy()
         strength = noise * (1 - (i + 1) / iterations)
         cross, error = np.empty_like(R), 0.0
-        for m, columns in enumerate(np.split(np.arange(x.shape[1]), quantizer.M)):
+        for m in range(quantizer.M):
+            columns = slice(m * quantizer.dsub, (m + 1) * quantizer.dsub)
             sums, counts = _scan.sum_cells(x, words[:, m], quantizer.ksub)
             error += _move(
                 books[m], sums @ R[columns].T, counts, z[:, columns], words[:, m], rng, strength

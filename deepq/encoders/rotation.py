@@ -36,7 +36,7 @@ HELD_OUT_ROWS = 4_096
 ROWS, ROWS_PER_CODEWORD = 16_384, 64  # that a rotation is learned from: the more of the two
 RACE_ITERATIONS = 5
 RACED = 4  # a part of them
-LLOYD_STEPS = 10
+LLOYD_STEPS = 5
 NOISES = (4.0, 1.0)  # of codewords: the weaker where the stronger one leads to nothing better
 SPARE = 1.2  # principal axes that are rotated for one that gets bits
 

@@ -30,7 +30,7 @@ from deepq.quantizers.packing import pack, unpack
 
 _ROWS, _ROWS_PER_CODEWORD = 4096, 16  # at least, of the first steps
 _MOST_DOUBLINGS = 4
-_MOST_DRAWN = 16_384  # rows from which empty cells get a new codeword
+_DRAWN = 4096  # rows from which empty cells get codewords: so many, or 16 a codeword
 
 
 class ProductQuantizer:
@@ -357,7 +357,8 @@ def fill_empty_cells(
 
     They are drawn among the first rows, as many as can tell which cells are large.
     """
-    z, words = z[:_MOST_DRAWN], words[:_MOST_DRAWN]
+    most = max(_DRAWN, _ROWS_PER_CODEWORD * len(book))
+    z, words = z[:most], words[:most]
     error = np.square(z - book[words], dtype=np.float64).sum(axis=1)
     empty = np.flatnonzero(counts == 0)[: np.count_nonzero(error)]
     if len(empty):

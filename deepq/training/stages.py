@@ -31,7 +31,7 @@ POINTS_PER_CODEWORD = 39  # as faiss demands before it stops warning
 _MOST_PER_CODEWORD = 64
 
 _MOST_HELD = 10_000
-_MOST_QUERIES = 6000
+_MOST_QUERIES = 8000
 _MOST_RANKED = 20_000  # rows among which queries have their neighbours
 _MOST_CHOSEN = 40_000  # rows whose codes are chosen by a decoder to learn the order of tables
 _WEIGHTS = (1.0, 0.8, 0.6, 0.4)  # of a decoder beside the codewords, the first that does no harm

@@ -92,9 +92,10 @@ def _variances_differ(x: Floats) -> bool:
     section 8.3), relative to the arithmetic mean. Of n isotropic vectors it is about
     1 - d / (2 n).
     """
-    if len(x) < _ROWS_PER_COLUMN * x.shape[1]:
+    enough = _ROWS_PER_COLUMN * x.shape[1]
+    if len(x) < enough:
         return False
-    x = _standard(x)
+    x = _standard(x[:enough])
     variances = np.linalg.eigvalsh(x.T @ x).astype(np.float64)
     least = float(variances.max(initial=0)) * np.finfo(np.float32).eps
     logs = np.log(np.maximum(variances, least or 1.0))
