@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import subprocess
 import tempfile
 import time
@@ -124,13 +123,20 @@ def memory(x: Floats, M: int, seed: int) -> dict[str, float]:
 def _memory(path: Path, M: int, seed: int) -> dict[str, float]:
     x = np.load(path)
     config = deepq.TrainConfig(seed=seed)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    before = _resident("VmRSS")
     deepq.DeepQuantIndex(x.shape[1], M, training=config).train(x)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    grown = _resident("VmHWM") - before
     tracemalloc.start()
     deepq.DeepQuantIndex(x.shape[1], M, training=config).train(x)
     arrays = tracemalloc.get_traced_memory()[1]
     return {"array_memory": arrays / x.nbytes, "process_memory": grown / x.nbytes}
+
+
+def _resident(field: str) -> int:
+    """Bytes of this process that are in memory: now (VmRSS), or at most (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(field))) * 1024
 
 
 def before(python: str, data: datasets.Dataset, x: Floats, M: int, seed: int) -> dict[str, float]:

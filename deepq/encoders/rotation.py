@@ -40,7 +40,7 @@ LLOYD_STEPS = 5
 NOISES = (4.0, 1.0)  # of codewords: the weaker where the stronger one leads to nothing better
 SPARE = 1.2  # principal axes that are rotated for one that gets bits
 
-_BLOCK = 16_384
+_BLOCK = 2_048
 _log = logging.getLogger("deepq.encoders")
 
 
@@ -80,45 +80,83 @@ def learn_rotation(
     rng = np.random.default_rng(seed)
     rows = hold_out(len(x), min(len(x) // 10, HELD_OUT_ROWS), rng)
     kept = rng.permutation(np.delete(np.arange(len(x)), rows))
-    plain = np.eye(x.shape[1])
+    plain = np.eye(x.shape[1], dtype=np.float32)
     quantizer.codebooks = None
     if len(rows) == 0 or len(kept) < 2 * quantizer.ksub:
         quantizer.train(x, seed=seed, progress=progress)
-        return plain.astype(np.float32)
-    sample = x[kept[: max(ROWS, ROWS_PER_CODEWORD * quantizer.ksub)]]
+        return plain
+    kept = kept[: max(ROWS, ROWS_PER_CODEWORD * quantizer.ksub)]
+    R = _learn(x[kept], x[rows], quantizer, iterations, rng, progress).astype(np.float32)
+    quantizer.train(rotate(x, R), iterations=LLOYD_STEPS, seed=seed, progress=progress)
+    return R
+
+
+def _learn(
+    sample: Floats,
+    held: Floats,
+    quantizer: ProductQuantizer,
+    iterations: int,
+    rng: np.random.Generator,
+    progress: Progress | None,
+) -> Matrix:
+    """Learn a rotation from a sample, and codebooks where that is better than both starts."""
     mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
     sample -= mean
     unit = power_of_two(sample)
     sample *= unit
-    held = (x[rows] - mean) * unit
-    few = sample[: max(ROWS, ROWS_PER_CODEWORD * quantizer.ksub) // RACED]
-    axes = eigenvalue_allocation(sample, quantizer.M)
-    errors = [_race_error(R, few, held, quantizer, seed) for R in (plain, axes)]
-    start = plain if errors[0] <= errors[1] else axes
+    race = _Race(sample, (held - mean) * unit, quantizer)
+    starts = [np.eye(len(mean)), eigenvalue_allocation(sample, quantizer.M)]
+    errors = [race.error(R) for R in starts]
+    start = starts[int(np.argmin(errors))]
     tops = _tops(start, sample, quantizer)
-    top = start[tops]
-    y, trial = rotate(sample, top), quantizer.fresh()
-    trial.num_threads = quantizer.num_threads
+    top, energy = start[tops], float(np.square(sample).mean(dtype=np.float64))
+    y, trial = rotate(sample, top), race.quantizer()
+    del sample
     told = None
     if progress is not None:
-        outside = np.square(sample).sum(dtype=np.float64) - np.square(y).sum(dtype=np.float64)
-        told = _in_units(progress, float(unit), max(0.0, float(outside)) / len(sample))
+        outside = energy * len(mean) - float(np.square(y).mean(dtype=np.float64)) * len(tops)
+        told = _in_units(progress, float(unit), max(0.0, outside))
     for noise in NOISES:
         R = start.copy()
         R[tops] = alternate(y, trial, iterations, rng, noise=noise, progress=told) @ top
         R = orthonormal(R)
-        error = _race_error(R, few, held, quantizer, seed)
+        error = race.error(R)
         _log.debug("held-out errors of the starts %s, with noise %g %g", errors, noise, error)
         if error < min(errors):
             books = np.zeros((len(R), quantizer.ksub), np.float32)
             books[tops] = trial.trained().transpose(0, 2, 1).reshape(len(tops), -1)
             books = books / unit + (R @ mean)[:, None]
             quantizer.codebooks = books.reshape(quantizer.M, -1, quantizer.ksub).transpose(0, 2, 1)
-            break
-    else:
-        R = start
-    quantizer.train(rotate(x, R), iterations=LLOYD_STEPS, seed=seed, progress=progress)
-    return R.astype(np.float32)
+            return R
+    return start
+
+
+class _Race:
+    """Rotations compared by the held-out error of k-means on a few rows.
+
+    Parameters
+    ----------
+    sample, held : (n, d) and (m, d) float32
+        Rows, some of which are learned from, and others.
+    quantizer : ProductQuantizer
+        What codes are like; it is left alone.
+    """
+
+    def __init__(self, sample: Floats, held: Floats, quantizer: ProductQuantizer) -> None:
+        self._of, self._held = quantizer, held
+        self._few = sample[: max(ROWS, ROWS_PER_CODEWORD * quantizer.ksub) // RACED].copy()
+
+    def quantizer(self) -> ProductQuantizer:
+        """Make a quantizer of the same kind that has learned nothing."""
+        fresh = self._of.fresh()
+        fresh.num_threads = self._of.num_threads
+        return fresh
+
+    def error(self, R: Matrix) -> float:
+        """Held-out error after a few steps of k-means."""
+        quantizer = self.quantizer()
+        quantizer.train(rotate(self._few, R), iterations=RACE_ITERATIONS)
+        return held_out_error(self._held, R, quantizer)
 
 
 def _in_units(progress: Progress, unit: float, outside: float) -> Progress:
@@ -128,16 +166,6 @@ def _in_units(progress: Progress, unit: float, outside: float) -> Progress:
         progress({**entry, "error": (entry["error"] + outside) / unit**2})
 
     return pass_on
-
-
-def _race_error(
-    R: Matrix, few: Floats, held: Floats, quantizer: ProductQuantizer, seed: int
-) -> float:
-    """Held-out error of codebooks that a few steps of k-means make of a few rotated rows."""
-    trial = quantizer.fresh()
-    trial.num_threads = quantizer.num_threads
-    trial.train(rotate(few, R), iterations=RACE_ITERATIONS, seed=seed)
-    return held_out_error(held, R, trial)
 
 
 def _tops(axes: Matrix, x: Floats, quantizer: ProductQuantizer) -> Ids:
@@ -169,7 +197,7 @@ def axes_with_bits(variances: Matrix, bits: int) -> int:
     return int(counts[logs >= levels].max(initial=1))
 
 
-def rotate(x: Floats, R: Matrix) -> Floats:
+def rotate(x: Floats, R: Matrix | Floats) -> Floats:
     """R x for the rows of `x`."""
     z: Floats = x @ R.T.astype(np.float32)
     return z

@@ -58,9 +58,10 @@ class Neighbours:
         return cls(z, z[own], found[others].reshape(nq, TOP), own, metric)
 
     @classmethod
-    def apart(cls, z: Floats, nq: int, metric: int) -> Neighbours:
-        """Take the first `nq` rows of `z` (n, d_out) as queries, and the others as base."""
-        queries, base = z[:nq], np.ascontiguousarray(z[nq:])
+    def apart(cls, z: Floats, nq: int, metric: int, others: Floats | None = None) -> Neighbours:
+        """Take the first `nq` rows of `z` (n, d_out) as queries, the rest and others as base."""
+        queries, rest = z[:nq], z[nq:]
+        base = np.ascontiguousarray(rest) if others is None else np.concatenate([rest, others])
         true = nearest(base, queries, TOP, metric)[1]
         return cls(base, queries, true, np.full(len(queries), -1), metric)
 
@@ -123,8 +124,8 @@ class Judge:
     """
 
     def __init__(self, z: Floats, metric: int, others: Floats | None = None) -> None:
-        rows = z if others is None else np.concatenate([z, others])
-        self._test = Neighbours.apart(rows, min(_MOST_QUERIES, len(z) // 4), metric)
+        nq = min(_MOST_QUERIES, len(z) // 4)
+        self._test = Neighbours.apart(z, nq, metric, others)
         self._chosen_by: Any = None
         self._chosen: Words = np.empty((0, 0), np.uint8)
 

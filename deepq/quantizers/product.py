@@ -201,7 +201,7 @@ class ProductQuantizer:
             If there are too few rows, or NaN or infinity among them.
         """
         z = self._as_rows(z)
-        if not np.isfinite(z).all():
+        if not _scan.all_finite(z):
             raise InputError("expected finite training vectors, got NaN or infinity")
         if self.is_frozen:
             return

@@ -48,6 +48,7 @@ _TEMPERATURE = 0.2  # of scores, in mean squared quantization errors
 _DECAYS = (0.9, 0.99)  # of Adam
 _NEGLIGIBLE = 1e-6  # as a part of the largest root mean square of a gradient's numbers
 _ROUNDING = 1e-6  # of products of vectors, as a part of their variance
+_MEASURED = 4096  # rows that tell how large errors and variances are
 _MOST_LOST = 0.01  # by it, in temperatures
 
 
@@ -140,14 +141,15 @@ class Ranker:
         self.given, self.rows = quantizer, known.base
         self.quantizer = copy.copy(quantizer)
         self.quantizer.share(quantizer.trained() * self.unit)
-        base, queries = known.base * self.unit, known.queries * self.unit
-        self.known = known = replace(known, base=base, queries=queries)
+        queries = known.queries if self.unit == 1 else known.queries * self.unit
+        self.known = known = replace(known, queries=queries)
         self._store()
-        error = (
-            np.square(base - self.quantizer.gather(self.words)).sum(axis=1).mean(dtype=np.float64)
-        )
-        self.temperature = max(_TEMPERATURE * float(error), float(np.finfo(np.float32).tiny))
-        variances = known.base.var(axis=0, dtype=np.float64)
+        rows = np.arange(len(self.rows))[:_MEASURED]
+        base = self.rows[rows] * self.unit
+        error = np.square(base - self.quantizer.gather(self.words[rows])).sum(axis=1)
+        least = float(np.finfo(np.float32).tiny)
+        self.temperature = max(_TEMPERATURE * float(error.mean(dtype=np.float64)), least)
+        variances = base.var(axis=0, dtype=np.float64)
         self.rate = _RATE * float(np.sqrt(variances.mean()))
         self.cancels = _ROUNDING * variances.sum() > _MOST_LOST * self.temperature
         self.steps = epochs * -(-len(known.queries) // _BATCH)

@@ -105,8 +105,8 @@ class Stages:
             )
             epochs = _EPOCHS_AFTER if self.encoder.learns_codebooks else DEFAULT_EPOCHS
             epochs = epochs if config.epochs is None else config.epochs
-            z = embed(self.encoder, self.x)
-            quantizer.train(z, iterations=epochs, seed=config.seed, progress=self.report)
+            self.z = embed(self.encoder, self.x)
+            quantizer.train(self.z, iterations=epochs, seed=config.seed, progress=self.report)
             if config.checkpoint is not None:  # without one, the encoder needs no state
                 self._keep(
                     "codebooks", encoder=encoder_state(self.encoder), codebooks=quantizer.trained()
@@ -117,10 +117,11 @@ class Stages:
                 make_encoder(with_network(done["encoder"], self.encoder)),
                 done["codebooks"],
             )
+            self.z = embed(self.encoder, self.x)
         if not quantizer.is_frozen:
             quantizer.codebooks = numbered(quantizer.trained())
         self.sites = quantizer.trained()
-        self.z = embed(self.encoder, self.x)
+        del self.x  # not needed any more, and as large as all that follows
         if len(self.held):
             self.held_z = embed(self.encoder, self.held)
 
