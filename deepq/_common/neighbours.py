@@ -20,6 +20,7 @@ from deepq._common.threads import openmp_threads
 from deepq._common.types import METRIC_L2, Floats, Ids
 
 _BASE_BLOCK = 1 << 18  # rows that are looked at together
+_QUERY_BLOCK = 1 << 11  # queries that `near` looks for together
 _SPARE = 16  # proposed past k, and a quarter of k where that is more
 TINY = 1e-10  # below which squared distances lose digits in float32
 _NUMBERS = 1 << 22  # of vectors, or distances, that are held at a time
@@ -71,9 +72,12 @@ def near(base: Floats, query: Floats, k: int, metric: int) -> Ids:
 
     Parameters as those of `nearest`; the base is taken as a whole, and taken to be finite.
     """
-    search = _Search.of(base, query, metric)
-    with openmp_threads():
-        ids: Ids = faiss.knn(search.q, search.x, k, metric=metric)[1]
+    ids = np.empty((len(query), k), np.int64)
+    for first in range(0, len(query), _QUERY_BLOCK):
+        rows = slice(first, first + _QUERY_BLOCK)
+        search = _Search.of(base, query[rows], metric)
+        with openmp_threads():
+            ids[rows] = faiss.knn(search.q, search.x, k, metric=metric)[1]
     return ids
 
 

@@ -179,7 +179,7 @@ class ProductQuantizer:
         """Fit the codebooks by Lloyd's k-means, from the present ones if there are any.
 
         Frozen ones stay, and `z` is only checked. From new ones on, the first steps see a part of
-        the rows, at least 4,096 and 16 a codeword, and the last three of ten see all.
+        the rows, at least 4,096 and 16 a codeword, and the last quarter of them sees all.
 
         Parameters
         ----------
@@ -338,7 +338,7 @@ def _growing(z: Floats, iterations: int, least: int, rng: np.random.Generator) -
     while parts[0] // 2 >= least and len(parts) <= _MOST_DOUBLINGS:
         parts.insert(0, parts[0] // 2)
     if len(parts) > 1:
-        order, early = rng.permutation(len(z)), iterations - -(-3 * iterations // 10)
+        order, early = rng.permutation(len(z)), iterations - -(-iterations // 4)
         for n, steps in zip(parts, np.array_split(range(early), len(parts) - 1), strict=False):
             part = z[np.sort(order[:n])]
             yield from repeat(part, len(steps))
