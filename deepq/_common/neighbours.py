@@ -75,9 +75,7 @@ def near(base: Floats, query: Floats, k: int, metric: int) -> Ids:
     ids = np.empty((len(query), k), np.int64)
     for first in range(0, len(query), _QUERY_BLOCK):
         rows = slice(first, first + _QUERY_BLOCK)
-        search = _Search.of(base, query[rows], metric)
-        with openmp_threads():
-            ids[rows] = faiss.knn(search.q, search.x, k, metric=metric)[1]
+        ids[rows] = _Search.of(base, query[rows], metric).found(k)[1]
     return ids
 
 
@@ -128,6 +126,12 @@ class _Search:
             offsets = q.astype(np.float64) @ middle
         return cls(base, query, metric, x, q, offsets, scale)
 
+    def found(self, k: int) -> tuple[Floats, Ids]:
+        """Scores and ids (nq, k) of the best in single precision."""
+        with openmp_threads():
+            D, I = faiss.knn(self.q, self.x, k, metric=self.metric)
+        return D, I
+
     def propose(self, k: int) -> tuple[Numbers, Ids, Numbers]:
         """Costs and ids (nq, k or more) of the best in single precision.
 
@@ -135,8 +139,7 @@ class _Search:
         """
         n = len(self.x)
         count = min(k + max(_SPARE, k // 4), n)
-        with openmp_threads():
-            D, I = faiss.knn(self.q, self.x, count, metric=self.metric)
+        D, I = self.found(count)
         rows = np.repeat(np.arange(len(I)), count)
         costs = self._costs(rows, I.ravel()).reshape(I.shape)
         if count == n:

@@ -48,7 +48,7 @@ _TEMPERATURE = 0.2  # of scores, in mean squared quantization errors
 _DECAYS = (0.9, 0.99)  # of Adam
 _NEGLIGIBLE = 1e-6  # as a part of the largest root mean square of a gradient's numbers
 _ROUNDING = 1e-6  # of products of vectors, as a part of their variance
-_MEASURED = 4096  # rows that tell how large errors and variances are
+_MEASURED = 2048  # rows that tell how large errors and variances are
 _MOST_LOST = 0.01  # by it, in temperatures
 
 
