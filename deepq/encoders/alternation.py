@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq import _scan
 from deepq._common.types import Floats, Progress
 from deepq.quantizers.product import ProductQuantizer, fill_empty_cells
 
@@ -62,7 +61,7 @@ def alternate(
         cross, error = np.empty_like(R), 0.0
         for m in range(quantizer.M):
             columns = slice(m * quantizer.dsub, (m + 1) * quantizer.dsub)
-            sums, counts = _scan.sum_cells(x, words[:, m], quantizer.ksub)
+            sums, counts = quantizer.sum_cells(x, words[:, m])
             error += _move(
                 books[m], sums @ R[columns].T, counts, z[:, columns], words[:, m], rng, strength
             )

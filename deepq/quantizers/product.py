@@ -241,6 +241,13 @@ class ProductQuantizer:
         self.share(books)
         return max(0.0, energy - float((sums * means).sum())) / len(z)
 
+    def sum_cells(self, x: Floats, words: Words) -> tuple[Floats, NDArray[np.int64]]:
+        """Sums (ksub, d) and numbers (ksub,) of the rows (n, d) with each word of one sub-space.
+
+        `words` are (n,); the sums are in single precision.
+        """
+        return _scan.sum_cells(x, words, self.ksub)
+
     def assign(self, z: Floats) -> Words:
         """Words of the nearest codewords, (n, M) uint8, or uint16 for nbits > 8."""
         words: Words = _scan.assign(self._as_rows(z), self.trained(), num_threads=self.num_threads)
