@@ -242,7 +242,7 @@ class ProductQuantizer:
         return max(0.0, energy - float((sums * means).sum())) / len(z)
 
     def sum_cells(self, x: Floats, words: Words) -> tuple[Floats, NDArray[np.int64]]:
-        """Sums (ksub, d) and numbers (ksub,) of the rows (n, d) with each word of one sub-space.
+        """Add up the rows (n, d) with each word of one sub-space: sums (ksub, d), numbers (ksub,).
 
         `words` are (n,); the sums are in single precision.
         """
