@@ -36,7 +36,7 @@ HELD_OUT_ROWS = 4_096
 ROWS, ROWS_PER_CODEWORD = 16_384, 64  # that a rotation is learned from: the more of the two
 RACE_ITERATIONS = 5
 RACED = 4  # a part of them
-LLOYD_STEPS = 5
+LLOYD_STEPS, FRESH_STEPS = 5, 25  # after it, or without it
 NOISES = (4.0, 1.0)  # of codewords: the weaker where the stronger one leads to nothing better
 SPARE = 1.2  # principal axes that are rotated for one that gets bits
 
@@ -86,8 +86,10 @@ def learn_rotation(
         quantizer.train(x, seed=seed, progress=progress)
         return plain
     kept = kept[: max(ROWS, ROWS_PER_CODEWORD * quantizer.ksub)]
-    R = _learn(x[kept], x[rows], quantizer, iterations, rng, progress).astype(np.float32)
-    quantizer.train(rotate(x, R), iterations=LLOYD_STEPS, seed=seed, progress=progress)
+    found, quantizer.codebooks = _learn(x[kept], x[rows], quantizer, iterations, rng, progress)
+    R = found.astype(np.float32)
+    steps = LLOYD_STEPS if quantizer.codebooks is not None else FRESH_STEPS
+    quantizer.train(rotate(x, R), iterations=steps, seed=seed, progress=progress)
     return R
 
 
@@ -98,8 +100,11 @@ def _learn(
     iterations: int,
     rng: np.random.Generator,
     progress: Progress | None,
-) -> Matrix:
-    """Learn a rotation from a sample, and codebooks where that is better than both starts."""
+) -> tuple[Matrix, Floats | None]:
+    """Learn a rotation and codebooks (M, ksub, dsub) from a sample, less a share that is held out.
+
+    Where that is no better than both starts, return the better start, without codebooks.
+    """
     mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
     sample -= mean
     unit = power_of_two(sample)
@@ -126,9 +131,8 @@ def _learn(
             books = np.zeros((len(R), quantizer.ksub), np.float32)
             books[tops] = trial.trained().transpose(0, 2, 1).reshape(len(tops), -1)
             books = books / unit + (R @ mean)[:, None]
-            quantizer.codebooks = books.reshape(quantizer.M, -1, quantizer.ksub).transpose(0, 2, 1)
-            return R
-    return start
+            return R, books.reshape(quantizer.M, -1, quantizer.ksub).transpose(0, 2, 1)
+    return start, None
 
 
 class _Race:

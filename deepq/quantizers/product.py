@@ -362,10 +362,10 @@ def fill_empty_cells(
 ) -> None:
     """Put the codewords of empty cells onto rows drawn by their squared error, in place.
 
-    They are drawn among the first rows, as many as can tell which cells are large.
+    They are drawn among some rows, as many as can tell which cells are large.
     """
-    most = max(_DRAWN, _ROWS_PER_CODEWORD * len(book))
-    z, words = z[:most], words[:most]
+    step = max(1, len(z) // max(_DRAWN, _ROWS_PER_CODEWORD * len(book)))
+    z, words = z[::step], words[::step]
     error = np.square(z - book[words], dtype=np.float64).sum(axis=1)
     empty = np.flatnonzero(counts == 0)[: np.count_nonzero(error)]
     if len(empty):

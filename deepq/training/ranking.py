@@ -144,7 +144,7 @@ class Ranker:
         queries = known.queries if self.unit == 1 else known.queries * self.unit
         self.known = known = replace(known, queries=queries)
         self._store()
-        rows = np.arange(len(self.rows))[:_MEASURED]
+        rows = np.arange(0, len(self.rows), max(1, len(self.rows) // _MEASURED))
         base = self.rows[rows] * self.unit
         error = np.square(base - self.quantizer.gather(self.words[rows])).sum(axis=1)
         least = float(np.finfo(np.float32).tiny)
