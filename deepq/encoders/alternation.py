@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from deepq._common.types import Floats, Progress
 from deepq.quantizers.product import ProductQuantizer, fill_empty_cells
 
+_LEAST, _LEAST_PER_CODEWORD = 4096, 16  # rows that do
+
 
 def alternate(
     x: Floats,
@@ -27,7 +29,8 @@ def alternate(
 ) -> Floats:
     """Learn a rotation of centred rows (n, d) of about unit size, from the identity on.
 
-    Noise on the codewords, fading to nothing, leads past poor local minima.
+    Noise on the codewords, fading to nothing, leads past poor local minima. While it is strong, in
+    the first half of the iterations, the first half of the rows do if they are many.
 
     Parameters
     ----------
@@ -50,9 +53,12 @@ def alternate(
     (d, d) float32
         R of z = R x, orthonormal in single precision.
     """
-    R = np.eye(x.shape[1], dtype=np.float32)
+    R, rows = np.eye(x.shape[1], dtype=np.float32), x
+    half = len(rows) // 2
     quantizer.codebooks = None
     for i in range(iterations):
+        on_half = 2 * i < iterations and half >= max(_LEAST, _LEAST_PER_CODEWORD * quantizer.ksub)
+        x = rows[:half] if on_half else rows
         z = x @ R.T
         if i == 0:
             quantizer.draw(z, rng)
