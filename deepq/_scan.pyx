@@ -82,6 +82,13 @@ cdef extern from "_kernels/assign_few.h" nogil:
     int32_t nearest_word(distances_fn, const float *x, const float *codewords, int ksub, int dsub,
                          float *distances)
 
+cdef extern from "_kernels/cell_sums.h" nogil:
+    ctypedef struct cell_sums:
+        void (*floats)(float *sums, const float *x, int64_t n) noexcept nogil
+        void (*doubles)(double *sums, const float *x, int64_t n) noexcept nogil
+        double (*squares)(const float *x, int64_t n) noexcept nogil
+    const cell_sums *cell_sums_of(int simd)
+
 ctypedef fused word_t:
     uint8_t
     uint16_t
@@ -517,18 +524,15 @@ cdef _nearest_words(const float[:, ::1] z, const float[:, :, ::1] codebooks, wor
 cdef double _accumulate(const float[:, ::1] z, const word_t[:, ::1] words, double[:, :, ::1] sums,
                         int64_t[:, ::1] counts):
     cdef int64_t i
-    cdef int m, t, M = sums.shape[0], dsub = sums.shape[2]
+    cdef int m, M = sums.shape[0], dsub = sums.shape[2]
     cdef double energy = 0
-    cdef double *sum
-    cdef const float *x
+    cdef const cell_sums *add = cell_sums_of(_simd)
     with nogil:
         for i in range(z.shape[0]):
             for m in range(M):
-                sum, x = &sums[m, words[i, m], 0], &z[i, m * dsub]
                 counts[m, words[i, m]] += 1
-                for t in range(dsub):
-                    sum[t] += x[t]
-                    energy += <double>x[t] * x[t]
+                add.doubles(&sums[m, words[i, m], 0], &z[i, m * dsub], dsub)
+            energy += add.squares(&z[i, 0], z.shape[1])
     return energy
 
 
@@ -552,6 +556,37 @@ def accumulate(z, words, int ksub):
     if words.dtype == np.uint8:
         return sums, counts, _accumulate[uint8_t](z, words, sums, counts)
     return sums, counts, _accumulate[uint16_t](z, words, sums, counts)
+
+
+cdef void _sum_cells(const float[:, ::1] x, const word_t[:] words, float[:, ::1] sums,
+                     int64_t[::1] counts) noexcept nogil:
+    cdef int64_t i
+    cdef const cell_sums *add = cell_sums_of(_simd)
+    for i in range(x.shape[0]):
+        counts[words[i]] += 1
+        add.floats(&sums[words[i], 0], &x[i, 0], x.shape[1])
+
+
+def sum_cells(x, words, int ksub):
+    """Sums and sizes of the cells that the words of one sub-space make, in single precision.
+
+    Parameters
+    ----------
+    x : (n, d) float32
+    words : (n,) uint8 or uint16, below ksub
+
+    Returns
+    -------
+    sums : (ksub, d) float32
+    counts : (ksub,) int64
+    """
+    sums = np.zeros((ksub, x.shape[1]), np.float32)
+    counts = np.zeros(ksub, np.int64)
+    if x.size and words.dtype == np.uint8:
+        _sum_cells[uint8_t](x, words, sums, counts)
+    elif x.size:
+        _sum_cells[uint16_t](x, words, sums, counts)
+    return sums, counts
 
 
 cdef void _add_up(

@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.common.results import FOLDER, Row, newest, read, table
-from benchmarks.pages import deep_tables, fault_tables, recall_tables, speed_tables
+from benchmarks.pages import (
+    deep_tables,
+    fault_tables,
+    recall_tables,
+    speed_tables,
+    training_tables,
+)
 from benchmarks.speed import goals
 
 ROOT = Path(__file__).parents[2]
@@ -113,6 +119,8 @@ PAGES: dict[str, dict[str, Table]] = {
     "docs/learning.md": {
         "learning": Table("recall", RECALL, recall_tables.learning),
         "metrics": Table("metrics", "data metric bytes method", recall_tables.metrics),
+        "training": Table("training", "case data rows M seed", training_tables.defaults),
+        "kmeans": Table("training", "case data rows M seed", training_tables.k_means),
         "rerank": Table(
             "rerank",
             "data M N nq",

@@ -20,6 +20,7 @@ from deepq._common.threads import openmp_threads
 from deepq._common.types import METRIC_L2, Floats, Ids
 
 _BASE_BLOCK = 1 << 18  # rows that are looked at together
+_QUERY_BLOCK = 1 << 11  # queries that `near` looks for together
 _SPARE = 16  # proposed past k, and a quarter of k where that is more
 TINY = 1e-10  # below which squared distances lose digits in float32
 _NUMBERS = 1 << 22  # of vectors, or distances, that are held at a time
@@ -64,6 +65,18 @@ def nearest(base: Floats, query: Floats, k: int, metric: int) -> tuple[Numbers, 
                 costs, ids = search.costs(r, near), near + first
                 D[r], I[r] = _best(before[0][r], before[1][r], costs, ids, k)
     return D, I
+
+
+def near(base: Floats, query: Floats, k: int, metric: int) -> Ids:
+    """Find base vectors (nq, k) that are the nearest as far as single precision tells.
+
+    Parameters as those of `nearest`; the base is taken as a whole, and taken to be finite.
+    """
+    ids = np.empty((len(query), k), np.int64)
+    for first in range(0, len(query), _QUERY_BLOCK):
+        rows = slice(first, first + _QUERY_BLOCK)
+        ids[rows] = _Search.of(base, query[rows], metric).found(k)[1]
+    return ids
 
 
 def _best(D: Numbers, I: Ids, costs: Numbers, ids: Ids, k: int) -> tuple[Numbers, Ids]:
@@ -113,6 +126,12 @@ class _Search:
             offsets = q.astype(np.float64) @ middle
         return cls(base, query, metric, x, q, offsets, scale)
 
+    def found(self, k: int) -> tuple[Floats, Ids]:
+        """Scores and ids (nq, k) of the best in single precision."""
+        with openmp_threads():
+            D, I = faiss.knn(self.q, self.x, k, metric=self.metric)
+        return D, I
+
     def propose(self, k: int) -> tuple[Numbers, Ids, Numbers]:
         """Costs and ids (nq, k or more) of the best in single precision.
 
@@ -120,8 +139,7 @@ class _Search:
         """
         n = len(self.x)
         count = min(k + max(_SPARE, k // 4), n)
-        with openmp_threads():
-            D, I = faiss.knn(self.q, self.x, count, metric=self.metric)
+        D, I = self.found(count)
         rows = np.repeat(np.arange(len(I)), count)
         costs = self._costs(rows, I.ravel()).reshape(I.shape)
         if count == n:

@@ -18,6 +18,7 @@
 #ifndef DEEPQ_CELL_JOB_H
 #define DEEPQ_CELL_JOB_H
 
+#include "heap.h"
 #include "query.h"
 
 typedef struct {
@@ -148,7 +149,11 @@ static inline void pair_offer(const cells_job *c, cell_query *query, int64_t q, 
     if (!(score <= query->limit.limit)) return;
     int64_t id = c->lists[cell].ids[row];
     if (c->hits) {
-        hits_append(c->hits + q, score, id);
+        scan_hits *hits = c->hits + q;
+        if (hits->count == hits->room) hits_grow(hits);
+        if (hits->room < 0) return;
+        hits->scores[hits->count] = score;
+        hits->ids[hits->count++] = id;
         return;
     }
     cell_hit hit = {score, id, cell << 32 | row};

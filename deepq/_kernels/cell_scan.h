@@ -7,12 +7,13 @@
  */
 
 
-/* The cost of numbers to those they are compared with, in eight sums side by side. */
-static inline NAME(eight) NAME(costs)(const float *x, const float *y, int inner_product) {
+/* Add what eight numbers cost those they are compared with to sums side by side. */
+static inline __attribute__((always_inline)) void NAME(add_costs)(
+        NAME(eight) *sums, const float *x, const float *y, int inner_product) {
     NAME(eight) a, b;
     memcpy(&a, x, sizeof(a));
     memcpy(&b, y, sizeof(b));
-    return inner_product ? -a * b : (a - b) * (a - b);
+    *sums += inner_product ? -a * b : (a - b) * (a - b);
 }
 
 /* The number of the codeword that a code has in sub-space m. */
@@ -32,7 +33,7 @@ static inline __attribute__((always_inline)) float NAME(code_cost)(
     if (dsub % 8 == 0) {
         for (int m = 0; m < job->M; m++, book += job->ksub * dsub) {
             const float *word = book + NAME(word)(job, code, m) * dsub;
-            for (int i = 0; i < dsub; i += 8, t += 8) sums += NAME(costs)(compared + t, word + i, inner_product);
+            for (int i = 0; i < dsub; i += 8, t += 8) NAME(add_costs)(&sums, compared + t, word + i, inner_product);
         }
     } else {
         for (int m = 0; m < job->M; m++, book += job->ksub * dsub) {
@@ -41,7 +42,7 @@ static inline __attribute__((always_inline)) float NAME(code_cost)(
             else
                 for (int i = 0; i < dsub; i++) vector[m * dsub + i] = word[i];
         }
-        for (; t + 8 <= d; t += 8) sums += NAME(costs)(compared + t, vector + t, inner_product);
+        for (; t + 8 <= d; t += 8) NAME(add_costs)(&sums, compared + t, vector + t, inner_product);
         for (; t < d; t++)
             rest += inner_product ? -compared[t] * vector[t] : (compared[t] - vector[t]) * (compared[t] - vector[t]);
     }
@@ -65,7 +66,7 @@ static float NAME(pair_offset)(const cells_job *c, int64_t q, int64_t cell, floa
     float rest = 0;
     for (int p = 0; c->parts > 1 && p < c->parts; p++)
         memcpy(centre + p * length, centre_part(c, cell, p), sizeof(float) * length);
-    for (; t + 8 <= d; t += 8) sums += NAME(costs)(x + t, y + t, c->job.inner_product);
+    for (; t + 8 <= d; t += 8) NAME(add_costs)(&sums, x + t, y + t, c->job.inner_product);
     for (; t < d; t++) rest += c->job.inner_product ? -x[t] * y[t] : (x[t] - y[t]) * (x[t] - y[t]);
     for (int j = 0; j < 8; j++) rest += sums[j];
     return rest;

@@ -2,6 +2,7 @@
 #ifndef DEEPQ_RANK_H
 #define DEEPQ_RANK_H
 
+#include "heap.h"
 #include "job.h"
 
 typedef float four_floats __attribute__((vector_size(16), may_alias));

@@ -1,9 +1,9 @@
 """Encoders: what makes embeddings z of vectors x, and where it can, x of z.
 
 `base` says what an encoder is. `fixed` has those with given numbers, `chain` puts encoders one
-after the other. Those that learn: `rotation` together with the codebooks, `kernel_hash` (its bits
-in `kernel_bits`) and `network` (torch) from labels. `plain` takes a torch module for an encoder,
-and has the kinds by name, for files.
+after the other. Those that learn: `rotation` together with the codebooks (step by step in
+`alternation`), `kernel_hash` (its bits in `kernel_bits`) and `network` (torch) from labels. `plain`
+takes a torch module for an encoder, and has the kinds by name, for files.
 
 It imports `_common`, `quantizers` and `labels`, and from `network` alone `networks`. A new
 encoder: a subclass of `Encoder` in a file of its own, with `encode`, `state`, and `decode` where

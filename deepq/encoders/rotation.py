@@ -3,11 +3,12 @@
 Each iteration rotates the vectors, makes one Lloyd step in every sub-space and then solves
 the orthogonal Procrustes problem for the rotation (Ge et al., "Optimized product
 quantization", PAMI 2014, non-parametric). Noise on the codewords, fading to nothing, leads
-past poor local minima (stochastic relaxation: Zeger et al. 1992; Martinez et al. 2018). The
-result depends much on the start, so two race for a few iterations on a sample, and held-out
-rows decide: the identity wins where neighbouring columns belong together (SIFT), the principal
-axes where they do not (text). They decide on the strength of the noise too, by recall: SIFT likes
-more of it than text, for which more noise means a larger error without better neighbours.
+past poor local minima (stochastic relaxation: Zeger et al. 1992; Martinez et al. 2018). Fine codes
+gain by much noise; coarse ones, which explain little of the variance, by little.
+
+The result depends much on the start, so k-means on a few rows decides between two: the identity
+wins where neighbouring columns belong together (SIFT), the principal axes where they do not (text).
+Of principal axes only the leading ones are rotated: about the others codewords say next to nothing.
 """
 
 from __future__ import annotations
@@ -21,22 +22,25 @@ from numpy.typing import ArrayLike, NDArray
 from deepq._common.checks import as_size
 from deepq._common.errors import DimensionError, InputError, StateError
 from deepq._common.neighbours import power_of_two
-from deepq._common.types import METRIC_L2, Floats, Progress, Words
+from deepq._common.types import Floats, Ids, Progress
+from deepq.encoders.alternation import alternate, orthonormal
 from deepq.encoders.base import as_rows
 from deepq.encoders.fixed import Affine, frozen
-from deepq.quantizers.judging import FEWEST_ROWS, Judge, hold_out
+from deepq.quantizers.judging import hold_out
 from deepq.quantizers.product import ProductQuantizer
 
 Matrix = NDArray[np.float64]
 
-ITERATIONS = 60
-RACE_ITERATIONS = 8
-RACE_ROWS_PER_CODEWORD = 64
+ITERATIONS = 50
 HELD_OUT_ROWS = 4_096
-LLOYD_STEPS = 10
-NOISES = (0.7, 2.5)
+ROWS, ROWS_PER_CODEWORD = 16_384, 64  # that a rotation is learned from: the more of the two
+RACE_ITERATIONS = 5
+RACED = 4  # a part of them
+LLOYD_STEPS, FRESH_STEPS = 5, 25  # after it, or without it
+NOISES = (4.0, 1.0)  # of codewords: the weaker where the stronger one leads to nothing better
+SPARE = 1.2  # principal axes that are rotated for one that gets bits
 
-_BLOCK = 16_384
+_BLOCK = 2_048
 _log = logging.getLogger("deepq.encoders")
 
 
@@ -50,10 +54,10 @@ def learn_rotation(
 ) -> Floats:
     """Learn a rotation of the rows of `x` and leave the codebooks for it in `quantizer`.
 
-    A tenth of the rows, at most 4,096, is held out of the learning. They choose the start and
-    the strength of the noise, and they choose plain product quantization (no rotation) in the end
-    where that is as good. Where too few rows would be left for ksub codewords the answer is plain
-    as well.
+    The rotation is learned from at most 64 rows a codeword, the codebooks then from all. A tenth of
+    the rows, at most 4,096, is held out of the former. They choose the start, and they choose plain
+    product quantization (no rotation) in the end where its error is as small. Where too few rows
+    would be left for ksub codewords the answer is plain as well.
 
     Parameters
     ----------
@@ -75,47 +79,129 @@ def learn_rotation(
     """
     rng = np.random.default_rng(seed)
     rows = hold_out(len(x), min(len(x) // 10, HELD_OUT_ROWS), rng)
-    held, kept = x[rows], rng.permutation(np.delete(x, rows, axis=0))
-    plain = np.eye(x.shape[1])
+    kept = rng.permutation(np.delete(np.arange(len(x)), rows))
+    plain = np.eye(x.shape[1], dtype=np.float32)
     quantizer.codebooks = None
-    if len(held) == 0 or len(kept) < 2 * quantizer.ksub:
+    if len(rows) == 0 or len(kept) < 2 * quantizer.ksub:
         quantizer.train(x, seed=seed, progress=progress)
-        return plain.astype(np.float32)
-    start = _race(kept, held, quantizer, rng)
-    results = []
-    for noise in NOISES:
-        R = _alternate(kept, start, quantizer, iterations, rng, noise=noise, progress=progress)
-        quantizer.train(rotate(kept, R), iterations=LLOYD_STEPS, seed=seed, progress=progress)
-        results.append((R, quantizer.trained()))
-    quantizer.codebooks = None
-    quantizer.train(kept, seed=seed)
-    results.append((plain, quantizer.trained()))
-    R, codebooks = _best(results, held, quantizer)
-    quantizer.codebooks = codebooks
-    return R.astype(np.float32)
+        return plain
+    kept = kept[: max(ROWS, ROWS_PER_CODEWORD * quantizer.ksub)]
+    found, quantizer.codebooks = _learn(x[kept], x[rows], quantizer, iterations, rng, progress)
+    R = found.astype(np.float32)
+    steps = LLOYD_STEPS if quantizer.codebooks is not None else FRESH_STEPS
+    quantizer.train(rotate(x, R), iterations=steps, seed=seed, progress=progress)
+    return R
 
 
-def _best(
-    results: list[tuple[Matrix, Floats]], held: Floats, quantizer: ProductQuantizer
-) -> tuple[Matrix, Floats]:
-    """Return the rotation and codebooks that find the held-out rows' neighbours best.
+def _learn(
+    sample: Floats,
+    held: Floats,
+    quantizer: ProductQuantizer,
+    iterations: int,
+    rng: np.random.Generator,
+    progress: Progress | None,
+) -> tuple[Matrix, Floats | None]:
+    """Learn a rotation and codebooks (M, ksub, dsub) from a sample, less a share that is held out.
 
-    Where the rows are too few to tell, or codes too long to scan, the least error counts. Of equals
-    the last is returned.
+    Where that is no better than both starts, return the better start, without codebooks.
     """
-    judged = len(held) >= FEWEST_ROWS and quantizer.nbits <= 8
-    merits = []
-    for R, codebooks in results:
-        quantizer.codebooks = codebooks
-        if judged:
-            merits.append(float(Judge(rotate(held, R), METRIC_L2).by_tables(quantizer).mean()))
-        else:
-            merits.append(-held_out_error(held, R, quantizer))
-    _log.debug("held-out merits of the noises %s, and of no rotation: %s", NOISES, merits)
-    return max(zip(merits, range(len(merits)), results, strict=True))[2]
+    mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+    sample -= mean
+    unit = power_of_two(sample)
+    sample *= unit
+    race = _Race(sample, (held - mean) * unit, quantizer)
+    starts = [np.eye(len(mean)), eigenvalue_allocation(sample, quantizer.M)]
+    errors = [race.error(R) for R in starts]
+    start = starts[int(np.argmin(errors))]
+    tops = _tops(start, sample, quantizer)
+    top, energy = start[tops], float(np.square(sample).mean(dtype=np.float64))
+    y, trial = rotate(sample, top), race.quantizer()
+    del sample
+    told = None
+    if progress is not None:
+        outside = energy * len(mean) - float(np.square(y).mean(dtype=np.float64)) * len(tops)
+        told = _in_units(progress, float(unit), max(0.0, outside))
+    for noise in NOISES:
+        R = start.copy()
+        R[tops] = alternate(y, trial, iterations, rng, noise=noise, progress=told) @ top
+        R = orthonormal(R)
+        error = race.error(R)
+        _log.debug("held-out errors of the starts %s, with noise %g %g", errors, noise, error)
+        if error < min(errors):
+            books = np.zeros((len(R), quantizer.ksub), np.float32)
+            books[tops] = trial.trained().transpose(0, 2, 1).reshape(len(tops), -1)
+            books = books / unit + (R @ mean)[:, None]
+            return R, books.reshape(quantizer.M, -1, quantizer.ksub).transpose(0, 2, 1)
+    return start, None
 
 
-def rotate(x: Floats, R: Matrix) -> Floats:
+class _Race:
+    """Rotations compared by the held-out error of k-means on a few rows.
+
+    Parameters
+    ----------
+    sample, held : (n, d) and (m, d) float32
+        Rows, some of which are learned from, and others.
+    quantizer : ProductQuantizer
+        What codes are like; it is left alone.
+    """
+
+    def __init__(self, sample: Floats, held: Floats, quantizer: ProductQuantizer) -> None:
+        self._of, self._held = quantizer, held
+        self._few = sample[: max(ROWS, ROWS_PER_CODEWORD * quantizer.ksub) // RACED].copy()
+
+    def quantizer(self) -> ProductQuantizer:
+        """Make a quantizer of the same kind that has learned nothing."""
+        fresh = self._of.fresh()
+        fresh.num_threads = self._of.num_threads
+        return fresh
+
+    def error(self, R: Matrix) -> float:
+        """Held-out error after a few steps of k-means."""
+        quantizer = self.quantizer()
+        quantizer.train(rotate(self._few, R), iterations=RACE_ITERATIONS)
+        return held_out_error(self._held, R, quantizer)
+
+
+def _in_units(progress: Progress, unit: float, outside: float) -> Progress:
+    """Pass on errors in the units of the vectors, with what lies outside of the leading axes."""
+
+    def pass_on(entry: dict[str, Any]) -> None:
+        progress({**entry, "error": (entry["error"] + outside) / unit**2})
+
+    return pass_on
+
+
+def _tops(axes: Matrix, x: Floats, quantizer: ProductQuantizer) -> Ids:
+    """Numbers of the axes that are worth rotating, as many in every sub-space."""
+    M, dsub = quantizer.M, len(axes) // quantizer.M
+    variances = rotate(x, axes).var(axis=0)
+    order = np.sort(variances)[::-1].astype(np.float64)
+    count = min(dsub, -(-int(SPARE * axes_with_bits(order, M * quantizer.nbits)) // M))
+    groups = np.argsort(-variances.reshape(M, dsub), axis=1, kind="stable")[:, :count]
+    return np.sort(groups + dsub * np.arange(M)[:, None], axis=1).ravel()
+
+
+def axes_with_bits(variances: Matrix, bits: int) -> int:
+    """How many of independent normal numbers are worth some of so many bits.
+
+    By reverse water-filling (Cover & Thomas, "Elements of information theory", 2006, section
+    10.3.3): those with more than the variance t are quantized, all with the error t, and cost
+    1/2 log2(variance / t) bits each.
+
+    Parameters
+    ----------
+    variances : (d,) float64
+        In falling order.
+    """
+    floor = max(float(variances[0]) * 1e-9, np.finfo(np.float64).tiny)
+    logs = np.log2(np.maximum(variances, floor)) / 2
+    counts = np.arange(1, len(logs) + 1)
+    levels = (np.cumsum(logs) - bits) / counts  # half the logarithm of t, if so many get bits
+    return int(counts[logs >= levels].max(initial=1))
+
+
+def rotate(x: Floats, R: Matrix | Floats) -> Floats:
     """R x for the rows of `x`."""
     z: Floats = x @ R.T.astype(np.float32)
     return z
@@ -156,81 +242,6 @@ def eigenvalue_allocation(x: Floats, M: int) -> Matrix:
         loads[m] = np.inf if len(members[m]) == d // M else loads[m] + weights[axis]
     order = [axis for group in members for axis in group]
     return np.ascontiguousarray(axes[:, order].T)
-
-
-def _race(x: Floats, held: Floats, quantizer: ProductQuantizer, rng: np.random.Generator) -> Matrix:
-    """Return the start with the least held-out error after a few iterations on a sample."""
-    sample = x[: RACE_ROWS_PER_CODEWORD * quantizer.ksub]
-    starts = {"identity": np.eye(x.shape[1]), "eigenvalues": eigenvalue_allocation(x, quantizer.M)}
-    errors = {}
-    for name, start in starts.items():
-        R = _alternate(sample, start, quantizer, RACE_ITERATIONS, rng)
-        errors[name] = held_out_error(held, R, quantizer)
-    _log.debug("held-out errors of the starts: %s", errors)
-    return starts[min(errors, key=errors.__getitem__)]
-
-
-def _alternate(
-    x: Floats,
-    R: Matrix,
-    quantizer: ProductQuantizer,
-    iterations: int,
-    rng: np.random.Generator,
-    *,
-    noise: float = 0.0,
-    progress: Progress | None = None,
-) -> Matrix:
-    """Alternate Lloyd and Procrustes steps from the start `R`; fresh codebooks.
-
-    `noise` is the strength at the beginning, in units of the quantization error, so that it
-    moves codewords by about the size of a cell however fine the code; it falls linearly to 0.
-    """
-    quantizer.codebooks = None
-    for i in range(iterations):
-        z = rotate(x, R)
-        if i == 0:
-            quantizer.draw(z, rng)
-        words = quantizer.assign(z)
-        error = quantizer.update(z, words, rng)
-        if progress is not None:
-            progress({"stage": "rotation", "iteration": i, "error": error})
-        if noise:
-            _shake(
-                quantizer,
-                noise * (1 - (i + 1) / iterations),
-                error,
-                z.var(axis=0, dtype=np.float64),
-                rng,
-            )
-        R = _procrustes(x, words, quantizer)
-    return R
-
-
-def _shake(
-    quantizer: ProductQuantizer,
-    strength: float,
-    error: float,
-    variances: Matrix,
-    rng: np.random.Generator,
-) -> None:
-    """Add normal noise to the codewords.
-
-    Its variance is strength^2 * error, shared out between the dimensions in proportion to the
-    `variances` (d,) of the vectors.
-    """
-    total = float(variances.sum()) or 1.0
-    scale = (strength * np.sqrt(error / total * variances)).astype(np.float32)
-    noise = rng.standard_normal(quantizer.trained().shape, dtype=np.float32)
-    quantizer.codebooks = quantizer.trained() + noise * scale.reshape(quantizer.M, 1, -1)
-
-
-def _procrustes(x: Floats, words: Words, quantizer: ProductQuantizer) -> Matrix:
-    """Return the orthonormal R with the least ||R x - z_hat||^2 (Schoenemann 1966)."""
-    cross, unit = np.zeros((x.shape[1], x.shape[1])), power_of_two(quantizer.trained())
-    for i in range(0, len(x), _BLOCK):
-        cross += (quantizer.gather(words[i : i + _BLOCK]) * unit).T @ x[i : i + _BLOCK]
-    left, _, right = np.linalg.svd(cross)
-    return np.asarray(left @ right)
 
 
 class Rotation(Affine):
@@ -288,7 +299,7 @@ class Rotation(Affine):
     ) -> None:
         """Learn the rotation and the codebooks together, from the beginning.
 
-        See `learn_rotation`; by default 60 iterations. It takes at least ksub rows,
+        See `learn_rotation`; by default 50 iterations. It takes at least ksub rows,
         and d must be a multiple of M.
         """
         x = as_rows(x, self.d_in)

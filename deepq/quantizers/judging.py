@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deepq import _scan
-from deepq._common.neighbours import nearest
+from deepq._common.neighbours import near, nearest
 from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids, Words
 from deepq.quantizers.packing import pack
 from deepq.quantizers.product import ProductQuantizer
@@ -46,18 +46,22 @@ class Neighbours:
 
     @classmethod
     def among(cls, z: Floats, nq: int, metric: int, rng: np.random.Generator) -> Neighbours:
-        """Draw at most `nq` queries among the rows of `z` (n, d_out), which stay in the base."""
+        """Draw at most `nq` queries among the rows of `z` (n, d_out), which stay in the base.
+
+        Their neighbours are those that single precision finds, which is good enough to learn from.
+        """
         nq = min(nq, len(z), max(_FEWEST, _MOST_PRODUCTS // z.size))
         own = np.sort(rng.choice(len(z), nq, replace=False))
-        near = nearest(z, z[own], TOP + 1, metric)[1]
-        others = near != own[:, None]
+        found = near(z, z[own], TOP + 1, metric)
+        others = found != own[:, None]
         others[others.all(axis=1), -1] = False  # equal rows came before the query itself
-        return cls(z, z[own], near[others].reshape(nq, TOP), own, metric)
+        return cls(z, z[own], found[others].reshape(nq, TOP), own, metric)
 
     @classmethod
-    def apart(cls, z: Floats, nq: int, metric: int) -> Neighbours:
-        """Take the first `nq` rows of `z` (n, d_out) as queries, and the others as base."""
-        queries, base = z[:nq], np.ascontiguousarray(z[nq:])
+    def apart(cls, z: Floats, nq: int, metric: int, others: Floats | None = None) -> Neighbours:
+        """Take the first `nq` rows of `z` (n, d_out) as queries, the rest and others as base."""
+        queries, rest = z[:nq], z[nq:]
+        base = np.ascontiguousarray(rest) if others is None else np.concatenate([rest, others])
         true = nearest(base, queries, TOP, metric)[1]
         return cls(base, queries, true, np.full(len(queries), -1), metric)
 
@@ -120,8 +124,8 @@ class Judge:
     """
 
     def __init__(self, z: Floats, metric: int, others: Floats | None = None) -> None:
-        rows = z if others is None else np.concatenate([z, others])
-        self._test = Neighbours.apart(rows, min(_MOST_QUERIES, len(z) // 4), metric)
+        nq = min(_MOST_QUERIES, len(z) // 4)
+        self._test = Neighbours.apart(z, nq, metric, others)
         self._chosen_by: Any = None
         self._chosen: Words = np.empty((0, 0), np.uint8)
 

@@ -13,6 +13,8 @@ together; the codewords then only make the look-up tables of a search.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,10 @@ from deepq._common.errors import DimensionError, InputError, StateError
 from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2, Codes, Floats, Progress, Words
 from deepq.decoders import Decoder
 from deepq.quantizers.packing import pack, unpack
+
+_ROWS, _ROWS_PER_CODEWORD = 4096, 16  # at least, of the first steps
+_MOST_DOUBLINGS = 4
+_DRAWN = 4096  # rows from which empty cells get codewords: so many, or 16 a codeword
 
 
 class ProductQuantizer:
@@ -172,7 +178,8 @@ class ProductQuantizer:
     ) -> None:
         """Fit the codebooks by Lloyd's k-means, from the present ones if there are any.
 
-        Frozen ones stay, and `z` is only checked.
+        Frozen ones stay, and `z` is only checked. From new ones on, the first steps see a part of
+        the rows, at least 4,096 and 16 a codeword, and the last quarter of them sees all.
 
         Parameters
         ----------
@@ -194,15 +201,18 @@ class ProductQuantizer:
             If there are too few rows, or NaN or infinity among them.
         """
         z = self._as_rows(z)
-        if not np.isfinite(z).all():
+        if not _scan.all_finite(z):
             raise InputError("expected finite training vectors, got NaN or infinity")
         if self.is_frozen:
             return
         rng = np.random.default_rng(seed)
         if self._codebooks is None:
             self.draw(z, rng)
-        for i in range(iterations):
-            error = self.update(z, self.assign(z), rng)
+            parts = _growing(z, iterations, max(_ROWS, _ROWS_PER_CODEWORD * self.ksub), rng)
+        else:
+            parts = repeat(z, iterations)
+        for i, part in enumerate(parts):
+            error = self.update(part, self.assign(part), rng)
             if progress is not None:
                 progress({"stage": "codebooks", "iteration": i, "error": error})
 
@@ -227,11 +237,16 @@ class ProductQuantizer:
         means = sums / np.maximum(counts, 1)[:, :, None]
         books = np.where(counts[:, :, None] > 0, means, self.trained()).astype(np.float32)
         for m in np.flatnonzero((counts == 0).any(axis=1)):
-            _fill_empty_cells(
-                books[m], counts[m], _sub_vectors(z, self.M, int(m)), words[:, m], rng
-            )
+            fill_empty_cells(books[m], counts[m], _sub_vectors(z, self.M, int(m)), words[:, m], rng)
         self.share(books)
         return max(0.0, energy - float((sums * means).sum())) / len(z)
+
+    def sum_cells(self, x: Floats, words: Words) -> tuple[Floats, NDArray[np.int64]]:
+        """Add up the rows (n, d) with each word of one sub-space: sums (ksub, d), numbers (ksub,).
+
+        `words` are (n,); the sums are in single precision.
+        """
+        return _scan.sum_cells(x, words, self.ksub)
 
     def assign(self, z: Floats) -> Words:
         """Words of the nearest codewords, (n, M) uint8, or uint16 for nbits > 8."""
@@ -324,10 +339,33 @@ def _sub_vectors(z: Floats, M: int, m: int) -> Floats:
     return z[:, m * dsub : (m + 1) * dsub]
 
 
-def _fill_empty_cells(
-    book: Floats, counts: NDArray[np.int64], z: Floats, words: Words, rng: np.random.Generator
+def _growing(z: Floats, iterations: int, least: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """Yield the rows of each step: a part, drawn at random, that doubles; and at last all."""
+    parts = [len(z)]
+    while parts[0] // 2 >= least and len(parts) <= _MOST_DOUBLINGS:
+        parts.insert(0, parts[0] // 2)
+    if len(parts) > 1:
+        order, early = rng.permutation(len(z)), iterations - -(-iterations // 4)
+        for n, steps in zip(parts, np.array_split(range(early), len(parts) - 1), strict=False):
+            part = z[np.sort(order[:n])]
+            yield from repeat(part, len(steps))
+            iterations -= len(steps)
+    yield from repeat(z, iterations)
+
+
+def fill_empty_cells(
+    book: Floats,
+    counts: NDArray[np.int64],
+    z: Floats,
+    words: NDArray[Any],
+    rng: np.random.Generator,
 ) -> None:
-    """Put the codewords of empty cells onto rows drawn by their squared error, in place."""
+    """Put the codewords of empty cells onto rows drawn by their squared error, in place.
+
+    They are drawn among some rows, as many as can tell which cells are large.
+    """
+    step = max(1, len(z) // max(_DRAWN, _ROWS_PER_CODEWORD * len(book)))
+    z, words = z[::step], words[::step]
     error = np.square(z - book[words], dtype=np.float64).sum(axis=1)
     empty = np.flatnonzero(counts == 0)[: np.count_nonzero(error)]
     if len(empty):

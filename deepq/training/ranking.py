@@ -27,9 +27,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepq import _scan
 from deepq._common.neighbours import unit_of_tiny
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids, Progress, Words
-from deepq.quantizers.judging import TOP, Judge, Neighbours, pays, scan
+from deepq.quantizers.judging import TOP, Judge, Neighbours, pays
 from deepq.quantizers.packing import pack
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training.schedule import one_cycle
@@ -38,13 +39,17 @@ EPOCHS = 4
 SHRINKS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 
 _RIVALS = 100  # best codes of a query, against which its neighbours must win
+_LOOKED_AT = 2048  # rows among which a step looks for them; each stands for others as well
+_FEWEST_RIVALS = 10
+_WORSE = 2  # factors in a row that are worse than the best, after which no smaller one is tried
 _BATCH = 256
 _RATE = 0.009  # longest step of a codeword's number, in root mean squares of the vectors' numbers
 _TEMPERATURE = 0.2  # of scores, in mean squared quantization errors
 _DECAYS = (0.9, 0.99)  # of Adam
+_NEGLIGIBLE = 1e-6  # as a part of the largest root mean square of a gradient's numbers
 _ROUNDING = 1e-6  # of products of vectors, as a part of their variance
+_MEASURED = 2048  # rows that tell how large errors and variances are
 _MOST_LOST = 0.01  # by it, in temperatures
-_STEPS_PER_WORDS = 10  # after which words follow the codewords
 
 
 def shrink(codebooks: Floats, mean: Floats, factor: float) -> Floats:
@@ -107,9 +112,13 @@ def _shrink(quantizer: ProductQuantizer, known: Neighbours, judge: Judge) -> Non
     if known.metric == METRIC_INNER_PRODUCT:
         return  # a common factor does not change the order
     start, mean, recalls = quantizer.trained(), known.base.mean(axis=0), {}
+    worse = 0
     for factor in SHRINKS:
         quantizer.share(shrink(start, mean, factor))
         recalls[factor] = judge.by_tables(quantizer).mean()
+        worse = worse + 1 if recalls[factor] < max(recalls.values()) else 0
+        if worse == _WORSE:
+            break
     quantizer.share(shrink(start, mean, max(recalls, key=recalls.__getitem__)))
 
 
@@ -132,14 +141,15 @@ class Ranker:
         self.given, self.rows = quantizer, known.base
         self.quantizer = copy.copy(quantizer)
         self.quantizer.share(quantizer.trained() * self.unit)
-        base, queries = known.base * self.unit, known.queries * self.unit
-        self.known = known = replace(known, base=base, queries=queries)
+        queries = known.queries if self.unit == 1 else known.queries * self.unit
+        self.known = known = replace(known, queries=queries)
         self._store()
-        error = (
-            np.square(base - self.quantizer.gather(self.words)).sum(axis=1).mean(dtype=np.float64)
-        )
-        self.temperature = max(_TEMPERATURE * float(error), float(np.finfo(np.float32).tiny))
-        variances = known.base.var(axis=0, dtype=np.float64)
+        rows = np.arange(0, len(self.rows), max(1, len(self.rows) // _MEASURED))
+        base = self.rows[rows] * self.unit
+        error = np.square(base - self.quantizer.gather(self.words[rows])).sum(axis=1)
+        least = float(np.finfo(np.float32).tiny)
+        self.temperature = max(_TEMPERATURE * float(error.mean(dtype=np.float64)), least)
+        variances = base.var(axis=0, dtype=np.float64)
         self.rate = _RATE * float(np.sqrt(variances.mean()))
         self.cancels = _ROUNDING * variances.sum() > _MOST_LOST * self.temperature
         self.steps = epochs * -(-len(known.queries) // _BATCH)
@@ -150,17 +160,26 @@ class Ranker:
     def _store(self) -> None:
         """Code the base."""
         self.words = self.given.choose(self.rows)
-        self.codes = pack(self.words, self.quantizer.nbits)
+        self._look_at(np.arange(len(self.rows)))
+
+    def _look_at(self, rows: Ids) -> None:
+        """Find rivals among these rows of the base from now on."""
+        self.seen, self.codes = rows, pack(self.words[rows], self.quantizer.nbits)
 
     def epoch(self, rng: np.random.Generator) -> float:
-        """Go through all queries once, in random order; return the mean loss."""
-        order = rng.permutation(len(self.known.queries))
+        """Go through all queries once, in random order; return the mean loss.
+
+        Every step looks for rivals among other rows.
+        """
+        if self.done and self.quantizer.decoder is None:
+            self._store()
+        order, rows = rng.permutation(len(self.known.queries)), rng.permutation(len(self.rows))
         losses = []
         for first in range(0, len(order), _BATCH):
+            self._look_at(rows[:_LOOKED_AT])
+            rows = np.roll(rows, -_LOOKED_AT)
             loss, gradient = self._loss(order[first : first + _BATCH])
             self._step(gradient)
-            if self.quantizer.decoder is None and self.done % _STEPS_PER_WORDS == 0:
-                self._store()
             losses.append(loss)
         return float(np.mean(losses))
 
@@ -171,7 +190,9 @@ class Ranker:
         self.mean = first * self.mean + (1 - first) * gradient
         self.square = second * self.square + (1 - second) * np.square(gradient)
         mean = self.mean / (1 - first**self.done)
-        size = np.sqrt(self.square / (1 - second**self.done)) + np.finfo(np.float32).tiny
+        size = np.sqrt(self.square / (1 - second**self.done))
+        # Gradients so small that float32 has no squares of them must not be divided by nothing.
+        size += _NEGLIGIBLE * size.max() + np.finfo(np.float32).tiny
         move = self.rate * one_cycle(self.done / self.steps) * mean / size
         self.quantizer.share((self.quantizer.trained() - move).astype(np.float32))
         self.given.share(self.quantizer.trained() / self.unit)
@@ -184,15 +205,17 @@ class Ranker:
 
             log(1 + sum_j exp((e_i - e_j) / t)).
         """
-        known, quantizer = self.known, self.quantizer
+        known = self.known
         queries, true = known.queries[batch], known.true[batch]
-        found = scan(quantizer, self.codes, queries, min(_RIVALS, len(self.codes)), known.metric)
+        tables, share = self._tables(queries), len(self.seen) / len(self.rows)
+        found = self._rivals(tables, share)
         no_rival = (found == known.own[batch, None]) | (found[:, :, None] == true[:, None]).any(2)
         words = self.words[np.concatenate([true, found], axis=1)]
         costs: NDArray[Any] = np.zeros(words.shape[:2])
-        for m, table in enumerate(self._tables(queries)):
-            costs += np.take_along_axis(table, words[:, :, m].astype(np.int64), axis=1)
+        for m in range(tables.shape[1]):
+            costs += np.take_along_axis(tables[:, m], words[:, :, m].astype(np.int64), axis=1)
         costs /= self.temperature
+        costs[:, TOP:] += np.log(share)
         costs[:, TOP:][no_rival] = np.inf
         pressure = np.logaddexp.reduce(-costs[:, TOP:], axis=1, keepdims=True, initial=-np.inf)
         losses = np.logaddexp(0, costs[:, :TOP] + pressure)
@@ -202,22 +225,34 @@ class Ranker:
         slopes = np.concatenate([lack, -blame], axis=1) / (lack.size * self.temperature)
         return float(losses.mean()), self._by_codewords(queries, words.transpose(0, 2, 1), slopes)
 
+    def _rivals(self, tables: Floats, share: float) -> Ids:
+        """Rows (nq, c) that tables (nq, M, ksub) put first among the share that is looked at."""
+        k = min(max(_FEWEST_RIVALS, round(_RIVALS * share)), len(self.seen))
+        I = np.empty((len(tables), k), np.int64)
+        D, (M, nbits) = np.empty(I.shape, np.float32), (self.quantizer.M, self.quantizer.nbits)
+        threads = self.quantizer.num_threads
+        _scan.search(self.codes, M, nbits, D, I, luts=tables, num_threads=threads)
+        found: Ids = self.seen[I]
+        return found
+
     def _tables(self, queries: Floats) -> Floats:
-        """Costs (M, nq, ksub) of words, less what all words have in common for a query.
+        """Costs (nq, M, ksub) of words, less what all words have in common for a query.
 
         That has no part in a loss, and without it products of matrices are enough: unless vectors
         are so far apart that these lose what distances differ by.
         """
-        if self.cancels and self.known.metric != METRIC_INNER_PRODUCT:
-            return self.quantizer.lookup_tables(queries, self.known.metric).transpose(1, 0, 2)
-        books = self.quantizer.trained()
-        parts = queries.reshape(len(queries), len(books), -1).transpose(1, 0, 2)
-        if self.known.metric == METRIC_INNER_PRODUCT:
-            return -(parts @ books.transpose(0, 2, 1))
+        quantizer, metric = self.quantizer, self.known.metric
+        if self.cancels and metric != METRIC_INNER_PRODUCT:
+            return quantizer.lookup_tables(queries, metric)
+        if metric == METRIC_INNER_PRODUCT:
+            return -quantizer.lookup_tables(queries, metric)
+        books = quantizer.trained()
         centre = books.mean(axis=1, keepdims=True)  # from there little is lost by cancellation
         books = books - centre
-        tables: Floats = (parts - centre) @ (-2 * books).transpose(0, 2, 1)
-        tables += np.square(books).sum(axis=2)[:, None]
+        parts = queries.reshape(len(queries), len(books), -1).transpose(1, 0, 2)
+        tables = np.empty((len(queries), *books.shape[:2]), np.float32)
+        np.matmul(parts - centre, (-2 * books).transpose(0, 2, 1), out=tables.transpose(1, 0, 2))
+        tables += np.square(books).sum(axis=2)
         return tables
 
     def _by_codewords(self, queries: Floats, words: Words, slopes: NDArray[Any]) -> Floats:

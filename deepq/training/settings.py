@@ -69,7 +69,7 @@ class TrainConfig:
         times the passes, and more tries for every vector that is added.
     epochs : int, optional
         Iterations over the training rows of each stage; None for the default of the stage
-        (60 for a network, 60 for a rotation learned with codebooks, 25 for codebooks, 4 for their
+        (60 for a network, 50 for a rotation learned with codebooks, 25 for codebooks, 4 for their
         order, 10 for a decoder, or fewer where there are more than 200,000 rows).
     batch_size : int
         Rows in a step of learning a decoder or a network; about as many, for the latter.

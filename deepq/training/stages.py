@@ -25,12 +25,14 @@ from deepq.training.settings import Plan, plan
 from deepq.training.structure import LEAST_ROWS, has_structure
 
 DEFAULT_EPOCHS = 25
+_EPOCHS_AFTER = 5  # where the encoder has learned codebooks, too
 DEFAULT_MAX_POINTS = 100_000
 POINTS_PER_CODEWORD = 39  # as faiss demands before it stops warning
 _MOST_PER_CODEWORD = 64
 
 _MOST_HELD = 10_000
-_MOST_QUERIES = 20_000
+_MOST_QUERIES = 8000
+_MOST_RANKED = 20_000  # rows among which queries have their neighbours
 _MOST_CHOSEN = 40_000  # rows whose codes are chosen by a decoder to learn the order of tables
 _SPARES = (10, 20, 40)  # of a decoder, the first by which little is lost
 _LITTLE = 0.001  # of 10-recall@10
@@ -103,9 +105,10 @@ class Stages:
             self.encoder.fit(
                 self.x, quantizer, iterations=config.epochs, seed=config.seed, progress=self.report
             )
-            epochs = DEFAULT_EPOCHS if config.epochs is None else config.epochs
-            z = embed(self.encoder, self.x)
-            quantizer.train(z, iterations=epochs, seed=config.seed, progress=self.report)
+            epochs = _EPOCHS_AFTER if self.encoder.learns_codebooks else DEFAULT_EPOCHS
+            epochs = epochs if config.epochs is None else config.epochs
+            self.z = embed(self.encoder, self.x)
+            quantizer.train(self.z, iterations=epochs, seed=config.seed, progress=self.report)
             if config.checkpoint is not None:  # without one, the encoder needs no state
                 self._keep(
                     "codebooks", encoder=encoder_state(self.encoder), codebooks=quantizer.trained()
@@ -116,10 +119,11 @@ class Stages:
                 make_encoder(with_network(done["encoder"], self.encoder)),
                 done["codebooks"],
             )
+            self.z = embed(self.encoder, self.x)
         if not quantizer.is_frozen:
             quantizer.codebooks = numbered(quantizer.trained())
         self.sites = quantizer.trained()
-        self.z = embed(self.encoder, self.x)
+        del self.x  # not needed any more, and as large as all that follows
         if len(self.held):
             self.held_z = embed(self.encoder, self.held)
 
@@ -129,7 +133,8 @@ class Stages:
             return
         done = self.checkpoint.get("order")
         if done is None:
-            self._rank(self.quantizer, self.z, Judge(self.held_z, self.metric, self.z))
+            known = self._some(self.z)
+            self._rank(self.quantizer, known, Judge(self.held_z, self.metric, known))
             self._keep("order", codebooks=self.quantizer.trained())
         else:
             self._resume(done)
@@ -153,7 +158,7 @@ class Stages:
         known = self.z[:_MOST_CHOSEN]
         among, apart = Judge(self.held_z, self.metric, known), Judge(self.held_z, self.metric)
         if config.ranking and not interrupted:
-            self._rank(trial, known, among)
+            self._rank(trial, self._some(known), among)
             self._draw(trial, among, apart)
         if self._decoder_pays(trial, among, apart):
             quantizer.take(trial)
@@ -224,6 +229,13 @@ class Stages:
         )
         if not moved:
             _log.info("codewords stay the means of their cells: nothing else ranks better")
+
+    def _some(self, z: Floats) -> Floats:
+        """Draw so many of the rows that the order can be learned from them."""
+        if len(z) <= _MOST_RANKED:
+            return z
+        rows = np.random.default_rng(self.config.seed).choice(len(z), _MOST_RANKED, replace=False)
+        return z[np.sort(rows)]
 
     def _draw(self, quantizer: ProductQuantizer, among: Judge, apart: Judge) -> None:
         """Set how the decoder's vectors are drawn, to the centre and to the codewords.

@@ -126,3 +126,20 @@ def test_eigenvalue_allocation_balances_products() -> None:
     # By hand: 64 | 32, then 16 joins 32, 9 joins 64, 4 joins 512 and 2 joins 576.
     axes = np.abs(R).argmax(axis=1).tolist()
     assert [set(axes[:3]), set(axes[3:])] == [{0, 3, 5}, {1, 2, 4}]
+
+
+@pytest.mark.parametrize(("bits", "want"), [(0, 1), (2, 2), (5, 3), (40, 4)])
+def test_bits_go_to_the_axes_above_the_water(bits: int, want: int) -> None:
+    """Variances 16, 4, 1, 1/4: a bit for each factor of four above the level."""
+    assert rotation.axes_with_bits(np.array([16, 4, 1, 0.25]), bits) == want
+
+
+def test_errors_are_those_of_the_vectors_as_they_are() -> None:
+    x = correlated(2000, 16) * np.float32(1000) + 500
+    entries: list[dict] = []
+    quantizer = ProductQuantizer(2, 4)
+    encoder = Rotation(16)
+    encoder.fit(x, quantizer, iterations=10, progress=entries.append)
+    assert {entry["stage"] for entry in entries} == {"rotation", "codebooks"}
+    assert entries[0]["error"] > entries[-1]["error"] > 0.1 * entries[0]["error"]
+    assert entries[-1]["error"] == pytest.approx(error(x, encoder, quantizer), rel=0.1)

@@ -259,3 +259,32 @@ def test_wrong_calls_are_refused() -> None:
         quantizer.decode(np.zeros((3, 5), dtype=np.uint8))
     with pytest.raises(InputError, match="metric"):
         quantizer.lookup_tables(correlated(3, 12), 2)
+
+
+def test_the_first_steps_see_a_part_of_many_rows(monkeypatch) -> None:
+    seen: list[int] = []
+    real = ProductQuantizer.update
+    monkeypatch.setattr(
+        ProductQuantizer,
+        "update",
+        lambda self, z, words, rng: (seen.append(len(z)), real(self, z, words, rng))[1],
+    )
+    z = correlated(20_000, 4)
+    quantizer = ProductQuantizer(2, 3)
+    quantizer.train(z, iterations=8)
+    assert seen == [5000, 5000, 5000, 10_000, 10_000, 10_000, 20_000, 20_000]
+    seen.clear()
+    quantizer.train(z, iterations=2)  # from codebooks that are there
+    assert seen == [20_000, 20_000]
+
+
+def test_a_part_of_the_rows_teaches_nearly_as_well() -> None:
+    z = correlated(20_000, 8)
+    fast, slow = ProductQuantizer(2, 5), ProductQuantizer(2, 5)
+    fast.train(z, seed=1)
+    rng = np.random.default_rng(1)
+    slow.draw(z, rng)
+    for _ in range(25):
+        slow.update(z, slow.assign(z), rng)
+    errors = [np.square(z - q.gather(q.assign(z))).sum() for q in (fast, slow)]
+    assert errors[0] < 1.02 * errors[1]

@@ -15,6 +15,7 @@ static int64_t below(int64_t n);
 
 #include "_kernels/assign.h"
 #include "_kernels/assign_few.h"
+#include "_kernels/cell_sums.h"
 #include "_kernels/kernels.h"
 #include "_kernels/networks.h"
 
@@ -493,12 +494,131 @@ static int check_network(int number) {
     return failed;
 }
 
+/* Sums of few numbers, at every place of a buffer that ends with them. */
+static int check_sums(int number) {
+    int64_t n = below(70);
+    int failed = 0;
+    float *x = far_quarters(buffer(n, sizeof(float)), n, 1, 0);
+    for (int simd = SIMD_PORTABLE; simd <= simd_supported(); simd++) {
+        float *floats = buffer(n, sizeof(float));
+        double *doubles = buffer(n, sizeof(double)), squares = 0;
+        int64_t wrong = 0;
+        for (int64_t i = 0; i < n; i++) floats[i] = 1, doubles[i] = 2, squares += (double)x[i] * x[i];
+        cell_sums_of(simd)->floats(floats, x, n);
+        cell_sums_of(simd)->doubles(doubles, x, n);
+        for (int64_t i = 0; i < n; i++) wrong += floats[i] != 1 + x[i] || doubles[i] != 2 + (double)x[i];
+        wrong += cell_sums_of(simd)->squares(x, n) != squares;
+        failed |= report(number, simd, wrong, n);
+    }
+    return failed;
+}
+
+/* ---- codes in cells --------------------------------------------------------------------------------- */
+
+static float *small_numbers(int64_t count) {
+    float *v = buffer(count, sizeof(float));
+    for (int64_t i = 0; i < count; i++) v[i] = (float)below(5) - 2;
+    return v;
+}
+
+/* The score of a code in a cell by loops; whole numbers, so that every order of sums gives the same. */
+static float naive_in_cell(const cells_job *c, int64_t q, int64_t cell, int64_t row) {
+    const scan_job *job = &c->job;
+    int d = job->M * job->dsub;
+    float score = 0;
+    for (int t = 0; t < d; t++) {
+        int m = t / job->dsub, shift = m % job->fields * (8 / job->fields);
+        int word = c->lists[cell].codes[row * job->bytes + m / job->fields] >> shift & (job->ksub - 1);
+        float r = job->codebooks[(m * job->ksub + word) * job->dsub + t % job->dsub], x = c->queries[q * d + t];
+        float centre = c->residual ? c->centres[cell * d + t] : 0;
+        score += job->inner_product ? -x * (centre + r) : (x - centre - r) * (x - centre - r);
+    }
+    return score;
+}
+
+/* Search random lists; 1 for results that are not those of loops over all codes. */
+static int check_lists(int number) {
+    int M = 1 + (int)below(10), dsub = 1 + (int)below(9), nbits = ONE_OF(2, 4, 8, 8, 8), d = M * dsub, failed = 0;
+    int64_t nlist = 1 + below(6), nq = 1 + below(20), nprobe = 1 + below(nlist), k = 1 + below(40), most = 0;
+    cell_list *lists = buffer(nlist, sizeof(cell_list));
+    int64_t *cells = buffer(nq * nprobe, sizeof(int64_t));
+    uint8_t **levels = buffer(nlist, sizeof(uint8_t *)), **allowed = buffer(nlist, sizeof(uint8_t *));
+    cells_job c = {.nq = nq, .nprobe = nprobe, .cells = cells, .lists = lists, .parts = 1, .per_part = nlist,
+                   .residual = (int)below(2), .k = k, .queries = small_numbers(nq * d), .centres = small_numbers(nlist * d),
+                   .middle = small_numbers(d), .reach = 2 * sqrt(d) + 1e-3};
+    c.job.M = M, c.job.ksub = 1 << nbits, c.job.dsub = dsub, c.job.fields = 8 / nbits, c.job.width = 256;
+    c.job.bytes = (M * nbits + 7) / 8, c.job.inner_product = (int)below(2);
+    c.job.codebooks = small_numbers((int64_t)M * c.job.ksub * dsub);
+    float *squares = buffer((int64_t)c.job.bytes * 256, sizeof(float));
+    for (int b = 0; b < c.job.bytes; b++)
+        for (int v = 0; v < 256; v++) {
+            float *sum = squares + b * 256 + v;
+            *sum = 0;
+            for (int f = 0; f < c.job.fields && b * c.job.fields + f < M; f++)
+                for (int t = 0; t < dsub; t++) {
+                    float r = c.job.codebooks[((b * c.job.fields + f) * c.job.ksub + (v >> f * nbits & (c.job.ksub - 1))) * dsub + t];
+                    *sum += r * r;
+                }
+        }
+    for (int64_t l = 0; l < nlist; l++) {
+        int64_t n = below(ONE_OF(2, 100, 1200));
+        uint8_t *codes = buffer(n * c.job.bytes, 1);
+        int64_t *ids = buffer(n, sizeof(int64_t));
+        for (int64_t i = 0; i < n * c.job.bytes; i++) codes[i] = (uint8_t)below(256);
+        for (int64_t i = 0; i < n; i++) ids[i] = below(1000);
+        levels[l] = buffer((n + TILE - 1) / TILE * TILE, 1);
+        allowed[l] = buffer((n + 7) / 8, 1);
+        for (int64_t i = 0; i < (n + 7) / 8; i++) allowed[l][i] = (uint8_t)below(256);
+        lists[l] = (cell_list){.codes = codes, .ids = ids, .n = n};
+        most += n;
+    }
+    for (int64_t q = 0; q < nq; q++)
+        for (int64_t j = 0, first = below(nlist); j < nprobe; j++) cells[q * nprobe + j] = below(20) ? (first + j) % nlist : -1;
+    c.allowed = below(3) ? NULL : (const uint8_t *const *)allowed;
+    c.D = buffer(nq * k, sizeof(float)), c.I = buffer(nq * k, sizeof(int64_t)), c.places = buffer(nq * k, sizeof(int64_t));
+    cell_hit *right = buffer(most + 1, sizeof(cell_hit));
+    for (int simd = 0; simd <= simd_supported(); simd++) {
+        cell_scratch scratch;
+        if (cell_scratch_new(&scratch, &c, nq, cell_groups(k))) return 1;
+        for (int64_t l = 0; has_terms(&c) && l < nlist; l++) {
+            failed |= !terms_kernel(simd)(&c, &scratch, squares, l, lists[l].codes, lists[l].n, levels[l], &lists[l].least, &lists[l].step);
+            lists[l].terms = levels[l];
+        }
+        cells_kernel(simd)(&c, 0, nq, &scratch);
+        cell_scratch_free(&scratch);
+        for (int64_t q = 0; q < nq; q++) {
+            int64_t found = 0;
+            for (int64_t j = 0; j < nprobe; j++) {
+                int64_t cell = cells[q * nprobe + j];
+                for (int64_t i = 0; cell >= 0 && i < lists[cell].n; i++)
+                    if (is_found(&c, cell, i))
+                        right[found++] = (cell_hit){naive_in_cell(&c, q, cell, i), lists[cell].ids[i], cell << 32 | i};
+            }
+            for (int64_t j = 0; j < k; j++) { /* by selection */
+                for (int64_t i = j + 1; j < found && i < found; i++)
+                    if (hit_before(right + i, right + j)) {
+                        cell_hit swapped = right[i];
+                        right[i] = right[j];
+                        right[j] = swapped;
+                    }
+                float score = c.job.inner_product ? -c.D[q * k + j] : c.D[q * k + j];
+                failed |= j < found ? score != right[j].score || c.places[q * k + j] != right[j].place || c.I[q * k + j] != right[j].id
+                                    : c.I[q * k + j] != -1;
+            }
+        }
+    }
+    if (failed) printf("case %d: mismatch of codes in cells\n", number);
+    return failed;
+}
+
 int main(int argc, char **argv) {
     int first = argc > 1 ? atoi(argv[1]) : 0, end = argc > 1 ? first + 1 : CASES, failed = 0;
     for (int number = first; number < end && failed < 10; number++) {
         random_state = (uint64_t)number << 32;
         failed += number % 8 == 7   ? check_assignment(number)
                   : number % 8 == 3 ? check_network(number)
+                  : number % 8 == 6 ? check_sums(number)
+                  : number % 8 == 2 ? check_lists(number)
                                     : check_scan(number);
         free_owned();
     }

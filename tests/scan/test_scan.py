@@ -626,6 +626,22 @@ def test_cell_sums_and_counts():
             assert counts[m, word] == len(cell)
 
 
+@given(
+    st.integers(0, 60),
+    st.integers(1, 40),
+    st.sampled_from([np.uint8, np.uint16]),
+    st.integers(0, 2**32 - 1),
+)
+def test_sums_of_whole_rows_are_those_of_numpy(n, d, kind, seed):
+    rng = np.random.default_rng(seed)
+    x, words = rng.standard_normal((n, d)).astype("f4"), rng.integers(0, 5, (n, 2)).astype(kind)
+    want = np.zeros((5, d), np.float32)
+    np.add.at(want, words[:, 1], x)
+    sums, counts = _scan.sum_cells(x, words[:, 1], 5)
+    np.testing.assert_array_equal(sums, want)
+    np.testing.assert_array_equal(counts, np.bincount(words[:, 1], minlength=5))
+
+
 def test_an_unknown_instruction_set_is_refused(simd):
     with pytest.raises(ValueError, match="expected an instruction set"):
         _scan.set_simd("mmx")

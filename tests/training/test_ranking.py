@@ -113,8 +113,7 @@ def test_epochs_lower_the_loss(metric: int) -> None:
     assert not np.array_equal(quantizer.trained(), start)
 
 
-def test_words_follow_the_codewords_but_not_a_decoders(monkeypatch) -> None:
-    monkeypatch.setattr(ranking, "_STEPS_PER_WORDS", 1)
+def test_words_follow_the_codewords_but_not_a_decoders() -> None:
     z = on_a_sphere(1500, 1)
     known = Neighbours.among(z, 1000, METRIC_L2, np.random.default_rng(0))
     for has_decoder in (False, True):
@@ -122,13 +121,39 @@ def test_words_follow_the_codewords_but_not_a_decoders(monkeypatch) -> None:
         start = quantizer.assign(z)
         if has_decoder:
             quantizer.decoder = SimpleNamespace(shape=(4, 16, 16), choose=lambda _, w=start: w)
-        ranker = Ranker(quantizer, known, 4)
-        for _ in range(4):
+        ranker = Ranker(quantizer, known, 5)
+        for _ in range(5):
+            follow = quantizer.assign(z)  # as the codewords are when an epoch begins
             ranker.epoch(np.random.default_rng(0))
-        follow = quantizer.assign(z)
         assert (follow != start).any()
         np.testing.assert_array_equal(ranker.words, start if has_decoder else follow)
-        np.testing.assert_array_equal(ranker.codes, pack(ranker.words, 4))
+
+
+def test_rivals_are_looked_for_among_other_rows_in_every_step(monkeypatch) -> None:
+    monkeypatch.setattr(ranking, "_LOOKED_AT", 300)
+    z = on_a_sphere(1000, 1)
+    known = Neighbours.among(z, 1000, METRIC_L2, np.random.default_rng(0))
+    ranker, seen = Ranker(trained(z, 4, 4), known, 1), []
+    look_at = ranker._look_at
+    monkeypatch.setattr(ranker, "_look_at", lambda rows: (seen.append(rows), look_at(rows)))
+    ranker.epoch(np.random.default_rng(0))
+    assert [len(rows) for rows in seen] == [300] * 4
+    assert len(np.unique(np.concatenate(seen))) == 1000
+    np.testing.assert_array_equal(ranker.codes, pack(ranker.words[seen[-1]], 4))
+
+
+def test_codewords_that_hardly_any_query_saw_stay_near() -> None:
+    """Gradients whose squares single precision does not have once led far away."""
+    z = on_a_sphere(600, 1)
+    quantizer = trained(z, 4, 4)
+    known = Neighbours.among(z, 300, METRIC_L2, np.random.default_rng(0))
+    ranker, start = Ranker(quantizer, known, 1), quantizer.trained().copy()
+    gradient = np.ones_like(start)
+    gradient[0, 0] = 1e-25
+    ranker._step(gradient)
+    moved = np.abs(quantizer.trained() - start)
+    assert moved[1:].max() > 0
+    assert moved.max() < 2 * moved[1:].max()
 
 
 # ---- shrinking -----------------------------------------------------------------------------------
