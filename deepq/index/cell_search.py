@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq import _cells, _scan
+from deepq import _cells, _decode, _scan
 from deepq._common.arrays import as_array, as_output
 from deepq._common.checks import as_k, as_real, as_size, require_float32
 from deepq._common.errors import DimensionError, InputError, KindError
@@ -17,7 +17,6 @@ from deepq.encoders.base import embed
 from deepq.index.cell_codes import CellCodes
 from deepq.index.native import called
 from deepq.index.tensors import accepts_tensors
-from deepq.quantizers.reranking import rerank
 
 _FLT_MAX = float(np.finfo(np.float32).max)
 
@@ -167,26 +166,29 @@ class CellSearch(CellCodes):
             table, z, cells, scores, ids, places, allowed=allowed, num_threads=self._threads(params)
         )
         if count and width:
-            ids = self._rank_anew(z, places, ids, scores)
+            scores, ids, places = self._rank_anew(z, ids, places, k)
         D.fill(self._worst)
         I.fill(-1)
-        D[usable], I[usable] = scores[:, :k], ids[:, :k]
+        D[usable], I[usable] = scores, ids
         whole = np.full(D.shape, -1, np.int64)
-        whole[usable] = places[:, :k]
+        whole[usable] = places
         return whole
 
-    def _rank_anew(self, z: Floats, places: Ids, ids: Ids, scores: Floats) -> Ids:
-        """Put places and scores (n, R) in the order of decoded vectors; return their ids."""
-        before, given = np.argsort(places, axis=1), ids
-        scores[...] = rerank(z, places, self._decode_places, self.metric_type)
-        scores[places < 0] = self._worst
-        after = np.argsort(places, axis=1)
-        ids = np.empty_like(given)
-        np.put_along_axis(ids, after, np.take_along_axis(given, before, axis=1), axis=1)
-        order = np.lexsort((ids, scores if self._worst > 0 else -scores), axis=1)
-        for array in (places, scores, ids):
-            array[...] = np.take_along_axis(array, order, axis=1)
-        return ids
+    def _rank_anew(self, z: Floats, ids: Ids, places: Ids, k: int) -> tuple[Floats, Ids, Ids]:
+        """Scores, ids and places (n, k) of the best out of R, by their decoded vectors."""
+        by_id = np.lexsort((ids, ids < 0), axis=1)  # of equal scores the first column wins
+        ids, places = (np.take_along_axis(each, by_id, axis=1) for each in (ids, places))
+        distinct = np.unique(places[places >= 0])
+        rows = np.where(places < 0, 0, np.searchsorted(distinct, places))
+        columns = np.where(places < 0, -1, np.arange(places.shape[1]))
+        scores, best = np.empty((len(z), k), np.float32), np.empty((len(z), k), np.int64)
+        ip = self.metric_type == faiss.METRIC_INNER_PRODUCT
+        _decode.rank(z, self._decode_places(distinct), columns, rows, ip, scores, best)
+        none, at = best < 0, np.maximum(best, 0)
+        ids, places = (
+            np.where(none, -1, np.take_along_axis(each, at, axis=1)) for each in (ids, places)
+        )
+        return scores, ids, places
 
     @property
     def _worst(self) -> float:

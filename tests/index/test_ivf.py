@@ -427,8 +427,9 @@ def with_decoder(index):
         "output": rng.standard_normal((h, d)) / 20,
         "centre": np.zeros(d),
     }
-    index._quantizer.decoder = deepq.decoders.Decoder(arrays)
-    index._carry(index._quantizer)
+    quantizer = copy.copy(index.product_quantizer)
+    quantizer.decoder = deepq.decoders.Decoder(arrays)
+    index._inject(index.encoder, quantizer)
     index.rerank = 60
     return index
 
