@@ -1,6 +1,4 @@
-"""The C of the scans, header by header, and the same in NumPy.
-
-The doors to it are `deepq._scan`, `deepq._cells` and `deepq._decode`.
+"""The C behind `deepq._scan`, `deepq._cells` and `deepq._decode`, and the same in NumPy.
 
 `reference` is the definition of what is right: slow, short, and what tests compare with. In C,
 `job.h` says what a scan is asked for, `query.h` makes the tables of a query, `block.h` and
