@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from deepq._common.types import Floats, Progress
 from deepq.quantizers.product import ProductQuantizer, fill_empty_cells
 
-_LEAST, _LEAST_PER_CODEWORD = 2048, 12  # rows that do
+_LEAST, _LEAST_PER_CODEWORD = 2048, 16  # rows that do
 
 
 def alternate(
