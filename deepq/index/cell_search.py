@@ -8,20 +8,18 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq import _cells, _decode, _scan
+from deepq import _cells, _decode
 from deepq._common.arrays import as_array, as_output
 from deepq._common.checks import as_k, as_real, as_size, require_float32
 from deepq._common.errors import DimensionError, InputError, KindError
 from deepq._common.types import Codes, Floats, Ids
-from deepq.encoders.base import embed
 from deepq.index.cell_codes import CellCodes
 from deepq.index.native import called
+from deepq.index.queries import Queries
 from deepq.index.tensors import accepts_tensors
 
-_FLT_MAX = float(np.finfo(np.float32).max)
 
-
-class CellSearch(CellCodes):
+class CellSearch(Queries, CellCodes):
     """The strand of an index that looks into the cells nearest to a query."""
 
     nprobe: int
@@ -190,23 +188,6 @@ class CellSearch(CellCodes):
         )
         return scores, ids, places
 
-    @property
-    def _worst(self) -> float:
-        """The score beside id -1."""
-        return -_FLT_MAX if self.metric_type == faiss.METRIC_INNER_PRODUCT else _FLT_MAX
-
-    def _encode_queries(self, x: Floats) -> tuple[slice | Ids, Floats]:
-        """Which queries are finite, before and after encoding, and their embeddings."""
-        usable: slice | Ids = slice(None)
-        if not _scan.all_finite(x):
-            usable = np.flatnonzero(np.isfinite(x).all(axis=1))
-        with np.errstate(over="ignore", invalid="ignore"):
-            z = embed(self.encoder, x[usable])
-        if not _scan.all_finite(z):
-            finite = np.flatnonzero(np.isfinite(z).all(axis=1))
-            usable, z = np.arange(len(x))[usable][finite], z[finite]
-        return usable, z
-
     def _cells_for(self, z: Floats, params: Any) -> Ids:
         """Cells (n, nprobe) that a call looks into, nearest first."""
         if params is not None and not isinstance(params, faiss.SearchParameters):
@@ -217,12 +198,6 @@ class CellSearch(CellCodes):
         count, threads = min(nprobe, self.nlist), self._threads(params)
         cells: Ids = self._native.nearest_cells(z, count, threads, inner)[1]
         return cells
-
-    def _rerank_count(self, params: Any) -> int:
-        """How many results of a scan are ranked anew in a call; 0 without a decoder."""
-        count = getattr(params, "rerank", None)
-        count = self.rerank if count is None else count
-        return int(count) if count and self.product_quantizer.decoder is not None else 0
 
     def _allowed(self, cells: Ids, params: Any) -> dict[int, Codes] | None:
         """Bits of the codes that a selector allows, for every cell that is looked into."""

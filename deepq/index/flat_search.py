@@ -13,17 +13,16 @@ from deepq._common.arrays import as_output
 from deepq._common.checks import as_k, as_real, as_search_type, require_float32
 from deepq._common.errors import InputError, KindError
 from deepq._common.types import Floats, Ids
-from deepq.encoders.base import embed
 from deepq.index.flat_codes import FlatCodes
+from deepq.index.queries import Queries
 from deepq.index.search_parameters import ALL, selection
 from deepq.index.tensors import accepts_tensors
 
-_FLT_MAX = float(np.finfo(np.float32).max)
 # Look-ups below which a second thread costs more than it brings.
 _LOOKUPS_PER_THREAD = 1 << 24
 
 
-class FlatSearch(FlatCodes):
+class FlatSearch(Queries, FlatCodes):
     """The strand of an index that scans all codes."""
 
     ST_PQ: int
@@ -145,29 +144,6 @@ class FlatSearch(FlatCodes):
             self._search_tables(usable, z, params, count, D, I)
         else:
             self._search_native(usable, z, params, D, I)
-
-    @property
-    def _worst(self) -> float:
-        """The score beside id -1."""
-        return -_FLT_MAX if self.metric_type == faiss.METRIC_INNER_PRODUCT else _FLT_MAX
-
-    def _encode_queries(self, x: Floats) -> tuple[slice | Ids, Floats]:
-        """Which queries are finite, before and after encoding, and their embeddings."""
-        usable: slice | Ids = slice(None)
-        if not _scan.all_finite(x):
-            usable = np.flatnonzero(np.isfinite(x).all(axis=1))
-        with np.errstate(over="ignore", invalid="ignore"):
-            z = embed(self.encoder, x[usable])
-        if not _scan.all_finite(z):
-            finite = np.flatnonzero(np.isfinite(z).all(axis=1))
-            usable, z = np.arange(len(x))[usable][finite], z[finite]
-        return usable, z
-
-    def _rerank_count(self, params: Any) -> int:
-        """How many results of a scan are ranked anew in a call; 0 without a decoder."""
-        count = getattr(params, "rerank", None)
-        count = self.rerank if count is None else count
-        return int(count) if count and self.quantizer.decoder is not None else 0
 
     def _search_tables(
         self, usable: slice | Ids, z: Floats, params: Any, count: int, D: Floats, I: Ids
