@@ -106,12 +106,10 @@ CELLS = Table(
         "max_codes",
         "nlist",
         "nprobe",
-        "own_fields",
         "own_invlists",
         "parallel_mode",
         "polysemous_ht",
         "polysemous_training",
-        "pq",
         "precomputed_table",
         "quantizer_trains_alone",
         "scan_table_threshold",
@@ -138,14 +136,11 @@ CELLS = Table(
         "find_duplicates",
         "get_CodePacker",
         "get_InvertedListScanner",
-        "get_list_size",
-        "make_direct_map",
         "precompute_table",
         "range_search_preassigned_c",
         "reconstruct_from_offset",
         "search_and_return_codes_c",
         "search_preassigned_c",
-        "set_direct_map_type",
         "train_encoder",
         "train_encoder_num_vectors",
         "train_q1",
@@ -219,6 +214,8 @@ def _attribute(name: str, base: type, *, both: bool) -> property:
 
     def put(self: Surface, value: Any) -> None:
         setattr(self._native.pq_index, name, value)
+        if hasattr(value, "this"):  # C++ code may keep no more than its address
+            vars(self).setdefault("_held", {})[name] = value
         if both:
             setattr(self._native.chain, name, value)
 
