@@ -98,6 +98,7 @@ FLAT = Table(
 
 CELLS = Table(
     inner=(
+        "PARALLEL_MODE_NO_HEAP_INIT",
         "by_residual",
         "clustering_index",
         "cp",

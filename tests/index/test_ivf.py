@@ -16,7 +16,6 @@ CLASSES = {"faiss": faiss.IndexIVFPQ, "deepq": deepq.DeepQuantIVFIndex}
 
 # Public names of faiss.IndexIVFPQ that DeepQuantIVFIndex leaves as they are, and why that is right.
 INHERITED = {
-    "PARALLEL_MODE_NO_HEAP_INIT": "a constant",
     "ScannerMode_OnTheFly": "a constant",
     "ScannerMode_Precomputed": "a constant",
     "d": "faiss.Index has it, and so has the chain: the width of the input",
@@ -291,7 +290,7 @@ def test_merging_shifts_ids(index, trained, x):
     assert 10_001 in index.search(x[:1], 3)[1]
     different = deepq.DeepQuantIVFIndex(DIM, NLIST, M)
     different.train(x[:2000])
-    with pytest.raises(deepq.InputError, match="same encoder, cells and codebooks"):
+    with pytest.raises(deepq.InputError, match="same encoder and codebooks"):
         index.merge_from(different)
 
 

@@ -32,8 +32,9 @@ def search(
     worst = np.finfo(np.float32).max * (-1 if _is_ip(native) else 1)
     scores.fill(worst)
     places.fill(-1)
+    allowed = _unless_polysemous(native, cells, allowed)
     index, k = _restricted(native, allowed), scores.shape[1]
-    params = faiss.IVFPQSearchParameters(nprobe=cells.shape[1])
+    params = faiss.SearchParametersIVF(nprobe=cells.shape[1])
     for part in _blocks(native, z, cells):
         own, chosen = z[part], np.ascontiguousarray(cells[part])
         if not own.size or not chosen.size:
@@ -60,8 +61,9 @@ def range_search(
     threads: int,
 ) -> tuple[NDArray[np.uint64], Floats, Ids]:
     """Return lims, D and I as `_cells.range_search` does."""
+    allowed = _unless_polysemous(native, cells, allowed)
     index = _restricted(native, allowed)
-    params = faiss.IVFPQSearchParameters(nprobe=cells.shape[1])
+    params = faiss.SearchParametersIVF(nprobe=cells.shape[1])
     counts, D, I = [np.zeros(1, np.int64)], [np.empty(0, np.float32)], [np.empty(0, np.int64)]
     for part in _blocks(native, z, cells):
         own, chosen = z[part], np.ascontiguousarray(cells[part])
@@ -103,6 +105,15 @@ def _distances(native: NativeCells, z: Floats, cells: Ids) -> Floats:
     else:
         scores = np.square(z[:, None] - centres).sum(axis=2)
     return np.ascontiguousarray(scores, np.float32)
+
+
+def _unless_polysemous(native: NativeCells, cells: Ids, allowed: Allowed | None) -> Allowed | None:
+    """Allow all codes one by one where the index itself would pass over some, by Hamming distance."""
+    if allowed is not None or not native.pq_index.polysemous_ht:
+        return allowed
+    sizes = native.table.sizes()
+    visited = np.unique(cells[cells >= 0]).tolist()
+    return {cell: np.full((sizes[cell] + 7) // 8, 255, np.uint8) for cell in visited}
 
 
 def _restricted(native: NativeCells, allowed: Allowed | None) -> Any:
