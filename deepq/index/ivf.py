@@ -145,10 +145,40 @@ class DeepQuantIVFIndex(CellSearch, surface(IndexIVFPQ, CELLS)):  # type: ignore
         self._native.pq_index.own_fields = owns
 
     @property
+    def nlist(self) -> int:
+        """Number of cells; read only."""
+        return int(self._native.pq_index.nlist)
+
+    @property
+    def direct_map(self) -> Any:
+        """faiss's map from ids to places; `set_direct_map_type` chooses one."""
+        return self._native.pq_index.direct_map
+
+    @property
     def pq(self) -> Any:
-        """faiss's product quantizer, with the codebooks; codewords that are put there count."""
+        """faiss's product quantizer, with the codebooks; codewords that are put there count.
+
+        Setting copies another of the same sizes. Raises StateError if there are codes.
+        """
         self._native.watched = True
         return self._native.pq_index.pq
+
+    @pq.setter
+    def pq(self, value: Any) -> None:
+        own = self._native.pq_index.pq
+        if not isinstance(value, faiss.ProductQuantizer):
+            raise KindError(f"expected a faiss.ProductQuantizer, got {type(value).__name__}")
+        sizes, given = [(pq.d, pq.M, pq.nbits) for pq in (own, value)]
+        if given != sizes:
+            raise InputError(f"expected d, M and nbits of {sizes} in pq, got {given}")
+        if int(value.this) == int(own.this):
+            return
+        with self._rewriting():
+            self._require_empty("codebooks are set")
+            self._native.pq_index.pq = value
+            self._native.changed()
+            if self.is_trained:
+                self._quantizer.share(self._native.codebooks)
 
     def __repr__(self) -> str:
         metric = "L2" if self.metric_type == faiss.METRIC_L2 else "inner product"

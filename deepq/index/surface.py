@@ -102,10 +102,8 @@ CELLS = Table(
         "by_residual",
         "clustering_index",
         "cp",
-        "direct_map",
         "do_polysemous_training",
         "max_codes",
-        "nlist",
         "nprobe",
         "own_invlists",
         "parallel_mode",
@@ -226,7 +224,9 @@ def _attribute(name: str, base: type, *, both: bool) -> property:
 def _method(name: str, method: Callable[..., Any], part: str) -> Callable[..., Any]:
     @wraps(method)
     def call(self: Surface, *args: Any, **kwargs: Any) -> Any:
-        return getattr(getattr(self._native, part), name)(*args, **kwargs)
+        result = getattr(getattr(self._native, part), name)(*args, **kwargs)
+        self._native.chain.ntotal = self._native.pq_index.ntotal
+        return result
 
     return call
 
