@@ -175,7 +175,7 @@ class CellCodes(CellTraining):
             self._native.append(codes, cells, self._numbers(len(codes)) if ids is None else ids)
 
     def _numbers(self, n: int) -> Ids:
-        """The n ids that follow the largest so far."""
+        """Return the n ids that follow the largest so far."""
         if not n:
             return np.empty(0, np.int64)
         first = self._native.next_id

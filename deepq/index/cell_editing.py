@@ -65,8 +65,8 @@ class CellEditing(CellCodes, Merging):
             ids = np.sort(self._native.table.entries()[0])
             if mapped != len(ids) or not np.array_equal(ids, np.arange(mapped)):
                 raise StateError(
-                    f"expected ids from 0 to {mapped - 1} inside an IDMap that removes, got others: "
-                    "remove_ids of the index inside keeps them right"
+                    f"expected ids from 0 to {mapped - 1} inside an IDMap that removes, "
+                    "got others: somebody has changed the index inside"
                 )
             removed = self._native.remove(sel)
             self._native.renumber()
@@ -181,11 +181,11 @@ class CellEditing(CellCodes, Merging):
             self._lists = il
 
     def get_list_size(self, list_no: int) -> int:
-        """Return how many vectors there are in a cell. Raises InputError for a cell there is not."""
+        """Return how many vectors are in a cell. Raises InputError for a cell there is not."""
         return int(self._native.pq_index.get_list_size(self._as_cell(list_no)))
 
     def get_list(self, list_no: int) -> tuple[Ids, Codes]:
-        """Copies of the ids (n,) int64 and the codes (n, code_size) uint8 in a cell."""
+        """Copy the ids (n,) int64 and the codes (n, code_size) uint8 in a cell."""
         cell = self._as_cell(list_no)
         self._require_trained()
         with self._lock.reading():
@@ -199,11 +199,11 @@ class CellEditing(CellCodes, Merging):
         return cell
 
     def make_direct_map(self, new_maintain_direct_map: bool = True) -> None:
-        """Let faiss find vectors by their ids, too; ours does without. See `set_direct_map_type`."""
+        """Let faiss find vectors by their ids, too. See `set_direct_map_type`."""
         kind = faiss.DirectMap.Array if new_maintain_direct_map else faiss.DirectMap.NoMap
         self.set_direct_map_type(kind)
 
-    def set_direct_map_type(self, type: int) -> None:  # noqa: A002 - faiss's name
+    def set_direct_map_type(self, type: int) -> None:
         """Choose faiss's map from ids: faiss.DirectMap.NoMap, Array or Hashtable.
 
         An index with one takes no id twice, and with Array none but those that follow. Raises

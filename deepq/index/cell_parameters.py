@@ -66,12 +66,13 @@ def parameters_of(params: Any, nprobe: int, max_codes: int) -> CellParameters:
             params.sel,
             params.quantizer_params,
         )
-    elif params is not None and type(params) is not faiss.SearchParameters:
-        if not isinstance(params, SearchParameters):
-            got = type(params).__name__
-            raise InputError(
-                f"expected deepq.SearchParameters or faiss.SearchParametersIVF, got {got}"
-            )
+    elif not (
+        params is None
+        or isinstance(params, SearchParameters)
+        or type(params) is faiss.SearchParameters
+    ):
+        got = type(params).__name__
+        raise InputError(f"expected deepq.SearchParameters or faiss.SearchParametersIVF, got {got}")
     sel = None if params is None else params.sel
     return CellParameters(as_size(nprobe, "nprobe"), as_count(max_codes, "max_codes"), sel=sel)
 

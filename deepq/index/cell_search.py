@@ -156,7 +156,7 @@ class CellSearch(Queries, CellEditing):
         count, threads = self._rerank_count(params), self._threads(params)
         k, width = D.shape[1], max(D.shape[1], count)
         shape = len(z), width
-        found = tuple(np.empty(shape, kind) for kind in (np.float32, np.int64, np.int64))
+        found = np.empty(shape, np.float32), np.empty(shape, np.int64), np.empty(shape, np.int64)
         allowed = members(self._native.table, cells, asked.sel)
         if asked.max_codes:
             sizes = self._native.table.sizes()
@@ -165,7 +165,9 @@ class CellSearch(Queries, CellEditing):
                 self._scan(z[one], own, chosen, 1, *(part[one] for part in found))
         else:
             self._scan(z, cells, allowed, threads, *found)
-        scores, ids, places = self._rank_anew(z, *found[1:], k) if count and width else found
+        scores, ids, places = (
+            self._rank_anew(z, found[1], found[2], k) if count and width else found
+        )
         D.fill(self._worst)
         I.fill(-1)
         D[usable], I[usable] = scores, ids
@@ -190,9 +192,7 @@ class CellSearch(Queries, CellEditing):
             )
             return
         table = self._native.table
-        _cells.search(
-            table, z, cells, scores, ids, places, allowed=allowed, num_threads=threads
-        )
+        _cells.search(table, z, cells, scores, ids, places, allowed=allowed, num_threads=threads)
 
     def _rank_anew(self, z: Floats, ids: Ids, places: Ids, k: int) -> tuple[Floats, Ids, Ids]:
         """Scores, ids and places (n, k) of the best out of R, by their decoded vectors."""

@@ -135,7 +135,7 @@ class DeepQuantIVFIndex(CellSearch, surface(IndexIVFPQ, CELLS)):  # type: ignore
 
     @property
     def own_fields(self) -> bool:
-        """Whether the coarse quantizer ends with the index; its Python object then lets go of it."""
+        """Whether the coarse quantizer ends with the index, and not with its Python object."""
         return bool(self._native.pq_index.own_fields)
 
     @own_fields.setter
@@ -145,18 +145,18 @@ class DeepQuantIVFIndex(CellSearch, surface(IndexIVFPQ, CELLS)):  # type: ignore
         self._native.pq_index.own_fields = owns
 
     @property
-    def nlist(self) -> int:
+    def nlist(self) -> int:  # type: ignore[override]
         """Number of cells; read only."""
         return int(self._native.pq_index.nlist)
 
     @property
     def direct_map(self) -> Any:
-        """faiss's map from ids to places; `set_direct_map_type` chooses one."""
+        """Faiss's map from ids to places; `set_direct_map_type` chooses one."""
         return self._native.pq_index.direct_map
 
     @property
     def pq(self) -> Any:
-        """faiss's product quantizer, with the codebooks; codewords that are put there count.
+        """Faiss's product quantizer, with the codebooks; codewords that are put there count.
 
         Setting copies another of the same sizes. Raises StateError if there are codes.
         """

@@ -2,7 +2,7 @@
 
 `chain` puts an encoder's transforms before an index of faiss's, and reads and writes the encoder
 and the codebooks; `flat` does so for the codes of an IndexPQ, `cells` for those of an IndexIVFPQ,
-whose coarse quantizers are in `coarse`, and faiss's own scans of which in `cell_scans`. `transforms`
+whose coarse quantizers are in `coarse`, and scans of faiss's own in `cell_scans`. `transforms`
 turns encoders into faiss's and back, `plain` is both as plain data. `payload` hides bytes of ours
 among faiss's numbers. Where faiss has no class for it, a C++ object of ours stands in its place, or
 has functions of ours: an encoder of any kind (`bridge`), codes that stay in a file (`mapped`), what

@@ -3,9 +3,9 @@
 A composite is C++ code, and calls the native chain by its virtual functions: that would be faiss's
 own rotation, codebooks and scan, without a decoder. So the chain of an index gets a table of
 virtual functions in which `train`, `add`, `add_with_ids`, `search`, `range_search`, `reconstruct`,
-`remove_ids`, `merge_from` and `reset` call the methods of the index (`_called`). What faiss makes of
-the object without us, by files or clones, is faiss's own; so are searches with parameters of a class
-that no index takes, and training where that is over.
+`remove_ids`, `merge_from` and `reset` call the methods of the index (`_called`). What faiss makes
+of the object without us, by files or clones, is faiss's own; so are searches with parameters of a
+class that no index takes, and training where that is over.
 
 This takes knowledge of faiss's classes that no header checks: `fault` does.
 """

@@ -35,7 +35,7 @@ def search(
     allowed = _unless_polysemous(native, cells, allowed)
     index, k = _restricted(native, allowed), scores.shape[1]
     params = faiss.SearchParametersIVF(nprobe=cells.shape[1])
-    for part in _blocks(native, z, cells):
+    for part in _blocks(z, cells):
         own, chosen = z[part], np.ascontiguousarray(cells[part])
         if not own.size or not chosen.size:
             continue
@@ -65,12 +65,13 @@ def range_search(
     index = _restricted(native, allowed)
     params = faiss.SearchParametersIVF(nprobe=cells.shape[1])
     counts, D, I = [np.zeros(1, np.int64)], [np.empty(0, np.float32)], [np.empty(0, np.int64)]
-    for part in _blocks(native, z, cells):
+    for part in _blocks(z, cells):
         own, chosen = z[part], np.ascontiguousarray(cells[part])
         if not own.size or not chosen.size:
             counts.append(np.zeros(len(own), np.int64))
             continue
-        x, keys, near = map(faiss.swig_ptr, (own, chosen, _distances(native, own, chosen)))
+        arrays = own, chosen, _distances(native, own, chosen)
+        x, keys, near = map(faiss.swig_ptr, arrays)
         result = faiss.RangeSearchResult(len(own))
         with openmp_threads(threads):
             index.range_search_preassigned_c(
@@ -84,14 +85,15 @@ def range_search(
         counts.append(sizes)
         D.append(near_ones[order])
         I.append(ids[order])
-    return np.cumsum(np.concatenate(counts)).astype(np.uint64), *map(np.concatenate, (D, I))
+    lims = np.cumsum(np.concatenate(counts)).astype(np.uint64)
+    return lims, np.concatenate(D), np.concatenate(I)
 
 
 def _is_ip(native: NativeCells) -> bool:
     return bool(native.pq_index.metric_type == METRIC_INNER_PRODUCT)
 
 
-def _blocks(native: NativeCells, z: Floats, cells: Ids) -> list[slice]:
+def _blocks(z: Floats, cells: Ids) -> list[slice]:
     """Blocks of queries whose centres are not too many numbers."""
     size = max(1, _NUMBERS // max(1, cells.shape[1] * z.shape[1]))
     return [slice(i, i + size) for i in range(0, len(z), size)]
@@ -108,7 +110,7 @@ def _distances(native: NativeCells, z: Floats, cells: Ids) -> Floats:
 
 
 def _unless_polysemous(native: NativeCells, cells: Ids, allowed: Allowed | None) -> Allowed | None:
-    """Allow all codes one by one where the index itself would pass over some, by Hamming distance."""
+    """Allow every code by itself where the index would pass over some, by Hamming distance."""
     if allowed is not None or not native.pq_index.polysemous_ht:
         return allowed
     sizes = native.table.sizes()
@@ -131,8 +133,6 @@ def _restricted(native: NativeCells, allowed: Allowed | None) -> Any:
         rows = np.flatnonzero(np.unpackbits(bits, count=len(codes), bitorder="little"))
         if len(rows):
             chosen, own = np.ascontiguousarray(codes[rows]), cell << 32 | rows
-            part.invlists.add_entries(
-                cell, len(rows), faiss.swig_ptr(own), faiss.swig_ptr(chosen)
-            )
+            part.invlists.add_entries(cell, len(rows), faiss.swig_ptr(own), faiss.swig_ptr(chosen))
     part.ntotal = part.invlists.compute_ntotal()
     return part

@@ -148,7 +148,7 @@ class NativeCells(NativeChain):
         return made[1]
 
     def _state(self) -> tuple[Any, ...]:
-        """What a table is made for, as far as it can be seen in no time."""
+        """Return what a table is made for, as far as it can be seen in no time."""
         index = self.pq_index
         return (
             index.ntotal,
@@ -212,7 +212,7 @@ class NativeCells(NativeChain):
         self._next_id = max(self._next_id, number)
 
     def places_of(self, keys: Ids) -> Ids:
-        """Places (n,) of the vectors of ids: cell << 32 | row. Raises InputError for unknown ids."""
+        """Places (n,) of the vectors of ids: cell << 32 | row. Raises InputError for others."""
         table, known_places = self.table, self._sorted
         if known_places is None:
             ids, places = table.entries()
@@ -294,7 +294,7 @@ class NativeCells(NativeChain):
 
     def renumber(self) -> None:
         """Let ids follow each other from 0 on, in the order that they are in."""
-        ids, places = self.table.entries()
+        ids = self.table.entries()[0]
         rank = np.empty(len(ids), np.int64)
         rank[np.argsort(ids, kind="stable")] = np.arange(len(ids))
         lists, first = self.pq_index.invlists, 0

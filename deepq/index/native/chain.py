@@ -117,7 +117,7 @@ class NativeChain:
 
     @property
     def polysemous_training(self) -> Any:
-        """faiss's settings for the order of codewords: those that are set, or its defaults."""
+        """Faiss's settings for the order of codewords: those that are set, or its defaults."""
         return self.pq_index.polysemous_training or faiss.PolysemousTraining()
 
     def polysemous(self, codebooks: Floats, z: Floats) -> Floats:

@@ -209,7 +209,7 @@ def test_cells_that_faiss_merges_by_itself_are_seen():
     assert (index.ntotal, other.ntotal) == (len(X) + 60, 0)
     every = deepq.SearchParameters(nprobe=NLIST)
     I = index.search(X[:60], 40, params=every)[1]
-    assert (I == len(X) + np.arange(60)[:, None]).any(axis=1).all()
+    assert (len(X) + np.arange(60)[:, None] == I).any(axis=1).all()
     index.add(X[:1])
     assert len(X) + 60 in index.search(X[:1], 40, params=every)[1]
     assert index.reconstruct(len(X) + 60).shape == (DIM,)

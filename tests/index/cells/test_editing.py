@@ -168,9 +168,7 @@ def test_ids_that_do_not_suit_a_map_are_refused():
     refused(index, lambda: index.add_with_ids(X[:1200], many), "each id once")
     twice = ours(n=5)
     twice.add_with_ids(X[:1], np.array([3]))
-    refused(
-        twice, lambda: twice.set_direct_map_type(faiss.DirectMap.Hashtable), "each id once"
-    )
+    refused(twice, lambda: twice.set_direct_map_type(faiss.DirectMap.Hashtable), "each id once")
     refused(twice, lambda: twice.update_vectors(np.array([3]), X[:1]), "ids of one vector each")
     refused(twice, lambda: twice.set_direct_map_type(3), "type of direct map from 0 to 2")
 

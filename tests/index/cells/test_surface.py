@@ -280,7 +280,9 @@ def test_another_index_may_cluster():
     assert index.quantizer.ntotal == NLIST
 
 
-@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, lambda i: pickle.loads(pickle.dumps(i))])
+@pytest.mark.parametrize(
+    "make", [copy.copy, copy.deepcopy, lambda i: pickle.loads(pickle.dumps(i))]
+)
 @pytest.mark.parametrize("nbits", [4, 5])
 def test_a_copy_is_the_same_and_lives_by_itself(make, nbits):
     index = ours(nbits)

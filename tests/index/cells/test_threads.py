@@ -89,9 +89,7 @@ def test_indexes_that_are_merged_both_ways_do_not_wait_for_each_other():
         for each in [pool.submit(merge, pair) for pair in ((a, b), (b, a))]:
             each.result(SOON)
     assert a.ntotal + b.ntotal == 80
-    ids = [
-        index.get_list(cell)[0] for index in (a, b) for cell in range(NLIST)
-    ]
+    ids = [index.get_list(cell)[0] for index in (a, b) for cell in range(NLIST)]
     assert sum(map(len, ids)) == 80
 
 
