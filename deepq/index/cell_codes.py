@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from deepq import _scan
-from deepq._common.arrays import as_codes, as_free_ids, as_output, require_finite
+from deepq._common.arrays import as_array, as_codes, as_free_ids, as_output, require_finite
 from deepq._common.checks import as_count, as_integer, require_float32
 from deepq._common.errors import DimensionError, FormatError, InputError
 from deepq._common.safe_files import InFile
@@ -112,7 +112,8 @@ class CellCodes(CellTraining):
         """Decode the stored vectors of ids `key` (n,) into (n, d) float32."""
         self._require_trained()
         self._require_decoding()
-        keys = as_free_ids(key, "key")
+        keys = as_array(key, "key")  # or a list, as in faiss
+        keys = as_free_ids(keys if keys.size else keys.astype(np.int64), "key", least=None)
         with self._lock.reading():
             out = as_output(x, (len(keys), self.d), np.float32, "x")
             out[...] = self.encoder.decode(self._decode_places(self._native.places_of(keys)))

@@ -16,7 +16,9 @@ def codes(index):
         lists = index.invlists
         parts = [get_invlist(lists, cell) for cell in range(index.nlist)]
         cells = np.repeat(np.arange(index.nlist), [len(ids) for ids, _ in parts])
-        joined = np.hstack([cells[:, None].astype(np.uint8), np.vstack([part for _, part in parts])])
+        joined = np.hstack(
+            [cells[:, None].astype(np.uint8), np.vstack([part for _, part in parts])]
+        )
         return joined[np.argsort(np.concatenate([ids for ids, _ in parts]), kind="stable")]
     return faiss.vector_to_array(index.codes).reshape(-1, index.code_size)
 
