@@ -436,6 +436,27 @@ def test_reranked_results_are_ordered_by_decoded_vectors(metric, x, queries):
     np.testing.assert_array_equal(again.search(queries, 5)[1], I)
 
 
+def test_composites_rank_anew_as_well(trained, x, queries):
+    inner, bare = with_decoder(copy.deepcopy(trained)), with_decoder(copy.deepcopy(trained))
+    outer = faiss.IndexIDMap2(inner)
+    outer.add_with_ids(x, np.arange(len(x)) + 500)
+    bare.add(x)
+    for params in (
+        None,
+        deepq.SearchParameters(nprobe=7),
+        deepq.SearchParameters(nprobe=7, rerank=0),
+        faiss.SearchParametersIVF(nprobe=7, max_codes=200),
+        faiss.SearchParametersIVF(nprobe=7, sel=None),
+    ):
+        D, I = bare.search(queries, 5, params=params)
+        got = outer.search(queries, 5, params=params)
+        np.testing.assert_array_equal(got[1], I + 500)
+        np.testing.assert_allclose(got[0], D, rtol=1e-5)
+    assert outer.remove_ids(np.arange(500, 600)) == 100
+    assert bare.remove_ids(np.arange(100)) == 100
+    np.testing.assert_array_equal(outer.search(queries, 5)[1], bare.search(queries, 5)[1] + 500)
+
+
 def test_a_decoder_is_learned_where_it_pays(x):
     index = deepq.DeepQuantIVFIndex(DIM, 8, 2, 4, rerank=50)
     index.train(x)

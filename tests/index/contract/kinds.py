@@ -128,7 +128,8 @@ METRICS = {"l2": L2, "ip": IP}
 flat_only = pytest.mark.parametrize("kind", FLAT, ids=str)
 # What faiss's own cells refuse, or answer in another way than its flat index.
 not_in_cells_of_faiss = pytest.mark.parametrize("kind", [*FLAT, *OURS_IN_CELLS], ids=str)
-ours_only = pytest.mark.parametrize("kind", OURS, ids=str)
+ours_only = pytest.mark.parametrize("kind", [*OURS, *OURS_IN_CELLS], ids=str)
+ours_flat_only = pytest.mark.parametrize("kind", OURS, ids=str)
 # faiss reverses a linear transform by its transpose, so only where that is right; and from cells it
 # reconstructs nothing without a direct map.
 REVERSIBLE = [

@@ -254,8 +254,8 @@ BEFORE_TRAINING = {
 BEFORE_TRAINING_OURS = {
     "range_search": lambda index: index.range_search(XQ, 3.0),
     "sa_encode": lambda index: index.sa_encode(XQ),
-    "sa_decode": lambda index: index.sa_decode(np.zeros((2, index.code_size), "u1")),
-    "add_sa_codes": lambda index: index.add_sa_codes(np.zeros((2, index.code_size), "u1")),
+    "sa_decode": lambda index: index.sa_decode(np.zeros((2, index.sa_code_size()), "u1")),
+    "add_sa_codes": lambda index: index.add_sa_codes(np.zeros((2, index.sa_code_size()), "u1")),
 }
 
 

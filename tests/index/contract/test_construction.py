@@ -135,7 +135,7 @@ def test_arguments_may_be_named_and_numpy_integers(kind):
     assert (index.d, index.pq.nbits, index.metric_type) == (DIM, 5, IP)
 
 
-@ours_only
+@kinds.ours_flat_only
 def test_what_deepq_adds_is_declared(trained):
     assert trained.encoder.d_in == DIM
     assert trained.quantizer.M == M

@@ -84,7 +84,7 @@ def test_codebooks_and_codes_may_be_put_into_the_vectors(kind, metric, index):
     assert other.ntotal == len(XB) + 3
 
 
-@ours_only
+@kinds.ours_flat_only
 def test_memory_beyond_the_codes_is_never_read(index):
     index.ntotal *= 2
     with pytest.raises(RuntimeError):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from . import kinds, oracle
-from .kinds import DIM, IP, L2, XB, XQ, XT, M, ours_only
+from .kinds import DIM, IP, L2, XB, XQ, XT, M
 
 bytewise = pytest.mark.parametrize("nbits", [8])
 l2_only = pytest.mark.parametrize("metric", [L2], ids=["l2"])
@@ -52,7 +52,7 @@ def test_symmetric_search_compares_codewords_with_codewords(index):
     oracle.assert_same_neighbours(index.search(XQ, 5), right)
 
 
-@ours_only
+@kinds.ours_flat_only
 @bytewise
 @l2_only
 def test_symmetric_search_needs_no_call_to_prepare_it(index):
@@ -173,7 +173,7 @@ def test_signs_of_the_query_are_compared_with_one_bit_codes(kind, metric):
     oracle.assert_same_neighbours(index.search(XQ, 5), oracle.top(scores, len(XB), L2))
 
 
-@ours_only
+@kinds.ours_flat_only
 @pytest.mark.parametrize("search_type", [17, -1])
 def test_an_unknown_search_type_is_refused(index, search_type):
     with pytest.raises(ValueError, match=str(search_type)):
