@@ -47,7 +47,8 @@ class CellSearch(Queries, CellEditing):
             Neighbours per query.
         params : deepq.SearchParameters or faiss.SearchParametersIVF, optional
             Of this call: `nprobe`, how many results are re-ranked, a selector of the ids that may
-            be found, a number of threads. One of faiss's class has its own `nprobe`, 1 by default.
+            be found, a number of threads. One of faiss's class has its own `nprobe`, 1 by default,
+            and its own `max_codes`, after so many scored codes a query stops.
         D, I : (n, k) arrays of float32 and int64, optional
             Where results go.
         numeric_type : int

@@ -104,6 +104,8 @@ class DeepQuantIVFIndex(CellSearch, surface(IndexIVFPQ, CELLS)):  # type: ignore
         self._assemble(metric, encoder, ProductQuantizer(M, nbits), training)
         self.rerank, self.objective = rerank, objective
 
+    _was_owned: bool = False  # by its Python object: the coarse quantizer that the index ends
+
     @property
     def quantizer(self) -> Any:
         """The coarse quantizer, as in faiss; that of the codes is `product_quantizer`.
@@ -128,7 +130,7 @@ class DeepQuantIVFIndex(CellSearch, surface(IndexIVFPQ, CELLS)):  # type: ignore
             ):
                 raise InputError("expected the same centres for the codes there are, got others")
             inner = self._native.pq_index
-            inner.own_fields = False
+            self.own_fields = False
             inner.quantizer, self._coarse = value, (value, self.nlist)
             inner.quantizer_trains_alone = int(trains_alone(value))
             self._native.changed()
@@ -140,8 +142,13 @@ class DeepQuantIVFIndex(CellSearch, surface(IndexIVFPQ, CELLS)):  # type: ignore
 
     @own_fields.setter
     def own_fields(self, value: bool) -> None:
-        owns = as_flag(value, "own_fields")
-        (self._coarse[0].this.disown if owns else self._coarse[0].this.acquire)()
+        owns, handle = as_flag(value, "own_fields"), self._coarse[0].this
+        if owns:
+            self._was_owned = self._was_owned or handle.own()
+            handle.disown()
+        elif self._was_owned:
+            handle.acquire()
+            self._was_owned = False
         self._native.pq_index.own_fields = owns
 
     @property

@@ -167,50 +167,58 @@ def _read(params: Any) -> Any:
 
 def _works() -> bool:
     """Use a chain through a composite, with an index and without."""
-    x = np.array([[1, 2], [3, 5], [4, 4]], np.float32)
+    x, ids = np.array([[1, 2], [3, 5], [4, 4]], np.float32), np.array([30, 20, 10])
+    rows, numbers = faiss.swig_ptr(x), faiss.swig_ptr(ids)
     flat = faiss.IndexFlatL2(2)
     chain, trial = _IndexPreTransform(flat), _Trial()
     chain.is_trained = False
     _place(chain, trial)
     outer = faiss.IndexIDMap(chain)
-    pointer, ids = faiss.swig_ptr(x), np.array([30, 20, 10])
-    outer.train_c(3, pointer)
+    outer.train_c(3, rows)
     chain.is_trained = True
-    outer.add_with_ids_c(3, pointer, faiss.swig_ptr(ids))
-    chain.add_with_ids_c(3, pointer, faiss.swig_ptr(ids))
+    outer.add_with_ids_c(3, rows, numbers)
+    chain.add_with_ids_c(3, rows, numbers)
+    back = np.empty((2, 2), np.float32)
+    chain.reconstruct_n_c(1, 2, faiss.swig_ptr(back))
+    chain.reconstruct_c(1, faiss.swig_ptr(back))
+    added, (named, given_ids) = trial.given[:2], trial.given[2]
+    right = (
+        all(np.array_equal(each, x) for each in (*added, named))
+        and given_ids == ids.tolist()
+        and back.tolist() == [[1, 1], [1, 2]]
+        and _searches_right(outer, trial, x)
+        and _changes_right(outer, chain, trial)
+    )
+    del trial
+    outer.add_with_ids_c(3, rows, numbers)  # by faiss
+    return right and flat.ntotal == 3
+
+
+def _searches_right(outer: Any, trial: _Trial, x: Floats) -> bool:
+    """Search through an IDMap with parameters of all kinds."""
+    rows, before = faiss.swig_ptr(x), len(trial.given)
     D, I = np.zeros((3, 2), np.float32), np.zeros((3, 2), np.int64)
     params, other, cells = _ParametersPQ(), _Parameters(), _ParametersIVF()
     params.polysemous_ht = 9
     wanted = _fill(cells)
-    params.sel = other.sel = cells.sel = first = faiss.IDSelectorRange(15, 40)
+    params.sel = other.sel = cells.sel = chosen = faiss.IDSelectorRange(15, 40)
     cells.quantizer_params = params
     whole, found = faiss.SearchParametersPreTransform(), faiss.RangeSearchResult(3)
     whole.index_params = params
     for each in (None, params, other, whole, cells):  # of `whole` it translates no ids
-        outer.search_c(3, pointer, 2, faiss.swig_ptr(D), faiss.swig_ptr(I), each)
-    outer.range_search_c(3, pointer, 2.5, found, other)
+        outer.search_c(3, rows, 2, faiss.swig_ptr(D), faiss.swig_ptr(I), each)
+    outer.range_search_c(3, rows, 2.5, found, other)
     other.sel = None
-    outer.range_search_c(3, pointer, 2.5, faiss.RangeSearchResult(3), other)
-    back = np.empty((2, 2), np.float32)
-    chain.reconstruct_n_c(1, 2, faiss.swig_ptr(back))
-    chain.reconstruct_c(1, faiss.swig_ptr(back))
-    searches = [each[1:] for each in trial.given[3:]]
-    outer.remove_ids_c(faiss.IDSelectorBatch(ids[:0]))
-    chain.remove_ids_c(first)
-    chain.merge_from(chain, 4)
-    chain.reset()
-    changes = trial.given[-4:]
+    outer.range_search_c(3, rows, 2.5, faiss.RangeSearchResult(3), other)
+    searches = trial.given[before:]
     lims, labels, distances = (
         faiss.rev_swig_ptr(part, n).tolist()
         for part, n in ((found.lims, 4), (found.labels, 3), (found.distances, 3))
     )
-    right = (
-        all(np.array_equal(each, x) for each in trial.given[:2])
-        and np.array_equal(trial.given[2][0], x)
-        and trial.given[2][1] == [30, 20, 10]
-        and all(np.array_equal(each[0], x) for each in trial.given[3:-4])
-        and [each[0] for each in searches] == [2, 2, 2, 2, 2, 2.5, 2.5]
-        and [each[1] for each in searches]
+    return (
+        all(np.array_equal(each[0], x) for each in searches)
+        and [each[1] for each in searches] == [2, 2, 2, 2, 2, 2.5, 2.5]
+        and [each[2] for each in searches]
         == [
             None,
             ([3], [9], None),
@@ -220,15 +228,20 @@ def _works() -> bool:
             ([3], [], None),
             (None, [], None),
         ]
-        and (D == 7).all()
-        and (I == 20).all()
+        and bool((D == 7).all() and (I == 20).all())
         and (lims, labels, distances) == ([0, 1, 2, 3], [20] * 3, [5] * 3)
-        and back.tolist() == [[1, 1], [1, 2]]
-        and changes == [([0], 3), ([0], None), (True, 4), "reset"]
+        and int(chosen.imin) == 15
     )
-    del trial
-    outer.add_with_ids_c(3, pointer, faiss.swig_ptr(ids))  # by faiss
-    return right and int(first.imin) == 15 and flat.ntotal == 3
+
+
+def _changes_right(outer: Any, chain: Any, trial: _Trial) -> bool:
+    """Remove, merge and empty; of the 3 that were added the trial knows none."""
+    chosen = faiss.IDSelectorRange(15, 40)
+    outer.remove_ids_c(faiss.IDSelectorBatch(np.empty(0, np.int64)))
+    chain.remove_ids_c(chosen)
+    chain.merge_from(chain, 4)
+    chain.reset()
+    return trial.given[-4:] == [([0], 3), ([0], None), (True, 4), "reset"]
 
 
 def _fill(cells: Any) -> list[int]:

@@ -257,6 +257,30 @@ def test_tools_of_faiss_work_on_the_index_inside():
     assert ivf_tools.get_invlist_sizes(index.invlists).sum() == index.ntotal
 
 
+def test_a_tool_of_faiss_replaces_the_coarse_quantizer():
+    index = ours()
+    right = index.search(XQ, 5, params=EVERYWHERE)
+    for owned in (False, True):
+        index.own_fields = owned
+        old = ivf_tools.replace_ivf_quantizer(index, faiss.IndexHNSWFlat(DIM, 8))
+        assert old.ntotal == NLIST
+        gc.collect()
+        np.testing.assert_array_equal(index.search(XQ, 5, params=EVERYWHERE), right)
+    assert not index.own_fields
+
+
+def test_ranges_of_lists_are_moved_by_faiss():
+    index, other = ours(), ours(n=0)
+    other.search(XQ, 1)
+    for first, last in ((0, 5), (5, NLIST)):
+        lists = faiss.get_invlist_range(index, first, last)
+        faiss.set_invlist_range(other, first, last, lists)
+    assert other.ntotal == index.ntotal
+    np.testing.assert_array_equal(other.search(XQ, 5), index.search(XQ, 5))
+    other.add(X[:1])
+    assert other.reconstruct(len(X)).shape == (DIM,)
+
+
 def test_polysemous_training_is_that_of_faiss():
     index = deepq.DeepQuantIVFIndex(faiss.IndexFlatL2(DIM), DIM, NLIST, M, 4)
     assert index.polysemous_training is None
