@@ -19,6 +19,7 @@ from deepq.index.cell_training import CellTraining
 from deepq.index.native.cells import NativeCells
 from deepq.index.native.coarse import coarse_state
 from deepq.index.tensors import accepts_tensors
+from deepq.index.training_data import checked_blocks, rows_to_add
 
 _ROWS_PER_CELL, _LEAST_ROWS = 64, 100_000  # of which cells are learned, at most
 
@@ -156,8 +157,8 @@ class CellCodes(CellTraining):
 
         Parameters
         ----------
-        x : (n, d) array
-            Finite vectors.
+        x : (n, d) array or RowSource
+            Finite vectors. Those outside of memory are read block by block.
         ids : (n,) array of integers from 0 on, or None
             None for the numbers that follow the largest so far.
         numeric_type : int
@@ -174,7 +175,7 @@ class CellCodes(CellTraining):
             If `x` is not an (n, d) array of real numbers, or `ids` not (n,) integers.
         """
         require_float32(numeric_type)
-        x = self._vectors(x, finite=True, keep_bytes=True)
+        x = rows_to_add(self._encoder, x)
         given = None if ids is None else as_free_ids(ids, "ids")
         if given is not None and len(given) != len(x):
             raise DimensionError(f"expected ids of shape ({len(x)},), got {given.shape}")
@@ -194,14 +195,14 @@ class CellCodes(CellTraining):
     def _encode_in_cells(self, x: Floats) -> tuple[Codes, Ids]:
         """Codes (n, code_size) and cells (n,) of vectors, block by block."""
         self._require_trained()
-        quantizer, threads, size = self.product_quantizer, self._threads(), 1 << 16
+        quantizer, threads = self.product_quantizer, self._threads()
         codes, cells = np.empty((len(x), quantizer.code_size), np.uint8), np.empty(len(x), np.int64)
-        for i in range(0, len(x), size):
-            z = embed(self.encoder, np.asarray(x[i : i + size], np.float32))
+        for i, block in checked_blocks(x):
+            z = embed(self.encoder, block)
             own = self._native.nearest_cells(z, 1, threads)[1][:, 0]
             if self.by_residual:
                 z = z - self._native.centres_of(own)
-            codes[i : i + size], cells[i : i + size] = quantizer.encode(z), own
+            codes[i : i + len(z)], cells[i : i + len(z)] = quantizer.encode(z), own
         return codes, cells
 
     @contextmanager
