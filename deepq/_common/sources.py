@@ -85,7 +85,7 @@ class RowSource:
         numbers = np.asarray(rows)
         if numbers.dtype == np.bool_ and numbers.shape == (len(self),):
             return self._take(np.flatnonzero(numbers))
-        if numbers.dtype.kind not in "iu" and numbers.size or numbers.ndim > 1:
+        if (numbers.dtype.kind not in "iu" and numbers.size) or numbers.ndim > 1:
             raise KindError(
                 f"expected a row number, a slice, or an array of row numbers, got {rows!r:.80}"
             )

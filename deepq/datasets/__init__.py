@@ -12,25 +12,31 @@ here, and a test with a small file of that format.
 """
 
 from deepq._common.sources import RowSource
+from deepq.datasets.csv_lists import csv_list
 from deepq.datasets.dataset import Dataset, load, wordnet_glosses
 from deepq.datasets.exact import exact_neighbours
 from deepq.datasets.image_files import ImageSet, cifar10, cifar100, svhn
 from deepq.datasets.image_lists import ImageList, image_list, mirflickr25k, nus_wide
+from deepq.datasets.image_rows import ImageRows, image_folder, read_images
 from deepq.datasets.protocols import retrieval_protocol
 from deepq.datasets.vectors import read_vectors
 
 __all__ = [
     "Dataset",
     "ImageList",
+    "ImageRows",
     "ImageSet",
     "RowSource",
     "cifar10",
     "cifar100",
+    "csv_list",
     "exact_neighbours",
+    "image_folder",
     "image_list",
     "load",
     "mirflickr25k",
     "nus_wide",
+    "read_images",
     "read_vectors",
     "retrieval_protocol",
     "svhn",

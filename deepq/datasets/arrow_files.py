@@ -36,7 +36,7 @@ class Part(NamedTuple):
         File that they are in, for errors.
     first : int
         Number of the first of them in that file.
-    count : int
+    rows : int
         How many there are.
     arrays : callable
         Given a number of rows, it yields Arrow arrays of about as many.
@@ -44,7 +44,7 @@ class Part(NamedTuple):
 
     where: str
     first: int
-    count: int
+    rows: int
     arrays: Callable[[int], Iterator[Any]]
 
 
@@ -71,12 +71,12 @@ class ArrowRows(RowSource):
         if vectors is None:
             raise InputError(f"{name}: expected lists of numbers, got the type {kind}")
         d, dtype = vectors
-        self._parts = [part for part in parts if part.count]
+        self._parts = [part for part in parts if part.rows]
         if not d:
             d = self._first_length(name)
         if not d:
             raise InputError(f"{name}: expected vectors of at least one number, got none")
-        bounds = np.cumsum([0, *(part.count for part in self._parts)])
+        bounds = np.cumsum([0, *(part.rows for part in self._parts)])
         super().__init__(name, bounds, d, dtype)
 
     def _first_length(self, name: str) -> int:
@@ -98,11 +98,12 @@ class ArrowRows(RowSource):
 
 
 def read_arrow(paths: Sequence[Path], column: str | None) -> ArrowRows:
-    """Open a column of files, all of one format, or of the files in a folder: see `read_vectors`."""
+    """Open a column of files, or of the files in folders: see `read_vectors`."""
     files = [file for path in paths for file in (_in_folder(path) if path.is_dir() else [path])]
     if wrong := [f for f in files if f.suffix.lower() not in (*PARQUET, *ARROW)]:
         raise FormatError(f"{wrong[0]}: expected a file of {', '.join((*PARQUET, *ARROW))}")
-    name, kind, parts = "", None, []
+    name, kind = "", None
+    parts: list[Part] = []
     for file in files:
         with _explained(str(file)):
             schema = _schema(file)

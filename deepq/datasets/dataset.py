@@ -15,6 +15,7 @@ from deepq._common.arrays import as_labels, as_numbers, as_whole
 from deepq._common.checks import as_metric, as_real, as_size
 from deepq._common.errors import DimensionError, FormatError, InputError
 from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2, Floats, Ids
+from deepq.datasets.arrow_files import ARROW, PARQUET
 from deepq.datasets.exact import exact_neighbours
 from deepq.datasets.hdf5_files import HDF5, benchmark_parts
 from deepq.datasets.vectors import read_vectors
@@ -161,12 +162,12 @@ def load(path: str | Path) -> Dataset:
           `scale` (vectors are divided by it), `train_label`, `base_label`, `query_label`,
           `label_names`, and `text_utf8` with `text_offsets` (texts in the order query, base).
           Classes and ids may be whole floats, classes also names, and tags 0 and 1;
-        * an ``.hdf5`` file of ann-benchmarks or VIBE, with the distances euclidean, angular, cosine,
-          normalized or ip: what is searched is called ``train`` there, the queries ``test``;
+        * an ``.hdf5`` file of ann-benchmarks or VIBE, with the distances euclidean, angular,
+          cosine, normalized or ip: the base is called ``train`` there, the queries ``test``;
         * a folder with ``*_base``, ``*_query`` and where known ``*_learn`` as ``.fvecs``,
           ``.bvecs``, ``.fbin``, ``.u8bin``, ``.i8bin`` or ``.f16bin`` and ``*_groundtruth.ivecs``
-          or ``.ibin``, as the TEXMEX sets (SIFT1M, GIST1M) come; BIGANN's, Deep1B's and cuVS's names
-          are known too: ``gnd/idx_*M.ivecs`` for as many millions as the base has, ``base``,
+          or ``.ibin``, as the TEXMEX sets (SIFT1M, GIST1M) come; the names of BIGANN, Deep1B and
+          cuVS are known too: ``gnd/idx_*M.ivecs`` for as many millions as the base has, ``base``,
           ``learn``, ``*_queries`` and ``groundtruth.neighbors``;
         * anything else that `read_vectors` opens: 1,000 rows of it, or a tenth if that is less, are
           drawn with a fixed seed to be the queries and the rest is the base, in memory.
@@ -188,7 +189,7 @@ def load(path: str | Path) -> Dataset:
         or the parts do not fit each other.
     """
     path = Path(path)
-    if path.is_dir() and any(path.glob("*base*")):
+    if path.is_dir() and not any(f.suffix in (*PARQUET, *ARROW) for f in path.iterdir()):
         return _load_texmex(path)
     if path.suffix in HDF5:
         parts, metric = benchmark_parts(path)

@@ -18,11 +18,13 @@ Array = npt.NDArray[Any]
 
 SAFETENSORS = (".safetensors",)
 _MOST_HEADER = 100_000_000  # bytes, as the format has it
-_DTYPES = {
-    **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "?"},
-    **{"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1"},
-    **{"U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1"},
-}
+_DTYPES = dict(
+    zip(
+        ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8"),
+        ("<f8", "<f4", "<f2", "<u2", "<i8", "<i4", "<i2", "i1", "<u8", "<u4", "<u2", "u1"),
+        strict=True,
+    )
+)
 
 
 def read_safetensors(path: Path, column: str | None) -> Array | RowSource:

@@ -55,7 +55,7 @@ def rows_to_add(encoder: Encoder, x: Any) -> Any:
 
 
 def checked_blocks(x: Any, *, progress: bool = False) -> Iterator[tuple[int, Floats]]:
-    """Number of the first row, and rows (m, d) float32, of each block of `rows_to_add`.
+    """Yield the number of the first row, and rows (m, d) float32, of blocks of `rows_to_add`.
 
     Those from outside of memory are checked here: raises InputError where one is not finite.
     """
