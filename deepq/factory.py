@@ -93,7 +93,8 @@ def index_factory(
         raise KindError(f"expected a description, got {type(description).__name__}")
     recipe = _RECIPE.fullmatch(description)
     if recipe is not None:
-        return _of_recipe(d, *recipe.groups(), metric)
+        name, bits, nbits = recipe.groups()
+        return _of_recipe(d, name, bits, nbits, metric)
     found = _PATTERN.fullmatch(description)
     if found is None:
         raise InputError(
@@ -102,7 +103,7 @@ def index_factory(
         )
     parts = found.groupdict()
     numbers = {name: int(text) for name, text in parts.items() if text and text.isdecimal()}
-    M, nbits, rerank = numbers["M"], numbers.get("nbits", 8), numbers.get("rerank", 0)
+    M, word, rerank = numbers["M"], numbers.get("nbits", 8), numbers.get("rerank", 0)
     if numbers.get("turned", M) != M:
         raise InputError(f"expected OPQ{M} before PQ{M}, got {description!r}")
     if isinstance(metric, str) and metric != "cosine":
@@ -112,7 +113,7 @@ def index_factory(
         d, numbers.get("width"), unit=bool(parts["unit"]), turned="turned" in numbers
     )
     if "cells" not in numbers and "halves" not in numbers:
-        return DeepQuantIndex(d, M, nbits, metric, encoder=encoder, rerank=rerank)
+        return DeepQuantIndex(d, M, word, metric, encoder=encoder, rerank=rerank)
     halves = numbers.get("halves", 1)
     if halves > _MOST_HALVES:
         raise InputError(f"expected IMI2x{_MOST_HALVES} at most, got {description!r}")
@@ -122,7 +123,7 @@ def index_factory(
         by = METRIC_INNER_PRODUCT if isinstance(metric, str) else as_metric(metric)
         coarse = (faiss.IndexHNSWFlat(encoder.d_out, numbers["links"], by),)
     kind = "imi" if "halves" in numbers else "kmeans"
-    arguments = (*coarse, d, nlist, M, nbits, metric)
+    arguments = (*coarse, d, nlist, M, word, metric)
     return DeepQuantIVFIndex(*arguments, coarse=kind, encoder=encoder, rerank=rerank)
 
 

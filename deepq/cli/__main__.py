@@ -1,0 +1,5 @@
+"""``python -m deepq.cli``: the same as ``deepq``."""
+
+from deepq.cli import main
+
+main()
