@@ -59,8 +59,9 @@ def train(
     sample is read. Ctrl-C keeps the best so far in INDEX, if codebooks have been learned.
     """
     inputs.new_file(index, replaces=force)
-    rows, y = inputs.rows_of(data, column, "train"), _labels(data, labels, kind)
+    rows = inputs.rows_of(data, column, "train")
     made = deepq.index_factory(int(rows.shape[1]), kind, inputs.METRICS[metric])  # type: ignore[arg-type]
+    y = _labels(data, labels, kind)
     made.training = deepq.TrainConfig(**settings)
     made.verbose = inputs.shows_bars(progress)
     start = time.monotonic()
