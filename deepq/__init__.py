@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         objectives,
         quantizers,
         recipes,
+        sklearn,
     )
     from deepq._common.errors import (
         DimensionError,
@@ -71,6 +72,7 @@ __all__ = [
     "quantizers",
     "read_index",
     "recipes",
+    "sklearn",
     "suggest",
     "to_faiss",
     "write_index",

@@ -20,13 +20,13 @@ from deepq.cli.app import run
 
 X = np.random.default_rng(0).standard_normal((600, 16)).astype(np.float32)
 Q = X[:7] + np.float32(0.01)
+DEEPQ = Path(sys.executable).with_name("deepq")
 QUICK = ("--kind", "PQ4x4", "--max-points", "500")
 
 
 def command(*arguments, **how):
     """Run `deepq` in a process of its own."""
-    line = [sys.executable, "-m", "deepq.cli", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, timeout=600, **how)
+    return subprocess.run([DEEPQ, *map(str, arguments)], capture_output=True, timeout=600, **how)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_a_pipe_in_and_out(made, right):
 
 def test_a_closed_pipe_ends_quietly(made):
     np.save(made / "many.npy", np.tile(Q, (3000, 1)))
-    line = [sys.executable, "-m", "deepq.cli", "search", "full.dpq", "many.npy"]
+    line = [DEEPQ, "search", "full.dpq", "many.npy"]
     with subprocess.Popen(
         line, cwd=made, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -311,11 +311,11 @@ def test_an_error_in_the_middle_writes_nothing(here, tmp_path, capsys):
 def test_ctrl_c_keeps_the_best_so_far(tmp_path):
     index = tmp_path / "x.dpq"
     np.save(tmp_path / "many.npy", np.random.default_rng(1).standard_normal((3000, 16)))
-    line = [sys.executable, "-m", "deepq.cli", "train", "many.npy", str(index), "--progress"]
+    line = ["train", "many.npy", str(index), "--progress"]
     line += ["--kind", "PQ4x4,Rerank10", "--preset", "best"]
     code = "import sys\nfrom deepq.training import settings\nsettings._MOST_VISITS = 10**9\n"
     code += "settings._EPOCHS = 10**6\nfrom deepq.cli import main\nmain()"
-    line[1:3] = ["-c", code]  # a training that does not end by itself
+    line = [sys.executable, "-c", code, *line]  # a training that does not end by itself
     with subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE) as process:
         said = ""
         while "decoder:" not in said and process.poll() is None:
@@ -336,11 +336,10 @@ def test_without_click(monkeypatch, capsys):
 
 
 def test_the_installed_command_and_completion():
-    script = Path(sys.executable).with_name("deepq")
-    done = subprocess.run([script, "--version"], capture_output=True, text=True)
-    assert deepq.__version__ in done.stdout
+    done = command("--version")
+    assert deepq.__version__.encode() in done.stdout
     done = subprocess.run(
-        [script], capture_output=True, text=True, env={"_DEEPQ_COMPLETE": "bash_source", "PATH": ""}
+        [DEEPQ], capture_output=True, text=True, env={"_DEEPQ_COMPLETE": "bash_source", "PATH": ""}
     )
     assert "_deepq_completion" in done.stdout
 
