@@ -13,6 +13,8 @@ import click
 
 import deepq
 from deepq._common.errors import FormatError, InputError
+from deepq.datasets.hdf5_files import HDF5, opened_hdf5
+from deepq.datasets.vector_files import NPZ, opened_npz
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -61,6 +63,8 @@ def rows_of(source: str, column: str | None, part: str) -> Any:
         except (ValueError, EOFError) as error:
             raise FormatError(f"expected an array of numpy.save on stdin, got: {error}") from error
     if column is None and is_data_set(source):
+        if Path(source).suffix in HDF5:  # which need not be read into memory
+            return deepq.datasets.read_vectors(source, "test" if part == "query" else "train")
         return getattr(deepq.datasets.load(source), part)
     return deepq.datasets.read_vectors(source, column)
 
@@ -68,12 +72,13 @@ def rows_of(source: str, column: str | None, part: str) -> Any:
 def is_data_set(source: str) -> bool:
     """Whether this is a data set of several parts, and not the vectors of one file."""
     path = Path(source)
-    if path.suffix in (".hdf5", ".h5") and path.is_file():
-        from deepq.datasets.hdf5_files import opened
-
-        with opened(path) as file:
+    if path.is_file() and path.suffix in HDF5:
+        with opened_hdf5(path) as file:
             return "train" in file and "test" in file
-    return path.suffix == ".npz" or (path.is_dir() and any(path.glob("*base*.*")))
+    if path.is_file() and path.suffix in NPZ:
+        with opened_npz(path) as arrays:
+            return "base" in arrays and "query" in arrays
+    return path.is_dir() and any(path.glob("*base*.*"))
 
 
 def index_of(path: str) -> Any:

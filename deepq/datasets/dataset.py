@@ -18,6 +18,7 @@ from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2, Floats, Ids
 from deepq.datasets.arrow_files import ARROW, PARQUET
 from deepq.datasets.exact import exact_neighbours
 from deepq.datasets.hdf5_files import HDF5, benchmark_parts
+from deepq.datasets.vector_files import opened_npz
 from deepq.datasets.vectors import read_vectors
 
 Array = npt.NDArray[Any]
@@ -177,8 +178,8 @@ def load(path: str | Path) -> Dataset:
     Returns
     -------
     Dataset
-        float32, but for HDF5, whose numbers stay what they are. Arrays that are float32 on disk,
-        other than in ``.npz``, stay memory-mapped unless rows are drawn from them.
+        float32 throughout. Arrays that are float32 on disk, other than in ``.npz`` and in chunks of
+        HDF5, stay memory-mapped unless rows are drawn from them.
 
     Raises
     ------
@@ -193,10 +194,11 @@ def load(path: str | Path) -> Dataset:
         return _load_texmex(path)
     if path.suffix in HDF5:
         parts, metric = benchmark_parts(path)
-        gt = np.asarray(parts.pop("gt")) if "gt" in parts else None
-        return Dataset(path.stem, parts["base"], **parts, gt=gt, metric=metric)
+        gt = np.asarray(parts["gt"]) if "gt" in parts else None
+        base, query = _floats(parts["base"]), _floats(parts["query"])
+        return Dataset(path.stem, base, base, query, gt, metric=metric)
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
+        with opened_npz(path) as arrays:
             return _from_arrays(path.stem, arrays)
     return _split(path.stem, read_vectors(path))
 
@@ -278,26 +280,29 @@ def _load_texmex(folder: Path) -> Dataset:
             raise FormatError(f"{folder}: expected one {patterns[0]} file, got {len(found)}")
         return found[0] if found else None
 
-    def floats(path: Path) -> Floats:
-        return np.asanyarray(read_vectors(path)).astype(np.float32, copy=False)
-
     base, query, learn = (one(names, *_VECTORS) for names in _TEXMEX)
     if base is None or query is None:
         raise FormatError(
             f"{folder}: expected *_base and *_query in it as one of {', '.join(_VECTORS)}"
         )
-    x = floats(base)
+    x = _floats(read_vectors(base))
     gt = one(_TRUTH, ".ivecs", ".ibin")
     millions = folder / "gnd" / f"idx_{len(x) // 10**6}M.ivecs"  # BIGANN's, of its first vectors
     if len(x) % 10**6 == 0 and millions.is_file():
         gt = millions
     return Dataset(
         name=folder.name if base.stem == "base" else base.stem.removesuffix("_base"),
-        train=floats(learn) if learn else x,
+        train=_floats(read_vectors(learn)) if learn else x,
         base=x,
-        query=floats(query),
+        query=_floats(read_vectors(query)),
         gt=np.asarray(read_vectors(gt)).astype(np.int64) if gt else None,
     )
+
+
+def _floats(rows: Any) -> Floats:
+    """Rows as float32: mapped, where they are that in their file, else in memory."""
+    floats: Floats = np.asanyarray(rows).astype(np.float32, copy=False)
+    return floats
 
 
 def _unit(x: Array) -> Floats:

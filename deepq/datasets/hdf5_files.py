@@ -30,7 +30,7 @@ _METRICS: dict[str, int | str] = {
 
 def read_hdf5(path: Path, column: str | None) -> Array | RowSource:
     """Open a data set (n, d) of numbers: mapped, if it lies in one piece, else in blocks."""
-    with opened(path) as file:
+    with opened_hdf5(path) as file:
         found: dict[str, Any] = {}
         file.visititems(lambda name, item: found.update({name: item}) if _is_array(item) else None)
         name = chosen(path, "data set", column, [n for n in found if found[n].ndim == 2], found)
@@ -62,7 +62,7 @@ class Hdf5Rows(RowSource):
         super().__init__(f"{path}, {data.name.lstrip('/')}", bounds, d, data.dtype)
 
     def _read_part(self, i: int, size: int) -> Iterator[Array]:  # noqa: ARG002 - parts are small
-        with opened(self._path) as file:
+        with opened_hdf5(self._path) as file:
             if self._data not in file:
                 raise FormatError(f"{self._path}: expected {self._data!r}, as before, got none")
             try:
@@ -87,7 +87,7 @@ def benchmark_parts(path: Path) -> tuple[dict[str, Any], int | str]:
     FormatError
         If "train" or "test" is missing, or the distance is another.
     """
-    with opened(path) as file:
+    with opened_hdf5(path) as file:
         missing = [name for name in ("train", "test") if not _is_array(file.get(name))]
         if missing:
             raise FormatError(
@@ -106,7 +106,7 @@ def benchmark_parts(path: Path) -> tuple[dict[str, Any], int | str]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened_hdf5(path: Path) -> Iterator[Any]:
     """Open a file of HDF5. Raises FormatError where it is none, or is cut off."""
     h5py = needed("h5py", ".hdf5 files")
     try:

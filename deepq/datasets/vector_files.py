@@ -1,7 +1,11 @@
-"""Files of vectors that are mapped: NumPy's, TEXMEX's ``vecs``, and the ``bin`` of big-ann."""
+"""Files of vectors: NumPy's, TEXMEX's ``vecs``, and the ``bin`` of big-ann; all but .npz mapped."""
 
 from __future__ import annotations
 
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ import numpy.typing as npt
 
 from deepq._common.errors import FormatError
 from deepq._common.types import Ids
+from deepq.datasets.named import chosen
 
 _VECS: dict[str, np.dtype[Any]] = {
     ".fvecs": np.dtype("<f4"),
@@ -24,6 +29,7 @@ _BINS: dict[str, np.dtype[Any]] = {
     ".ibin": np.dtype("<i4"),
 }
 MAPPED = (".npy", *_VECS, *_BINS)
+NPZ = (".npz",)
 _SMALL, _SAMPLE = 1 << 24, 1000  # bytes of files of which every row is looked at, and rows else
 
 
@@ -44,6 +50,30 @@ def map_vectors(path: Path) -> npt.NDArray[Any]:
             f"{path}: expected numbers of a type of NumPy's own, got {array.dtype}: bfloat16 keeps "
             "its name in .safetensors"
         )
+    return array
+
+
+@contextmanager
+def opened_npz(path: Path) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
+    """Open an archive of arrays. Raises FormatError where it is none, or is damaged."""
+    try:
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if not isinstance(arrays, Mapping):
+                raise FormatError(f"{path}: expected an archive of arrays, got one array")
+            yield arrays
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise FormatError(f"{path}: expected a whole archive of arrays, got: {error}") from error
+
+
+def read_npz(path: Path, column: str | None) -> npt.NDArray[Any]:
+    """Read one array (n, d) of an archive into memory."""
+    with opened_npz(path) as arrays:
+        if column is None:  # which reads all
+            column = chosen(path, "array", None, [n for n in arrays if arrays[n].ndim == 2], arrays)
+        array = arrays[chosen(path, "array", column, (), arrays)]
+    if array.ndim != 2:
+        raise FormatError(f"{path}: expected {column!r} of shape (n, d), got {array.shape}")
     return array
 
 

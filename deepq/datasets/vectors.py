@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from deepq._common.errors import FormatError, InputError, KindError
@@ -15,7 +14,7 @@ from deepq._common.sources import RowSource
 from deepq.datasets.arrow_files import ARROW, PARQUET, is_table, read_arrow, read_table
 from deepq.datasets.hdf5_files import HDF5, read_hdf5
 from deepq.datasets.safetensors_files import SAFETENSORS, read_safetensors
-from deepq.datasets.vector_files import MAPPED, map_vectors
+from deepq.datasets.vector_files import MAPPED, NPZ, map_vectors, read_npz
 
 Rows = npt.NDArray[Any] | RowSource
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -24,6 +23,7 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _NAMED: dict[str, Callable[[Path, str | None], Rows]] = {
     **dict.fromkeys(HDF5, read_hdf5),
     **dict.fromkeys(SAFETENSORS, read_safetensors),
+    **dict.fromkeys(NPZ, read_npz),
 }
 KNOWN = (*MAPPED, *PARQUET, *ARROW, *_NAMED)
 
@@ -37,6 +37,7 @@ def read_vectors(source: Paths | Any, column: str | None = None) -> Rows:
     ``.npy``, ``.fvecs``, ``.ivecs``, ``.bvecs``,          array, mapped from the file
     ``.fbin``, ``.f16bin``, ``.u8bin``, ``.i8bin``,
     ``.ibin``
+    ``.npz``                                               array, in memory
     ``.hdf5``, ``.h5`` (extra ``formats``)                 array, mapped from the file; of a data
                                                            set in chunks a `RowSource`
     ``.safetensors``                                       array, mapped from the file; of
@@ -61,7 +62,7 @@ def read_vectors(source: Paths | Any, column: str | None = None) -> Rows:
     source : str, path, list of these, or table
         What to read.
     column : str, optional
-        Name of the column, data set or tensor; not needed where one alone holds vectors.
+        Name of the column, data set, array or tensor; not needed where one alone holds vectors.
 
     Returns
     -------
@@ -100,8 +101,3 @@ def read_vectors(source: Paths | Any, column: str | None = None) -> Rows:
     if column is not None:
         raise InputError(f"{paths[0]}: expected no column of an array without names, got {column}")
     return map_vectors(paths[0])
-
-
-def in_memory(rows: Rows) -> npt.NDArray[Any]:
-    """Read rows into an array of memory."""
-    return np.array(rows)

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 import deepq
-from deepq.datasets import RowSource, read_vectors
+from deepq.datasets import RowSource, load, read_vectors
 
 from .builders import vectors, write_bin, write_vecs
 
@@ -100,6 +100,28 @@ class TestReadVectors:
     def test_missing_file(self, tmp_path):
         with pytest.raises(FileNotFoundError):
             read_vectors(tmp_path / "x.fvecs")
+
+
+class TestNpz:
+    def test_the_only_array_or_one_by_name(self, tmp_path):
+        np.savez(tmp_path / "x.npz", emb=vectors(5), ids=np.arange(5))
+        np.testing.assert_array_equal(read_vectors(tmp_path / "x.npz"), vectors(5))
+        np.savez(tmp_path / "y.npz", a=vectors(5), b=vectors(4))
+        np.testing.assert_array_equal(read_vectors(tmp_path / "y.npz", "b"), vectors(4))
+        for column, text in ((None, "got 2: 'a', 'b'"), ("c", "'a', 'b', got 'c'")):
+            with pytest.raises(ValueError, match=text):
+                read_vectors(tmp_path / "y.npz", column)
+        with pytest.raises(ValueError, match=r"'ids' of shape \(n, d\), got \(5,\)"):
+            read_vectors(tmp_path / "x.npz", "ids")
+
+    def test_damaged(self, tmp_path):
+        np.savez(tmp_path / "x.npz", base=vectors(50), query=vectors(5))
+        whole = (tmp_path / "x.npz").read_bytes()
+        for content in (whole[:-30], whole.replace(vectors(50).tobytes()[:8], bytes(8))):
+            (tmp_path / "x.npz").write_bytes(content)
+            for reader in (load, lambda path: read_vectors(path, "base")):
+                with pytest.raises(deepq.FormatError, match=r"x\.npz: expected a whole archive"):
+                    reader(tmp_path / "x.npz")
 
 
 class TestSafetensors:
