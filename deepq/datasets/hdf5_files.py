@@ -32,9 +32,14 @@ def read_hdf5(path: Path, column: str | None) -> Array | RowSource:
     """Open a data set (n, d) of numbers: mapped, if it lies in one piece, else in blocks."""
     with opened_hdf5(path) as file:
         found: dict[str, Any] = {}
-        file.visititems(lambda name, item: found.update({name: item}) if _is_array(item) else None)
-        name = chosen(path, "data set", column, [n for n in found if found[n].ndim == 2], found)
-        return open_array(path, found[name])
+
+        def keep(name: str, item: Any) -> None:
+            if _is_array(item):
+                found[name] = item
+
+        file.visititems(keep)
+        tables = [name for name, item in found.items() if item.ndim == 2]
+        return open_array(path, found[chosen(path, "data set", column, tables, found)])
 
 
 def open_array(path: Path, data: Any) -> Array | RowSource:

@@ -35,10 +35,11 @@ _SMALL, _SAMPLE = 1 << 24, 1000  # bytes of files of which every row is looked a
 
 def map_vectors(path: Path) -> npt.NDArray[Any]:
     """Map the array (n, d) of a file whose suffix is one of `MAPPED`: see `read_vectors`."""
-    if path.suffix in _BINS:
-        return _map_bin(path, _BINS[path.suffix])
-    if path.suffix in _VECS:
-        return _map_vecs(path, _VECS[path.suffix])
+    suffix = path.suffix.lower()
+    if suffix in _BINS:
+        return _map_bin(path, _BINS[suffix])
+    if suffix in _VECS:
+        return _map_vecs(path, _VECS[suffix])
     try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:  # no such file is an OSError
@@ -84,7 +85,7 @@ def _map_bin(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         raise FormatError(f"{path}: expected n and d in the first 8 bytes, got {size} bytes")
     n, d = np.fromfile(path, "<u4", 2).tolist()
     expected = 8 + n * d * dtype.itemsize
-    has_distances = path.suffix == ".ibin" and size == expected + 4 * n * d
+    has_distances = path.suffix.lower() == ".ibin" and size == expected + 4 * n * d
     if not n or not d or (size != expected and not has_distances):
         raise FormatError(
             f"{path}: expected {expected} bytes for {n} vectors of {d} {dtype}, got {size}"

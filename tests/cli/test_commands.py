@@ -86,6 +86,15 @@ def test_a_closed_pipe_ends_quietly(made):
         assert process.wait(600) == 141
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk(made):
+    with Path("/dev/full").open("wb") as full:
+        line = [DEEPQ, "search", "full.dpq", "queries.npy"]
+        done = subprocess.run(line, cwd=made, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["deepq: [Errno 28] No space left on device"]
+
+
 def read_npz(path):
     with np.load(path) as arrays:
         return arrays["D"], arrays["I"]

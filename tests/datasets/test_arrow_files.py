@@ -126,6 +126,25 @@ def test_nulls_in_slices(kind):
         np.asarray(read_vectors(pa.array(values, kind)))
 
 
+def test_nulls_are_looked_for_in_the_bits():
+    """A writer may say that there are none."""
+    honest = holed(40, KINDS["fixed"])
+    lying = pa.Array.from_buffers(honest.type, 40, honest.buffers()[:1], 0, 0, [honest.values])
+    assert lying.null_count == 0
+    with pytest.raises(ValueError, match="no nulls, got one in row 17"):
+        np.asarray(read_vectors(lying))
+
+
+def test_what_hands_out_a_stream():
+    class Relation:
+        """As those of DuckDB, and data frames."""
+
+        def __arrow_c_stream__(self, requested_schema=None):
+            return table(lists(X)).__arrow_c_stream__(requested_schema)
+
+    np.testing.assert_array_equal(np.asarray(read_vectors(Relation(), "emb")), X)
+
+
 def test_a_first_row_that_is_null():
     with pytest.raises(ValueError, match="no nulls, got one in row 0"):
         np.asarray(read_vectors(holed(40, KINDS["lists"], 0)))
