@@ -293,8 +293,8 @@ def _explained(where: str) -> Iterator[None]:
     try:
         yield
     except pa.ArrowException as error:
-        raise FormatError(f"{where}: expected a whole file, got: {error}") from error
+        raise FormatError(f"{where}: expected a file that pyarrow reads, got: {error}") from error
     except OSError as error:
         if error.errno is not None:  # of the system
             raise
-        raise FormatError(f"{where}: expected a whole file, got: {error}") from error
+        raise FormatError(f"{where}: expected a file that pyarrow reads, got: {error}") from error

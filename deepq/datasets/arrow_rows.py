@@ -27,7 +27,8 @@ def vector_type(kind: Any) -> tuple[int, np.dtype[Any]] | None:
     dtype
         Of what kind.
     """
-    types = needed("pyarrow.types", "Arrow's types")
+    pa = needed("pyarrow", "Arrow's types")
+    types = pa.types
     while hasattr(kind, "storage_type"):  # a tensor, or a type of another library's
         kind = kind.storage_type
     if types.is_fixed_size_binary(kind):
@@ -38,7 +39,7 @@ def vector_type(kind: Any) -> tuple[int, np.dtype[Any]] | None:
     if not (types.is_integer(value) or types.is_floating(value) or types.is_boolean(value)):
         return None
     width = kind.list_size if types.is_fixed_size_list(kind) else 0
-    return width, np.dtype(value.to_pandas_dtype())
+    return width, pa.array([], value).to_numpy(zero_copy_only=False).dtype
 
 
 def as_rows(array: Any, where: str, first: int, d: int, dtype: np.dtype[Any]) -> Array:
