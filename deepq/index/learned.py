@@ -340,10 +340,8 @@ class LearnedIndex:
 
     def _encode(self, x: Floats, *, progress: bool = False) -> Codes:
         self._require_trained()
-        encoder, quantizer, threads = self.encoder, self.product_quantizer, self._threads()
-        if threads != quantizer.num_threads:
-            quantizer = copy.copy(quantizer)
-            quantizer.num_threads = threads
+        encoder = self.encoder
+        quantizer = self.product_quantizer.with_threads(self._threads())
         codes = np.empty((len(x), quantizer.code_size), np.uint8)
         for i, block in checked_blocks(x, progress=progress):
             if not _scan.all_finite(z := embed(encoder, block)):
@@ -354,9 +352,10 @@ class LearnedIndex:
     def _decode(self, codes: Codes, out: Floats) -> Floats:
         self._require_trained()
         self._require_decoding()
+        quantizer = self.product_quantizer.with_threads(self._threads())
         for i in range(0, len(codes), _BLOCK):
-            part = slice(i, i + _BLOCK)
-            out[part] = self.encoder.decode(self.product_quantizer.decode(codes[part]))
+            z = quantizer.decode(codes[i : i + _BLOCK])
+            out[i : i + _BLOCK] = self.encoder.decode(z)
         return out
 
     @accepts_tensors
