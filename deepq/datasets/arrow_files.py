@@ -23,6 +23,7 @@ Array = npt.NDArray[Any]
 PARQUET = (".parquet", ".pq")
 ARROW = (".arrow", ".feather", ".ipc")
 _MAGIC = b"ARROW1"  # of an Arrow file that is no stream
+_LOOKED_AT = 256  # rows at a time, for the length of one
 _BUFFER = 1 << 20  # bytes read from a file at once
 _STATE = "state.json"  # in a folder of Dataset.save_to_disk
 
@@ -80,12 +81,12 @@ class ArrowRows(RowSource):
         super().__init__(name, bounds, d, dtype)
 
     def _first_length(self, name: str) -> int:
-        """Return the length of the first list that is not null."""
+        """Return the length of the first list that is not null; 0 if there is none."""
         for part in self._parts:
             with _explained(name):
-                for array in part.arrays(1):
-                    length = next((len(row.as_py()) for row in array[:1] if row.is_valid), 0)
-                    return length or 1  # a null, which reading tells of
+                for array in part.arrays(_LOOKED_AT):
+                    for first in getattr(array, "storage", array).drop_null()[:1]:
+                        return len(first)
         return 0
 
     def _read_part(self, i: int, size: int) -> Iterator[Array]:
