@@ -36,7 +36,7 @@ def train(
     data: str,
     index: str,
     kind: str,
-    metric: str,
+    metric: str | None,
     column: str | None,
     labels: str | None,
     adds: bool,
@@ -60,7 +60,7 @@ def train(
     """
     inputs.new_file(index, replaces=force)
     rows = inputs.rows_of(data, column, "train")
-    made = deepq.index_factory(int(rows.shape[1]), kind, inputs.METRICS[metric])  # type: ignore[arg-type]
+    made = deepq.index_factory(int(rows.shape[1]), kind, inputs.metric_of(metric, data))
     y = _labels(data, labels, kind)
     made.training = deepq.TrainConfig(**settings)
     made.verbose = inputs.shows_bars(progress)

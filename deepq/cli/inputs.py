@@ -13,7 +13,7 @@ import click
 
 import deepq
 from deepq._common.errors import FormatError, InputError
-from deepq.datasets.hdf5_files import HDF5, opened_hdf5
+from deepq.datasets.hdf5_files import HDF5, benchmark_parts, opened_hdf5
 from deepq.datasets.vector_files import NPZ, opened_npz
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -26,9 +26,7 @@ column = click.option(
 metric = click.option(
     "--metric",
     type=click.Choice(list(METRICS)),
-    default="l2",
-    show_default=True,
-    help="Distance, inner product, or cosine.",
+    help="Distance, inner product, or cosine; without it that of the data set, or l2.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 progress = click.option(
@@ -79,6 +77,13 @@ def is_data_set(source: str) -> bool:
         with opened_npz(path) as arrays:
             return "base" in arrays and "query" in arrays
     return path.is_dir() and any(path.glob("*base*.*"))
+
+
+def metric_of(asked: str | None, source: str) -> Any:
+    """Return the metric that is asked for, or that of a data set, or L2."""
+    if asked is None and Path(source).suffix in HDF5 and is_data_set(source):
+        return benchmark_parts(Path(source))[1]
+    return METRICS[asked or "l2"]
 
 
 def index_of(path: str) -> Any:

@@ -53,7 +53,7 @@ def suggest(
     data: str,
     size: int | None,
     recall: float | None,
-    metric: str,
+    metric: str | None,
     column: str | None,
     seed: int,
     progress: bool | None,
@@ -71,7 +71,7 @@ def suggest(
         inputs.rows_of(data, column, "base"),
         bytes_per_vector=size,
         recall=recall,
-        metric=inputs.METRICS[metric],  # type: ignore[arg-type]
+        metric=inputs.metric_of(metric, data),
         seed=seed,
         verbose=inputs.shows_bars(progress),
     )

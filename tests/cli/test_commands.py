@@ -214,6 +214,26 @@ def test_evaluate(tmp_path, capsys):
     assert "expected an index of the 600 vectors" in capsys.readouterr().err
 
 
+def test_a_data_set_of_benchmarks(tmp_path, capsys):
+    h5py = pytest.importorskip("h5py")
+    data, index = str(tmp_path / "x.hdf5"), str(tmp_path / "x.dpq")
+    with h5py.File(data, "w") as file:
+        file.create_dataset("train", data=X, compression="gzip")
+        file["test"], file.attrs["distance"] = Q, "angular"
+    assert run(["train", data, index, *QUICK, "--add"]) == 0
+    assert [type(m).__name__ for m in deepq.read_index(index).encoder.members] == [
+        "Normalize",
+        "Identity",
+    ]
+    capsys.readouterr()
+    assert run(["evaluate", index, data, "--json"]) == 0
+    assert told(capsys)["10-recall@10"] > 0.3
+    assert run(["info", data, "--json"]) == 0
+    assert told(capsys)["metric"] == "cosine"
+    assert run(["search", index, data, "--output", str(tmp_path / "a.npz")]) == 0
+    assert read_npz(tmp_path / "a.npz")[1].shape == (7, 10)
+
+
 @pytest.mark.usefixtures("here")
 def test_suggest(capsys):
     assert run(["suggest", "base.npy", "--bytes", "2", "--json"]) == 0
