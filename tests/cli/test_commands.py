@@ -337,14 +337,24 @@ def test_an_error_in_the_middle_writes_nothing(here, tmp_path, capsys):
     assert (here / "full.dpq").read_bytes() == before
 
 
+# A training that does not end by itself; what runs in the background may not listen to Ctrl-C.
+WITHOUT_END = """
+import signal
+from deepq.training import settings
+from deepq.cli import main
+
+settings._MOST_VISITS, settings._EPOCHS = 10**9, 10**6
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+
+
 def test_ctrl_c_keeps_the_best_so_far(tmp_path):
     index = tmp_path / "x.dpq"
     np.save(tmp_path / "many.npy", np.random.default_rng(1).standard_normal((3000, 16)))
     line = ["train", "many.npy", str(index), "--progress"]
     line += ["--kind", "PQ4x4,Rerank10", "--preset", "best"]
-    code = "import sys\nfrom deepq.training import settings\nsettings._MOST_VISITS = 10**9\n"
-    code += "settings._EPOCHS = 10**6\nfrom deepq.cli import main\nmain()"
-    line = [sys.executable, "-c", code, *line]  # a training that does not end by itself
+    line = [sys.executable, "-c", WITHOUT_END, *line]
     with subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE) as process:
         said = ""
         while "decoder:" not in said and process.poll() is None:
