@@ -19,13 +19,18 @@ _OF_FAISS = (".faiss", ".index")
 @click.command(short_help="Learn an index from vectors in a file.")
 @click.argument("data")
 @click.argument("index")
-@click.option("--kind", default="OPQ16,PQ16", show_default=True, help="What to learn; see below.")
+@click.option("--kind", default="OPQ16,PQ16", show_default=True, help="What to learn, as above.")
 @inputs.metric
 @inputs.column
 @click.option("--labels", metavar="FILE", help=".npy of classes or tags, where they are learned.")
 @click.option("--add", "adds", is_flag=True, help="Add the vectors as well.")
 @click.option("--seed", type=int, default=1234, show_default=True, help="Of everything random.")
-@click.option("--preset", type=click.Choice(["default", "fast", "best"]), default="default")
+@click.option(
+    "--preset",
+    type=click.Choice(["default", "fast", "best"]),
+    default="default",
+    help="How much a decoder may cost.",
+)
 @click.option("--max-points", type=int, help="Most vectors to learn from.")
 @click.option("--max-seconds", type=float, help="No new stage begins after so long.")
 @click.option("--checkpoint", metavar="FILE", help="Where to keep, and go on from, what there is.")

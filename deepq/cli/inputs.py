@@ -5,19 +5,15 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 import deepq
 from deepq._common.errors import FormatError, InputError
-from deepq.datasets.hdf5_files import HDF5, benchmark_parts, opened_hdf5
-from deepq.datasets.vector_files import NPZ, opened_npz
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
+_HDF5 = (".hdf5", ".h5")
 METRICS = {"l2": 1, "ip": 0, "cosine": "cosine"}
 
 column = click.option(
@@ -53,7 +49,7 @@ def rows_of(source: str, column: str | None, part: str) -> Any:
     part : str
         "train", "base" or "query", of what `datasets.load` reads.
     """
-    import numpy as np
+    import numpy as np  # here, as all that takes time to import: --help is to be quick
 
     if source == "-":
         try:
@@ -61,7 +57,7 @@ def rows_of(source: str, column: str | None, part: str) -> Any:
         except (ValueError, EOFError) as error:
             raise FormatError(f"expected an array of numpy.save on stdin, got: {error}") from error
     if column is None and is_data_set(source):
-        if Path(source).suffix in HDF5:  # which need not be read into memory
+        if Path(source).suffix in _HDF5:  # which need not be read into memory
             return deepq.datasets.read_vectors(source, "test" if part == "query" else "train")
         return getattr(deepq.datasets.load(source), part)
     return deepq.datasets.read_vectors(source, column)
@@ -70,10 +66,14 @@ def rows_of(source: str, column: str | None, part: str) -> Any:
 def is_data_set(source: str) -> bool:
     """Whether this is a data set of several parts, and not the vectors of one file."""
     path = Path(source)
-    if path.is_file() and path.suffix in HDF5:
+    if path.is_file() and path.suffix in _HDF5:
+        from deepq.datasets.hdf5_files import opened_hdf5
+
         with opened_hdf5(path) as file:
             return "train" in file and "test" in file
-    if path.is_file() and path.suffix in NPZ:
+    if path.is_file() and path.suffix == ".npz":
+        from deepq.datasets.vector_files import opened_npz
+
         with opened_npz(path) as arrays:
             return "base" in arrays and "query" in arrays
     return path.is_dir() and any(path.glob("*base*.*"))
@@ -81,7 +81,9 @@ def is_data_set(source: str) -> bool:
 
 def metric_of(asked: str | None, source: str) -> Any:
     """Return the metric that is asked for, or that of a data set, or L2."""
-    if asked is None and Path(source).suffix in HDF5 and is_data_set(source):
+    if asked is None and Path(source).suffix in _HDF5 and is_data_set(source):
+        from deepq.datasets.hdf5_files import benchmark_parts
+
         return benchmark_parts(Path(source))[1]
     return METRICS[asked or "l2"]
 
