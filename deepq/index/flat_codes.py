@@ -251,10 +251,3 @@ class FlatCodes(LearnedIndex):
             self._check_same(other, otherIndex)
             self._native.append(other.codes)
             other.chain.reset()
-
-    def _require_memory(self) -> None:
-        if self._native.is_mapped:
-            raise StateError(
-                "expected an index in memory to change, got one mapped from a file: "
-                "copy.copy(index) is in memory, and so is what is added after reset()"
-            )

@@ -130,6 +130,13 @@ class NativeChain:
         parts = [numbers_of(encoder_in(transform)) for transform in self.transforms]
         return (self.chain.metric_type, pq.M, pq.nbits, self.codebooks.tobytes(), *parts)
 
+    # ---- codes ------------------------------------------------------------------------------
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether the codes are in a file; nothing but `reset` is possible with them then."""
+        raise NotImplementedError
+
     # ---- what faiss does not know ------------------------------------------------------------
 
     def carry(self, value: Any) -> None:
