@@ -50,13 +50,11 @@ class Blocks:
         """All bytes in memory."""
         file = io.BytesIO()
         for block in self.make():
-            file.write(block)
+            file.write(block.data)
         return file.getvalue()
 
 
-def split_arrays(
-    value: Any, arrays: list[Any], living: list[OwnObject] | None = None
-) -> Any:
+def split_arrays(value: Any, arrays: list[Any], living: list[OwnObject] | None = None) -> Any:
     """Replace every array inside `value` by its number, and collect them, without copies.
 
     So are the objects that are `living`, if there is a list for them. Raises KindError for what

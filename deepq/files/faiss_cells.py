@@ -1,15 +1,15 @@
 """Indexes of cells in faiss's own files: an IndexIVFPQ, its coarse quantizer and its lists.
 
-    IndexIVFPQ    "IwPQ", header, nlist nprobe int64, coarse quantizer, direct map, by_residual flag,
-                  code_size int64, product quantizer, lists
-    flat          "IxF2" (L2), "IxFI" (inner product) or "IxFl", header, vector of float32
-    HNSW          "IHNf", header, vectors of probabilities float64, of neighbours up to each level,
-                  levels of nodes int32, offsets int64 and neighbours int32, then entry_point,
-                  max_level, efConstruction, efSearch, a number without use int32, a flat index
-    multi-index   "Imiq", header, product quantizer
-    direct map    its type in a byte, vector of int64; for type 2 a vector of pairs int64
-    lists         "ilar", nlist code_size int64, then "full" and a vector of sizes int64, or "sprs"
-                  and one of cells and sizes in turn; for every cell its codes, and ids int64
+IndexIVFPQ    "IwPQ", header, nlist nprobe int64, coarse quantizer, direct map, by_residual flag,
+code_size int64, product quantizer, lists
+flat          "IxF2" (L2), "IxFI" (inner product) or "IxFl", header, vector of float32
+HNSW          "IHNf", header, vectors of probabilities float64, of neighbours up to each level,
+levels of nodes int32, offsets int64 and neighbours int32, then entry_point,
+max_level, efConstruction, efSearch, a number without use int32, a flat index
+multi-index   "Imiq", header, product quantizer
+direct map    its type in a byte, vector of int64; for type 2 a vector of pairs int64
+lists         "ilar", nlist code_size int64, then "full" and a vector of sizes int64, or "sprs"
+and one of cells and sizes in turn; for every cell its codes, and ids int64
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def _sizes(reader: Reader, nlist: int, code_size: int) -> Ids:
         pairs = read_vector(reader, "<i8", "sizes of lists")
         require(len(pairs) % 2, 0, "numbers too many among sizes of lists")
         cells, sizes = pairs[::2], np.zeros(nlist, np.int64)
-        if len(cells) and not (0 <= cells[0] and (np.diff(cells) > 0).all() and cells[-1] < nlist):
+        if len(cells) and not (cells[0] >= 0 and (np.diff(cells) > 0).all() and cells[-1] < nlist):
             raise FormatError("sizes of lists of other cells")
         sizes[cells] = pairs[1::2]
     else:

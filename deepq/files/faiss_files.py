@@ -86,7 +86,7 @@ class _Parts(NamedTuple):
     """What has been read: of an index, of the whole it is in, and the transforms before it."""
 
     header: Header
-    index: dict[str, Any]
+    content: dict[str, Any]
     transforms: list[Transform]
 
 
@@ -135,7 +135,9 @@ def _read(reader: Reader, allowed: tuple[bytes, ...], *, maps: bool) -> _Parts:
         return _mapped_ids(reader, inside, _KINDS[name], maps=maps)
     if name == _CELLS:
         if maps:  # ids would not be where numbers of 8 bytes may be
-            raise FormatError("one in cells, which deepq.write_index writes so that it can be mapped")
+            raise FormatError(
+                "one in cells, which deepq.write_index writes so that it can be mapped"
+            )
         header, index = read_cells(reader)
     else:
         header, index = _flat(reader, name, maps=maps)
@@ -156,10 +158,10 @@ def _mapped_ids(reader: Reader, allowed: tuple[bytes, ...], name: str, *, maps: 
     for own, wanted, what in zip(header, inner.header, Header._fields, strict=True):
         require(own, wanted, f"as {what} of an {name}")
     ids = read_vector(reader, "<i8", "ids", header.ntotal)
-    cells = inner.index["codes"]
+    cells = inner.content["codes"]
     if not isinstance(cells, PlainCells):
         raise FormatError(f"an {name} around an IndexPQ{advice_for(name)}")
-    inner.index["codes"] = with_ids(cells, ids)
+    inner.content["codes"] = with_ids(cells, ids)
     return inner
 
 

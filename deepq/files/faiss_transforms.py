@@ -1,7 +1,7 @@
 """Transforms in faiss's own files: its VectorTransforms, parsed in Python.
 
-    transform     its name, its numbers, d_in d_out int32, is_trained flag
-    linear        have_bias flag, vectors A and b; before them the settings of its class
+transform     its name, its numbers, d_in d_out int32, is_trained flag
+linear        have_bias flag, vectors A and b; before them the settings of its class
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Values in faiss's own files: what all of its objects are written with.
 
-Numbers are little-endian, without gaps. A vector is its length in 8 bytes and its items, a flag is a
-byte, 0 or 1. Every function raises FormatError for what cannot be.
+Numbers are little-endian, without gaps. A vector is its length in 8 bytes and its items, a flag is
+a byte, 0 or 1. Every function raises FormatError for what cannot be.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DUMMY = 1 << 20
 
 
 class Header(NamedTuple):
-    """What every index begins with: d int32, ntotal int64, twice 2**20, is_trained, metric int32."""
+    """What an index begins with: d int32, ntotal int64, twice 2**20, is_trained, metric int32."""
 
     d: int
     ntotal: int

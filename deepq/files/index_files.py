@@ -72,7 +72,8 @@ def read_index(
     """Load an index that `write_index` saved, or `faiss.write_index`.
 
     From a file of faiss's, of an IndexPQ or IndexIVFPQ alone or behind transforms, it is what
-    `from_faiss` makes of its content. Such a file has no checksums: its sizes are checked, its numbers cannot be.
+    `from_faiss` makes of its content. Such a file has no checksums: its sizes are checked, its
+    numbers cannot be.
 
     Parameters
     ----------

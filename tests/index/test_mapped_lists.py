@@ -357,7 +357,9 @@ def test_another_faiss_is_not_touched(one, monkeypatch):
     monkeypatch.setattr(faiss, "__version__", "1.16.0")
     mapped_lists.fault.cache_clear()
     try:
-        with pytest.raises(deepq.StateError, match=r"takes mapped lists, got another: it is tested"):
+        with pytest.raises(
+            deepq.StateError, match=r"takes mapped lists, got another: it is tested"
+        ):
             mapped(one)
         assert deepq.read_index(one).ntotal == 300
     finally:

@@ -180,7 +180,7 @@ class NativeCells(NativeChain):
         return self._table
 
     def lists(self) -> Iterator[CellList]:
-        """Views of the lists that are not empty. They move when rows are added: hold a lock."""
+        """Yield views of lists that are not empty. They move when rows are added: hold a lock."""
         lists, code_size = self.pq_index.invlists, self.pq_index.code_size
         for cell in range(self.pq_index.nlist):
             n = lists.list_size(cell)

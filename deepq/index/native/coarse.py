@@ -102,7 +102,7 @@ def coarse_of(state: dict[str, Any]) -> Any:
 
 
 def _graph_state(hnsw: Any) -> dict[str, Any]:
-    """Describe the graph of an HNSW: levels of nodes (n,), and neighbours of one after the other."""
+    """Describe the graph of an HNSW: levels of nodes (n,), and the neighbours of all, in order."""
     levels, neighbors = (
         faiss.vector_to_array(part).astype(np.int64) for part in (hnsw.levels, hnsw.neighbors)
     )
@@ -127,9 +127,10 @@ def _put_graph(coarse: Any, graph: dict[str, Any], n: int) -> None:
         places = np.arange(len(neighbors)) - np.repeat(offsets[:-1], ends[levels])
         level = np.searchsorted(ends, places, side="right")
         known = neighbors != -1
-        if not ((neighbors >= -1) & (neighbors < n)).all() or not (
-            levels[neighbors[known]] >= level[known]
-        ).all():
+        if (
+            not ((neighbors >= -1) & (neighbors < n)).all()
+            or not (levels[neighbors[known]] >= level[known]).all()
+        ):
             raise FormatError("a graph with neighbours that there are not")
     highest = int(levels.max(initial=0))
     if not (0 <= entry < n and levels[entry] == highest if n else entry == -1):

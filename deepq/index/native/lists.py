@@ -51,7 +51,9 @@ class RenamedLists:
         for each in self._lists:
             if each.ids.min() < 0 or each.ids.max() >= len(self._names):
                 got = f"{each.ids.min()} to {each.ids.max()}"
-                raise InputError(f"expected ids below {len(self._names)} in a map of ids, got {got}")
+                raise InputError(
+                    f"expected ids below {len(self._names)} in a map of ids, got {got}"
+                )
             yield each._replace(ids=self._names[each.ids])
 
 
@@ -96,7 +98,8 @@ class StoredLists:
     @property
     def codes_at(self) -> Ids:
         """Where the codes of each cell begin."""
-        return self.starts[:-1] + _ID * self.sizes
+        places: Ids = self.starts[:-1] + _ID * self.sizes
+        return places
 
     def __iter__(self) -> Iterator[CellList]:
         for cell in np.flatnonzero(self.sizes):

@@ -60,9 +60,7 @@ def fault() -> str:
 
 def _place(index: Any, memory: Codes, ids_at: Ids, codes_at: Ids, sizes: Ids) -> None:
     address = memory.__array_interface__["data"][0]
-    _mapped_lists.place(
-        int(index.this), address, ids_at, codes_at, sizes, index.code_size, memory
-    )
+    _mapped_lists.place(int(index.this), address, ids_at, codes_at, sizes, index.code_size, memory)
     index.ntotal = int(sizes.sum())
 
 

@@ -21,7 +21,12 @@ from deepq import recipes
 
 HERE = Path(__file__).parent
 D = 8
-OF_FAISS = {"IxPq": "PQ4x4", "IxPT": "OPQ4,PQ4x4", "IwPQ": "IVF6,PQ4x4", "IxM2": "IDMap2,IVF6,PQ4x4"}
+OF_FAISS = {
+    "IxPq": "PQ4x4",
+    "IxPT": "OPQ4,PQ4x4",
+    "IwPQ": "IVF6,PQ4x4",
+    "IxM2": "IDMap2,IVF6,PQ4x4",
+}
 
 
 def rows() -> tuple[np.ndarray, np.ndarray]:
