@@ -203,7 +203,11 @@ def to_faiss(index: DeepQuantIndex | DeepQuantIVFIndex, *, binary: bool = False)
     with index._lock.reading():
         if binary:
             return _to_binary(index)
-        return faiss.deserialize_index(faiss.serialize_index(index))
+        native = faiss.deserialize_index(faiss.serialize_index(index))
+        inner = faiss.downcast_index(native.index)
+        for name in index.settings:  # of which faiss's files lack some
+            setattr(inner, name, getattr(index, name))
+        return native
 
 
 def _to_binary(index: Any) -> Any:
