@@ -115,7 +115,7 @@ class CellCodes(CellLists):
         if given is not None and len(given) != len(x):
             raise DimensionError(f"expected ids of shape ({len(x)},), got {given.shape}")
         with self._lock.changing():
-            self._require_memory()
+            self._native.require_memory()
             codes, cells = self._encode_in_cells(x)
             self._append(codes, cells, given)
 
@@ -146,7 +146,7 @@ class CellCodes(CellLists):
         """Keep everybody else out; raise StateError if the lists must not change otherwise."""
         with self._lock.changing(), self._lock.exclusive():
             if not resets:
-                self._require_memory()
+                self._native.require_memory()
             yield
             self._places = None
 
@@ -156,7 +156,7 @@ class CellCodes(CellLists):
         with ExitStack() as held:
             for index in sorted((self, other), key=id):  # one order for all: no deadlock
                 held.enter_context(index._rewriting(resets=True))
-            self._require_memory()
+            self._native.require_memory()
             yield
 
     def reset(self) -> None:
@@ -240,7 +240,7 @@ class CellCodes(CellLists):
         if len(np.unique(keys)) != len(keys):
             raise InputError("expected each id once, got one twice")
         with self._lock.changing():
-            self._require_memory()
+            self._native.require_memory()
             self._place_of(keys)
             codes, cells = self._encode_in_cells(x)
             with self._lock.exclusive():
@@ -334,5 +334,5 @@ class CellCodes(CellLists):
         self._require_trained()
         given = None if ids is None else as_free_ids(ids, "ids")
         with self._lock.changing():
-            self._require_memory()
+            self._native.require_memory()
             self._append(own, cells, given)

@@ -124,7 +124,7 @@ class FlatCodes(LearnedIndex):
         require_float32(numeric_type)
         x = self._vectors(x, finite=True, keep_bytes=True)
         with self._lock.changing():
-            self._require_memory()
+            self._native.require_memory()
             codes = self._encode(x, progress=bool(self.verbose))
             with self._lock.exclusive():
                 self._native.append(codes)
@@ -134,7 +134,7 @@ class FlatCodes(LearnedIndex):
         """Keep everybody else out; raise StateError if the codes must not change otherwise."""
         with self._lock.changing(), self._lock.exclusive():
             if not resets:
-                self._require_memory()
+                self._native.require_memory()
             yield
 
     @accepts_tensors
@@ -247,7 +247,7 @@ class FlatCodes(LearnedIndex):
         with ExitStack() as held:
             for index in sorted(ours, key=id):  # one order for all: no deadlock
                 held.enter_context(index._rewriting(resets=True))
-            self._require_memory()
+            self._native.require_memory()
             self._check_same(other, otherIndex)
             self._native.append(other.codes)
             other.chain.reset()

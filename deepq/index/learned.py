@@ -397,10 +397,3 @@ class LearnedIndex:
                 f"expected an empty index when {when}, got {self.ntotal} codes, "
                 "which would lose their meaning: reset() it first"
             )
-
-    def _require_memory(self) -> None:
-        if self._native.is_mapped:
-            raise StateError(
-                "expected an index in memory to change, got one mapped from a file: "
-                "copy.copy(index) is in memory, and so is what is added after reset()"
-            )
