@@ -185,7 +185,9 @@ def _sizes(reader: Reader, nlist: int, code_size: int) -> Ids:
     """Read how many codes every cell has."""
     name = reader.take(4, "the name of the lists")
     if name != b"ilar":
-        raise FormatError(f"lists of the kind {text(name)} instead of ArrayInvertedLists")
+        raise FormatError(
+            f"lists of the kind {text(name)} instead of ArrayInvertedLists: from_faiss copies any"
+        )
     for wanted, what in ((nlist, "lists"), (code_size, "bytes of a code in a list")):
         require(reader.unpack("<Q", f"the number of {what}")[0], wanted, what)
     kind = reader.take(4, "the kind of the lists")

@@ -132,7 +132,7 @@ def _read(reader: Reader, allowed: tuple[bytes, ...], *, maps: bool) -> _Parts:
         return _chain(reader, tuple(kind for kind in allowed if kind != _CHAIN), maps=maps)
     if name in _MAPS:
         inside = tuple(kind for kind in allowed if kind not in _MAPS)
-        return _mapped_ids(reader, inside, _KINDS[name], maps=maps)
+        return _in_a_map(reader, inside, _KINDS[name], maps=maps)
     if name == _CELLS:
         if maps:  # ids would not be where numbers of 8 bytes may be
             raise FormatError(
@@ -152,7 +152,7 @@ def _chain(reader: Reader, allowed: tuple[bytes, ...], *, maps: bool) -> _Parts:
     return inner._replace(header=header, transforms=transforms)
 
 
-def _mapped_ids(reader: Reader, allowed: tuple[bytes, ...], name: str, *, maps: bool) -> _Parts:
+def _in_a_map(reader: Reader, allowed: tuple[bytes, ...], name: str, *, maps: bool) -> _Parts:
     """Read a map of ids, whose ids become those of the lists inside."""
     header, inner = read_header(reader), _read(reader, allowed, maps=maps)
     for own, wanted, what in zip(header, inner.header, Header._fields, strict=True):

@@ -60,7 +60,7 @@ def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex | DeepQuantIVF
         return _from_binary(faiss.downcast_IndexBinary(index))
     if not isinstance(index, faiss.Index):
         raise KindError(f"expected a faiss index, got {type(index).__name__}")
-    chain, maps = _inside(index)
+    chain, ids = _inside(index)
     source = NativeCells.of(chain) or NativeFlat.of(chain)
     if source is None:
         name = type(chain).__name__
@@ -69,7 +69,7 @@ def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex | DeepQuantIVF
             f"got {name}{advice_for(name)}"
         )
     plain, native = source.plain(encoder), source.pq_index
-    for ids in maps:
+    if ids is not None:
         if not isinstance(plain.codes, PlainCells):
             name = type(faiss.downcast_index(index)).__name__
             raise KindError(f"expected an IndexPQ, got one in an {name}{advice_for(name)}")
@@ -86,31 +86,31 @@ def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex | DeepQuantIVF
     return copied
 
 
-def _inside(index: Any) -> tuple[Any, list[Ids]]:
+def _inside(index: Any) -> tuple[Any, Ids | None]:
     """Return the chain inside an index of faiss's, and the ids of a map around it or in it.
 
     It may be another chain of the same transforms, which belong to `index` still.
     """
-    native, maps = _without_map(index)
+    native, ids = _without_map(index)
     transforms: list[Any] = []
-    if isinstance(native, IndexPreTransform) and not maps:
-        inner, maps = _without_map(native.index)
-        if maps:
+    if isinstance(native, IndexPreTransform) and ids is None:
+        inner, ids = _without_map(native.index)
+        if ids is not None:
             transforms = [native.chain.at(i) for i in range(native.chain.size())]
             native = inner
     if type(native) in (IndexPQ, IndexIVFPQ):  # an IndexIVFPQR has more codes
         native = IndexPreTransform(native)
         for transform in reversed(transforms):
             native.prepend_transform(transform)
-    return native, maps
+    return native, ids
 
 
-def _without_map(index: Any) -> tuple[Any, list[Ids]]:
-    """Return the index in a map of ids, and its ids; the index itself, and none, without one."""
+def _without_map(index: Any) -> tuple[Any, Ids | None]:
+    """Return the index in a map of ids, and its ids; without one the index itself, and None."""
     native = faiss.downcast_index(index)
     if not isinstance(native, faiss.IndexIDMap):
-        return native, []
-    return faiss.downcast_index(native.index), [faiss.vector_to_array(native.id_map)]
+        return native, None
+    return faiss.downcast_index(native.index), faiss.vector_to_array(native.id_map)
 
 
 def from_plain(plain: PlainIndex) -> DeepQuantIndex | DeepQuantIVFIndex:
