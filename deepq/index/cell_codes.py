@@ -11,80 +11,16 @@ import numpy as np
 
 from deepq._common.arrays import as_codes, as_free_ids, as_output
 from deepq._common.checks import as_count, as_integer, require_float32
-from deepq._common.errors import DimensionError, FormatError, InputError, KindError
-from deepq._common.safe_files import InFile
+from deepq._common.errors import DimensionError, InputError, KindError
 from deepq._common.types import Codes, Floats, Ids
 from deepq.encoders.base import embed
-from deepq.index.cell_training import CellTraining
-from deepq.index.native.cells import NativeCells
-from deepq.index.native.coarse import coarse_state
+from deepq.index.cell_lists import CellLists
 from deepq.index.tensors import accepts_tensors
 from deepq.index.training_data import checked_blocks, rows_to_add
 
-_ROWS_PER_CELL, _LEAST_ROWS = 64, 100_000  # of which cells are learned, at most
 
-
-class CellCodes(CellTraining):
+class CellCodes(CellLists):
     """The strand of an index whose codes lie in cells, each with an id."""
-
-    kind = "cells"
-    settings = (
-        "do_polysemous_training",
-        "max_codes",
-        "metric_arg",
-        "nprobe",
-        "parallel_mode",
-        "polysemous_ht",
-        "verbose",
-    )
-    _next_id: int = 0
-    _places: tuple[Ids, Ids] | None = None
-
-    # ---- state -------------------------------------------------------------------------------
-
-    def _stored(self) -> dict[str, Any]:
-        table = self._native.table if self.is_trained else None
-        ids, places = (np.empty(0, np.int64),) * 2 if table is None else table.entries()
-        codes = np.empty((0, self.code_size), np.uint8) if table is None else table.codes_at(places)
-        sizes = np.zeros(self.nlist, np.int64) if table is None else table.sizes()
-        return {
-            "nlist": int(self.nlist),
-            "by_residual": bool(self.by_residual),
-            "coarse": coarse_state(self._native.pq_index.quantizer),
-            "cp": {name: getattr(self._native.pq_index.cp, name) for name in ("niter", "seed")},
-            "next_id": self._next_id,
-            "ids": ids,
-            "sizes": sizes,
-            "codes": codes,
-        }
-
-    def _store(self, state: dict[str, Any]) -> None:
-        sizes, ids, codes = state["sizes"], state["ids"], state["codes"]
-        if isinstance(codes, InFile):
-            memory = np.empty(codes.shape, np.uint8)
-            codes.read(memory)
-            codes = memory
-        codes = as_codes(codes, self.code_size)
-        for name in ("niter", "seed"):
-            setattr(self._native.pq_index.cp, name, as_integer(state["cp"][name], name))
-        if sizes.shape != (self.nlist,) or (sizes < 0).any() or len(codes) != len(ids):
-            raise FormatError(
-                f"lists of {len(ids)} ids and {len(codes)} codes in {len(sizes)} cells"
-            )
-        if sizes.sum() != len(codes) or (len(ids) and ids.min() < 0):
-            raise FormatError(f"{sizes.sum()} entries of lists for {len(codes)} codes")
-        if len(codes):
-            self._require_trained()
-        self._native.append(codes, np.repeat(np.arange(self.nlist), sizes), ids)
-        self._next_id = max(as_count(state["next_id"], "next_id"), int(ids.max(initial=-1)) + 1)
-
-    def _take(self, other: NativeCells) -> None:
-        """Copy the codes of C++ objects with the same cells and codebooks; there are none here."""
-        ids, places = other.table.entries()
-        if len(ids) and ids.min() < 0:
-            raise InputError(f"expected ids from 0 on, got {int(ids.min())}")
-        self._native.append(other.table.codes_at(places), places >> 32, ids)
-        self._next_id = int(ids.max(initial=-1)) + 1
 
     # ---- reading -----------------------------------------------------------------------------
 
@@ -180,6 +116,7 @@ class CellCodes(CellTraining):
         if given is not None and len(given) != len(x):
             raise DimensionError(f"expected ids of shape ({len(x)},), got {given.shape}")
         with self._lock.changing():
+            self._native.require_memory()
             codes, cells = self._encode_in_cells(x)
             self._append(codes, cells, given)
 
@@ -206,23 +143,29 @@ class CellCodes(CellTraining):
         return codes, cells
 
     @contextmanager
-    def _rewriting(self) -> Iterator[None]:
-        """Keep everybody else out."""
+    def _rewriting(self, *, resets: bool = False) -> Iterator[None]:
+        """Keep everybody else out; raise StateError if the lists must not change otherwise."""
         with self._lock.changing(), self._lock.exclusive():
+            if not resets:
+                self._native.require_memory()
             yield
             self._places = None
 
     @contextmanager
     def _both(self, other: CellCodes) -> Iterator[None]:
-        """Keep everybody else out of two indexes."""
+        """Keep everybody else out of two indexes; `self` must be in memory."""
         with ExitStack() as held:
             for index in sorted((self, other), key=id):  # one order for all: no deadlock
-                held.enter_context(index._rewriting())
+                held.enter_context(index._rewriting(resets=True))
+            self._native.require_memory()
             yield
 
     def reset(self) -> None:
-        """Remove all vectors; the training stays, and ids begin with 0 again."""
-        with self._rewriting():
+        """Remove all vectors; the training stays, and ids begin with 0 again.
+
+        A mapped file is let go of.
+        """
+        with self._rewriting(resets=True):
             self._native.pq_index.reset()
             self._native.changed()
             self._next_id = 0
@@ -298,6 +241,7 @@ class CellCodes(CellTraining):
         if len(np.unique(keys)) != len(keys):
             raise InputError("expected each id once, got one twice")
         with self._lock.changing():
+            self._native.require_memory()
             self._place_of(keys)
             codes, cells = self._encode_in_cells(x)
             with self._lock.exclusive():
@@ -312,7 +256,7 @@ class CellCodes(CellTraining):
         like. Raises InputError if the two differ in their training.
         """
         self.check_compatible_for_merge(other)
-        with self._both(other):
+        with other._both(self):
             self._native.pq_index.copy_subset_to(other._native.pq_index, subset_type, a1, a2)
             other._native.changed()
             other._next_id = max(other._next_id, self._next_id)
@@ -332,7 +276,7 @@ class CellCodes(CellTraining):
         """Use other lists, a faiss.ArrayInvertedLists of as many cells and bytes."""
         if not isinstance(il, faiss.ArrayInvertedLists):
             raise KindError(f"expected faiss.ArrayInvertedLists, got {type(il).__name__}")
-        with self._rewriting():
+        with self._rewriting(resets=True):
             self._native.pq_index.replace_invlists(il, own)
             self._native.pq_index.ntotal = il.compute_ntotal()
             self._native.changed(training=True)
@@ -391,4 +335,5 @@ class CellCodes(CellTraining):
         self._require_trained()
         given = None if ids is None else as_free_ids(ids, "ids")
         with self._lock.changing():
+            self._native.require_memory()
             self._append(own, cells, given)

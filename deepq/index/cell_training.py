@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 
 from deepq._common.checks import as_flag, as_size
-from deepq._common.errors import InputError
+from deepq._common.errors import FormatError, InputError
 from deepq._common.types import Floats
 from deepq.encoders.base import Encoder, embed
 from deepq.encoders.rotation import Rotation
@@ -42,7 +42,10 @@ class CellTraining(LearnedIndex):
         return native
 
     def _begin(self, state: dict[str, Any]) -> None:
-        self._coarse = coarse_of(state["coarse"]), as_size(state["nlist"], "nlist")
+        nlist = as_size(state["nlist"], "nlist")
+        if state["sizes"].shape != (nlist,):  # before anything is made for so many cells
+            raise FormatError(f"sizes {state['sizes'].shape} of {nlist} lists")
+        self._coarse = coarse_of(state["coarse"]), nlist
         self._by_residual = as_flag(state["by_residual"], "by_residual")
 
     def _fit(

@@ -126,7 +126,7 @@ class FlatCodes(LearnedIndex):
         require_float32(numeric_type)
         x = rows_to_add(self._encoder, x)
         with self._lock.changing():
-            self._require_memory()
+            self._native.require_memory()
             codes = self._encode(x, progress=bool(self.verbose))
             with self._lock.exclusive():
                 self._native.append(codes)
@@ -136,7 +136,7 @@ class FlatCodes(LearnedIndex):
         """Keep everybody else out; raise StateError if the codes must not change otherwise."""
         with self._lock.changing(), self._lock.exclusive():
             if not resets:
-                self._require_memory()
+                self._native.require_memory()
             yield
 
     @accepts_tensors
@@ -249,14 +249,7 @@ class FlatCodes(LearnedIndex):
         with ExitStack() as held:
             for index in sorted(ours, key=id):  # one order for all: no deadlock
                 held.enter_context(index._rewriting(resets=True))
-            self._require_memory()
+            self._native.require_memory()
             self._check_same(other, otherIndex)
             self._native.append(other.codes)
             other.chain.reset()
-
-    def _require_memory(self) -> None:
-        if self._native.is_mapped:
-            raise StateError(
-                "expected an index in memory to change, got one mapped from a file: "
-                "copy.copy(index) is in memory, and so is what is added after reset()"
-            )

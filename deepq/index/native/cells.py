@@ -7,6 +7,7 @@ cells, the codebooks, and a list of codes and ids for every cell, once.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
 from typing import Any
 
 import faiss
@@ -18,6 +19,10 @@ from deepq._common.threads import openmp_threads
 from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids
 from deepq.encoders.base import Encoder
 from deepq.index.native.chain import IndexPreTransform, NativeChain
+from deepq.index.native.coarse import coarse_state
+from deepq.index.native.lists import CellList, Lists, StoredLists
+from deepq.index.native.mapped_lists import is_mapped, place_lists
+from deepq.index.native.plain import PlainCells, PlainIndex
 
 # Kept at import: a program may put DeepQuantIVFIndex in its place.
 IndexIVFPQ = faiss.IndexIVFPQ
@@ -54,10 +59,36 @@ class NativeCells(NativeChain):
     def of(cls, index: Any) -> NativeCells | None:
         """Take an index of faiss's that is an IndexIVFPQ behind transforms; None for another."""
         chain = faiss.downcast_index(index)
-        is_cells = isinstance(chain, IndexPreTransform) and isinstance(
-            faiss.downcast_index(chain.index), IndexIVFPQ
+        is_cells = (
+            isinstance(chain, IndexPreTransform)
+            and type(faiss.downcast_index(chain.index)) is IndexIVFPQ  # an IVFPQR has more codes
         )
         return cls(chain) if is_cells else None
+
+    def plain(self, network: Any = None) -> PlainIndex:
+        """Describe it, with the settings that are not deepq's; lists are views.
+
+        Raises as `read_encoder` does, FormatError if what it carries is damaged, and KindError for
+        a coarse quantizer that is not known.
+        """
+        index = self.pq_index
+        return PlainIndex(
+            encoder=self.read_encoder(network),
+            is_trained=bool(self.chain.is_trained),
+            M=index.pq.M,
+            nbits=index.pq.nbits,
+            metric=index.metric_type,
+            codebooks=self.codebooks if index.is_trained else None,
+            codes=PlainCells(
+                index.nlist,
+                bool(index.by_residual),
+                coarse_state(index.quantizer),
+                int(index.direct_map.type),
+                self.lists() if self.chain.is_trained else (),
+            ),
+            settings={},
+            carried=self.carried(),
+        )
 
     # ---- cells ------------------------------------------------------------------------------
 
@@ -147,6 +178,40 @@ class NativeCells(NativeChain):
             table.place(codes, ids, _VECTOR_SIZE, _POINTER_AT, _COUNT_AT)
             self._table = table
         return self._table
+
+    def lists(self) -> Iterator[CellList]:
+        """Yield views of lists that are not empty. They move when rows are added: hold a lock."""
+        lists, code_size = self.pq_index.invlists, self.pq_index.code_size
+        for cell in range(self.pq_index.nlist):
+            n = lists.list_size(cell)
+            if n:
+                ids = faiss.rev_swig_ptr(lists.get_ids(cell), n)
+                codes = faiss.rev_swig_ptr(lists.get_codes(cell), n * code_size)
+                yield CellList(cell, ids, codes.reshape(n, code_size))
+
+    def fill(self, lists: Lists) -> int:
+        """Take over lists, where there are none; return the id that follows the largest.
+
+        Those that are to stay in a file are not read, and 0 is returned. Raises InputError for a
+        negative id.
+        """
+        next_id, index = 0, self.pq_index
+        if isinstance(lists, StoredLists) and lists.maps:
+            place_lists(index, lists.content.map(), lists.ids_at, lists.codes_at, lists.sizes)
+            lists = ()
+        for cell, ids, codes in lists:
+            if ids.min() < 0:
+                raise InputError(f"expected ids from 0 on, got {ids.min()}")
+            index.invlists.add_entries(cell, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(codes))
+            index.ntotal += len(ids)
+            next_id = max(next_id, int(ids.max()) + 1)
+        self.changed()
+        return next_id
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether the lists are in a file; they cannot change but by `reset` then."""
+        return is_mapped(self.pq_index)
 
     def changed(self, *, training: bool = False) -> None:
         """Take notice that lists have changed other than by growing, or the training has."""
