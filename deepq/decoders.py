@@ -13,6 +13,9 @@ here they are used, by the kernels behind `_decode`.
 
 Codes are chosen under the decoder: every sub-vector has some nearest *sites* (M, ksub, dsub), and
 of their words those are stored that decode to nearest to the vector.
+
+Of a vector in a cell the decoder may know the centre c, which costs no byte: h has V c besides, and z
+and z_hat are then what the vector has besides c.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,7 +32,7 @@ from deepq import _decode, _scan
 from deepq._common.checks import as_count, as_real, as_size
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.neighbours import unit_of_tiny
-from deepq._common.types import Floats, Words
+from deepq._common.types import Floats, Ids, Words
 
 __all__ = ["Decoder"]
 
@@ -49,7 +52,28 @@ _SHAPES = {
     "outer": ("h", "h"),
     "output": ("h", "d"),
     "centre": ("d",),
+    "cells": ("d", "h"),
 }
+_OPTIONAL = {"cells"}
+
+
+class InCells(NamedTuple):
+    """The cells that vectors lie in.
+
+    Attributes
+    ----------
+    centres : (m, d) float32
+        Centres of some cells.
+    cells : (n,) int64
+        For each vector the row of its cell among them.
+    """
+
+    centres: Floats
+    cells: Ids
+
+    def part(self, rows: Any) -> InCells:
+        """Those of some of the vectors."""
+        return InCells(self.centres, self.cells[rows])
 
 
 class Decoder:
@@ -65,7 +89,8 @@ class Decoder:
         * "features" (M, ksub, h): U, the offset of the hidden layer included;
         * "inner" (h, h), "bias" (h,), "outer" (h, h): W1 transposed, b and W2 transposed;
         * "output" (h, d): O transposed;
-        * "centre" (d,): the mean of the vectors.
+        * "centre" (d,): the mean of the vectors;
+        * "cells" (d, h), where it knows the cells of vectors: V transposed.
     shrink : float
         `decode` draws reconstructions by this factor towards the centre, which ranks better: see
         `training.ranking`.
@@ -137,9 +162,12 @@ class Decoder:
         other._set(**{**self.settings, **settings})
         return other
 
-    def decode(self, words: Words) -> Floats:
-        """Reconstructions (n, d) float32 of words (n, M)."""
-        z = _decode.decode(words, self._network)[:, : self.shape[2]]
+    def decode(self, words: Words, cells: InCells | None = None) -> Floats:
+        """Reconstructions (n, d) float32 of words (n, M), of vectors in `cells` if it knows these.
+
+        Raises InputError if it knows cells, and is told none.
+        """
+        z = _decode.decode(words, self._told(self._network, cells))[:, : self.shape[2]]
         if self.shrink != 1:
             z -= self.arrays["centre"]
             z *= np.float32(self.shrink)
@@ -161,7 +189,23 @@ class Decoder:
             "output": _panels(a["output"]),
         }
 
-    def choose(self, z: Floats) -> Words:
+    def _told(self, network: dict[str, Any], cells: InCells | None) -> dict[str, Any]:
+        """The arrays of the network, and what it has besides of the cells of some vectors."""
+        if "cells" not in self.arrays:
+            return network
+        if cells is None:
+            raise InputError("expected the cells of vectors for a decoder that knows cells, got none")
+        own = _decode.multiply(widened(cells.centres), self._weights_of_cells[0])
+        entered = _decode.multiply(own, self._weights_of_cells[1])
+        rows = cells.cells.astype(np.int32)
+        return {**network, "cells": rows, "cell_features": own, "cell_entered": entered}
+
+    @cached_property
+    def _weights_of_cells(self) -> tuple[Floats, Floats]:
+        """V and W1, laid out as panels."""
+        return _panels(self.arrays["cells"]), _panels(self.arrays["inner"])
+
+    def choose(self, z: Floats, cells: InCells | None = None) -> Words:
         """Choose for every vector, of the words of near sites, some that decode to near it.
 
         Descent on the squared error, before any drawing towards the centre, from the words of the
@@ -174,10 +218,17 @@ class Decoder:
         ----------
         z : (n, d) float32
             Vectors.
+        cells : InCells, optional
+            Their cells, if it knows these.
 
         Returns
         -------
         (n, M) uint8, or uint16 for more than 256 words
+
+        Raises
+        ------
+        InputError
+            If it knows cells, and is told none.
         """
         candidates = self.nearest(z)
         if self.candidates == 1 or not len(z):
@@ -186,7 +237,7 @@ class Decoder:
         words = _decode.choose(
             widened(np.ascontiguousarray(z * self._unit if self._unit != 1 else z)),
             candidates.astype(np.int32),
-            network,
+            self._told(network, cells),
             summands,
             scale,
             self.sweeps * _trials(self.shape[0]),
@@ -316,10 +367,12 @@ def _as_share(value: Any, name: str) -> float:
 
 def _checked(arrays: Mapping[str, ArrayLike]) -> dict[str, Floats]:
     """Copy the arrays of a decoder, read-only; raise unless shapes and numbers are right."""
-    if set(arrays) != set(_SHAPES):
-        raise InputError(f"expected the arrays {sorted(_SHAPES)}, got {sorted(arrays)}")
+    if {*arrays, *_OPTIONAL} != set(_SHAPES):
+        wanted = sorted(set(_SHAPES) - _OPTIONAL)
+        raise InputError(f"expected the arrays {wanted}, got {sorted(arrays)}")
     copies, sizes = {}, dict[str, int]()
-    for name, letters in _SHAPES.items():
+    for name in (name for name in _SHAPES if name in arrays):
+        letters = _SHAPES[name]
         numbers = np.array(arrays[name], dtype=np.float32, order="C")
         if (
             numbers.ndim != len(letters)

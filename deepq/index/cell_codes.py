@@ -104,11 +104,15 @@ class CellCodes(CellTraining):
 
     def _decode_places(self, places: Ids) -> Floats:
         """Embeddings (n, d_out) that the codes at places decode to."""
-        quantizer = self._quantizer
-        z = quantizer.decode(self._native.table.codes_at(places))
-        if self.by_residual:
-            z = z + self._native.centres_of(places >> 32)
-        return z
+        return self._decode_in_cells(self._native.table.codes_at(places), places >> 32)
+
+    def _decode_in_cells(self, codes: Codes, cells: Ids) -> Floats:
+        """Embeddings (n, d_out) of codes (n, code_size) in cells (n,)."""
+        if not self.by_residual:
+            return self.product_quantizer.decode(codes)
+        known = self._in_cells(cells)
+        z = self.product_quantizer.decode(codes, known)
+        return z + known.centres[known.cells]
 
     @accepts_tensors
     def reconstruct(self, key: int, x: Any = None) -> Floats:
@@ -199,9 +203,10 @@ class CellCodes(CellTraining):
         for i in range(0, len(x), size):
             z = embed(self.encoder, np.asarray(x[i : i + size], np.float32))
             own = self._native.nearest_cells(z, 1, threads)[1][:, 0]
-            if self.by_residual:
-                z = z - self._native.centres_of(own)
-            codes[i : i + size], cells[i : i + size] = quantizer.encode(z), own
+            known = self._in_cells(own) if self.by_residual else None
+            if known is not None:
+                z = z - known.centres[known.cells]
+            codes[i : i + size], cells[i : i + size] = quantizer.encode(z, known), own
         return codes, cells
 
     @contextmanager
@@ -377,10 +382,7 @@ class CellCodes(CellTraining):
         self._require_decoding()
         own, cells = self._split(as_codes(codes, self.sa_code_size()))
         out = as_output(x, (len(own), self.d), np.float32, "x")
-        z = self.product_quantizer.decode(own)
-        out[...] = self.encoder.decode(
-            z + self._native.centres_of(cells) if self.by_residual else z
-        )
+        out[...] = self.encoder.decode(self._decode_in_cells(own, cells))
         return out
 
     @accepts_tensors

@@ -10,11 +10,13 @@ import numpy as np
 from deepq import _scan
 from deepq._common.neighbours import near, nearest
 from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids, Words
+from deepq.decoders import InCells
 from deepq.quantizers.packing import pack
 from deepq.quantizers.product import ProductQuantizer
 from deepq.quantizers.reranking import Decoded
 
 TOP = 10  # neighbours that count
+SHORT_LIST = 100  # results of a scan that are re-ranked
 
 _FEWEST = 256  # queries, whatever finding their neighbours costs
 _MOST_PRODUCTS = 1 << 40  # multiplications spent on finding true neighbours
@@ -93,7 +95,6 @@ FEWEST_ROWS = 200  # held out, below which chance decides
 
 _MOST_QUERIES = 1000
 _STRETCHES = 16
-_SHORT_LIST = 100
 
 
 def hold_out(n: int, count: int, rng: np.random.Generator) -> Ids:
@@ -126,6 +127,8 @@ class Judge:
     def __init__(self, z: Floats, metric: int, others: Floats | None = None) -> None:
         nq = min(_MOST_QUERIES, len(z) // 4)
         self._test = Neighbours.apart(z, nq, metric, others)
+        self._coded = self._test.base
+        self._cells: InCells | None = None
         self._chosen_by: Any = None
         self._chosen: Words = np.empty((0, 0), np.uint8)
 
@@ -142,13 +145,13 @@ class Judge:
 
         C++ code adds such words.
         """
-        words = quantizer.assign(self._test.base)
+        words = quantizer.assign(self._coded)
         plain = self._test.recall(self._scan(quantizer, words, TOP))
         return bool(self._reranked(quantizer, words).mean() < plain.mean())
 
     def _reranked(self, quantizer: ProductQuantizer, words: Words) -> Floats:
         test, codes = self._test, pack(words, quantizer.nbits)
-        found = scan(quantizer, codes, test.queries, min(_SHORT_LIST, len(codes)), test.metric)
+        found = scan(quantizer, codes, test.queries, min(SHORT_LIST, len(codes)), test.metric)
         I = np.empty((len(found), TOP), np.int64)
         D = np.empty(I.shape, np.float32)
         Decoded(keeps=False).rerank(test.queries, found, codes, quantizer, test.metric, D, I)
@@ -163,9 +166,10 @@ class Judge:
         """Words of the base; a decoder chooses them once, as they do not follow the tables."""
         decoder = quantizer.decoder
         if decoder is None:
-            return quantizer.choose(self._test.base)
+            return quantizer.choose(self._coded)
         if self._chosen_by is not decoder.arrays:
-            self._chosen_by, self._chosen = decoder.arrays, quantizer.choose(self._test.base)
+            self._chosen_by = decoder.arrays
+            self._chosen = quantizer.choose(self._coded, self._cells)
         return self._chosen
 
 

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids
+from deepq.decoders import InCells
 from deepq.encoders.base import Encoder, embed
 from deepq.encoders.plain import encoder_state, make_encoder, with_network
 from deepq.quantizers.judging import FEWEST_ROWS, TOP, Judge, Neighbours, hold_out, pays
+from deepq.quantizers.judging_cells import CellJudge
 from deepq.quantizers.numbering import numbered
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training import ranking
+from deepq.training.cells import Cells
 from deepq.training.checkpoint import Checkpoint, training_key
 from deepq.training.rows import Rows
 from deepq.training.run import Run
@@ -36,6 +39,7 @@ _MOST_RANKED = 20_000  # rows among which queries have their neighbours
 _MOST_CHOSEN = 40_000  # rows whose codes are chosen by a decoder to learn the order of tables
 _SPARES = (10, 20, 40)  # of a decoder, the first by which little is lost
 _LITTLE = 0.001  # of 10-recall@10
+_PROBED = 16  # cells that queries look into
 _WEIGHTS = (1.0, 0.8, 0.6, 0.4)  # of a decoder beside the codewords, the first that does no harm
 _STEPS_PER_ENTRY = 50
 _SECONDS_PER_CHECKPOINT = 60.0
@@ -44,7 +48,10 @@ _log = logging.getLogger("deepq.training")
 
 
 class Stages:
-    """Each stage leaves encoder and quantizer usable, or raises before it begins."""
+    """Each stage leaves encoder and quantizer usable, or raises before it begins.
+
+    With `cells`, all is learned from the residuals of vectors, and judged by searches in cells.
+    """
 
     def __init__(
         self,
@@ -52,8 +59,9 @@ class Stages:
         quantizer: ProductQuantizer,
         rows: Rows,
         run: Run,
+        cells: Cells | None = None,
     ) -> None:
-        self.encoder, self.quantizer, self.rows = encoder, quantizer, rows
+        self.encoder, self.quantizer, self.rows, self.cells = encoder, quantizer, rows, cells
         config, metric, self.report, checkpoint = run
         self.config, self.metric = config, metric
         rng = np.random.default_rng(config.seed)
@@ -64,12 +72,17 @@ class Stages:
         if not quantizer.is_frozen:
             _warn(x, ksub, config.seed)
         held = self._held(len(x), rng)
-        self.held_positions, self.held = positions[held], x[held]
-        self.x = np.delete(x, held, axis=0)
+        x, own = self._split(x)
+        self.held_positions, self.held, self.held_own = positions[held], x[held], own[held]
+        self.x, self.own = np.delete(x, held, axis=0), np.delete(own, held)
         if checkpoint is None:
             key = training_key(encoder, quantizer, x, config, metric)
             checkpoint = Checkpoint(config.checkpoint, key)
         self.checkpoint = checkpoint
+
+    def _split(self, x: Floats) -> tuple[Floats, Ids]:
+        """What is learned from vectors (n, d): without cells themselves; and cells (n,)."""
+        return (x, np.zeros(len(x), np.int64)) if self.cells is None else self.cells.split(x)
 
     def _held(self, n: int, rng: np.random.Generator) -> Ids:
         """Draw the rows that nothing is learned from: none where they would be too few to judge."""
@@ -124,12 +137,14 @@ class Stages:
             quantizer.codebooks = numbered(quantizer.trained())
         self.sites = quantizer.trained()
         del self.x  # not needed any more, and as large as all that follows
+        if self.cells is not None:
+            self.centres = embed(self.encoder, self.cells.centres)
         if len(self.held):
             self.held_z = embed(self.encoder, self.held)
 
     def learn_order(self) -> None:
-        """Move the codewords so that they rank better."""
-        if not (self.config.ranking and self._goes_on("order")):
+        """Move the codewords so that they rank better; in cells they stay."""
+        if self.cells is not None or not (self.config.ranking and self._goes_on("order")):
             return
         done = self.checkpoint.get("order")
         if done is None:
@@ -148,7 +163,13 @@ class Stages:
 
         config, quantizer = self.config, self.quantizer
         learner = Learner(
-            self.sites, quantizer.trained(), self.z, self._plan(), config.seed, config.device
+            self.sites,
+            quantizer.trained(),
+            self.z,
+            self._plan(),
+            config.seed,
+            config.device,
+            None if self.cells is None else self.centres,
         )
         interrupted = self._run(learner)
         decoder = learner.result()
@@ -156,14 +177,33 @@ class Stages:
         trial.num_threads = quantizer.num_threads
         trial.codebooks, trial.decoder = quantizer.trained(), decoder
         known = self.z[:_MOST_CHOSEN]
-        among, apart = Judge(self.held_z, self.metric, known), Judge(self.held_z, self.metric)
+        among, apart = self._judge(len(known)), self._judge(0)
         if config.ranking and not interrupted:
-            self._rank(trial, self._some(known), among)
+            if self.cells is None:
+                self._rank(trial, self._some(known), among)
+            else:
+                self._follow(trial, known)
             self._draw(trial, among, apart)
         if self._decoder_pays(trial, among, apart):
             quantizer.take(trial)
         if interrupted:
             raise KeyboardInterrupt
+
+    def _judge(self, count: int) -> Judge:
+        """Let the held-out rows judge among so many rows that something was learned from."""
+        others = self.z[:count] if count else None
+        if self.cells is None:
+            return Judge(self.held_z, self.metric, others)
+        z = np.concatenate([self.held_z, self.z[:count]])
+        own = InCells(self.centres, np.concatenate([self.held_own, self.own[:count]]))
+        whole = self.held + self.cells.centres[self.held_own]
+        probed = self.cells.nearest(whole, min(_PROBED, len(self.centres)))
+        return CellJudge(z, own, len(whole), probed, self.metric)
+
+    def _follow(self, quantizer: ProductQuantizer, z: Floats) -> None:
+        """Move the codewords to the means of the vectors that the decoder chooses them for."""
+        words = quantizer.choose(z, InCells(self.centres, self.own[: len(z)]))
+        quantizer.update(z, words, np.random.default_rng(self.config.seed))
 
     def _decoder_pays(self, trial: ProductQuantizer, among: Judge, apart: Judge) -> bool:
         """Whether re-ranking finds more than look-up tables do without a decoder.
@@ -204,7 +244,8 @@ class Stages:
                 if step < first:
                     continue
                 progress = max((step + 1) / steps, self.report.elapsed)
-                errors.append(learner.step(embed(self.encoder, x), min(1.0, progress)))
+                x, own = self._split(x)
+                errors.append(learner.step(embed(self.encoder, x), min(1.0, progress), own))
                 if len(errors) == _STEPS_PER_ENTRY or step + 1 == steps:
                     entry = {"stage": "decoder", "iteration": step, "error": float(np.mean(errors))}
                     self.report(entry)
@@ -260,7 +301,8 @@ class Stages:
             _log.warning(
                 "re-ranking finds less than the tables where C++ code adds the vectors: use add"
             )
-        self._spare(quantizer, among)
+        if self.cells is None:
+            self._spare(quantizer, among)
 
     def _spare(self, quantizer: ProductQuantizer, among: Judge) -> None:
         """Set how few vectors are decoded in a search, where that finds hardly less."""
