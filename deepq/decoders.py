@@ -14,8 +14,8 @@ here they are used, by the kernels behind `_decode`.
 Codes are chosen under the decoder: every sub-vector has some nearest *sites* (M, ksub, dsub), and
 of their words those are stored that decode to nearest to the vector.
 
-Of a vector in a cell the decoder may know the centre c, which costs no byte: h has V c besides, and z
-and z_hat are then what the vector has besides c.
+A decoder may know the cell of a vector, which costs no byte: h then has V c besides, c the centre,
+and what is decoded is what the vector has besides c.
 """
 
 from __future__ import annotations
@@ -190,11 +190,11 @@ class Decoder:
         }
 
     def _told(self, network: dict[str, Any], cells: InCells | None) -> dict[str, Any]:
-        """The arrays of the network, and what it has besides of the cells of some vectors."""
+        """Add to the arrays of the network what it knows of the cells of some vectors."""
         if "cells" not in self.arrays:
             return network
         if cells is None:
-            raise InputError("expected the cells of vectors for a decoder that knows cells, got none")
+            raise InputError("expected the cells of vectors for a decoder of cells, got none")
         own = _decode.multiply(widened(cells.centres), self._weights_of_cells[0])
         entered = _decode.multiply(own, self._weights_of_cells[1])
         rows = cells.cells.astype(np.int32)
@@ -368,8 +368,8 @@ def _as_share(value: Any, name: str) -> float:
 def _checked(arrays: Mapping[str, ArrayLike]) -> dict[str, Floats]:
     """Copy the arrays of a decoder, read-only; raise unless shapes and numbers are right."""
     if {*arrays, *_OPTIONAL} != set(_SHAPES):
-        wanted = sorted(set(_SHAPES) - _OPTIONAL)
-        raise InputError(f"expected the arrays {wanted}, got {sorted(arrays)}")
+        required = sorted(set(_SHAPES) - _OPTIONAL)
+        raise InputError(f"expected the arrays {required}, got {sorted(arrays)}")
     copies, sizes = {}, dict[str, int]()
     for name in (name for name in _SHAPES if name in arrays):
         letters = _SHAPES[name]

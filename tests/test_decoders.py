@@ -394,9 +394,9 @@ def test_instruction_sets_that_fuse_agree_to_the_bit_in_cells() -> None:
 def test_a_decoder_that_knows_cells_must_be_told_them() -> None:
     rng = np.random.default_rng(0)
     decoder = Decoder(that_knows_cells(2, 4, 3, 3, rng))
-    with pytest.raises(InputError, match="expected the cells of vectors .*got none"):
+    with pytest.raises(InputError, match=r"expected the cells of vectors .*got none"):
         decoder.decode(np.zeros((1, 2), np.uint8))
-    with pytest.raises(InputError, match="expected the cells of vectors .*got none"):
+    with pytest.raises(InputError, match=r"expected the cells of vectors .*got none"):
         decoder.choose(np.zeros((1, 6), np.float32))
     other = Decoder.from_state(decoder.state())
     words, cells = np.array([[1, 3]], np.uint8), some_cells(1, 6, rng)
@@ -406,7 +406,8 @@ def test_a_decoder_that_knows_cells_must_be_told_them() -> None:
 def test_a_decoder_without_cells_needs_none() -> None:
     rng = np.random.default_rng(0)
     decoder, words = Decoder(numbers(2, 4, 3, 3, rng)), np.array([[1, 3]], np.uint8)
-    np.testing.assert_array_equal(decoder.decode(words, some_cells(1, 6, rng)), decoder.decode(words))
+    got = decoder.decode(words, some_cells(1, 6, rng))
+    np.testing.assert_array_equal(got, decoder.decode(words))
 
 
 # ---- its numbers and settings --------------------------------------------------------------------

@@ -105,7 +105,7 @@ class CellTraining(LearnedIndex):
         self._native.learn_cells(z, self._threads())
 
     def _cells(self, before: Encoder) -> Cells:
-        """The cells that there are, of the embeddings of an encoder."""
+        """Return the cells that there are, of the embeddings of an encoder."""
         native, threads = self._native, self._threads()
         centres = native.centres
         whole = centres[0] if len(centres) == 1 else native.centres_of(np.arange(self.nlist))
@@ -118,7 +118,7 @@ class CellTraining(LearnedIndex):
 
 
 def _rest(config: TrainConfig, first: Outcome, begun: float, y: Any) -> TrainConfig:
-    """Settings of what is learned from residuals, after an encoder that was learned first."""
+    """Return settings to learn from residuals by, after an encoder that was learned first."""
     config = dataclasses.replace(config, checkpoint=None, ranking=config.ranking and y is None)
     if first.interrupted:  # no more than codebooks
         config = dataclasses.replace(config, validation=0.0)

@@ -108,8 +108,9 @@ class Network(nn.Module):
     ) -> Tensor:
         """Words (n, M) that decode to near: one sub-space after the other takes its best candidate.
 
-        `start` (n, h) is what the hidden layer begins with in the cells of vectors. The words of the others stay ("iterated conditional modes", Besag 1986). `Decoder.choose`
-        tries fewer, and ends at errors that are alike.
+        The words of the others stay ("iterated conditional modes", Besag 1986). `Decoder.choose`
+        tries fewer, and ends at errors that are alike. `start` (n, h) is what the hidden layer
+        begins with in the cells of the vectors.
         """
         words, rows = candidates[:, :, 0].clone(), torch.arange(len(z), device=z.device)
         rest = z - self.offset - self.add_up(T, words)
@@ -209,7 +210,7 @@ class Learner:
         return float(squared.detach()) * self.scale**2
 
     def _in_cells(self, cells: Ids) -> Tensor:
-        """What the hidden layer begins with (n, h) in the cells of vectors (n,)."""
+        """Return what the hidden layer begins with (n, h) in the cells of vectors (n,)."""
         network = self.network
         assert network.cells is not None
         return network.start + self.centres[torch.from_numpy(cells)] @ network.cells

@@ -81,7 +81,7 @@ class Stages:
         self.checkpoint = checkpoint
 
     def _split(self, x: Floats) -> tuple[Floats, Ids]:
-        """What is learned from vectors (n, d): without cells themselves; and cells (n,)."""
+        """Return what is learned from, of vectors (n, d): themselves, or residuals; and cells."""
         return (x, np.zeros(len(x), np.int64)) if self.cells is None else self.cells.split(x)
 
     def _held(self, n: int, rng: np.random.Generator) -> Ids:
