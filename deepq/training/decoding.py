@@ -66,7 +66,9 @@ class Network(nn.Module):
         self.outer = nn.Parameter(torch.zeros(hidden, hidden))
         self.output = nn.Parameter(torch.zeros(hidden, d))
         self.offset = nn.Parameter(torch.zeros(d))
-        self.cells = normal(d, hidden, scale=d**-0.5) if knows_cells else None
+        # At first the hidden layer sees centre and residual alike: a vector as it is.
+        start = self.weights.detach().reshape(d, hidden).clone()
+        self.cells = nn.Parameter(start) if knows_cells else None
         self.register_buffer("first", torch.arange(M) * ksub, persistent=False)
 
     def summands(self) -> tuple[Tensor, Tensor]:
@@ -165,7 +167,9 @@ class Learner:
         )
         self.codebooks = fixed.to(self.device)
         if centres is not None:
-            self._measure(torch.from_numpy(centres).to(self.device))
+            given = torch.from_numpy(centres).to(self.device)
+            self.middle = given.mean(0)
+            self.centres = (given - self.middle) / self.scale
         self.network = Network(
             start,
             plan.hidden,
@@ -179,13 +183,6 @@ class Learner:
             for part, decay in zip([*first, list(others.values())], WEIGHT_DECAYS, strict=True)
         ]
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
-
-    def _measure(self, centres: Tensor) -> None:
-        """Bring centres to unit scale and mean 0."""
-        self.middle = centres.mean(0)
-        moved = centres - self.middle
-        self.cell_unit = float(moved.square().mean().sqrt()) or 1.0
-        self.centres = moved / self.cell_unit
 
     def step(self, z: Floats, progress: float, cells: Ids | None = None) -> float:
         """Learn from the rows of `z` (n, d), in `cells` (n,), at a part of the way from 0 to 1.
@@ -246,7 +243,7 @@ class Learner:
                 "centre": mean,
             }
             if network.cells is not None:
-                numbers["cells"] = network.cells / self.cell_unit
+                numbers["cells"] = network.cells / scale
                 U[0] -= self.middle @ numbers["cells"]
             arrays = {name: tensor.cpu().numpy() for name, tensor in numbers.items()}
         return Decoder(arrays, candidates=self.plan.candidates, sweeps=self.plan.sweeps)

@@ -245,7 +245,8 @@ class Stages:
                     continue
                 progress = max((step + 1) / steps, self.report.elapsed)
                 x, own = self._split(x)
-                errors.append(learner.step(embed(self.encoder, x), min(1.0, progress), own))
+                known = () if self.cells is None else (own,)
+                errors.append(learner.step(embed(self.encoder, x), min(1.0, progress), *known))
                 if len(errors) == _STEPS_PER_ENTRY or step + 1 == steps:
                     entry = {"stage": "decoder", "iteration": step, "error": float(np.mean(errors))}
                     self.report(entry)
