@@ -662,6 +662,33 @@ def test_network_and_decoder_choose_alike(learner) -> None:
     assert (in_learning != near[:, :, 0].numpy()).any()
 
 
+def test_a_network_that_knows_cells_and_its_decoder_agree() -> None:
+    torch = pytest.importorskip("torch")
+    from deepq.training.decoding import Learner
+    from deepq.training.settings import Plan
+
+    quantizer, z = trained()
+    centres = np.random.default_rng(1).standard_normal((9, 16), dtype=np.float32) + 30
+    own = np.random.default_rng(2).integers(0, 9, len(z))
+    books = [quantizer.trained()] * 2
+    made = Learner(*books, z, Plan(8, 4, 4, 1, 1000), 5, "cpu", centres)
+    words, cells = quantizer.assign(z), InCells(centres, own)
+    first = made.result()  # no step yet: the network adds nothing
+    np.testing.assert_allclose(first.decode(words, cells), quantizer.gather(words), atol=1e-4)
+    errors = [made.step(z, progress, own) for progress in np.linspace(0.1, 1, 30)]
+    assert errors[-1] < errors[0]
+    network, decoder = made.network, made.result()
+    with torch.no_grad():
+        T, U = network.summands()
+        at = torch.from_numpy(words.astype(np.int64))
+        out = network.offset + network.add_up(T, at)
+        out = out + network.head(made._in_cells(own) + network.add_up(U, at))
+    want = out.numpy() * made.scale + made.mean
+    np.testing.assert_allclose(decoder.decode(words, cells), want, rtol=1e-3, atol=1e-3)
+    other = InCells(centres, (own + 1) % 9)
+    assert np.abs(decoder.decode(words, other) - want).max() > 0.01
+
+
 @pytest.mark.parametrize("offset", [0, 50])
 def test_the_first_reconstruction_is_that_of_the_codewords(offset: float) -> None:
     pytest.importorskip("torch")
