@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepq import _scan
 from deepq._common.neighbours import near, nearest
@@ -38,6 +39,10 @@ class Neighbours:
         The row of `base` that is the query itself, -1 for none.
     metric : int
         METRIC_L2 or METRIC_INNER_PRODUCT.
+    cells : InCells, optional
+        Where the base lies in cells, these; codes are then of what it has besides their centres.
+    probed : (nq, nprobe) int64, optional
+        Cells that each query looks into; -1 for none.
     """
 
     base: Floats
@@ -45,6 +50,28 @@ class Neighbours:
     true: Ids
     own: Ids
     metric: int
+    cells: InCells | None = None
+    probed: Ids | None = None
+
+    @property
+    def coded(self) -> Floats:
+        """What codes are of, (n, d_out)."""
+        cells = self.cells
+        return self.base if cells is None else self.base - cells.centres[cells.cells]
+
+    @property
+    def told(self) -> tuple[InCells, ...]:
+        """What a decoder is told besides: the cells, if there are any."""
+        return () if self.cells is None else (self.cells,)
+
+    def meets(self, batch: Ids) -> NDArray[np.bool_]:
+        """Whether queries (m,) look into the cell of each row of the base (m, n)."""
+        if self.cells is None or self.probed is None:
+            return np.ones((len(batch), len(self.base)), np.bool_)
+        probed = self.probed[batch]
+        looked = np.zeros((len(batch), len(self.cells.centres) + 1), np.bool_)
+        np.put_along_axis(looked, probed, True, axis=1)  # the last column is for none
+        return looked[:, self.cells.cells]
 
     @classmethod
     def among(cls, z: Floats, nq: int, metric: int, rng: np.random.Generator) -> Neighbours:
@@ -127,8 +154,6 @@ class Judge:
     def __init__(self, z: Floats, metric: int, others: Floats | None = None) -> None:
         nq = min(_MOST_QUERIES, len(z) // 4)
         self._test = Neighbours.apart(z, nq, metric, others)
-        self._coded = self._test.base
-        self._cells: InCells | None = None
         self._chosen_by: Any = None
         self._chosen: Words = np.empty((0, 0), np.uint8)
 
@@ -145,7 +170,7 @@ class Judge:
 
         C++ code adds such words.
         """
-        words = quantizer.assign(self._coded)
+        words = quantizer.assign(self._test.coded)
         plain = self._test.recall(self._scan(quantizer, words, TOP))
         return bool(self._reranked(quantizer, words).mean() < plain.mean())
 
@@ -166,10 +191,10 @@ class Judge:
         """Words of the base; a decoder chooses them once, as they do not follow the tables."""
         decoder = quantizer.decoder
         if decoder is None:
-            return quantizer.choose(self._coded)
+            return quantizer.choose(self._test.coded)
         if self._chosen_by is not decoder.arrays:
             self._chosen_by = decoder.arrays
-            self._chosen = quantizer.choose(self._coded, self._cells)
+            self._chosen = quantizer.choose(self._test.coded, *self._test.told)
         return self._chosen
 
 

@@ -6,6 +6,8 @@ whole vectors; codes are of what these have besides the centre of their cell.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from deepq import _decode
@@ -21,8 +23,7 @@ class CellJudge(Judge):
     Parameters
     ----------
     z : (n, d) float32
-        Embeddings less the centres of their cells: the first `held` of held-out rows, then of
-        others to search among as well.
+        Embeddings: the first `held` of held-out rows, then of others to search among as well.
     cells : InCells
         Their cells.
     held : int
@@ -33,14 +34,12 @@ class CellJudge(Judge):
         METRIC_L2 or METRIC_INNER_PRODUCT.
     """
 
-    _cells: InCells
-
     def __init__(self, z: Floats, cells: InCells, held: int, probed: Ids, metric: int) -> None:
-        whole = z + cells.centres[cells.cells]
-        super().__init__(whole[:held], metric, whole[held:])
+        super().__init__(z[:held], metric, z[held:])
         nq = len(self._test.queries)
-        self._coded, self._cells = z[nq:], cells.part(slice(nq, None))
-        self._look(probed[:nq])
+        self._cells, probed = cells.part(slice(nq, None)), probed[:nq]
+        self._test = replace(self._test, cells=self._cells, probed=probed)
+        self._look(probed)
 
     def _look(self, probed: Ids) -> None:
         """Lay out the rows (nq, ..) that each query meets, and who looks into which cell."""

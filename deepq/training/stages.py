@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -143,13 +144,13 @@ class Stages:
             self.held_z = embed(self.encoder, self.held)
 
     def learn_order(self) -> None:
-        """Move the codewords so that they rank better; in cells they stay."""
-        if self.cells is not None or not (self.config.ranking and self._goes_on("order")):
+        """Move the codewords so that they rank better."""
+        if not (self.config.ranking and self._goes_on("order")):
             return
         done = self.checkpoint.get("order")
         if done is None:
-            known = self._some(self.z)
-            self._rank(self.quantizer, known, Judge(self.held_z, self.metric, known))
+            known = self._some(len(self.z))
+            self._rank(self.quantizer, known, self._judge(known))
             self._keep("order", codebooks=self.quantizer.trained())
         else:
             self._resume(done)
@@ -176,33 +177,50 @@ class Stages:
         trial = quantizer.fresh()
         trial.num_threads = quantizer.num_threads
         trial.codebooks, trial.decoder = quantizer.trained(), decoder
-        known = self.z[:_MOST_CHOSEN]
-        among, apart = self._judge(len(known)), self._judge(0)
+        known = slice(_MOST_CHOSEN)
+        among, apart = self._judge(known), self._judge(None)
         if config.ranking and not interrupted:
-            if self.cells is None:
-                self._rank(trial, self._some(known), among)
-            else:
-                self._follow(trial, known)
+            if self.cells is not None:
+                self._follow(trial, self._some(_MOST_CHOSEN))
+            self._rank(trial, self._some(_MOST_CHOSEN), among)
             self._draw(trial, among, apart)
         if self._decoder_pays(trial, among, apart):
             quantizer.take(trial)
         if interrupted:
             raise KeyboardInterrupt
 
-    def _judge(self, count: int) -> Judge:
-        """Let the held-out rows judge among so many rows that something was learned from."""
-        others = self.z[:count] if count else None
+    def _judge(self, rows: Any) -> Judge:
+        """Let the held-out rows judge among some rows that something was learned from, or none."""
+        others = None if rows is None else self.z[rows]
         if self.cells is None:
             return Judge(self.held_z, self.metric, others)
-        z = np.concatenate([self.held_z, self.z[:count]])
-        own = InCells(self.centres, np.concatenate([self.held_own, self.own[:count]]))
-        whole = self.held + self.cells.centres[self.held_own]
-        probed = self.cells.nearest(whole, min(_PROBED, len(self.centres)))
-        return CellJudge(z, own, len(whole), probed, self.metric)
+        own = self.held_own if rows is None else np.append(self.held_own, self.own[rows])
+        z = self.held_z if others is None else np.concatenate([self.held_z, others])
+        z, cells = self._whole(z, own)
+        held = len(self.held_z)
+        return CellJudge(z, cells, held, self._probed(z[:held]), self.metric)
 
-    def _follow(self, quantizer: ProductQuantizer, z: Floats) -> None:
+    def _known(self, rows: Any, rng: np.random.Generator) -> Neighbours:
+        """Neighbours among some rows, to learn the order from."""
+        if self.cells is None:
+            return Neighbours.among(self.z[rows], _MOST_QUERIES, self.metric, rng)
+        z, cells = self._whole(self.z[rows], self.own[rows])
+        known = Neighbours.among(z, _MOST_QUERIES, self.metric, rng)
+        return replace(known, cells=cells, probed=self._probed(known.queries))
+
+    def _whole(self, z: Floats, own: Ids) -> tuple[Floats, InCells]:
+        """Embeddings of which z (n, d) are the residuals in cells (n,), and those."""
+        return z + self.centres[own], InCells(self.centres, own)
+
+    def _probed(self, z: Floats) -> Ids:
+        """Cells that a search for embeddings looks into."""
+        assert self.cells is not None
+        return self.cells.nearest(self.encoder.decode(z), min(_PROBED, len(self.centres)))
+
+    def _follow(self, quantizer: ProductQuantizer, rows: Any) -> None:
         """Move the codewords to the means of the vectors that the decoder chooses them for."""
-        words = quantizer.choose(z, InCells(self.centres, self.own[: len(z)]))
+        z, cells = self.z[rows], InCells(self.centres, self.own[rows])
+        words = quantizer.choose(z, cells)
         quantizer.update(z, words, np.random.default_rng(self.config.seed))
 
     def _decoder_pays(self, trial: ProductQuantizer, among: Judge, apart: Judge) -> bool:
@@ -260,11 +278,10 @@ class Stages:
             return True
         return False
 
-    def _rank(self, quantizer: ProductQuantizer, z: Floats, judge: Judge) -> None:
-        """Learn codewords that rank better, where rows `z` are the base."""
+    def _rank(self, quantizer: ProductQuantizer, rows: Any, judge: Judge) -> None:
+        """Learn codewords that rank better, where some rows are the base."""
         config = self.config
-        rng = np.random.default_rng(config.seed)
-        known = Neighbours.among(z, _MOST_QUERIES, self.metric, rng)
+        known = self._known(rows, np.random.default_rng(config.seed))
         epochs = ranking.EPOCHS if config.epochs is None else config.epochs
         moved = ranking.learn_order(
             quantizer, known, judge, epochs=epochs, seed=config.seed, progress=self.report
@@ -272,12 +289,13 @@ class Stages:
         if not moved:
             _log.info("codewords stay the means of their cells: nothing else ranks better")
 
-    def _some(self, z: Floats) -> Floats:
-        """Draw so many of the rows that the order can be learned from them."""
-        if len(z) <= _MOST_RANKED:
-            return z
-        rows = np.random.default_rng(self.config.seed).choice(len(z), _MOST_RANKED, replace=False)
-        return z[np.sort(rows)]
+    def _some(self, count: int) -> Any:
+        """Draw so many of the first rows that the order can be learned from them."""
+        count = min(count, len(self.z))
+        if count <= _MOST_RANKED:
+            return slice(count)
+        rows = np.random.default_rng(self.config.seed).choice(count, _MOST_RANKED, replace=False)
+        return np.sort(rows)
 
     def _draw(self, quantizer: ProductQuantizer, among: Judge, apart: Judge) -> None:
         """Set how the decoder's vectors are drawn, to the centre and to the codewords.

@@ -222,9 +222,7 @@ def test_the_judge_finds_what_an_index_finds(metric: int, nprobe: int) -> None:
     index.nprobe = nprobe
     centres = index.quantizer.reconstruct_n(0, NLIST)
     own, probed = (index.quantizer.search(X, n)[1] for n in (1, nprobe))
-    cells = InCells(centres, own[:, 0])
-    residuals = X - centres[own[:, 0]]
-    judge = CellJudge(residuals, cells, 400, probed, metric)
+    judge = CellJudge(X, InCells(centres, own[:, 0]), 400, probed, metric)
     nq = len(judge._test.queries)
     index.add(X[nq:])
     found = index.search(X[:nq], 10)[1]
