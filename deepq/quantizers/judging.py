@@ -64,14 +64,14 @@ class Neighbours:
         """What a decoder is told besides: the cells, if there are any."""
         return () if self.cells is None else (self.cells,)
 
-    def meets(self, batch: Ids) -> NDArray[np.bool_]:
-        """Whether queries (m,) look into the cell of each row of the base (m, n)."""
+    def meets(self, batch: Ids, rows: Ids) -> NDArray[np.bool_]:
+        """Whether queries (m,) look into the cells of rows, (n,) or (m, n), of the base: (m, n)."""
         if self.cells is None or self.probed is None:
-            return np.ones((len(batch), len(self.base)), np.bool_)
-        probed = self.probed[batch]
+            return np.ones((len(batch), rows.shape[-1]), np.bool_)
         looked = np.zeros((len(batch), len(self.cells.centres) + 1), np.bool_)
-        np.put_along_axis(looked, probed, True, axis=1)  # the last column is for none
-        return looked[:, self.cells.cells]
+        np.put_along_axis(looked, self.probed[batch], True, axis=1)  # the last column is for none
+        cells = np.broadcast_to(self.cells.cells[rows], (len(batch), rows.shape[-1]))
+        return np.take_along_axis(looked, cells, axis=1)
 
     @classmethod
     def among(cls, z: Floats, nq: int, metric: int, rng: np.random.Generator) -> Neighbours:

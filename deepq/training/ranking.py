@@ -211,7 +211,7 @@ class Ranker:
         found, own = self._rivals(compared, share), self.known.own[batch, None]
         no_rival = (found == own) | (found[:, :, None] == true[:, None]).any(2)
         rows = np.concatenate([true, found], axis=1)
-        costs = self._costs(compared, rows) / self.temperature
+        costs = self._costs(compared, batch, rows) / self.temperature
         costs[:, TOP:] += np.log(share)
         costs[:, TOP:][no_rival] = np.inf
         pressure = np.logaddexp.reduce(-costs[:, TOP:], axis=1, keepdims=True, initial=-np.inf)
@@ -226,7 +226,7 @@ class Ranker:
         """Return what costs of a batch of queries are read from: tables (nq, M, ksub)."""
         return self._tables(self.known.queries[batch])
 
-    def _costs(self, tables: Floats, rows: Ids) -> NDArray[Any]:
+    def _costs(self, tables: Floats, batch: Ids, rows: Ids) -> NDArray[Any]:  # noqa: ARG002
         """Costs (nq, c) of rows of the base."""
         words = self.words[rows]
         costs: NDArray[Any] = np.zeros(rows.shape)
@@ -287,40 +287,54 @@ class Ranker:
 class CellRanker(Ranker):
     """A `Ranker` of codes in cells: queries meet those in the cells that they look into."""
 
-    _whole: Floats
-
     def _compare(self, batch: Ids) -> Floats:
-        """Return costs (nq, n) of all rows, less what they have in common; inf where none meet."""
-        known, cells = self.known, self.known.told[0]
-        whole = self.quantizer.gather(self.words) + self.unit * cells.centres[cells.cells]
-        self._whole, queries = whole, known.queries[batch]
+        """Return costs (nq, n) of the rows that are looked at, inf where a query does not meet one.
+
+        They lack what they have in common.
+        """
+        known, whole = self.known, self._whole(self.seen)
+        queries = known.queries[batch]
         if known.metric == METRIC_INNER_PRODUCT:
             costs = -(queries @ whole.T)
         else:
             middle = whole.mean(axis=0)  # from there little is lost by cancellation
-            moved = whole - middle
-            costs = np.square(moved).sum(axis=1) - 2 * ((queries - middle) @ moved.T)
-        costs[~known.meets(batch)] = np.inf
+            whole -= middle
+            costs = np.square(whole).sum(axis=1) - 2 * ((queries - middle) @ whole.T)
+        costs[~known.meets(batch, self.seen)] = np.inf
         found: Floats = costs
         return found
 
-    def _costs(self, compared: Floats, rows: Ids) -> NDArray[Any]:
-        """Costs (nq, c) of rows; neighbours that a query does not meet have nothing to lose."""
-        costs = np.take_along_axis(compared, rows, axis=1).astype(np.float64)
-        costs[:, :TOP][np.isinf(costs[:, :TOP])] = -np.inf
-        return costs
+    def _whole(self, rows: Ids) -> Floats:
+        """Return what the codes of rows stand for, with the centres of their cells."""
+        cells = self.known.told[0].part(rows.ravel())
+        whole = self.quantizer.gather(self.words[rows.ravel()])
+        whole += self.unit * cells.centres[cells.cells]
+        return whole.reshape(*rows.shape, -1)
 
     def _rivals(self, compared: Floats, share: float) -> Ids:
         k = self._count(share)
-        found: Ids = self.seen[np.argpartition(compared[:, self.seen], k - 1, axis=1)[:, :k]]
+        found: Ids = self.seen[np.argpartition(compared, k - 1, axis=1)[:, :k]]
         return found
 
-    def _gradient(self, batch: Ids, rows: Ids, slopes: NDArray[Any]) -> Floats:
-        quantizer, queries = self.quantizer, self.known.queries[batch][:, None]
+    def _costs(self, compared: Floats, batch: Ids, rows: Ids) -> NDArray[Any]:  # noqa: ARG002
+        """Costs (nq, c) of rows; neighbours that a query does not meet have nothing to lose."""
+        queries, whole = self.known.queries[batch][:, None], self._whole(rows)
         if self.known.metric == METRIC_INNER_PRODUCT:
-            pulls = -slopes[:, :, None] * queries
+            costs = -np.einsum("ijk,ijk->ij", np.broadcast_to(queries, whole.shape), whole)
         else:
-            pulls = 2 * slopes[:, :, None] * (self._whole[rows] - queries)
+            costs = np.square(whole - queries).sum(axis=2)
+        costs = costs.astype(np.float64)
+        missed = ~self.known.meets(batch, rows)
+        costs[missed] = np.inf
+        costs[:, :TOP][missed[:, :TOP]] = -np.inf
+        return costs
+
+    def _gradient(self, batch: Ids, rows: Ids, slopes: NDArray[Any]) -> Floats:
+        quantizer, pulls = self.quantizer, self.known.queries[batch][:, None]
+        if self.known.metric == METRIC_INNER_PRODUCT:
+            pulls = -slopes[:, :, None] * pulls
+        else:
+            pulls = 2 * slopes[:, :, None] * (self._whole(rows) - pulls)
         pulls = pulls.reshape(rows.size, -1).astype(np.float32)
         sums = _scan.accumulate(pulls, self.words[rows.ravel()], quantizer.ksub)[0]
         return np.asarray(sums, np.float32)
