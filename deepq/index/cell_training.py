@@ -21,7 +21,8 @@ from deepq.index.learned import LearnedIndex
 from deepq.index.native.cells import NativeCells
 from deepq.index.native.coarse import coarse_of, trains_alone
 from deepq.quantizers.product import ProductQuantizer
-from deepq.training.cells import Cells, split_rotation
+from deepq.training.cells import Cells, CentreQuantizer, split_rotation
+from deepq.training.progress import Report
 from deepq.training.rows import Rows
 from deepq.training.settings import TrainConfig
 from deepq.training.trainer import Outcome
@@ -61,9 +62,9 @@ class CellTraining(LearnedIndex):
                 decoder = how["decoder"] and not self.by_residual
                 first = super()._fit(before, quantizer, x, config, **{**how, "decoder": decoder})
                 before, config = first.encoder, _rest(config, first, begun, how["y"])
-            self._learn_cells(self._sample(x, before, config.seed))
+            history = self._learn_cells(self._sample(x, before, config.seed), config)
             if first is not None and not self.by_residual:
-                return first
+                return first._replace(history=first.history + history)
             cells, how = self._cells(before), {**how, "y": None}
             outcome = super()._fit(rotation, quantizer, x, config, cells=cells, **how)
             if isinstance(rotation, Rotation):
@@ -74,7 +75,11 @@ class CellTraining(LearnedIndex):
             if not had_cells:
                 self._native.forget_cells()
             raise
-        return _joined(first, outcome)._replace(encoder=before)
+        interrupted = outcome.interrupted
+        if first is not None:
+            history = first.history + history
+            interrupted = interrupted or first.interrupted
+        return Outcome(before, history + outcome.history, interrupted)
 
     def _turning(self, encoder: Encoder, y: Any) -> tuple[Encoder, Encoder]:
         """Return what comes before the cells, and what is learned from residuals."""
@@ -101,8 +106,16 @@ class CellTraining(LearnedIndex):
             )
         return embed(encoder, rows)
 
-    def _learn_cells(self, z: Floats) -> None:
-        self._native.learn_cells(z, self._threads())
+    def _learn_cells(self, z: Floats, config: TrainConfig) -> list[dict[str, Any]]:
+        """Put centres into the coarse quantizer, unless it has some; return the history of that."""
+        native, quantizer = self._native, CentreQuantizer(self.nlist)
+        if native.has_cells or native.has_own_training or self.nlist > CentreQuantizer.MOST:
+            native.learn_cells(z, self._threads())
+            return []
+        quantizer.num_threads = self._threads()
+        with Report(bool(self.verbose), None) as report:
+            native.replace_centres(quantizer.learn(z, seed=config.seed, progress=report))
+        return report.history
 
     def _cells(self, before: Encoder) -> Cells:
         """Return the cells that there are, of the embeddings of an encoder."""
@@ -126,14 +139,6 @@ def _rest(config: TrainConfig, first: Outcome, begun: float, y: Any) -> TrainCon
         left = max(0.0, config.max_seconds - (time.monotonic() - begun))
         config = dataclasses.replace(config, max_seconds=left)
     return config
-
-
-def _joined(first: Outcome | None, then: Outcome) -> Outcome:
-    """Join what came of two trainings, one after the other."""
-    if first is None:
-        return then
-    history, interrupted = first.history + then.history, first.interrupted or then.interrupted
-    return Outcome(then.encoder, history, interrupted)
 
 
 def _working(encoder: Encoder) -> list[Encoder]:

@@ -8,11 +8,15 @@ turns cells as they are, so it is learned from residuals, and the centres are tu
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from deepq._common.types import Floats, Ids
+from deepq._common.types import Floats, Ids, Progress
 from deepq.encoders.base import Encoder, embed
 from deepq.encoders.chain import Chain
 from deepq.encoders.rotation import Rotation
+from deepq.quantizers.product import ProductQuantizer
+
+_ITERATIONS = 16
 
 
 class Cells:
@@ -39,6 +43,40 @@ class Cells:
         cells = self.nearest(z, 1)[:, 0]
         residuals: Floats = z - self.centres[cells]
         return residuals, cells
+
+
+class CentreQuantizer(ProductQuantizer):
+    """One codebook of any number of codewords: the centres of cells, learned as codewords are.
+
+    Parameters
+    ----------
+    nlist : int
+        Number of cells, at most `MOST`.
+    """
+
+    MOST = 1 << 16
+
+    def __init__(self, nlist: int) -> None:
+        super().__init__(1, 16)
+        self._nlist = nlist
+
+    @property
+    def ksub(self) -> int:
+        """Number of cells."""
+        return self._nlist
+
+    def learn(self, z: Floats, *, seed: int, progress: Progress | None = None) -> Floats:
+        """Learn the centres (nlist, d) of embeddings (n, d), at least as many.
+
+        `progress` is called after each iteration with {"stage": "cells", "iteration", "error"}.
+        """
+
+        def told(entry: dict[str, Any]) -> None:
+            if progress is not None:
+                progress({**entry, "stage": "cells"})
+
+        self.train(z, iterations=_ITERATIONS, seed=seed, progress=told)
+        return self.trained()[0]
 
 
 def split_rotation(encoder: Encoder) -> tuple[Encoder, Rotation | None]:

@@ -15,6 +15,7 @@ from deepq.decoders import InCells
 from deepq.quantizers import ProductQuantizer
 from deepq.quantizers.judging_cells import CellJudge
 from deepq.training import stages
+from deepq.training.cells import CentreQuantizer
 
 from .clusters import NBITS, XB, XQ, D, M, X, stages_of
 
@@ -124,6 +125,32 @@ def test_a_decoder_is_learned_whatever_finds_the_cells(how: str) -> None:
 # ---- never worse ---------------------------------------------------------------------------------
 
 
+def test_cells_are_as_good_as_those_of_faiss() -> None:
+    centres = CentreQuantizer(40).learn(XB, seed=1)
+    theirs = faiss.Kmeans(D, 40, niter=10, seed=1)
+    theirs.train(XB)
+    books = centres, np.ascontiguousarray(theirs.centroids)
+    ours, others = (faiss.knn(XB, book, 1)[0].mean() for book in books)
+    assert ours < 1.05 * others
+    np.testing.assert_array_equal(centres, CentreQuantizer(40).learn(XB, seed=1))
+
+
+@pytest.mark.parametrize("setting", ["niter", "seed"])
+def test_what_a_user_says_of_the_cells_is_heard(setting: str) -> None:
+    index = deepq.DeepQuantIVFIndex(D, NLIST, M, NBITS)
+    setattr(index.cp, setting, 3)
+    train(rerank=0, index=index)
+    assert "cells" not in stages_of(index)
+    assert stages_of(train(rerank=0))[0] == "cells"
+
+
+def test_more_cells_than_vectors_are_refused() -> None:
+    index = deepq.DeepQuantIVFIndex(D, len(X) + 1, M, NBITS)
+    with pytest.raises(ValueError, match="expected at least 1201 training vectors"):
+        train(index=index)
+    assert not index.is_trained
+
+
 def test_a_decoder_that_does_not_pay_leaves_the_tables(monkeypatch, caplog) -> None:
     pytest.importorskip("torch")
     caplog.set_level(logging.INFO, "deepq")
@@ -137,7 +164,7 @@ def test_few_rows_are_trained_on_plainly(caplog) -> None:
     index = train(X[:500])
     assert "too few to judge" in caplog.text
     assert decoder_of(index) is None
-    assert set(stages_of(index)) <= {"rotation", "codebooks"}
+    assert set(stages_of(index)) <= {"cells", "rotation", "codebooks"}
 
 
 # ---- interrupted ---------------------------------------------------------------------------------

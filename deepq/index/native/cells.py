@@ -22,6 +22,8 @@ from deepq.index.native.chain import IndexPreTransform, NativeChain
 # Kept at import: a program may put DeepQuantIVFIndex in its place.
 IndexIVFPQ = faiss.IndexIVFPQ
 
+_ITERATIONS = 10  # of faiss's training of cells, unless somebody asks for others
+
 # Of a vector of codes or ids in a list of faiss's (MaybeOwnedVector): its bytes, and where in it
 # the pointer to its numbers and their count are.
 _VECTOR_SIZE, _POINTER_AT, _COUNT_AT = 80, 64, 72
@@ -88,6 +90,20 @@ class NativeCells(NativeChain):
         """Whether the coarse quantizer is trained and has its centres."""
         coarse = self.pq_index.quantizer
         return bool(coarse.is_trained and coarse.ntotal == self.pq_index.nlist)
+
+    @property
+    def has_own_training(self) -> bool:
+        """Whether the coarse quantizer is other than flat, for L2, or its training was changed."""
+        index, cp = self.pq_index, self.pq_index.cp
+        coarse = faiss.downcast_index(index.quantizer)
+        usual = faiss.ClusteringParameters()
+        return (
+            type(coarse) not in (faiss.IndexFlat, faiss.IndexFlatL2)
+            or METRIC_INNER_PRODUCT in (coarse.metric_type, index.metric_type)
+            or index.clustering_index is not None
+            or (cp.niter, cp.nredo, cp.seed) != (_ITERATIONS, usual.nredo, usual.seed)
+            or bool(cp.spherical)
+        )
 
     def learn_cells(self, z: Floats, threads: int) -> None:
         """Train the coarse quantizer for embeddings (n, d) as faiss does, unless it has centres."""
