@@ -61,5 +61,25 @@ def metrics(results: list[Row]) -> list[Row]:
     return list(rows.values())
 
 
+def cells(results: list[Row]) -> list[Row]:
+    """Lay out 10-recall@10 of codes in cells, and how many times that of the best of faiss it is."""
+    found = {
+        (row["data"], row["bytes"], row["nlist"], row["nprobe"], row["method"]): row["10@10"]
+        for row in results
+    }
+    rows = []
+    for case in dict.fromkeys(key[:4] for key in found):
+        theirs = [value for key, value in found.items() if key[:4] == case and "IVFPQ" in key[4]]
+        if not theirs or any((*case, name) not in found for name in _OURS):
+            continue
+        row = dict(zip(("data", "bytes", "cells", "looked into"), case, strict=True))
+        row["best of IVFPQ and OPQ"] = f"{max(theirs):.3f}"
+        for name in _OURS:
+            mine = found[*case, name]
+            row[name] = f"{mine:.3f} {mine / max(theirs):.2f}x"
+        rows.append(row)
+    return rows
+
+
 def _recalls(row: Row) -> str:
     return f"{row['10@10']:.3f} ({row['R@1']:.3f})"

@@ -76,7 +76,8 @@ class CentreQuantizer(ProductQuantizer):
                 progress({**entry, "stage": "cells"})
 
         self.train(z, iterations=_ITERATIONS, seed=seed, progress=told)
-        return self.trained()[0]
+        centres: Floats = self.trained()[0]
+        return centres
 
 
 def split_rotation(encoder: Encoder) -> tuple[Encoder, Rotation | None]:

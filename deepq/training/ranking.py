@@ -320,10 +320,10 @@ class CellRanker(Ranker):
         """Costs (nq, c) of rows; neighbours that a query does not meet have nothing to lose."""
         queries, whole = self.known.queries[batch][:, None], self._whole(rows)
         if self.known.metric == METRIC_INNER_PRODUCT:
-            costs = -np.einsum("ijk,ijk->ij", np.broadcast_to(queries, whole.shape), whole)
+            near = -(whole @ queries.transpose(0, 2, 1))[:, :, 0]
         else:
-            costs = np.square(whole - queries).sum(axis=2)
-        costs = costs.astype(np.float64)
+            near = np.square(whole - queries).sum(axis=2)
+        costs: NDArray[Any] = near.astype(np.float64)
         missed = ~self.known.meets(batch, rows)
         costs[missed] = np.inf
         costs[:, :TOP][missed[:, :TOP]] = -np.inf
