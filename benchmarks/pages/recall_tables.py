@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks.common.results import Row
 
 _SIZES = (8, 16, 32)
@@ -62,22 +64,21 @@ def metrics(results: list[Row]) -> list[Row]:
 
 
 def cells(results: list[Row]) -> list[Row]:
-    """Lay out 10-recall@10 of codes in cells, and how many times that of the best of faiss it is."""
-    found = {
-        (row["data"], row["bytes"], row["nlist"], row["nprobe"], row["method"]): row["10@10"]
-        for row in results
-    }
+    """Lay out 10-recall@10 of codes in cells, and that in times of the best of faiss's."""
+    cases: dict[tuple[Any, ...], dict[str, float]] = {}
+    for row in results:
+        case = tuple(row[field] for field in ("data", "bytes", "nlist", "nprobe"))
+        cases.setdefault(case, {})[row["method"]] = row["10@10"]
     rows = []
-    for case in dict.fromkeys(key[:4] for key in found):
-        theirs = [value for key, value in found.items() if key[:4] == case and "IVFPQ" in key[4]]
-        if not theirs or any((*case, name) not in found for name in _OURS):
+    for case, found in cases.items():
+        theirs = [value for name, value in found.items() if "IVFPQ" in name]
+        if not theirs or any(name not in found for name in _OURS):
             continue
-        row = dict(zip(("data", "bytes", "cells", "looked into"), case, strict=True))
-        row["best of IVFPQ and OPQ"] = f"{max(theirs):.3f}"
+        line: Row = dict(zip(("data", "bytes", "cells", "looked into"), case, strict=True))
+        line["best of IVFPQ and OPQ"] = f"{max(theirs):.3f}"
         for name in _OURS:
-            mine = found[*case, name]
-            row[name] = f"{mine:.3f} {mine / max(theirs):.2f}x"
-        rows.append(row)
+            line[name] = f"{found[name]:.3f} {found[name] / max(theirs):.2f}x"
+        rows.append(line)
     return rows
 
 
