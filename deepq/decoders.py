@@ -21,9 +21,9 @@ and what is decoded is what the vector has besides c.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,7 +32,8 @@ from deepq import _decode, _scan
 from deepq._common.checks import as_count, as_real, as_size
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.neighbours import unit_of_tiny
-from deepq._common.types import Floats, Ids, Words
+from deepq._common.threads import run_blocks
+from deepq._common.types import Floats, InCells, Words
 
 __all__ = ["Decoder"]
 
@@ -43,6 +44,7 @@ _HOPE = 0.64
 _SAMPLE = 4096
 # Rows whose distances to all sites are held at a time.
 _NEAREST_BLOCK = 512
+_BLOCK = 1024  # of rows that a thread takes at a time
 _SHAPES = {
     "sites": ("M", "ksub", "dsub"),
     "tables": ("M", "ksub", "d"),
@@ -55,25 +57,6 @@ _SHAPES = {
     "cells": ("d", "h"),
 }
 _OPTIONAL = {"cells"}
-
-
-class InCells(NamedTuple):
-    """The cells that vectors lie in.
-
-    Attributes
-    ----------
-    centres : (m, d) float32
-        Centres of some cells.
-    cells : (n,) int64
-        For each vector the row of its cell among them.
-    """
-
-    centres: Floats
-    cells: Ids
-
-    def part(self, rows: Any) -> InCells:
-        """Those of some of the vectors."""
-        return InCells(self.centres, self.cells[rows])
 
 
 class Decoder:
@@ -162,16 +145,22 @@ class Decoder:
         other._set(**{**self.settings, **settings})
         return other
 
-    def decode(self, words: Words, cells: InCells | None = None) -> Floats:
+    def decode(self, words: Words, num_threads: int = 1, cells: InCells | None = None) -> Floats:
         """Reconstructions (n, d) float32 of words (n, M), of vectors in `cells` if it knows these.
 
         Raises InputError if it knows cells, and is told none.
         """
-        z = _decode.decode(words, self._told(self._network, cells))[:, : self.shape[2]]
-        if self.shrink != 1:
-            z -= self.arrays["centre"]
-            z *= np.float32(self.shrink)
-            z += self.arrays["centre"]
+        z = np.empty((len(words), self.shape[2]), np.float32)
+        told = self._told(cells)
+
+        def work(rows: slice) -> None:
+            z[rows] = _decode.decode(words[rows], self._network | told(rows))[:, : z.shape[1]]
+            if self.shrink != 1:
+                z[rows] -= self.arrays["centre"]
+                z[rows] *= np.float32(self.shrink)
+                z[rows] += self.arrays["centre"]
+
+        run_blocks(work, len(words), _BLOCK, num_threads)
         return z
 
     @cached_property
@@ -189,23 +178,23 @@ class Decoder:
             "output": _panels(a["output"]),
         }
 
-    def _told(self, network: dict[str, Any], cells: InCells | None) -> dict[str, Any]:
-        """Add to the arrays of the network what it knows of the cells of some vectors."""
+    def _told(self, cells: InCells | None) -> Callable[[slice], dict[str, Any]]:
+        """Return what gives, of rows of vectors, what the network has besides of their cells."""
         if "cells" not in self.arrays:
-            return network
+            return lambda _: {}
         if cells is None:
             raise InputError("expected the cells of vectors for a decoder of cells, got none")
         own = _decode.multiply(widened(cells.centres), self._weights_of_cells[0])
         entered = _decode.multiply(own, self._weights_of_cells[1])
-        rows = cells.cells.astype(np.int32)
-        return {**network, "cells": rows, "cell_features": own, "cell_entered": entered}
+        of, features = cells.cells.astype(np.int32), {"cell_features": own, "cell_entered": entered}
+        return lambda rows: {"cells": of[rows], **features}
 
     @cached_property
     def _weights_of_cells(self) -> tuple[Floats, Floats]:
         """V and W1, laid out as panels."""
         return _panels(self.arrays["cells"]), _panels(self.arrays["inner"])
 
-    def choose(self, z: Floats, cells: InCells | None = None) -> Words:
+    def choose(self, z: Floats, num_threads: int = 1, cells: InCells | None = None) -> Words:
         """Choose for every vector, of the words of near sites, some that decode to near it.
 
         Descent on the squared error, before any drawing towards the centre, from the words of the
@@ -218,6 +207,8 @@ class Decoder:
         ----------
         z : (n, d) float32
             Vectors.
+        num_threads : int
+            Threads that share the vectors; no word depends on it.
         cells : InCells, optional
             Their cells, if it knows these.
 
@@ -230,20 +221,31 @@ class Decoder:
         InputError
             If it knows cells, and is told none.
         """
-        candidates = self.nearest(z)
-        if self.candidates == 1 or not len(z):
-            return np.ascontiguousarray(candidates[:, :, 0])
+        M, ksub, _ = self.shape
+        words, told = np.empty((len(z), M), _kind_of_words(ksub)), self._told(cells)
+
+        def work(rows: slice) -> None:
+            candidates = self.nearest(z[rows])
+            words[rows] = candidates[:, :, 0]
+            if self.candidates > 1:
+                words[rows] = self._improved(z[rows], candidates, told(rows))
+
+        run_blocks(work, len(z), _BLOCK, num_threads)
+        return words
+
+    def _improved(self, z: Floats, candidates: Words, told: dict[str, Any]) -> NDArray[np.int32]:
+        """Words (n, M) out of candidates (n, M, A) that decode nearer to vectors than the first."""
         network, summands, scale = self._tried
-        words = _decode.choose(
+        words: NDArray[np.int32] = _decode.choose(
             widened(np.ascontiguousarray(z * self._unit if self._unit != 1 else z)),
             candidates.astype(np.int32),
-            self._told(network, cells),
+            network | told,
             summands,
             scale,
-            self.sweeps * _trials(self.shape[0]),
-            _HOPE / self.shape[0],
+            self.sweeps * _trials(len(network["tables"])),
+            _HOPE / len(network["tables"]),
         )
-        return words.astype(candidates.dtype)
+        return words
 
     @cached_property
     def _tried(self) -> tuple[dict[str, Floats], NDArray[np.int8], float]:
@@ -288,7 +290,7 @@ class Decoder:
         M, ksub, dsub = sites.shape
         count = min(self.candidates, ksub)
         middle, moved, book = self._moved_sites
-        words = np.empty((len(z), M, count), np.uint8 if ksub <= 256 else np.uint16)
+        words = np.empty((len(z), M, count), _kind_of_words(ksub))
         for i in range(0, len(z), _NEAREST_BLOCK):
             given = z[i : i + _NEAREST_BLOCK].reshape(-1, M, dsub).transpose(1, 0, 2)
             parts = np.ones((M, given.shape[1], dsub + 1), np.float32)
@@ -319,6 +321,10 @@ class Decoder:
     def _unit(self) -> np.float32:
         """What all is multiplied by where squares are needed: 1, but for tiny vectors."""
         return unit_of_tiny(self.arrays["sites"], self.arrays["tables"], self.arrays["output"])
+
+
+def _kind_of_words(ksub: int) -> type[np.uint8] | type[np.uint16]:
+    return np.uint8 if ksub <= 256 else np.uint16
 
 
 def _trials(M: int) -> int:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from deepq import _decode, _scan, decoders
 from deepq._common.errors import DimensionError, InputError, KindError
-from deepq.decoders import Decoder, InCells, in_bytes
+from deepq._common.types import InCells
+from deepq.decoders import Decoder, in_bytes
 from deepq.quantizers import ProductQuantizer
 
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 3), st.integers(1, 4))
@@ -304,13 +305,16 @@ def test_many_sweeps_end_where_no_single_word_can_be_bettered(monkeypatch) -> No
             assert (squared_errors(decoder, z, other) >= least - 1e-4).all()
 
 
-@pytest.mark.parametrize("n", [300, 1100])
-def test_blocks_do_not_show_in_what_is_chosen(n: int) -> None:
+@pytest.mark.parametrize(("n", "num_threads"), [(300, 1), (1100, 1), (2100, 3)])
+def test_blocks_and_threads_show_neither_in_what_is_chosen_nor_decoded(n, num_threads) -> None:
     rng = np.random.default_rng(2)
     decoder = Decoder(numbers(4, 16, 2, 4, rng, whole=True), candidates=5, sweeps=2)
     z = rng.integers(-9, 10, (n, 8)).astype(np.float32)
     alone = [decoder.choose(z[i : i + 1])[0] for i in range(n)]
-    np.testing.assert_array_equal(decoder.choose(z), alone)
+    words = decoder.choose(z, num_threads)
+    np.testing.assert_array_equal(words, alone)
+    whole = [decoder.decode(words[i : i + 1])[0] for i in range(n)]
+    np.testing.assert_array_equal(decoder.decode(words, num_threads), whole)
 
 
 def test_no_words_decode_to_no_vectors() -> None:
@@ -341,7 +345,7 @@ def test_decode_in_cells_is_the_formula(shape, n, shrink, seed) -> None:
     arrays = that_knows_cells(*shape, rng)
     words = rng.integers(0, shape[1], (n, shape[0])).astype(np.uint8)
     cells = some_cells(n, shape[0] * shape[2], rng)
-    got = Decoder(arrays, shrink=shrink).decode(words, cells)
+    got = Decoder(arrays, shrink=shrink).decode(words, cells=cells)
     centres = cells.centres[cells.cells]
     pairs = zip(words, centres, strict=True)
     want = np.stack([decode_one(arrays, row, shrink, centre) for row, centre in pairs])
@@ -356,10 +360,10 @@ def test_decode_in_cells_does_not_depend_on_what_is_beside(level, shape) -> None
     arrays, d = that_knows_cells(*shape, rng), shape[0] * shape[2]
     words = rng.integers(0, shape[1], (150, shape[0])).astype(np.uint16)
     decoder, cells = Decoder(arrays), some_cells(150, d, rng)
-    got = decoder.decode(words, cells)
+    got = decoder.decode(words, cells=cells)
     for i in range(len(words)):
         own = InCells(cells.centres[cells.cells[i]][None], np.zeros(1, np.int64))
-        np.testing.assert_array_equal(decoder.decode(words[i : i + 1], own)[0], got[i])
+        np.testing.assert_array_equal(decoder.decode(words[i : i + 1], cells=own)[0], got[i])
 
 
 @each_level
@@ -373,7 +377,7 @@ def test_choose_in_cells_tries_what_it_does_with_one(level, shape, A) -> None:
     decoder = Decoder(arrays, candidates=A)
     centres, candidates = cells.centres[cells.cells], decoder.nearest(z).astype(int)
     want = [choose_one(decoder, *row) for row in zip(z, candidates, centres, strict=True)]
-    assert (decoder.choose(z, cells) == want).all(axis=1).mean() > 0.95
+    assert (decoder.choose(z, cells=cells) == want).all(axis=1).mean() > 0.95
 
 
 @pytest.mark.skipif("avx512" not in _scan.simd_levels(), reason="no AVX-512")
@@ -385,7 +389,7 @@ def test_instruction_sets_that_fuse_agree_to_the_bit_in_cells() -> None:
     before, found = _scan.simd(), []
     for name in ("avx2", "avx512"):
         _scan.set_simd(name)
-        found.append((decoder.decode(words, cells), decoder.choose(z, cells)))
+        found.append((decoder.decode(words, cells=cells), decoder.choose(z, cells=cells)))
     _scan.set_simd(before)
     for a, b in zip(*found, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -400,13 +404,15 @@ def test_a_decoder_that_knows_cells_must_be_told_them() -> None:
         decoder.choose(np.zeros((1, 6), np.float32))
     other = Decoder.from_state(decoder.state())
     words, cells = np.array([[1, 3]], np.uint8), some_cells(1, 6, rng)
-    np.testing.assert_array_equal(other.decode(words, cells), decoder.decode(words, cells))
+    np.testing.assert_array_equal(
+        other.decode(words, cells=cells), decoder.decode(words, cells=cells)
+    )
 
 
 def test_a_decoder_without_cells_needs_none() -> None:
     rng = np.random.default_rng(0)
     decoder, words = Decoder(numbers(2, 4, 3, 3, rng)), np.array([[1, 3]], np.uint8)
-    got = decoder.decode(words, some_cells(1, 6, rng))
+    got = decoder.decode(words, cells=some_cells(1, 6, rng))
     np.testing.assert_array_equal(got, decoder.decode(words))
 
 
@@ -674,7 +680,7 @@ def test_a_network_that_knows_cells_and_its_decoder_agree() -> None:
     made = Learner(*books, z, Plan(8, 4, 4, 1, 1000), 5, "cpu", centres)
     words, cells = quantizer.assign(z), InCells(centres, own)
     first = made.result()  # no step yet: the network adds nothing
-    np.testing.assert_allclose(first.decode(words, cells), quantizer.gather(words), atol=1e-4)
+    np.testing.assert_allclose(first.decode(words, cells=cells), quantizer.gather(words), atol=1e-4)
     errors = [made.step(z, progress, own) for progress in np.linspace(0.1, 1, 30)]
     assert errors[-1] < errors[0]
     network, decoder = made.network, made.result()
@@ -684,9 +690,9 @@ def test_a_network_that_knows_cells_and_its_decoder_agree() -> None:
         out = network.offset + network.add_up(T, at)
         out = out + network.head(made._in_cells(own) + network.add_up(U, at))
     want = out.numpy() * made.scale + made.mean
-    np.testing.assert_allclose(decoder.decode(words, cells), want, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(decoder.decode(words, cells=cells), want, rtol=1e-3, atol=1e-3)
     other = InCells(centres, (own + 1) % 9)
-    assert np.abs(decoder.decode(words, other) - want).max() > 0.01
+    assert np.abs(decoder.decode(words, cells=other) - want).max() > 0.01
 
 
 @pytest.mark.parametrize("offset", [0, 50])

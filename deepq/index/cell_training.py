@@ -11,8 +11,7 @@ import numpy as np
 
 from deepq._common.checks import as_flag, as_size
 from deepq._common.errors import InputError
-from deepq._common.types import Floats, Ids
-from deepq.decoders import InCells
+from deepq._common.types import Floats, Ids, InCells
 from deepq.encoders.base import Encoder, embed
 from deepq.encoders.chain import Chain
 from deepq.encoders.fixed import Identity

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from deepq import _scan
 from deepq._common.neighbours import near, nearest
-from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids, Words
-from deepq.decoders import InCells
+from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids, InCells, Words
 from deepq.quantizers.packing import pack
 from deepq.quantizers.product import ProductQuantizer
 from deepq.quantizers.reranking import Decoded

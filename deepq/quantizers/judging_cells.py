@@ -11,8 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from deepq import _decode
-from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids, Words
-from deepq.decoders import InCells
+from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids, InCells, Words
 from deepq.quantizers.judging import SHORT_LIST, TOP, Judge
 from deepq.quantizers.product import ProductQuantizer
 

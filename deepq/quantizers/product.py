@@ -13,6 +13,7 @@ together; the codewords then only make the look-up tables of a search.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from itertools import repeat
 from typing import Any
@@ -24,8 +25,16 @@ from deepq import _scan
 from deepq._common.arrays import as_floats
 from deepq._common.checks import as_size
 from deepq._common.errors import DimensionError, InputError, StateError
-from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2, Codes, Floats, Progress, Words
-from deepq.decoders import Decoder, InCells
+from deepq._common.types import (
+    METRIC_INNER_PRODUCT,
+    METRIC_L2,
+    Codes,
+    Floats,
+    InCells,
+    Progress,
+    Words,
+)
+from deepq.decoders import Decoder
 from deepq.quantizers.packing import pack, unpack
 
 _ROWS, _ROWS_PER_CODEWORD = 4096, 16  # at least, of the first steps
@@ -46,7 +55,7 @@ class ProductQuantizer:
     Attributes
     ----------
     num_threads : int
-        Threads used for assignment. The result does not depend on it.
+        Threads that share rows. No result depends on it.
     is_frozen : bool
         Whether training leaves the codebooks as they are.
 
@@ -248,6 +257,14 @@ class ProductQuantizer:
         """
         return _scan.sum_cells(x, words, self.ksub)
 
+    def with_threads(self, count: int) -> ProductQuantizer:
+        """Make one of the same numbers, which are shared, that works in so many threads."""
+        if count == self.num_threads:
+            return self
+        other = copy.copy(self)
+        other.num_threads = count
+        return other
+
     def assign(self, z: Floats) -> Words:
         """Words of the nearest codewords, (n, M) uint8, or uint16 for nbits > 8."""
         words: Words = _scan.assign(self._as_rows(z), self.trained(), num_threads=self.num_threads)
@@ -268,7 +285,7 @@ class ProductQuantizer:
         """
         if self._decoder is None:
             return self.assign(z)
-        return self._decoder.choose(self._as_rows(z), cells)
+        return self._decoder.choose(self._as_rows(z), self.num_threads, cells)
 
     def encode(self, z: Floats, cells: InCells | None = None) -> Codes:
         """Packed codes (n, code_size) uint8 of the vectors (n, M * dsub): see `choose`."""
@@ -286,7 +303,7 @@ class ProductQuantizer:
         decoder = self._decoder
         if decoder is None:
             return self.gather(words)
-        z = decoder.decode(words, cells)
+        z = decoder.decode(words, self.num_threads, cells)
         if decoder.weight == 1:
             return z
         return decoder.weight * z + (1 - decoder.weight) * self.gather(words)

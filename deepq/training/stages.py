@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids
-from deepq.decoders import InCells
+from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids, InCells
 from deepq.encoders.base import Encoder, embed
 from deepq.encoders.plain import encoder_state, make_encoder, with_network
 from deepq.quantizers.judging import FEWEST_ROWS, TOP, Judge, Neighbours, hold_out, pays

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import deepq
-from deepq.decoders import InCells
+from deepq._common.types import InCells
 from deepq.quantizers import ProductQuantizer
 from deepq.quantizers.judging_cells import CellJudge
 from deepq.training import stages
