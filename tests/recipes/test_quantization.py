@@ -261,7 +261,7 @@ def test_classes_beyond_those_of_the_network_are_refused() -> None:
 
 
 @every
-@pytest.mark.parametrize(("coarse", "nlist"), [("kmeans", 6), ("imi", 16)])
+@pytest.mark.parametrize(("coarse", "nlist"), [("kmeans", 6), ("imi", 64)])
 def test_codes_lie_in_cells_where_these_are_asked_for(name, coarse, nlist) -> None:
     index = make(name, coarse=coarse, nlist=nlist)
     assert isinstance(index, deepq.DeepQuantIVFIndex)
