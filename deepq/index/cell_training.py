@@ -53,7 +53,11 @@ class CellTraining(LearnedIndex):
         self, encoder: Encoder, quantizer: ProductQuantizer, x: Any, config: TrainConfig, **how: Any
     ) -> Outcome:
         """Learn the cells as well, which are in the C++ object afterwards, or as they were."""
-        had_cells, begun = self._native.has_cells, time.monotonic()
+        begun, kept = time.monotonic(), self._native.centres if self._native.has_cells else None
+        learns = encoder.learns or how["y"] is not None
+        stale = kept is not None and self.is_trained and learns  # they are of other embeddings
+        if stale:
+            self._native.forget_cells()
         before, rotation = self._turning(encoder, how["y"])
         try:
             first = None
@@ -71,8 +75,10 @@ class CellTraining(LearnedIndex):
                 self._native.replace_centres(turned.encode(self._native.centres[0]))
                 before = Chain.of([*_working(before), turned], before.d_in)
         except BaseException:
-            if not had_cells:
+            if kept is None:
                 self._native.forget_cells()
+            elif stale:
+                self._native.put_back(kept)
             raise
         interrupted = outcome.interrupted
         if first is not None:

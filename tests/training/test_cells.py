@@ -238,6 +238,23 @@ def test_an_interrupt_of_the_decoder_leaves_the_best_so_far(monkeypatch: Any) ->
     assert (index.search(XQ, 1)[1] >= 0).any()
 
 
+@pytest.mark.parametrize("coarse", ["kmeans", "imi"])
+def test_a_second_training_is_like_the_first(coarse: str) -> None:
+    index = deepq.DeepQuantIVFIndex(D, 16, M, NBITS, coarse=coarse)
+    first = faiss.serialize_index(train(rerank=0, index=index))
+    np.testing.assert_array_equal(faiss.serialize_index(train(rerank=0, index=index)), first)
+
+
+@pytest.mark.parametrize("coarse", ["kmeans", "imi"])
+def test_a_second_training_that_fails_changes_nothing(coarse: str, monkeypatch: Any) -> None:
+    index = deepq.DeepQuantIVFIndex(D, 16, M, NBITS, coarse=coarse)
+    first = faiss.serialize_index(train(rerank=0, index=index))
+    interrupted_at(3, monkeypatch, ProductQuantizer, "update")
+    with pytest.raises(KeyboardInterrupt):
+        train(XB, index=index)
+    np.testing.assert_array_equal(faiss.serialize_index(index), first)
+
+
 # ---- the judge -----------------------------------------------------------------------------------
 
 

@@ -120,6 +120,16 @@ class NativeCells(NativeChain):
         else:
             coarse.reset()
 
+    def put_back(self, centres: Floats) -> None:
+        """Make `centres` what it was when that was read."""
+        coarse = faiss.downcast_index(self.pq_index.quantizer)
+        if isinstance(coarse, faiss.MultiIndexQuantizer):
+            faiss.copy_array_to_vector(centres.ravel(), coarse.pq.centroids)
+            coarse.is_trained, coarse.ntotal = True, self.pq_index.nlist
+            self.changed(training=True)
+        else:
+            self.replace_centres(centres[0])
+
     def replace_centres(self, centres: Floats) -> None:
         """Put other centres (nlist, d) into a coarse quantizer that stores vectors."""
         coarse, centres = self.pq_index.quantizer, np.ascontiguousarray(centres, np.float32)
