@@ -58,11 +58,6 @@ class Neighbours:
         cells = self.cells
         return self.base if cells is None else self.base - cells.centres[cells.cells]
 
-    @property
-    def told(self) -> tuple[InCells, ...]:
-        """What a decoder is told besides: the cells, if there are any."""
-        return () if self.cells is None else (self.cells,)
-
     def meets(self, batch: Ids, rows: Ids) -> NDArray[np.bool_]:
         """Whether queries (m,) look into the cells of rows, (n,) or (m, n), of the base: (m, n)."""
         if self.cells is None or self.probed is None:
@@ -193,7 +188,7 @@ class Judge:
             return quantizer.choose(self._test.coded)
         if self._chosen_by is not decoder.arrays:
             self._chosen_by = decoder.arrays
-            self._chosen = quantizer.choose(self._test.coded, *self._test.told)
+            self._chosen = quantizer.choose(self._test.coded, self._test.cells)
         return self._chosen
 
 

@@ -160,7 +160,7 @@ class Ranker:
 
     def _store(self) -> None:
         """Code the base."""
-        self.words = self.given.choose(self.rows, *self.known.told)
+        self.words = self.given.choose(self.rows, self.known.cells)
         self._look_at(np.arange(len(self.rows)))
 
     def _look_at(self, rows: Ids) -> None:
@@ -306,9 +306,9 @@ class CellRanker(Ranker):
 
     def _whole(self, rows: Ids) -> Floats:
         """Return what the codes of rows stand for, with the centres of their cells."""
-        cells = self.known.told[0].part(rows.ravel())
-        whole = self.quantizer.gather(self.words[rows.ravel()])
-        whole += self.unit * cells.centres[cells.cells]
+        whole, cells = self.quantizer.gather(self.words[rows.ravel()]), self.known.cells
+        assert cells is not None
+        whole += self.unit * cells.centres[cells.cells[rows.ravel()]]
         return whole.reshape(*rows.shape, -1)
 
     def _rivals(self, compared: Floats, share: float) -> Ids:

@@ -88,7 +88,7 @@ def cell_ranker_of(n: int, metric: int) -> tuple[CellRanker, np.ndarray]:
 def cell_loss_by_loops(ranker: CellRanker, books: np.ndarray, batch: np.ndarray) -> float:
     """The loss over what queries meet: neighbours in other cells have nothing to lose."""
     known, words, t = ranker.known, ranker.words, ranker.temperature
-    cells = known.told[0]
+    cells = known.cells
     decoded = books.astype(np.float64)[np.arange(len(books)), words].reshape(len(words), -1)
     decoded = decoded + cells.centres[cells.cells]
     losses = []
