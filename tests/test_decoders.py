@@ -497,6 +497,7 @@ def test_settings_out_of_range_are_refused(setting, value, error) -> None:
         ("outer", (9,), r"\(3, 3\)"),
         ("output", (6, 3), r"\(3, 6\)"),
         ("centre", (5,), r"\(6,?\)"),
+        ("cells", (5, 3), r"\(6, 3\)"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(name, shape, wanted) -> None:
