@@ -41,11 +41,15 @@ class CellCodes(CellLists):
 
     def _decode_places(self, places: Ids) -> Floats:
         """Embeddings (n, d_out) that the codes at places decode to."""
-        quantizer = self._quantizer
-        z = quantizer.decode(self._native.table.codes_at(places))
-        if self.by_residual:
-            z = z + self._native.centres_of(places >> 32)
-        return z
+        return self._decode_in_cells(self._native.table.codes_at(places), places >> 32)
+
+    def _decode_in_cells(self, codes: Codes, cells: Ids) -> Floats:
+        """Embeddings (n, d_out) of codes (n, code_size) in cells (n,)."""
+        if not self.by_residual:
+            return self.product_quantizer.decode(codes)
+        known = self._in_cells(cells)
+        z = self.product_quantizer.decode(codes, known)
+        return z + known.centres[known.cells]
 
     @accepts_tensors
     def reconstruct(self, key: int, x: Any = None) -> Floats:
@@ -132,14 +136,16 @@ class CellCodes(CellLists):
     def _encode_in_cells(self, x: Floats) -> tuple[Codes, Ids]:
         """Codes (n, code_size) and cells (n,) of vectors, block by block."""
         self._require_trained()
-        quantizer, threads = self.product_quantizer, self._threads()
+        threads = self._threads()
+        quantizer = self.product_quantizer.with_threads(threads)
         codes, cells = np.empty((len(x), quantizer.code_size), np.uint8), np.empty(len(x), np.int64)
         for i, block in checked_blocks(x):
             z = embed(self.encoder, block)
             own = self._native.nearest_cells(z, 1, threads)[1][:, 0]
-            if self.by_residual:
-                z = z - self._native.centres_of(own)
-            codes[i : i + len(z)], cells[i : i + len(z)] = quantizer.encode(z), own
+            known = self._in_cells(own) if self.by_residual else None
+            if known is not None:
+                z = z - known.centres[known.cells]
+            codes[i : i + len(z)], cells[i : i + len(z)] = quantizer.encode(z, known), own
         return codes, cells
 
     @contextmanager
@@ -322,10 +328,7 @@ class CellCodes(CellLists):
         self._require_decoding()
         own, cells = self._split(as_codes(codes, self.sa_code_size()))
         out = as_output(x, (len(own), self.d), np.float32, "x")
-        z = self.product_quantizer.decode(own)
-        out[...] = self.encoder.decode(
-            z + self._native.centres_of(cells) if self.by_residual else z
-        )
+        out[...] = self.encoder.decode(self._decode_in_cells(own, cells))
         return out
 
     @accepts_tensors

@@ -27,6 +27,8 @@ from deepq.index.native.plain import PlainCells, PlainIndex
 # Kept at import: a program may put DeepQuantIVFIndex in its place.
 IndexIVFPQ = faiss.IndexIVFPQ
 
+_ITERATIONS = 10  # of faiss's training of cells, unless somebody asks for others
+
 # Of a vector of codes or ids in a list of faiss's (MaybeOwnedVector): its bytes, and where in it
 # the pointer to its numbers and their count are.
 _VECTOR_SIZE, _POINTER_AT, _COUNT_AT = 80, 64, 72
@@ -120,6 +122,20 @@ class NativeCells(NativeChain):
         coarse = self.pq_index.quantizer
         return bool(coarse.is_trained and coarse.ntotal == self.pq_index.nlist)
 
+    @property
+    def has_own_training(self) -> bool:
+        """Whether the coarse quantizer is other than flat, for L2, or its training was changed."""
+        index, cp = self.pq_index, self.pq_index.cp
+        coarse = faiss.downcast_index(index.quantizer)
+        usual = faiss.ClusteringParameters()
+        return (
+            type(coarse) not in (faiss.IndexFlat, faiss.IndexFlatL2)
+            or METRIC_INNER_PRODUCT in (coarse.metric_type, index.metric_type)
+            or index.clustering_index is not None
+            or (cp.niter, cp.nredo, cp.seed) != (_ITERATIONS, usual.nredo, usual.seed)
+            or bool(cp.spherical)
+        )
+
     def learn_cells(self, z: Floats, threads: int) -> None:
         """Train the coarse quantizer for embeddings (n, d) as faiss does, unless it has centres."""
         index = self.pq_index
@@ -134,6 +150,16 @@ class NativeCells(NativeChain):
             coarse.is_trained, coarse.ntotal = False, 0
         else:
             coarse.reset()
+
+    def put_back(self, centres: Floats) -> None:
+        """Make `centres` what it was when that was read."""
+        coarse = faiss.downcast_index(self.pq_index.quantizer)
+        if isinstance(coarse, faiss.MultiIndexQuantizer):
+            faiss.copy_array_to_vector(centres.ravel(), coarse.pq.centroids)
+            coarse.is_trained, coarse.ntotal = True, self.pq_index.nlist
+            self.changed(training=True)
+        else:
+            self.replace_centres(centres[0])
 
     def replace_centres(self, centres: Floats) -> None:
         """Put other centres (nlist, d) into a coarse quantizer that stores vectors."""
