@@ -2,100 +2,39 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from deepq import _scan
 from deepq._common.arrays import as_array, as_codes, as_free_ids, as_output, require_finite
-from deepq._common.checks import as_count, as_integer, require_float32
-from deepq._common.errors import DimensionError, FormatError, InputError
-from deepq._common.safe_files import InFile
+from deepq._common.checks import as_integer, require_float32
+from deepq._common.errors import DimensionError, InputError
 from deepq._common.types import Codes, Floats, Ids
 from deepq.encoders.base import embed
-from deepq.index.cell_training import CellTraining
-from deepq.index.native.cells import NativeCells
-from deepq.index.native.coarse import coarse_state
+from deepq.index.cell_lists import CellLists
 from deepq.index.tensors import accepts_tensors
+from deepq.index.training_data import checked_blocks, rows_to_add
 
-_BLOCK = 1 << 16  # rows that are encoded at once
 _LARGEST_ID = np.iinfo(np.int64).max
 
 
-class CellCodes(CellTraining):
+class CellCodes(CellLists):
     """The strand of an index whose codes lie in cells, each with an id."""
-
-    kind = "cells"
-    settings = (
-        "do_polysemous_training",
-        "max_codes",
-        "metric_arg",
-        "nprobe",
-        "parallel_mode",
-        "polysemous_ht",
-        "verbose",
-    )
-
-    # ---- state -------------------------------------------------------------------------------
-
-    def _stored(self) -> dict[str, Any]:
-        table = self._native.table if self.is_trained else None
-        ids, places = (np.empty(0, np.int64),) * 2 if table is None else table.entries()
-        codes = np.empty((0, self.code_size), np.uint8) if table is None else table.codes_at(places)
-        sizes = np.zeros(self.nlist, np.int64) if table is None else table.sizes()
-        return {
-            "nlist": int(self.nlist),
-            "by_residual": bool(self.by_residual),
-            "coarse": coarse_state(self._native.pq_index.quantizer),
-            "cp": {name: getattr(self._native.pq_index.cp, name) for name in ("niter", "seed")},
-            "next_id": 0 if table is None else self._native.next_id,
-            "direct_map": self._native.direct_map_type,
-            "ids": ids,
-            "sizes": sizes,
-            "codes": codes,
-        }
-
-    def _store(self, state: dict[str, Any]) -> None:
-        sizes, ids, codes = state["sizes"], state["ids"], state["codes"]
-        if isinstance(codes, InFile):
-            memory = np.empty(codes.shape, np.uint8)
-            codes.read(memory)
-            codes = memory
-        codes = as_codes(codes, self.code_size)
-        for name in ("niter", "seed"):
-            setattr(self._native.pq_index.cp, name, as_integer(state["cp"][name], name))
-        if sizes.shape != (self.nlist,) or (sizes < 0).any() or len(codes) != len(ids):
-            raise FormatError(
-                f"lists of {len(ids)} ids and {len(codes)} codes in {len(sizes)} cells"
-            )
-        if sizes.sum() != len(codes) or (len(ids) and ids.min() < 0):
-            raise FormatError(f"{sizes.sum()} entries of lists for {len(codes)} codes")
-        if len(codes):
-            self._require_trained()
-        self._native.append(codes, np.repeat(np.arange(self.nlist), sizes), ids)
-        self._native.reserve(as_count(state["next_id"], "next_id"))
-        self._native.set_direct_map(as_count(state.get("direct_map", 0), "direct_map"))
-
-    def _take(self, other: NativeCells) -> None:
-        """Copy the codes of C++ objects with the same cells and codebooks; there are none here."""
-        ids, places = other.table.entries()
-        if len(ids) and ids.min() < 0:
-            raise InputError(f"expected ids from 0 on, got {int(ids.min())}")
-        self._native.append(other.table.codes_at(places), places >> 32, ids)
-        kind = other.direct_map_type
-        self._native.set_direct_map(kind)
 
     # ---- reading -----------------------------------------------------------------------------
 
     def _decode_places(self, places: Ids) -> Floats:
         """Embeddings (n, d_out) that the codes at places decode to."""
-        quantizer = self._quantizer
-        z = quantizer.decode(self._native.table.codes_at(places))
-        if self.by_residual:
-            z = z + self._native.centres_of(places >> 32)
-        return z
+        return self._decode_in_cells(self._native.table.codes_at(places), places >> 32)
+
+    def _decode_in_cells(self, codes: Codes, cells: Ids) -> Floats:
+        """Embeddings (n, d_out) of codes (n, code_size) in cells (n,)."""
+        if not self.by_residual:
+            return self.product_quantizer.decode(codes)
+        known = self._in_cells(cells)
+        z = self.product_quantizer.decode(codes, known)
+        return z + known.centres[known.cells]
 
     @accepts_tensors
     def reconstruct(self, key: int, x: Any = None) -> Floats:
@@ -144,8 +83,8 @@ class CellCodes(CellTraining):
 
         Parameters
         ----------
-        x : (n, d) array
-            Finite vectors.
+        x : (n, d) array or RowSource
+            Finite vectors. Those outside of memory are read block by block.
         ids : (n,) array of integers from 0 on, or None
             None for the numbers that follow the largest so far.
         numeric_type : int
@@ -162,12 +101,13 @@ class CellCodes(CellTraining):
             If `x` is not an (n, d) array of real numbers, or `ids` not (n,) integers.
         """
         require_float32(numeric_type)
-        x = self._vectors(x, finite=True, keep_bytes=True)
+        x = rows_to_add(self._encoder, x)
         given = None if ids is None else as_free_ids(ids, "ids")
         if given is not None and len(given) != len(x):
             raise DimensionError(f"expected ids of shape ({len(x)},), got {given.shape}")
         with self._lock.changing():
-            codes, cells = self._encode_in_cells(x, progress=bool(self.verbose))
+            self._native.require_memory()
+            codes, cells = self._encode_in_cells(x)
             self._append(codes, cells, given)
 
     def _append(self, codes: Codes, cells: Ids, ids: Ids | None) -> None:
@@ -184,25 +124,23 @@ class CellCodes(CellTraining):
             raise InputError(f"expected ids below {_LARGEST_ID}, got {first} for the next vector")
         return np.arange(first, first + n)
 
-    def _encode_in_cells(self, x: Floats, *, progress: bool = False) -> tuple[Codes, Ids]:
+    def _encode_in_cells(self, x: Floats) -> tuple[Codes, Ids]:
         """Codes (n, code_size) and cells (n,) of vectors, block by block."""
         self._require_trained()
-        encoder, quantizer, threads = self.encoder, self.product_quantizer, self._threads()
-        if threads != quantizer.num_threads:
-            quantizer = copy.copy(quantizer)
-            quantizer.num_threads = threads
+        threads = self._threads()
+        quantizer = self.product_quantizer.with_threads(threads)
         codes, cells = np.empty((len(x), quantizer.code_size), np.uint8), np.empty(len(x), np.int64)
-        blocks = range(0, len(x), _BLOCK)
-        for i in tqdm(blocks, desc="encode", unit="block") if progress else blocks:
-            z = embed(encoder, np.asarray(x[i : i + _BLOCK], np.float32))
+        for i, block in checked_blocks(x):
+            z = embed(self.encoder, block)
             if not _scan.all_finite(z):
                 require_finite(z, "embeddings", i)
             own = self._native.nearest_cells(z, 1, threads)[1][:, 0]
             if len(own) and own.min() < 0:
                 raise InputError("expected a coarse quantizer with a cell for any vector, got none")
-            if self.by_residual:
-                z = z - self._native.centres_of(own)
-            codes[i : i + _BLOCK], cells[i : i + _BLOCK] = quantizer.encode(z), own
+            known = self._in_cells(own) if self.by_residual else None
+            if known is not None:
+                z = z - known.centres[known.cells]
+            codes[i : i + len(z)], cells[i : i + len(z)] = quantizer.encode(z, known), own
         return codes, cells
 
     # ---- stand-alone codes -------------------------------------------------------------------
@@ -244,10 +182,7 @@ class CellCodes(CellTraining):
         self._require_decoding()
         own, cells = self._split(as_codes(codes, self.sa_code_size()))
         out = as_output(x, (len(own), self.d), np.float32, "x")
-        z = self.product_quantizer.decode(own)
-        out[...] = self.encoder.decode(
-            z + self._native.centres_of(cells) if self.by_residual else z
-        )
+        out[...] = self.encoder.decode(self._decode_in_cells(own, cells))
         return out
 
     @accepts_tensors
@@ -259,4 +194,5 @@ class CellCodes(CellTraining):
         if given is not None and len(given) != len(own):
             raise DimensionError(f"expected ids of shape ({len(own)},), got {given.shape}")
         with self._lock.changing():
+            self._native.require_memory()
             self._append(own, cells, given)

@@ -27,14 +27,19 @@ class CellEditing(CellCodes, Merging):
     _lists: Any = None  # those of a user's, which C++ code uses
 
     @contextmanager
-    def _rewriting(self, *, resets: bool = False) -> Iterator[None]:  # noqa: ARG002
-        """Keep everybody else out."""
+    def _rewriting(self, *, resets: bool = False) -> Iterator[None]:
+        """Keep everybody else out; raise StateError if the lists must not change otherwise."""
         with self._lock.changing(), self._lock.exclusive():
+            if not resets:
+                self._native.require_memory()
             yield
 
     def reset(self) -> None:
-        """Remove all vectors; the training stays, and ids begin with 0 again."""
-        with self._rewriting():
+        """Remove all vectors; the training stays, and ids begin with 0 again.
+
+        A mapped file is let go of.
+        """
+        with self._rewriting(resets=True):
             self._native.reset()
 
     @accepts_tensors
@@ -87,6 +92,7 @@ class CellEditing(CellCodes, Merging):
         """
         shift = None if add_id is None else as_integer(add_id, "add_id")
         with self._with_other(otherIndex) as other:
+            self._native.require_memory()
             ids, places = other.table.entries()
             shift = self._native.next_id if shift is None else shift
             if len(ids) and not 0 <= int(ids.min()) + shift <= int(ids.max()) + shift < _LARGEST_ID:
@@ -118,6 +124,7 @@ class CellEditing(CellCodes, Merging):
         if len(np.unique(keys)) != len(keys):
             raise InputError("expected each id once, got one twice")
         with self._lock.changing():
+            self._native.require_memory()
             self._native.places_of(keys)
             if self._native.count(keys) != len(keys):
                 raise InputError("expected ids of one vector each, got one of several")
@@ -136,6 +143,7 @@ class CellEditing(CellCodes, Merging):
         like. Raises InputError if the two differ in their training.
         """
         with self._with_other(other) as target:
+            target.require_memory()
             if target.direct_map_type != faiss.DirectMap.NoMap:
                 raise StateError("expected an index without a direct map to copy to, got one with")
             try:
@@ -171,7 +179,7 @@ class CellEditing(CellCodes, Merging):
                 f"expected {self.nlist} lists of codes of {self.code_size} bytes, "
                 f"got {lists.nlist} of {lists.code_size}"
             )
-        with self._rewriting():
+        with self._rewriting(resets=True):
             self._native.set_direct_map(faiss.DirectMap.NoMap)
             self._native.pq_index.replace_invlists(lists, own)
             self._native.pq_index.ntotal = lists.compute_ntotal()
@@ -212,5 +220,5 @@ class CellEditing(CellCodes, Merging):
         kind = as_integer(type, "type")
         if kind not in _MAPS:
             raise InputError(f"expected a type of direct map from 0 to 2, got {kind}")
-        with self._rewriting():
+        with self._rewriting(resets=True):
             self._native.set_direct_map(kind)

@@ -18,6 +18,7 @@ from deepq.encoders.base import Encoder
 from deepq.index.merging import Merging
 from deepq.index.native.flat import NativeFlat
 from deepq.index.tensors import accepts_tensors
+from deepq.index.training_data import rows_to_add
 from deepq.quantizers.product import ProductQuantizer
 
 
@@ -107,8 +108,9 @@ class FlatCodes(Merging):
 
         Parameters
         ----------
-        x : (n, d) array
-            Finite vectors.
+        x : (n, d) array or RowSource
+            Finite vectors. Those that are mapped from a file, or come from a source, are read block
+            by block.
         numeric_type : int
             faiss.Float32.
 
@@ -122,9 +124,9 @@ class FlatCodes(Merging):
             If `x` is not an (n, d) array of real numbers.
         """
         require_float32(numeric_type)
-        x = self._vectors(x, finite=True, keep_bytes=True)
+        x = rows_to_add(self._encoder, x)
         with self._lock.changing():
-            self._require_memory()
+            self._native.require_memory()
             codes = self._encode(x, progress=bool(self.verbose))
             with self._lock.exclusive():
                 self._native.append(codes)
@@ -134,7 +136,7 @@ class FlatCodes(Merging):
         """Keep everybody else out; raise StateError if the codes must not change otherwise."""
         with self._lock.changing(), self._lock.exclusive():
             if not resets:
-                self._require_memory()
+                self._native.require_memory()
             yield
 
     @accepts_tensors
@@ -209,13 +211,6 @@ class FlatCodes(Merging):
         if as_integer(add_id, "add_id") != 0:
             raise InputError(f"expected add_id = 0: ids are positions here, got {add_id}")
         with self._with_other(otherIndex) as other:
-            self._require_memory()
+            self._native.require_memory()
             self._native.append(other.codes)
             other.reset()
-
-    def _require_memory(self) -> None:
-        if self._native.is_mapped:
-            raise StateError(
-                "expected an index in memory to change, got one mapped from a file: "
-                "copy.copy(index) is in memory, and so is what is added after reset()"
-            )

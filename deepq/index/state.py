@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq._common.errors import FormatError, KindError
-from deepq._common.plain_data import OwnObject, join_arrays, split_arrays
+from deepq._common.plain_data import Blocks, OwnObject, join_arrays, split_arrays
 from deepq.decoders import Decoder
 from deepq.encoders.plain import encoder_state, make_encoder
 from deepq.index.learned import LearnedIndex
@@ -77,7 +77,7 @@ def pack(index: LearnedIndex, protocol: int) -> tuple[Any, ...]:
 
     Pickles pass the bytes on without a copy: from protocol 5 on as buffers, out of band if wanted.
     """
-    arrays: list[NDArray[Any]] = []
+    arrays: list[NDArray[Any] | Blocks] = []
     living: list[OwnObject] = []
     with held_state(index) as state:
         fields = split_arrays(state, arrays, living)
@@ -108,7 +108,7 @@ def unpack(text: str, parts: Sequence[Any], living: Sequence[OwnObject] = ()) ->
     )
 
 
-def require_known(arrays: Iterable[NDArray[Any]]) -> None:
+def require_known(arrays: Iterable[NDArray[Any] | Blocks]) -> None:
     """Raise KindError for an array that files and pickles do not hold."""
     for array in arrays:
         if array.dtype.str not in DTYPES:

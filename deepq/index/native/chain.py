@@ -139,6 +139,21 @@ class NativeChain:
         parts = [numbers_of(encoder_in(transform)) for transform in self.transforms]
         return (self.chain.metric_type, pq.M, pq.nbits, self.codebooks.tobytes(), *parts)
 
+    # ---- codes ------------------------------------------------------------------------------
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether the codes are in a file; nothing but `reset` is possible with them then."""
+        raise NotImplementedError
+
+    def require_memory(self) -> None:
+        """Raise StateError if the codes are in a file."""
+        if self.is_mapped:
+            raise StateError(
+                "expected an index in memory to change, got one mapped from a file: "
+                "copy.copy(index) is in memory, and so is what is added after reset()"
+            )
+
     # ---- what faiss does not know ------------------------------------------------------------
 
     def carry(self, value: Any) -> None:
