@@ -107,7 +107,7 @@ class CellCodes(CellLists):
             raise DimensionError(f"expected ids of shape ({len(x)},), got {given.shape}")
         with self._lock.changing():
             self._native.require_memory()
-            codes, cells = self._encode_in_cells(x)
+            codes, cells = self._encode_in_cells(x, progress=bool(self.verbose))
             self._append(codes, cells, given)
 
     def _append(self, codes: Codes, cells: Ids, ids: Ids | None) -> None:
@@ -127,12 +127,11 @@ class CellCodes(CellLists):
     def _encode_in_cells(self, x: Floats) -> tuple[Codes, Ids]:
         """Codes (n, code_size) and cells (n,) of vectors, block by block."""
         self._require_trained()
-        threads = self._threads()
+        encoder, threads = self.encoder, self._threads()
         quantizer = self.product_quantizer.with_threads(threads)
         codes, cells = np.empty((len(x), quantizer.code_size), np.uint8), np.empty(len(x), np.int64)
-        for i, block in checked_blocks(x):
-            z = embed(self.encoder, block)
-            if not _scan.all_finite(z):
+        for i, block in checked_blocks(x, progress=progress):
+            if not _scan.all_finite(z := embed(encoder, block)):
                 require_finite(z, "embeddings", i)
             own = self._native.nearest_cells(z, 1, threads)[1][:, 0]
             if len(own) and own.min() < 0:
@@ -140,7 +139,8 @@ class CellCodes(CellLists):
             known = self._in_cells(own) if self.by_residual else None
             if known is not None:
                 z = z - known.centres[known.cells]
-            codes[i : i + len(z)], cells[i : i + len(z)] = quantizer.encode(z, known), own
+            rows = slice(i, i + len(z))
+            codes[rows], cells[rows] = quantizer.encode(z, known), own
         return codes, cells
 
     # ---- stand-alone codes -------------------------------------------------------------------
