@@ -124,7 +124,7 @@ class CellCodes(CellLists):
             raise InputError(f"expected ids below {_LARGEST_ID}, got {first} for the next vector")
         return np.arange(first, first + n)
 
-    def _encode_in_cells(self, x: Floats) -> tuple[Codes, Ids]:
+    def _encode_in_cells(self, x: Floats, *, progress: bool = False) -> tuple[Codes, Ids]:
         """Codes (n, code_size) and cells (n,) of vectors, block by block."""
         self._require_trained()
         encoder, threads = self.encoder, self._threads()

@@ -179,7 +179,7 @@ class CellEditing(CellCodes, Merging):
                 f"expected {self.nlist} lists of codes of {self.code_size} bytes, "
                 f"got {lists.nlist} of {lists.code_size}"
             )
-        with self._rewriting(resets=True):
+        with self._rewriting():
             self._native.set_direct_map(faiss.DirectMap.NoMap)
             self._native.pq_index.replace_invlists(lists, own)
             self._native.pq_index.ntotal = lists.compute_ntotal()
@@ -220,5 +220,5 @@ class CellEditing(CellCodes, Merging):
         kind = as_integer(type, "type")
         if kind not in DIRECT_MAPS:
             raise InputError(f"expected a type of direct map from 0 to 2, got {kind}")
-        with self._rewriting(resets=True):
+        with self._rewriting():
             self._native.set_direct_map(kind)

@@ -31,6 +31,7 @@ IndexIVFPQ = faiss.IndexIVFPQ
 # the pointer to its numbers and their count are.
 _VECTOR_SIZE, _POINTER_AT, _COUNT_AT = 80, 64, 72
 
+_FEW = 1000  # ids that are looked up one by one
 
 
 class NativeCells(NativeCentres):
@@ -41,6 +42,8 @@ class NativeCells(NativeCentres):
     def __init__(self, chain: Any) -> None:
         super().__init__(chain)
         self._made: tuple[Any, _cells.Cells] | None = None  # a table, and what it was made for
+        self._sorted: tuple[Ids, Ids] | None = None  # all ids in ascending order, and their places
+        self._next_id, self._counted = 0, 0  # the latter vectors are known to be below the former
 
     @classmethod
     def build(
@@ -149,40 +152,6 @@ class NativeCells(NativeCentres):
         table.place(codes, ids, _VECTOR_SIZE, _POINTER_AT, _COUNT_AT)
         return table
 
-    def lists(self) -> Iterator[CellList]:
-        """Yield views of lists that are not empty. They move when rows are added: hold a lock."""
-        lists, code_size = self.pq_index.invlists, self.pq_index.code_size
-        for cell in range(self.pq_index.nlist):
-            n = lists.list_size(cell)
-            if n:
-                ids = faiss.rev_swig_ptr(lists.get_ids(cell), n)
-                codes = faiss.rev_swig_ptr(lists.get_codes(cell), n * code_size)
-                yield CellList(cell, ids, codes.reshape(n, code_size))
-
-    def fill(self, lists: Lists) -> None:
-        """Take over lists, where there are none.
-
-        Those that are to stay in a file are not read; `reserve` says which ids there are. Raises
-        InputError for a negative id.
-        """
-        next_id, index = 0, self.pq_index
-        if isinstance(lists, StoredLists) and lists.maps:
-            place_lists(index, lists.content.map(), lists.ids_at, lists.codes_at, lists.sizes)
-            lists = ()
-        for cell, ids, codes in lists:
-            if ids.min() < 0:
-                raise InputError(f"expected ids from 0 on, got {ids.min()}")
-            index.invlists.add_entries(cell, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(codes))
-            index.ntotal += len(ids)
-            next_id = max(next_id, int(ids.max()) + 1)
-        self.changed()
-        self._next_id, self._counted = next_id, index.ntotal
-
-    @property
-    def is_mapped(self) -> bool:
-        """Whether the lists are in a file; they cannot change but by `reset` then."""
-        return is_mapped(self.pq_index)
-
     def changed(self) -> None:
         """Take notice that lists have changed other than by growing, or the training has."""
         self._made = self._sorted = None
@@ -233,6 +202,49 @@ class NativeCells(NativeCentres):
             self.pq_index.precompute_table()
         self.changed()
 
+    # ---- ids --------------------------------------------------------------------------------
+
+    @property
+    def next_id(self) -> int:
+        """The number that follows the largest id so far, whoever added it."""
+        if self.pq_index.ntotal != self._counted:
+            self.reserve(int(self.table.entries()[0].max(initial=-1)) + 1)
+            self._counted = self.pq_index.ntotal
+        return self._next_id
+
+    def reserve(self, number: int) -> None:
+        """Give no id below `number` of ours own accord."""
+        self._next_id = max(self._next_id, number)
+
+    def places_of(self, keys: Ids) -> Ids:
+        """Places (n,) of the vectors of ids: cell << 32 | row. Raises InputError for others."""
+        table, known_places = self.table, self._sorted
+        if known_places is None:
+            ids, places = table.entries()
+            order = np.argsort(ids, kind="stable")
+            self._sorted = known_places = ids[order], places[order]
+        ids, places = known_places
+        at = np.searchsorted(ids, keys)
+        known = at < len(ids)
+        known[known] = ids[at[known]] == keys[known]
+        if not known.all():
+            raise InputError(f"expected ids of stored vectors, got {int(keys[~known][0])}")
+        found: Ids = places[at]
+        return found
+
+    def count(self, keys: Ids) -> int:
+        """How many vectors of one of the ids are stored."""
+        if self.direct_map_type == faiss.DirectMap.Hashtable and len(keys) < _FEW:
+            return sum(map(self._is_mapped, keys.tolist()))
+        return int(np.isin(self.table.entries()[0], keys).sum())
+
+    def _is_mapped(self, key: int) -> bool:
+        try:
+            self.pq_index.direct_map.get(key)
+        except RuntimeError:
+            return False
+        return True
+
     # ---- changing ---------------------------------------------------------------------------
 
     def append(self, codes: Codes, cells: Ids, ids: Ids) -> None:
@@ -252,6 +264,22 @@ class NativeCells(NativeCentres):
         self.chain.ntotal = self._counted = index.ntotal
         self._next_id = max(following, int(ids.max()) + 1)
         self._made, self._sorted = kept and (self._state(), kept[1]), None
+
+    def _check_direct_map(self, ids: Ids) -> bool:
+        """Whether faiss must number the vectors itself, as with an array for a direct map."""
+        kind, ntotal = self.direct_map_type, self.pq_index.ntotal
+        if kind == faiss.DirectMap.Array:
+            if not np.array_equal(ids, np.arange(ntotal, ntotal + len(ids))):
+                raise InputError(
+                    f"expected ids from {ntotal} on, in order, for a direct map of the type Array, "
+                    f"got {int(ids[0])}"
+                )
+            return True
+        if kind == faiss.DirectMap.Hashtable and (
+            len(np.unique(ids)) < len(ids) or self.count(ids)
+        ):
+            raise InputError("expected each id once with a direct map, got one twice")
+        return False
 
     def remove(self, selector: Any) -> int:
         """Remove the vectors that a faiss.IDSelector picks, or an int64 array lists."""
@@ -288,6 +316,32 @@ class NativeCells(NativeCentres):
         self.pq_index.reset()
         self.changed()
         self._next_id = self._counted = 0
+
+    # ---- direct maps ------------------------------------------------------------------------
+
+    @property
+    def direct_map_type(self) -> int:
+        """One of faiss.DirectMap's types: what faiss itself finds vectors by their ids with."""
+        return int(self.pq_index.direct_map.type)
+
+    def set_direct_map(self, kind: int) -> None:
+        """Make a direct map of a type, or none.
+
+        Raises InputError if the ids do not suit: an array holds those from 0 to ntotal - 1, and no
+        map an id twice.
+        """
+        if kind == self.direct_map_type:
+            return
+        if kind != faiss.DirectMap.NoMap and self.pq_index.ntotal:
+            ids = np.sort(self.table.entries()[0])
+            if (np.diff(ids) == 0).any():
+                raise InputError("expected each id once for a direct map, got one twice")
+            if kind == faiss.DirectMap.Array and (ids[0] != 0 or ids[-1] != len(ids) - 1):
+                raise InputError(
+                    f"expected ids from 0 to {len(ids) - 1} for a direct map of the type Array, "
+                    f"got {ids[0]} to {ids[-1]}"
+                )
+        self.pq_index.set_direct_map_type(kind)
 
 
 def _first(vector: int, count: int) -> int:
