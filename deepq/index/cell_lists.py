@@ -9,7 +9,6 @@ import faiss
 from deepq._common.arrays import require_usable
 from deepq._common.checks import as_count, as_integer
 from deepq._common.errors import FormatError
-from deepq._common.types import Ids
 from deepq.index.cell_training import CellTraining
 from deepq.index.native.coarse import coarse_state
 from deepq.index.native.lists import Lists, StoredLists, state_of
@@ -30,8 +29,6 @@ class CellLists(CellTraining):
         "polysemous_ht",
         "verbose",
     )
-    _next_id: int = 0
-    _places: tuple[Ids, Ids] | None = None
 
     def _stored(self) -> dict[str, Any]:
         index = self._native.pq_index
@@ -40,8 +37,8 @@ class CellLists(CellTraining):
             "by_residual": bool(self.by_residual),
             "coarse": coarse_state(index.quantizer),
             "cp": {name: int(getattr(index.cp, name)) for name in ("niter", "seed")},
-            "direct_map": int(index.direct_map.type),
-            "next_id": self._next_id,
+            "direct_map": self._native.direct_map_type,
+            "next_id": self._native.next_id,
             **state_of(self._native.lists, self.nlist, self.code_size),
         }
 
@@ -51,8 +48,8 @@ class CellLists(CellTraining):
             self._require_trained()
         for name in ("niter", "seed"):
             setattr(index.cp, name, as_integer(state["cp"][name], name))
+        self._native.reserve(as_count(state["next_id"], "next_id"))
         self._fill(lists, as_count(state["direct_map"], "direct_map"))
-        self._next_id = max(self._next_id, as_count(state["next_id"], "next_id"))
 
     def _fill(self, lists: Lists, direct_map: int) -> None:
         """Take over lists, and the type of direct map over them; there are no codes here.
@@ -63,8 +60,7 @@ class CellLists(CellTraining):
         if self.is_trained:
             books = self._native.codebooks
             require_usable(books.transpose(1, 0, 2).reshape(books.shape[1], -1), "codebooks")
-        self._next_id = self._native.fill(lists)
         if direct_map not in _DIRECT_MAPS:
             raise FormatError(f"a direct map of the type {direct_map}")
-        if direct_map:
-            self._native.pq_index.set_direct_map_type(direct_map)
+        self._native.fill(lists)
+        self._native.set_direct_map(direct_map)

@@ -48,6 +48,10 @@ class CellTraining(LearnedIndex):
         self._coarse = coarse_of(state["coarse"]), nlist
         self._by_residual = as_flag(state["by_residual"], "by_residual")
 
+    def _inject(self, encoder: Encoder, quantizer: ProductQuantizer) -> None:
+        self._native.require_cells()
+        super()._inject(encoder, quantizer)
+
     def _fit(
         self, encoder: Encoder, quantizer: ProductQuantizer, x: Any, config: TrainConfig, **how: Any
     ) -> Outcome:

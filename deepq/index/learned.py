@@ -56,7 +56,6 @@ class LearnedIndex:
     verbose: bool
     pq: Any
     do_polysemous_training: bool
-    polysemous_training: Any
 
     # Declared here because setting an undeclared attribute raises, as in faiss.
     history: list[dict[str, Any]] = []  # noqa: RUF012 - replaced, never changed in place
@@ -212,11 +211,11 @@ class LearnedIndex:
 
     @codebooks.setter
     def codebooks(self, value: Floats) -> None:
-        given = self._quantizer.fresh()
+        given, dsub = self._quantizer.fresh(), self._native.pq_index.pq.dsub
         given.codebooks = value
-        if value is None or given.dsub != self.pq.dsub:
+        if value is None or given.dsub != dsub:
             raise DimensionError(
-                f"expected codewords of {self.pq.dsub} numbers, got shape {np.shape(value)}"
+                f"expected codewords of {dsub} numbers, got shape {np.shape(value)}"
             )
         with self._lock.changing():
             self._require_empty("codebooks are set")
@@ -306,10 +305,10 @@ class LearnedIndex:
             quantizer.num_threads = threads
             kept, held = x, None
             if self.do_polysemous_training:
-                most = self.polysemous_training.ntrain_permutation
+                most = self._native.polysemous_training.ntrain_permutation
                 held = for_polysemous(x, quantizer, most, self.d)
                 kept = x if y is not None else x[: len(x) - len(held)]
-            config = self.training or faiss_settings(self.pq.cp)
+            config = self.training or faiss_settings(self._native.pq_index.pq.cp)
             encoder, decoder = copy.deepcopy(self._encoder), self.rerank > 0 and held is None
             outcome = self._fit(encoder, quantizer, kept, config, y=y, decoder=decoder)
             if held is not None:

@@ -43,7 +43,7 @@ _FIRST_KIND = "flat"
 
 def live_state(index: LearnedIndex) -> State:
     """Describe an index by its own codebooks and codes, while the caller holds the lock."""
-    quantizer = index.product_quantizer
+    quantizer, pq = index.product_quantizer, index._native.pq_index.pq
     named = {} if index.kind == _FIRST_KIND else {"kind": index.kind}
     return {
         **named,
@@ -53,7 +53,7 @@ def live_state(index: LearnedIndex) -> State:
         "nbits": quantizer.nbits,
         "metric": int(index.metric_type),
         "settings": {name: getattr(index, name) for name in index.settings},
-        "clustering": {"niter": int(index.pq.cp.niter), "seed": int(index.pq.cp.seed)},
+        "clustering": {"niter": int(pq.cp.niter), "seed": int(pq.cp.seed)},
         "rerank": index.rerank,
         "training": _training_state(index.training),
         "objective": _objective_state(index.objective),
@@ -152,7 +152,8 @@ def make_index(state: State, cls: type[Index]) -> Index:
             index.objective = make_objective(state["objective"])
         for name in index.settings:
             setattr(index, name, state["settings"][name])
-        index.pq.cp.niter, index.pq.cp.seed = clustering["niter"], clustering["seed"]
+        cp = index._native.pq_index.pq.cp
+        cp.niter, cp.seed = clustering["niter"], clustering["seed"]
         index._store(state)
         index.history = list(state["history"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -9,8 +9,8 @@ import numpy as np
 
 from deepq._common.arrays import require_usable
 from deepq._common.checks import as_integer, as_metric, as_size
-from deepq._common.errors import FormatError, InputError, KindError
-from deepq._common.types import METRIC_INNER_PRODUCT
+from deepq._common.errors import FormatError, InputError, KindError, StateError
+from deepq._common.types import METRIC_INNER_PRODUCT, Floats
 
 FLAT, GRAPH, MULTI = "flat", "hnsw", "imi"
 
@@ -35,6 +35,24 @@ def _flat(d: int, metric: int) -> Any:
 def trains_alone(coarse: Any) -> bool:
     """Whether a coarse quantizer learns its own centres, and is not given those of k-means."""
     return isinstance(faiss.downcast_index(coarse), faiss.MultiIndexQuantizer)
+
+
+def centres_in(coarse: Any, nlist: int) -> Floats:
+    """Copy of the centres of nlist cells, (parts, per_part, d / parts).
+
+    Raises StateError if the coarse quantizer has others.
+    """
+    if not coarse.is_trained or coarse.ntotal != nlist:
+        raise StateError(
+            f"expected a coarse quantizer with {nlist} centres, got one with {coarse.ntotal}"
+        )
+    coarse = faiss.downcast_index(coarse)
+    if isinstance(coarse, faiss.MultiIndexQuantizer):
+        pq = coarse.pq
+        return np.array(faiss.vector_to_array(pq.centroids).reshape(pq.M, pq.ksub, pq.dsub))
+    found = np.empty((1, nlist, coarse.d), np.float32)
+    coarse.reconstruct_n_c(0, nlist, faiss.swig_ptr(found))
+    return found
 
 
 def coarse_state(coarse: Any) -> dict[str, Any]:

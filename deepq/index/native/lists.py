@@ -1,4 +1,4 @@
-"""Lists of an index of cells as data, and as the blocks that files and pickles have of them.
+"""Lists of an index of cells: in faiss's objects, as data, and as blocks in files and pickles.
 
 A block is the ids of a list (int64), its codes, and zeros up to a multiple of 64 bytes. Blocks lie
 one after the other, that of cell 0 first; an empty list has none.
@@ -6,15 +6,21 @@ one after the other, that of cell 0 first; an empty list has none.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+import faiss
 import numpy as np
 
-from deepq._common.errors import FormatError, InputError
+from deepq._common.errors import FormatError, InputError, StateError
 from deepq._common.plain_data import Blocks
 from deepq._common.safe_files import InFile, checksum
 from deepq._common.types import Codes, Ids
+
+# Of a vector of codes or ids in a list of faiss's (MaybeOwnedVector): its bytes, and where in it
+# the pointer to its numbers and their count are.
+_VECTOR_SIZE, _POINTER_AT, _COUNT_AT = 80, 64, 72
 
 _ALIGN = 64
 _ID = np.dtype(np.int64).itemsize
@@ -29,6 +35,57 @@ class CellList(NamedTuple):
 
 
 Lists = Iterable[CellList]
+
+
+def lists_in(invlists: Any) -> Iterator[CellList]:
+    """Yield views of the lists of a faiss.InvertedLists."""
+    for cell in range(invlists.nlist):
+        n = invlists.list_size(cell)
+        if n:
+            ids = faiss.rev_swig_ptr(invlists.get_ids(cell), n)
+            codes = faiss.rev_swig_ptr(invlists.get_codes(cell), n * invlists.code_size)
+            yield CellList(cell, ids, codes.reshape(n, -1))
+
+
+def put_lists(invlists: Any, lists: Lists) -> int:
+    """Append lists to those of a faiss.InvertedLists; return the number behind the largest id.
+
+    Raises InputError for a negative id.
+    """
+    following = 0
+    for cell, ids, codes in lists:
+        if ids.min() < 0:
+            raise InputError(f"expected ids from 0 on, got {ids.min()}")
+        invlists.add_entries(cell, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(codes))
+        following = max(following, int(ids.max()) + 1)
+    return following
+
+
+def vectors_in(invlists: Any) -> tuple[int, int, int, int, int]:
+    """Say where the vectors of codes and of ids of cell 0 are, as `_cells.Cells.place` takes it.
+
+    Raises StateError for lists that are not in memory, or of another faiss.
+    """
+    lists = faiss.downcast_InvertedLists(invlists)
+    if not isinstance(lists, faiss.ArrayInvertedLists):
+        raise StateError(f"expected ArrayInvertedLists, got {type(lists).__name__}")
+    codes, ids = (
+        _first(int(getattr(part, "this", part)), lists.nlist) for part in (lists.codes, lists.ids)
+    )
+    return codes, ids, _VECTOR_SIZE, _POINTER_AT, _COUNT_AT
+
+
+def _first(vector: int, count: int) -> int:
+    """Return the address of the first element of a C++ vector of so many vectors.
+
+    Raises StateError if they are not of the size that we know.
+    """
+    begin, end = (ctypes.c_uint64.from_address(vector + 8 * i).value for i in range(2))
+    if end - begin != count * _VECTOR_SIZE:
+        raise StateError(
+            f"expected lists of {_VECTOR_SIZE} bytes, got {(end - begin) // max(count, 1)}"
+        )
+    return begin
 
 
 def state_of(lists: Callable[[], Lists], nlist: int, code_size: int) -> dict[str, Any]:
