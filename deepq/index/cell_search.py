@@ -158,14 +158,15 @@ class CellSearch(Queries, CellEditing):
         k, width = D.shape[1], max(D.shape[1], count)
         shape = len(z), width
         found = np.empty(shape, np.float32), np.empty(shape, np.int64), np.empty(shape, np.int64)
-        allowed = members(self._native.table, cells, asked.sel)
+        table = self._native.table
+        allowed = members(table, cells, asked.sel)
         if asked.max_codes:
-            sizes = self._native.table.sizes()
+            sizes = table.sizes()
             for q, (own, chosen) in enumerate(limited(cells, sizes, allowed, asked, k)):
                 one = slice(q, q + 1)
-                self._scan(z[one], own, chosen, 1, *(part[one] for part in found))
+                self._scan(table, z[one], own, chosen, 1, *(part[one] for part in found))
         else:
-            self._scan(z, cells, allowed, threads, *found)
+            self._scan(table, z, cells, allowed, threads, *found)
         scores, ids, places = (
             self._rank_anew(z, found[1], found[2], k) if count and width else found
         )
@@ -178,6 +179,7 @@ class CellSearch(Queries, CellEditing):
 
     def _scan(
         self,
+        table: _cells.Cells,
         z: Floats,
         cells: Ids,
         allowed: Allowed | None,
@@ -192,7 +194,6 @@ class CellSearch(Queries, CellEditing):
                 self._native, z, cells, scores, ids, places, allowed=allowed, threads=threads
             )
             return
-        table = self._native.table
         _cells.search(table, z, cells, scores, ids, places, allowed=allowed, num_threads=threads)
 
     def _rank_anew(self, z: Floats, ids: Ids, places: Ids, k: int) -> tuple[Floats, Ids, Ids]:

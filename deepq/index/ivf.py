@@ -167,7 +167,7 @@ class DeepQuantIVFIndex(CellSearch, surface(IndexIVFPQ, CELLS)):  # type: ignore
 
         Setting copies another of the same sizes. Raises StateError if there are codes.
         """
-        self._native.watched = True
+        self._native.watched |= self.is_trained  # settings of a training to come cost nothing
         return self._native.pq_index.pq
 
     @pq.setter

@@ -342,8 +342,7 @@ class NativeCells(NativeChain):
         for cell, size in enumerate(self.table.sizes().tolist()):
             if size:
                 codes, own = self.table.list_of(cell)[0], rank[first : first + size]
-                pointers = (faiss.swig_ptr(np.ascontiguousarray(part)) for part in (own, codes))
-                lists.update_entries(cell, 0, size, *pointers)
+                lists.update_entries(cell, 0, size, faiss.swig_ptr(own), faiss.swig_ptr(codes))
             first += size
         self.changed()
         self._next_id, self._counted = len(ids), len(ids)

@@ -103,6 +103,38 @@ def test_vectors_that_are_not_finite_are_refused():
         refused(index, call, "NaN or infinity in row 2")
 
 
+def test_nothing_changes_nothing():
+    none = np.empty(0, np.int64)
+    for index in (ours(n=50), deepq.DeepQuantIVFIndex(DIM, NLIST, 4, 4)):
+        assert index.remove_ids(none) == 0
+        assert index.remove_ids(faiss.IDSelectorRange(60, 90)) == 0
+        index.make_direct_map()
+        index.make_direct_map(False)
+        if index.is_trained:
+            index.add(X[:0])
+            index.add_with_ids(X[:0], none)
+            index.update_vectors(none, X[:0])
+            index.merge_from(ours(n=0))
+            index.add_sa_codes(index.sa_encode(X[:0]))
+            assert index.get_list(0)[1].shape[1] == index.code_size
+        assert index.get_list_size(0) == (len(index.get_list(0)[0]) if index.is_trained else 0)
+
+
+def test_an_untrained_index_has_nothing_to_give():
+    index = deepq.DeepQuantIVFIndex(DIM, NLIST, 4, 4)
+    for call in (
+        lambda: index.get_list(0),
+        lambda: index.reconstruct(0),
+        lambda: index.update_vectors(np.array([0]), X[:1]),
+        lambda: index.add_with_ids(X[:1], np.array([0])),
+        lambda: index.search_preassigned(XQ, 1, np.zeros((len(XQ), 1), int), None),
+        lambda: index.search_and_return_codes(XQ, 1),
+        lambda: index.range_search_preassigned(XQ, 1.0, np.zeros((len(XQ), 1), int), None),
+    ):
+        with pytest.raises(RuntimeError, match="expected"):
+            call()
+
+
 # ---- direct maps ---------------------------------------------------------------------------------
 
 

@@ -51,6 +51,13 @@ def test_nothing_gives_nothing(nbits):
     assert (index.search_preassigned(XQ, 3, nowhere, None)[1] == -1).all()
     spoiled = np.full((2, DIM), np.nan, np.float32)
     assert (index.search(spoiled, 3)[1] == -1).all()
+    for each in (index, ours(nbits)):
+        for none in (np.empty((len(XQ), 0), np.int64), nowhere):
+            assert (each.search_preassigned(XQ, 3, none, None)[1] == -1).all()
+            assert each.range_search_preassigned(XQ, 1e9, none, None)[0][-1] == 0
+        params = deepq.SearchParameters(sel=np.empty(0, np.int64))
+        assert (each.search(XQ, 3, params=params)[1] == -1).all()
+        assert (each.search(XQ, 2000)[1][:, 1500:] == -1).all()
 
 
 # ---- parameters ----------------------------------------------------------------------------------
