@@ -2,8 +2,8 @@
 
 The layout; `faiss_values` says what a header, a vector and a flag are:
 
-    IndexIVFPQ    "IwPQ", header, nlist nprobe int64, coarse quantizer, direct map, by_residual flag,
-                  code_size int64, product quantizer, lists
+    IndexIVFPQ    "IwPQ", header, nlist nprobe int64, coarse quantizer, direct map, by_residual
+                  flag, code_size int64, product quantizer, lists
     flat          "IxF2" (L2), "IxFI" (inner product) or "IxFl", header, vector of float32
     HNSW          "IHNf", header, vectors of probabilities float64, of neighbours up to each level,
                   levels of nodes int32, offsets int64 and neighbours int32, then entry_point,

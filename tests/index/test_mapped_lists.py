@@ -372,5 +372,5 @@ def test_the_trial_fits_this_faiss():
 def test_lists_of_another_layout_are_not_looked_into(one, monkeypatch):
     monkeypatch.setattr(lists, "has_known_vectors", lambda: False)
     index = deepq.read_index(one)
-    with pytest.raises(deepq.StateError, match="expected lists as faiss 1.15 has them"):
+    with pytest.raises(deepq.StateError, match=r"expected lists as faiss 1\.15 has them"):
         index.search(XQ, 1)
