@@ -43,8 +43,8 @@ def place_lists(index: Any, memory: Codes, ids_at: Ids, codes_at: Ids, sizes: Id
 
 
 def is_mapped(index: Any) -> bool:
-    """Whether the lists of an IndexIVFPQ are in a file."""
-    return not fault() and _has_views(index)
+    """Whether the lists of an IndexIVFPQ are in a file; no trial is needed to ask."""
+    return _mapped_lists.is_mapped(int(index.this))
 
 
 def require() -> None:
@@ -96,16 +96,12 @@ def _works() -> bool:
         _place(each, memory, ids_at, codes_at, sizes)
     right = _holds(index) and _refuses_changes(index, memory) and _holds(index)
     into.merge_from(other, 0)
-    right = right and _holds(into) and other.ntotal == 0 and not _has_views(other)
+    right = right and _holds(into) and other.ntotal == 0 and not is_mapped(other)
     index.reset()
     index.add_sa_codes_c(1, faiss.swig_ptr(memory[24:26]), faiss.swig_ptr(ids_at))
-    right = right and index.invlists.list_size(0) == 1 and not _has_views(index)
+    right = right and index.invlists.list_size(0) == 1 and not is_mapped(index)
     del memory, each, other
     return right and alive() is None
-
-
-def _has_views(index: Any) -> bool:
-    return _mapped_lists.is_mapped(int(index.this))
 
 
 def _tiny() -> Any:
