@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from deepq import _scan
 from deepq._common.arrays import as_array, as_codes, as_free_ids, as_output, require_finite
@@ -16,8 +14,8 @@ from deepq._common.types import Codes, Floats, Ids
 from deepq.encoders.base import embed
 from deepq.index.cell_lists import CellLists
 from deepq.index.tensors import accepts_tensors
+from deepq.index.training_data import checked_blocks, rows_to_add
 
-_BLOCK = 1 << 16  # rows that are encoded at once
 _LARGEST_ID = np.iinfo(np.int64).max
 
 
@@ -28,11 +26,15 @@ class CellCodes(CellLists):
 
     def _decode_places(self, places: Ids) -> Floats:
         """Embeddings (n, d_out) that the codes at places decode to."""
-        quantizer = self._quantizer
-        z = quantizer.decode(self._native.table.codes_at(places))
-        if self.by_residual:
-            z = z + self._native.centres_of(places >> 32)
-        return z
+        return self._decode_in_cells(self._native.table.codes_at(places), places >> 32)
+
+    def _decode_in_cells(self, codes: Codes, cells: Ids) -> Floats:
+        """Embeddings (n, d_out) of codes (n, code_size) in cells (n,)."""
+        if not self.by_residual:
+            return self.product_quantizer.decode(codes)
+        known = self._in_cells(cells)
+        z = self.product_quantizer.decode(codes, known)
+        return z + known.centres[known.cells]
 
     @accepts_tensors
     def reconstruct(self, key: int, x: Any = None) -> Floats:
@@ -81,8 +83,8 @@ class CellCodes(CellLists):
 
         Parameters
         ----------
-        x : (n, d) array
-            Finite vectors.
+        x : (n, d) array or RowSource
+            Finite vectors. Those outside of memory are read block by block.
         ids : (n,) array of integers from 0 on, or None
             None for the numbers that follow the largest so far.
         numeric_type : int
@@ -99,7 +101,7 @@ class CellCodes(CellLists):
             If `x` is not an (n, d) array of real numbers, or `ids` not (n,) integers.
         """
         require_float32(numeric_type)
-        x = self._vectors(x, finite=True, keep_bytes=True)
+        x = rows_to_add(self._encoder, x)
         given = None if ids is None else as_free_ids(ids, "ids")
         if given is not None and len(given) != len(x):
             raise DimensionError(f"expected ids of shape ({len(x)},), got {given.shape}")
@@ -125,22 +127,20 @@ class CellCodes(CellLists):
     def _encode_in_cells(self, x: Floats, *, progress: bool = False) -> tuple[Codes, Ids]:
         """Codes (n, code_size) and cells (n,) of vectors, block by block."""
         self._require_trained()
-        encoder, quantizer, threads = self.encoder, self.product_quantizer, self._threads()
-        if threads != quantizer.num_threads:
-            quantizer = copy.copy(quantizer)
-            quantizer.num_threads = threads
+        encoder, threads = self.encoder, self._threads()
+        quantizer = self.product_quantizer.with_threads(threads)
         codes, cells = np.empty((len(x), quantizer.code_size), np.uint8), np.empty(len(x), np.int64)
-        blocks = range(0, len(x), _BLOCK)
-        for i in tqdm(blocks, desc="encode", unit="block") if progress else blocks:
-            z = embed(encoder, np.asarray(x[i : i + _BLOCK], np.float32))
-            if not _scan.all_finite(z):
+        for i, block in checked_blocks(x, progress=progress):
+            if not _scan.all_finite(z := embed(encoder, block)):
                 require_finite(z, "embeddings", i)
             own = self._native.nearest_cells(z, 1, threads)[1][:, 0]
             if len(own) and own.min() < 0:
                 raise InputError("expected a coarse quantizer with a cell for any vector, got none")
-            if self.by_residual:
-                z = z - self._native.centres_of(own)
-            codes[i : i + _BLOCK], cells[i : i + _BLOCK] = quantizer.encode(z), own
+            known = self._in_cells(own) if self.by_residual else None
+            if known is not None:
+                z = z - known.centres[known.cells]
+            rows = slice(i, i + len(z))
+            codes[rows], cells[rows] = quantizer.encode(z, known), own
         return codes, cells
 
     # ---- stand-alone codes -------------------------------------------------------------------
@@ -182,10 +182,7 @@ class CellCodes(CellLists):
         self._require_decoding()
         own, cells = self._split(as_codes(codes, self.sa_code_size()))
         out = as_output(x, (len(own), self.d), np.float32, "x")
-        z = self.product_quantizer.decode(own)
-        out[...] = self.encoder.decode(
-            z + self._native.centres_of(cells) if self.by_residual else z
-        )
+        out[...] = self.encoder.decode(self._decode_in_cells(own, cells))
         return out
 
     @accepts_tensors

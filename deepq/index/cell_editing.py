@@ -14,11 +14,11 @@ from deepq._common.checks import as_count, as_flag, as_integer
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
 from deepq._common.types import Codes, Ids
 from deepq.index.cell_codes import CellCodes
+from deepq.index.cell_lists import DIRECT_MAPS
 from deepq.index.merging import Merging
 from deepq.index.tensors import accepts_tensors
 
 _LARGEST_ID = np.iinfo(np.int64).max
-_MAPS = (faiss.DirectMap.NoMap, faiss.DirectMap.Array, faiss.DirectMap.Hashtable)
 
 
 class CellEditing(CellCodes, Merging):
@@ -218,7 +218,7 @@ class CellEditing(CellCodes, Merging):
         InputError if that is so already.
         """
         kind = as_integer(type, "type")
-        if kind not in _MAPS:
+        if kind not in DIRECT_MAPS:
             raise InputError(f"expected a type of direct map from 0 to 2, got {kind}")
         with self._rewriting():
             self._native.set_direct_map(kind)

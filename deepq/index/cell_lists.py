@@ -13,7 +13,7 @@ from deepq.index.cell_training import CellTraining
 from deepq.index.native.coarse import coarse_state
 from deepq.index.native.lists import Lists, StoredLists, state_of
 
-_DIRECT_MAPS = (faiss.DirectMap.NoMap, faiss.DirectMap.Array, faiss.DirectMap.Hashtable)
+DIRECT_MAPS = (faiss.DirectMap.NoMap, faiss.DirectMap.Array, faiss.DirectMap.Hashtable)
 
 
 class CellLists(CellTraining):
@@ -38,7 +38,7 @@ class CellLists(CellTraining):
             "coarse": coarse_state(index.quantizer),
             "cp": {name: int(getattr(index.cp, name)) for name in ("niter", "seed")},
             "direct_map": self._native.direct_map_type,
-            "next_id": self._native.next_id,
+            "next_id": self._native.next_id if self.is_trained else 0,
             **state_of(self._native.lists, self.nlist, self.code_size),
         }
 
@@ -48,19 +48,19 @@ class CellLists(CellTraining):
             self._require_trained()
         for name in ("niter", "seed"):
             setattr(index.cp, name, as_integer(state["cp"][name], name))
-        self._native.reserve(as_count(state["next_id"], "next_id"))
-        self._fill(lists, as_count(state["direct_map"], "direct_map"))
+        numbers = (as_count(state[name], name) for name in ("direct_map", "next_id"))
+        self._fill(lists, *numbers)
 
-    def _fill(self, lists: Lists, direct_map: int) -> None:
+    def _fill(self, lists: Lists, direct_map: int, next_id: int = 0) -> None:
         """Take over lists, and the type of direct map over them; there are no codes here.
 
-        Raises InputError for negative ids and for codewords of huge numbers, FormatError for a type
-        that there is not.
+        Raises InputError for negative ids, for those that do not suit the map, and for codewords of
+        huge numbers; FormatError for a type that there is not.
         """
         if self.is_trained:
             books = self._native.codebooks
             require_usable(books.transpose(1, 0, 2).reshape(books.shape[1], -1), "codebooks")
-        if direct_map not in _DIRECT_MAPS:
+        if direct_map not in DIRECT_MAPS:
             raise FormatError(f"a direct map of the type {direct_map}")
-        self._native.fill(lists)
+        self._native.fill(lists, next_id)
         self._native.set_direct_map(direct_map)

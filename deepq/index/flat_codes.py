@@ -18,6 +18,7 @@ from deepq.encoders.base import Encoder
 from deepq.index.merging import Merging
 from deepq.index.native.flat import NativeFlat
 from deepq.index.tensors import accepts_tensors
+from deepq.index.training_data import rows_to_add
 from deepq.quantizers.product import ProductQuantizer
 
 
@@ -107,8 +108,9 @@ class FlatCodes(Merging):
 
         Parameters
         ----------
-        x : (n, d) array
-            Finite vectors.
+        x : (n, d) array or RowSource
+            Finite vectors. Those that are mapped from a file, or come from a source, are read block
+            by block.
         numeric_type : int
             faiss.Float32.
 
@@ -122,7 +124,7 @@ class FlatCodes(Merging):
             If `x` is not an (n, d) array of real numbers.
         """
         require_float32(numeric_type)
-        x = self._vectors(x, finite=True, keep_bytes=True)
+        x = rows_to_add(self._encoder, x)
         with self._lock.changing():
             self._native.require_memory()
             codes = self._encode(x, progress=bool(self.verbose))

@@ -8,7 +8,7 @@ from typing import Any
 
 import faiss
 
-from deepq._common.errors import InputError, KindError
+from deepq._common.errors import InputError, KindError, StateError
 from deepq.index.learned import LearnedIndex
 from deepq.index.native.chain import NativeChain
 
@@ -75,8 +75,16 @@ class Merging(LearnedIndex):
 
     # ---- for composites: see `native.called` ---------------------------------------------------
 
-    def _remove_through(self, sel: Any, mapped: int | None) -> int:  # noqa: ARG002
-        """Remove for a composite; an IDMap, which has `mapped` ids, selects positions."""
+    def _remove_through(self, sel: Any, mapped: int | None) -> int:
+        """Remove for a composite; an IDMap, which has `mapped` ids, selects positions.
+
+        Raises StateError if there are not as many, as faiss would end the process.
+        """
+        if mapped is not None and mapped != self.ntotal:
+            raise StateError(
+                f"expected {self.ntotal} ids in an IDMap for as many vectors, got {mapped}: "
+                "somebody has changed the index inside"
+            )
         return self.remove_ids(sel)
 
     def _merge_through(self, other: Any, add_id: int) -> bool:

@@ -96,6 +96,7 @@ def test_arguments_may_be_named(kind):
         ((DIM, 0, M), {}, ValueError),
         ((DIM, NLIST, 5), {}, ValueError),
         ((DIM, NLIST, M), {"coarse": "imi"}, ValueError),
+        ((4, 16, 2), {"coarse": "imi"}, ValueError),
         ((DIM, NLIST, M), {"coarse": "tree"}, ValueError),
         ((faiss.IndexFlatL2(DIM + 1), DIM, NLIST, M), {}, ValueError),
         ((DIM, NLIST, M), {"d": DIM}, TypeError),

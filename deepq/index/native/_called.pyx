@@ -11,7 +11,7 @@ from libcpp cimport bool as cbool
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
-from deepq._common.errors import described
+from deepq._common.errors import StateError, described
 
 cdef extern from "_called.h" nogil:
     cdef cppclass IDSelector "faiss::IDSelector":
@@ -303,6 +303,7 @@ def members(size_t sel, int64_t first, int64_t last):
     bits = np.empty((last - first + 7) // 8, np.uint8)
     cdef uint8_t[::1] out = bits
     if last > first:
+        _require_map(<const IDSelector *>sel, last)
         with nogil:
             _mark_members(<const IDSelector *>sel, first, last, &out[0])
     return bits
@@ -313,6 +314,16 @@ def members_of(size_t sel, const int64_t[::1] ids):
     bits = np.zeros((ids.shape[0] + 7) // 8, np.uint8)
     cdef uint8_t[::1] out = bits
     if ids.shape[0]:
+        _require_map(<const IDSelector *>sel, np.max(ids) + 1)
         with nogil:
             _mark_listed(<const IDSelector *>sel, &ids[0], ids.shape[0], &out[0])
     return bits
+
+
+cdef _require_map(const IDSelector *sel, int64_t count):
+    """Raise StateError for the selector of an IDMap that has fewer ids than that: it would read beyond them."""
+    cdef const vector[int64_t] *ids = _map_of(sel)
+    if ids is not NULL and <size_t>count > ids.size():
+        raise StateError(
+            f"expected an IDMap with ids for {count} vectors, got {ids.size()}: somebody has added to the index inside"
+        )

@@ -13,13 +13,13 @@ import faiss
 import numpy as np
 
 from deepq import _cells
-from deepq._common.errors import InputError, StateError
-from deepq._common.threads import openmp_threads
+from deepq._common.errors import InputError
 from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids
 from deepq.encoders.base import Encoder
-from deepq.index.native.chain import IndexPreTransform, NativeChain
-from deepq.index.native.coarse import centres_in, coarse_state
-from deepq.index.native.lists import CellList, Lists, StoredLists, lists_in, put_lists, vectors_in
+from deepq.index.native.centres import NativeCentres
+from deepq.index.native.chain import IndexPreTransform
+from deepq.index.native.coarse import coarse_state
+from deepq.index.native.lists import CellList, Lists, StoredLists, vectors_in
 from deepq.index.native.mapped_lists import is_mapped, place_lists
 from deepq.index.native.plain import PlainCells, PlainIndex
 
@@ -29,7 +29,7 @@ IndexIVFPQ = faiss.IndexIVFPQ
 _FEW = 1000  # ids that are looked up one by one
 
 
-class NativeCells(NativeChain):
+class NativeCells(NativeCentres):
     """A chain before a faiss.IndexIVFPQ, whose codes lie in lists, one for every cell."""
 
     watched = False  # whether somebody may write codewords at any time
@@ -91,15 +91,7 @@ class NativeCells(NativeChain):
             carried=self.carried(),
         )
 
-    # ---- cells ------------------------------------------------------------------------------
-
-    @property
-    def centres(self) -> Floats:
-        """Copy of the centres, (parts, per_part, d / parts): see `_cells.Cells`.
-
-        Raises StateError if the coarse quantizer has other ones than one for each cell.
-        """
-        return centres_in(self.pq_index.quantizer, self.pq_index.nlist)
+    # ---- lists ------------------------------------------------------------------------------
 
     def centres_of(self, cells: Ids) -> Floats:
         """Centres (n, d) of cells (n,)."""
@@ -109,56 +101,6 @@ class NativeCells(NativeChain):
         return np.concatenate(
             [centres[part][rows] for part, rows in enumerate(numbers)], axis=1, dtype=np.float32
         )
-
-    @property
-    def has_cells(self) -> bool:
-        """Whether the coarse quantizer is trained and has its centres."""
-        coarse = self.pq_index.quantizer
-        return bool(coarse.is_trained and coarse.ntotal == self.pq_index.nlist)
-
-    def require_cells(self) -> None:
-        """Raise StateError unless the coarse quantizer has its centres."""
-        if not self.has_cells:
-            index = self.pq_index
-            raise StateError(
-                f"expected a coarse quantizer with {index.nlist} centres before the codebooks, "
-                f"got one with {index.quantizer.ntotal}"
-            )
-
-    def learn_cells(self, z: Floats, threads: int) -> None:
-        """Train the coarse quantizer for embeddings (n, d) as faiss does, unless it has centres."""
-        index = self.pq_index
-        with openmp_threads(threads):
-            index.train_q1(len(z), faiss.swig_ptr(z), index.verbose, index.metric_type)
-        self.changed()
-
-    def forget_cells(self) -> None:
-        """Take away the centres, for another training."""
-        coarse = faiss.downcast_index(self.pq_index.quantizer)
-        if isinstance(coarse, faiss.MultiIndexQuantizer):  # which has no vectors of its own
-            coarse.is_trained, coarse.ntotal = False, 0
-        else:
-            coarse.reset()
-
-    def replace_centres(self, centres: Floats) -> None:
-        """Put other centres (nlist, d) into a coarse quantizer that stores vectors."""
-        coarse, centres = self.pq_index.quantizer, np.ascontiguousarray(centres, np.float32)
-        coarse.reset()
-        coarse.add_c(len(centres), faiss.swig_ptr(centres))
-        self.changed()
-
-    def nearest_cells(
-        self, z: Floats, nprobe: int, threads: int, params: Any = None
-    ) -> tuple[Floats, Ids]:
-        """Return what the coarse quantizer finds for embeddings: scores, and cells, -1 for none."""
-        shape = len(z), nprobe
-        D, cells = np.empty(shape, np.float32), np.empty(shape, np.int64)
-        pointers = [faiss.swig_ptr(array) for array in (z, D, cells)]
-        with openmp_threads(threads):
-            self.pq_index.quantizer.search_c(len(z), pointers[0], nprobe, *pointers[1:], params)
-        return D, cells
-
-    # ---- lists ------------------------------------------------------------------------------
 
     @property
     def table(self) -> _cells.Cells:
@@ -198,33 +140,43 @@ class NativeCells(NativeChain):
         table.place(*vectors_in(index.invlists))
         return table
 
+    def changed(self) -> None:
+        """Take notice that lists have changed other than by growing, or the training has."""
+        self._made = self._sorted = None
+        self.chain.ntotal = self.pq_index.ntotal
+
     def lists(self) -> Iterator[CellList]:
         """Yield views of lists that are not empty. They move when rows are added: hold a lock."""
-        return lists_in(self.pq_index.invlists)
+        lists, code_size = self.pq_index.invlists, self.pq_index.code_size
+        for cell in range(self.pq_index.nlist):
+            n = lists.list_size(cell)
+            if n:
+                ids = faiss.rev_swig_ptr(lists.get_ids(cell), n)
+                codes = faiss.rev_swig_ptr(lists.get_codes(cell), n * code_size)
+                yield CellList(cell, ids, codes.reshape(n, code_size))
 
-    def fill(self, lists: Lists) -> None:
-        """Take over lists, where there are none; those that are to stay in a file are not read.
+    def fill(self, lists: Lists, next_id: int) -> None:
+        """Take over lists, where there are none. No id below `next_id` is given any more.
 
-        Raises InputError for a negative id.
+        Those that are to stay in a file are not read. Raises InputError for a negative id.
         """
         index = self.pq_index
         if isinstance(lists, StoredLists) and lists.maps:
             place_lists(index, lists.content.map(), lists.ids_at, lists.codes_at, lists.sizes)
-        else:
-            self.reserve(put_lists(index.invlists, lists))
-            index.ntotal = index.invlists.compute_ntotal()
-        self._counted = index.ntotal
+            lists = ()
+        for cell, ids, codes in lists:
+            if ids.min() < 0:
+                raise InputError(f"expected ids from 0 on, got {ids.min()}")
+            index.invlists.add_entries(cell, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(codes))
+            index.ntotal += len(ids)
+            next_id = max(next_id, int(ids.max()) + 1)
         self.changed()
+        self._next_id, self._counted = next_id, index.ntotal
 
     @property
     def is_mapped(self) -> bool:
         """Whether the lists are in a file; they cannot change but by `reset` then."""
         return is_mapped(self.pq_index)
-
-    def changed(self) -> None:
-        """Take notice that lists have changed other than by growing, or the training has."""
-        self._made = self._sorted = None
-        self.chain.ntotal = self.pq_index.ntotal
 
     def fingerprint(self) -> tuple[Any, ...]:
         """Everything that gives codes their meaning; equal fingerprints, equal meaning."""

@@ -25,6 +25,10 @@ def make_coarse(kind: str, d: int, nlist: int, metric: int) -> Any:
     if not bits or nlist != 1 << 2 * bits or d % 2:
         got = f"nlist = {nlist}, d = {d}"
         raise InputError(f"expected nlist = 4**b and an even d for a multi-index, got {got}")
+    if d == 4 and bits < 3:  # which faiss's search in two dimensions does not take
+        raise InputError(
+            f"expected nlist of at least 64 for a multi-index of 4 numbers, got {nlist}"
+        )
     return faiss.MultiIndexQuantizer(d, 2, bits)
 
 

@@ -1,4 +1,4 @@
-"""Lists of an index of cells: in faiss's objects, as data, and as blocks in files and pickles.
+"""Lists of an index of cells: where faiss has them, as data, and as blocks in files and pickles.
 
 A block is the ids of a list (int64), its codes, and zeros up to a multiple of 64 bytes. Blocks lie
 one after the other, that of cell 0 first; an empty list has none.
@@ -36,30 +36,6 @@ class CellList(NamedTuple):
 
 
 Lists = Iterable[CellList]
-
-
-def lists_in(invlists: Any) -> Iterator[CellList]:
-    """Yield views of the lists of a faiss.InvertedLists."""
-    for cell in range(invlists.nlist):
-        n = invlists.list_size(cell)
-        if n:
-            ids = faiss.rev_swig_ptr(invlists.get_ids(cell), n)
-            codes = faiss.rev_swig_ptr(invlists.get_codes(cell), n * invlists.code_size)
-            yield CellList(cell, ids, codes.reshape(n, -1))
-
-
-def put_lists(invlists: Any, lists: Lists) -> int:
-    """Append lists to those of a faiss.InvertedLists; return the number behind the largest id.
-
-    Raises InputError for a negative id.
-    """
-    following = 0
-    for cell, ids, codes in lists:
-        if ids.min() < 0:
-            raise InputError(f"expected ids from 0 on, got {ids.min()}")
-        invlists.add_entries(cell, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(codes))
-        following = max(following, int(ids.max()) + 1)
-    return following
 
 
 def vectors_in(invlists: Any) -> tuple[int, int, int, int, int]:

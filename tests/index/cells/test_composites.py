@@ -97,12 +97,13 @@ def test_an_id_map_of_the_second_kind_reconstructs_after_a_removal():
         np.testing.assert_allclose(outer.reconstruct(int(IDS[row])), right.reconstruct(row))
 
 
-def test_an_id_map_over_ids_that_are_no_positions_removes_nothing():
-    outer, inner = mapped(faiss.IndexIDMap2)
-    inner.remove_ids(np.array([4]))  # behind its back
-    with pytest.raises(RuntimeError, match="expected ids from 0 to 1499 inside an IDMap"):
-        outer.remove_ids(IDS[:3])
-    assert inner.ntotal == len(X) - 1
+@pytest.mark.parametrize("mapped", [len(X), len(X) - 1])
+def test_what_an_id_map_takes_for_positions_must_be_positions(mapped):
+    index = ours()
+    index.remove_ids(np.array([4]))
+    with pytest.raises(deepq.StateError, match="somebody has changed the index inside"):
+        index._remove_through(faiss.IDSelectorRange(0, 3), mapped)
+    assert index.ntotal == len(X) - 1
 
 
 @an_id_map
