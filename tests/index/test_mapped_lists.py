@@ -336,7 +336,7 @@ def test_a_damaged_list_is_named_when_it_is_read(one):
     whole = one.read_bytes()
     cell, ids, _ = content(deepq.read_index(one))[-1]
     at = whole.rindex(np.array(ids).tobytes())
-    one.write_bytes(whole[:at] + b"\1" + whole[at + 1 :])
+    one.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     assert mapped(one).ntotal == deepq.read_index(one, verify="header").ntotal
     with pytest.raises(deepq.FormatError, match=f"a damaged list of cell {cell}"):
         deepq.read_index(one)
