@@ -1,15 +1,17 @@
 """Indexes of cells in faiss's own files: an IndexIVFPQ, its coarse quantizer and its lists.
 
-IndexIVFPQ    "IwPQ", header, nlist nprobe int64, coarse quantizer, direct map, by_residual flag,
-code_size int64, product quantizer, lists
-flat          "IxF2" (L2), "IxFI" (inner product) or "IxFl", header, vector of float32
-HNSW          "IHNf", header, vectors of probabilities float64, of neighbours up to each level,
-levels of nodes int32, offsets int64 and neighbours int32, then entry_point,
-max_level, efConstruction, efSearch, a number without use int32, a flat index
-multi-index   "Imiq", header, product quantizer
-direct map    its type in a byte, vector of int64; for type 2 a vector of pairs int64
-lists         "ilar", nlist code_size int64, then "full" and a vector of sizes int64, or "sprs"
-and one of cells and sizes in turn; for every cell its codes, and ids int64
+The layout; `faiss_values` says what a header, a vector and a flag are:
+
+    IndexIVFPQ    "IwPQ", header, nlist nprobe int64, coarse quantizer, direct map, by_residual
+                  flag, code_size int64, product quantizer, lists
+    flat          "IxF2" (L2), "IxFI" (inner product) or "IxFl", header, vector of float32
+    HNSW          "IHNf", header, vectors of probabilities float64, of neighbours up to each level,
+                  levels of nodes int32, offsets int64 and neighbours int32, then entry_point,
+                  max_level, efConstruction, efSearch, a number without use int32, a flat index
+    multi-index   "Imiq", header, product quantizer
+    direct map    its type in a byte, vector of int64; for type 2 a vector of pairs int64
+    lists         "ilar", nlist code_size int64, then "full" and a vector of sizes int64, or "sprs"
+                  and one of cells and sizes in turn; for every cell its codes, and ids int64
 """
 
 from __future__ import annotations

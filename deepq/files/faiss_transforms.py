@@ -1,7 +1,9 @@
 """Transforms in faiss's own files: its VectorTransforms, parsed in Python.
 
-transform     its name, its numbers, d_in d_out int32, is_trained flag
-linear        have_bias flag, vectors A and b; before them the settings of its class
+The layout; `faiss_values` says what a vector and a flag are:
+
+    transform     its name, its numbers, d_in d_out int32, is_trained flag
+    linear        settings of its class, have_bias flag, vectors of float32 A and b
 """
 
 from __future__ import annotations

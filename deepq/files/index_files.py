@@ -90,7 +90,7 @@ def read_index(
         file must not be changed in place; `write_index` replaces it. Codes in cells are mapped from
         files of `write_index` alone.
     verify : "full" or "header"
-        "header" checks all but the checksum of the codes, which `mmap` never does.
+        "header" checks all but the checksums of codes and lists, as `mmap` does always.
 
     Raises
     ------

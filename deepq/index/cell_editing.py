@@ -179,7 +179,7 @@ class CellEditing(CellCodes, Merging):
                 f"expected {self.nlist} lists of codes of {self.code_size} bytes, "
                 f"got {lists.nlist} of {lists.code_size}"
             )
-        with self._rewriting():
+        with self._rewriting(resets=True):
             self._native.set_direct_map(faiss.DirectMap.NoMap)
             self._native.pq_index.replace_invlists(lists, own)
             self._native.pq_index.ntotal = lists.compute_ntotal()

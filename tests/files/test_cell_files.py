@@ -102,6 +102,21 @@ def test_blocks_of_an_index_read_are_those_written(saved):
     assert written(pickle.loads(pickle.dumps(read(saved)))) == saved
 
 
+@pytest.mark.parametrize("outer", [faiss.IndexIDMap, faiss.IndexIDMap2])
+def test_a_map_of_faiss_around_ours(outer):
+    index = made()
+    index.reset()
+    index.nprobe = 3
+    whole = outer(index)
+    whole.add_with_ids(X[:50], np.arange(50) * 11)
+    right = whole.search(X, 4)
+    file = io.BytesIO(faiss.serialize_index(whole).tobytes())
+    for back in (deepq.read_index(file), deepq.from_faiss(whole)):
+        found = back.search(X, 4, params=deepq.SearchParameters(nprobe=3))
+        np.testing.assert_array_equal(found[0], right[0])
+        np.testing.assert_array_equal(found[1], right[1])
+
+
 # ---- memory --------------------------------------------------------------------------------------
 
 

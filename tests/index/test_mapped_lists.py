@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import deepq
-from deepq.index.native import mapped_lists
+from deepq.index.native import lists, mapped_lists
 
 D, NLIST, M = 8, 6, 4
 PLAIN = deepq.TrainConfig(ranking=False, epochs=3)
@@ -242,9 +242,7 @@ def test_merging_from_it_empties_it(path, view):
 
 def test_other_lists_may_take_their_place(path):
     index = mapped(path)
-    lists = faiss.ArrayInvertedLists(index.nlist, index.code_size)
-    lists.this.disown()
-    index.replace_invlists(lists, True)
+    index.replace_invlists(faiss.ArrayInvertedLists(index.nlist, index.code_size), True)
     assert mappings(path) == 0
     index.add(XQ)
     assert index.ntotal == 9
@@ -368,3 +366,11 @@ def test_another_faiss_is_not_touched(one, monkeypatch):
 
 def test_the_trial_fits_this_faiss():
     assert mapped_lists.fault() == ""
+    assert lists.has_known_vectors()
+
+
+def test_lists_of_another_layout_are_not_looked_into(one, monkeypatch):
+    monkeypatch.setattr(lists, "has_known_vectors", lambda: False)
+    index = deepq.read_index(one)
+    with pytest.raises(deepq.StateError, match=r"expected lists as faiss 1\.15 has them"):
+        index.search(XQ, 1)

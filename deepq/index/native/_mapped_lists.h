@@ -53,8 +53,9 @@ inline void resize(void *lists, size_t list, size_t size) {
     list_table.original<void (*)(void *, size_t, size_t)>(RESIZE)(lists, list, size);
 }
 
-/* Whether a list of an index is a view. */
+/* Whether a list of an index is a view; none is before `prepare`. */
 inline bool is_mapped(const void *index) {
+    if (!lists_offset) return false;
     const void *lists = member<void *>(index, lists_offset);
     if (!lists || !list_table.is_in(lists)) return false;
     for (const faiss::Codes &codes : codes_of(lists))

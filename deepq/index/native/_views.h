@@ -3,8 +3,8 @@
    A view cannot grow, and a copy of one would be another; so copying throws: the storage of its own
    that a view does not use claims a size that no allocation can have.
 
-   faiss's headers are not needed and nothing of it is linked. `mapped.py` and `mapped_lists.py` make
-   sure that a vector is what is declared here. */
+   faiss's headers are not needed and nothing of it is linked. `mapped.py` and `lists.py` make sure
+   that a vector is what is declared here. */
 #pragma once
 
 #include <Python.h>

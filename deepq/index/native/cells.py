@@ -6,7 +6,6 @@ cells, the codebooks, and a list of codes and ids for every cell, once.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,22 +13,18 @@ import faiss
 import numpy as np
 
 from deepq import _cells
-from deepq._common.errors import InputError, StateError
+from deepq._common.errors import InputError
 from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids
 from deepq.encoders.base import Encoder
 from deepq.index.native.centres import NativeCentres
 from deepq.index.native.chain import IndexPreTransform
 from deepq.index.native.coarse import coarse_state
-from deepq.index.native.lists import CellList, Lists, StoredLists
+from deepq.index.native.lists import CellList, Lists, StoredLists, vectors_in
 from deepq.index.native.mapped_lists import is_mapped, place_lists
 from deepq.index.native.plain import PlainCells, PlainIndex
 
 # Kept at import: a program may put DeepQuantIVFIndex in its place.
 IndexIVFPQ = faiss.IndexIVFPQ
-
-# Of a vector of codes or ids in a list of faiss's (MaybeOwnedVector): its bytes, and where in it
-# the pointer to its numbers and their count are.
-_VECTOR_SIZE, _POINTER_AT, _COUNT_AT = 80, 64, 72
 
 _FEW = 1000  # ids that are looked up one by one
 
@@ -142,14 +137,7 @@ class NativeCells(NativeCentres):
             bool(index.by_residual),
             index.metric_type == METRIC_INNER_PRODUCT,
         )
-        lists = faiss.downcast_InvertedLists(index.invlists)
-        if not isinstance(lists, faiss.ArrayInvertedLists):
-            raise StateError(f"expected ArrayInvertedLists, got {type(lists).__name__}")
-        codes, ids = (
-            _first(int(getattr(part, "this", part)), index.nlist)
-            for part in (lists.codes, lists.ids)
-        )
-        table.place(codes, ids, _VECTOR_SIZE, _POINTER_AT, _COUNT_AT)
+        table.place(*vectors_in(index.invlists))
         return table
 
     def changed(self) -> None:
@@ -342,16 +330,3 @@ class NativeCells(NativeCentres):
                     f"got {ids[0]} to {ids[-1]}"
                 )
         self.pq_index.set_direct_map_type(kind)
-
-
-def _first(vector: int, count: int) -> int:
-    """Return the address of the first element of a C++ vector of so many vectors.
-
-    Raises StateError if they are not of the size that we know.
-    """
-    begin, end = (ctypes.c_uint64.from_address(vector + 8 * i).value for i in range(2))
-    if end - begin != count * _VECTOR_SIZE:
-        raise StateError(
-            f"expected lists of {_VECTOR_SIZE} bytes, got {(end - begin) // max(count, 1)}"
-        )
-    return begin

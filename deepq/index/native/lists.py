@@ -1,4 +1,4 @@
-"""Lists of an index of cells as data, and as the blocks that files and pickles have of them.
+"""Lists of an index of cells: where faiss has them, as data, and as blocks in files and pickles.
 
 A block is the ids of a list (int64), its codes, and zeros up to a multiple of 64 bytes. Blocks lie
 one after the other, that of cell 0 first; an empty list has none.
@@ -7,14 +7,21 @@ one after the other, that of cell 0 first; an empty list has none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
+import faiss
 import numpy as np
 
-from deepq._common.errors import FormatError, InputError
+from deepq._common.errors import FormatError, InputError, StateError
 from deepq._common.plain_data import Blocks
 from deepq._common.safe_files import InFile, checksum
 from deepq._common.types import Codes, Ids
+from deepq.index.native import _mapped_lists
+
+# Of a vector of codes or ids in a list of faiss's (MaybeOwnedVector): its bytes, and where in it
+# the pointer to its numbers and their count are.
+_VECTOR_SIZE, _POINTER_AT, _COUNT_AT = 80, 64, 72
 
 _ALIGN = 64
 _ID = np.dtype(np.int64).itemsize
@@ -29,6 +36,40 @@ class CellList(NamedTuple):
 
 
 Lists = Iterable[CellList]
+
+
+def vectors_in(invlists: Any) -> tuple[int, int, int, int, int]:
+    """Say where the vectors of codes and of ids of cell 0 are, as `_cells.Cells.place` takes it.
+
+    Raises StateError for lists that are not in memory, or of a faiss that is not known.
+    """
+    lists = faiss.downcast_InvertedLists(invlists)
+    if not isinstance(lists, faiss.ArrayInvertedLists):
+        raise StateError(f"expected ArrayInvertedLists, got {type(lists).__name__}")
+    if not has_known_vectors():
+        raise StateError(f"expected lists as faiss 1.15 has them, got faiss {faiss.__version__}")
+    codes, ids = (_mapped_lists.word(address_of(part)) for part in (lists.codes, lists.ids))
+    return codes, ids, _VECTOR_SIZE, _POINTER_AT, _COUNT_AT
+
+
+@cache
+def has_known_vectors() -> bool:
+    """Whether the vectors in lists of this faiss are what we know, by reading two of them."""
+    lists = faiss.ArrayInvertedLists(2, 1)
+    ids, codes = np.array([5, 6, 7]), np.array([1, 2, 3], np.uint8)
+    lists.add_entries(1, 3, faiss.swig_ptr(ids), faiss.swig_ptr(codes))
+    known = True
+    for member, pointer in ((lists.codes, lists.get_codes(1)), (lists.ids, lists.get_ids(1))):
+        vectors, at = address_of(member), faiss.rev_swig_ptr(pointer, 1).ctypes.data
+        begin, end = (_mapped_lists.word(vectors + 8 * i) for i in range(2))
+        known = known and end - begin == 2 * _VECTOR_SIZE
+        known = known and _mapped_lists.fields(vectors, 1) == (2, True, at, 0, 0, at, 3)
+    return known
+
+
+def address_of(member: Any) -> int:
+    """Return where a C++ object is, of which SWIG knows the class or not."""
+    return int(getattr(member, "this", member))
 
 
 def state_of(lists: Callable[[], Lists], nlist: int, code_size: int) -> dict[str, Any]:

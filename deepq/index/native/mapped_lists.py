@@ -19,6 +19,7 @@ from deepq._common.errors import StateError
 from deepq._common.types import Codes, Ids
 from deepq.index.native import _mapped_lists
 from deepq.index.native.known_faiss import fault_of
+from deepq.index.native.lists import address_of, has_known_vectors
 
 _IndexIVFPQ = faiss.IndexIVFPQ  # kept at import: a program may put another class in its place
 
@@ -42,8 +43,8 @@ def place_lists(index: Any, memory: Codes, ids_at: Ids, codes_at: Ids, sizes: Id
 
 
 def is_mapped(index: Any) -> bool:
-    """Whether the lists of an IndexIVFPQ are in a file."""
-    return not fault() and _has_views(index)
+    """Whether the lists of an IndexIVFPQ are in a file; no trial is needed to ask."""
+    return _mapped_lists.is_mapped(int(index.this))
 
 
 def require() -> None:
@@ -64,21 +65,10 @@ def _place(index: Any, memory: Codes, ids_at: Ids, codes_at: Ids, sizes: Ids) ->
     index.ntotal = int(sizes.sum())
 
 
-def _address(member: Any) -> int:
-    """Return where a C++ object is, of which SWIG knows the class or not."""
-    return int(getattr(member, "this", member))
-
-
 def _has_known_layout() -> bool:
     """Compare an IndexIVFPQ and its lists with our declarations of them, without calling them."""
     index = _tiny()
     lists = faiss.downcast_InvertedLists(index.invlists)
-    ids, codes = np.array([5, 6, 7]), np.array([[1], [2], [3]], np.uint8)
-    lists.add_entries(1, 3, faiss.swig_ptr(ids), faiss.swig_ptr(codes))
-    known = True
-    for member, pointer in ((lists.codes, lists.get_codes(1)), (lists.ids, lists.get_ids(1))):
-        at = int(faiss.rev_swig_ptr(pointer, 1).__array_interface__["data"][0])
-        known = known and _mapped_lists.fields(_address(member), 1) == (2, True, at, 0, 0, at, 3)
     start, own = int(index.this), int(lists.this)
     places = [
         at
@@ -86,9 +76,11 @@ def _has_known_layout() -> bool:
         if _mapped_lists.word(start + at) == own
     ]
     return (
-        known
+        has_known_vectors()
         and len(places) == 1
-        and _mapped_lists.prepare(start, own, _address(lists.codes), _address(lists.ids), places[0])
+        and _mapped_lists.prepare(
+            start, own, address_of(lists.codes), address_of(lists.ids), places[0]
+        )
     )
 
 
@@ -104,16 +96,12 @@ def _works() -> bool:
         _place(each, memory, ids_at, codes_at, sizes)
     right = _holds(index) and _refuses_changes(index, memory) and _holds(index)
     into.merge_from(other, 0)
-    right = right and _holds(into) and other.ntotal == 0 and not _has_views(other)
+    right = right and _holds(into) and other.ntotal == 0 and not is_mapped(other)
     index.reset()
     index.add_sa_codes_c(1, faiss.swig_ptr(memory[24:26]), faiss.swig_ptr(ids_at))
-    right = right and index.invlists.list_size(0) == 1 and not _has_views(index)
+    right = right and index.invlists.list_size(0) == 1 and not is_mapped(index)
     del memory, each, other
     return right and alive() is None
-
-
-def _has_views(index: Any) -> bool:
-    return _mapped_lists.is_mapped(int(index.this))
 
 
 def _tiny() -> Any:
