@@ -98,7 +98,11 @@ class Design:
         if (self.coarse is None) != (self.nlist is None):
             got = f"{self.coarse!r} and {self.nlist}"
             raise InputError(f"expected both coarse and nlist for cells, or neither, got {got}")
-        parts: dict[str, Any] = {"encoder": encoder, "objective": objective, "training": self.training}
+        parts: dict[str, Any] = {
+            "encoder": encoder,
+            "objective": objective,
+            "training": self.training,
+        }
         if self.coarse is None:
             return DeepQuantIndex(encoder.d_in, M, nbits, metric, **parts)
         numbers = encoder.d_in, self.nlist, M, nbits, metric
