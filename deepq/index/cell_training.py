@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 
 from deepq._common.checks import as_flag, as_size
-from deepq._common.errors import InputError
+from deepq._common.errors import FormatError, InputError
 from deepq._common.types import Floats, Ids, InCells
 from deepq.encoders.base import Encoder, embed
 from deepq.encoders.chain import Chain
@@ -46,8 +46,15 @@ class CellTraining(LearnedIndex):
         return native
 
     def _begin(self, state: dict[str, Any]) -> None:
-        self._coarse = coarse_of(state["coarse"]), as_size(state["nlist"], "nlist")
+        nlist = as_size(state["nlist"], "nlist")
+        if state["sizes"].shape != (nlist,):  # before anything is made for so many cells
+            raise FormatError(f"sizes {state['sizes'].shape} of {nlist} lists")
+        self._coarse = coarse_of(state["coarse"]), nlist
         self._by_residual = as_flag(state["by_residual"], "by_residual")
+
+    def _inject(self, encoder: Encoder, quantizer: ProductQuantizer) -> None:
+        self._native.require_cells()
+        super()._inject(encoder, quantizer)
 
     def _fit(
         self, encoder: Encoder, quantizer: ProductQuantizer, x: Any, config: TrainConfig, **how: Any
