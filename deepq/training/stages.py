@@ -241,7 +241,12 @@ class Stages:
     def _plan(self) -> Plan:
         count = self.rows.count - len(self.held)
         return plan(
-            self.config.preset, self.z.shape[1], self.quantizer.M, count, self.config.epochs
+            self.config.preset,
+            self.z.shape[1],
+            self.quantizer.M,
+            count,
+            self.config.epochs,
+            in_cells=self.cells is not None,
         )
 
     def _run(self, learner: Any) -> bool:
