@@ -198,7 +198,7 @@ class CellCodes(CellTraining):
         codes, cells = np.empty((len(x), quantizer.code_size), np.uint8), np.empty(len(x), np.int64)
         for i in range(0, len(x), size):
             z = embed(self.encoder, np.asarray(x[i : i + size], np.float32))
-            own = self._native.nearest_cells(z, 1, threads)[1][:, 0]
+            own = self._native.cells_of(z, 1, threads)[:, 0]
             if self.by_residual:
                 z = z - self._native.centres_of(own)
             codes[i : i + size], cells[i : i + size] = quantizer.encode(z), own

@@ -158,19 +158,23 @@ class CellSearch(Queries, CellCodes):
         count = self._rerank_count(params)
         k, width = D.shape[1], max(D.shape[1], count)
         shape = len(z), width
-        scores, ids, places = (np.empty(shape, kind) for kind in (np.float32, np.int64, np.int64))
+        whole = shape == D.shape  # with nothing between the search and its results
+        scores, ids = (D, I) if whole else (np.empty(shape, np.float32), np.empty(shape, np.int64))
+        places = np.empty(shape, np.int64)
         table, allowed = self._native.table, self._allowed(cells, params)
         _cells.search(
             table, z, cells, scores, ids, places, allowed=allowed, num_threads=self._threads(params)
         )
         if count and width:
             scores, ids, places = self._rank_anew(z, ids, places, k)
+        elif whole:
+            return places
         D.fill(self._worst)
         I.fill(-1)
         D[usable], I[usable] = scores, ids
-        whole = np.full(D.shape, -1, np.int64)
-        whole[usable] = places
-        return whole
+        every = np.full(D.shape, -1, np.int64)
+        every[usable] = places
+        return every
 
     def _rank_anew(self, z: Floats, ids: Ids, places: Ids, k: int) -> tuple[Floats, Ids, Ids]:
         """Scores, ids and places (n, k) of the best out of R, by their decoded vectors."""
@@ -196,8 +200,7 @@ class CellSearch(Queries, CellCodes):
         nprobe = as_size(self.nprobe if nprobe is None else nprobe, "nprobe")
         inner = getattr(params, "quantizer_params", None)
         count, threads = min(nprobe, self.nlist), self._threads(params)
-        cells: Ids = self._native.nearest_cells(z, count, threads, inner)[1]
-        return cells
+        return self._native.cells_of(z, count, threads, inner)
 
     def _allowed(self, cells: Ids, params: Any) -> dict[int, Codes] | None:
         """Bits of the codes that a selector allows, for every cell that is looked into."""

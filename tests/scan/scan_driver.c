@@ -386,7 +386,7 @@ static int check_assignment(int number) {
     float gap = below(2) ? 0 : 1 << (4 + below(16));
     float *codewords = far_quarters(buffer(ksub * dsub, sizeof(float)), ksub * dsub, dsub, gap);
     assign_codebook book;
-    if (assign_book_new(&book, codewords, ksub, dsub)) return 1;
+    if (assign_book_new(&book, codewords, ksub, dsub, 1)) return 1;
     int64_t n = below(40), stride = dsub * (1 + below(2)), skip = stride - dsub;
     float *z = far_quarters(buffer(n * stride, sizeof(float)), n * stride, dsub, gap);
     float *centred = buffer(n * dsub, sizeof(float));

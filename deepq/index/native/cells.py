@@ -15,7 +15,7 @@ import numpy as np
 from deepq import _cells
 from deepq._common.errors import InputError, StateError
 from deepq._common.threads import openmp_threads
-from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids
+from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2, Codes, Floats, Ids
 from deepq.encoders.base import Encoder
 from deepq.index.native.chain import IndexPreTransform, NativeChain
 
@@ -33,6 +33,7 @@ class NativeCells(NativeChain):
     def __init__(self, chain: Any) -> None:
         super().__init__(chain)
         self._table: _cells.Cells | None = None
+        self._is_exhaustive = False
 
     @classmethod
     def build(
@@ -122,6 +123,19 @@ class NativeCells(NativeChain):
             self.pq_index.quantizer.search_c(len(z), pointers[0], nprobe, *pointers[1:], params)
         return D, cells
 
+    def cells_of(self, z: Floats, nprobe: int, threads: int, params: Any = None) -> Ids:
+        """Cells (n, nprobe) nearest to embeddings (n, d), the nearest first; -1 for none.
+
+        Where the coarse quantizer compares with all centres by L2, our kernel does: what it finds
+        does not depend on the other embeddings of a call.
+        """
+        table = self.table
+        if self._is_exhaustive and params is None and len(z):
+            cells = np.empty((len(z), nprobe), np.int64)
+            if table.nearest(z, cells, threads):
+                return cells
+        return self.nearest_cells(z, nprobe, threads, params)[1]
+
     # ---- lists ------------------------------------------------------------------------------
 
     @property
@@ -145,6 +159,11 @@ class NativeCells(NativeChain):
                 for part in (lists.codes, lists.ids)
             )
             table.place(codes, ids, _VECTOR_SIZE, _POINTER_AT, _COUNT_AT)
+            coarse = faiss.downcast_index(index.quantizer)
+            self._is_exhaustive = (
+                type(coarse) in (faiss.IndexFlat, faiss.IndexFlatL2)
+                and coarse.metric_type == METRIC_L2
+            )
             self._table = table
         return self._table
 
