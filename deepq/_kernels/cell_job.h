@@ -31,7 +31,7 @@ typedef struct {
 
 typedef struct {
     float score;
-    int64_t id, place; /* place: cell << 32 | row */
+    int64_t place; /* cell << 32 | row; negative where there is none */
 } cell_hit;
 
 typedef struct {
@@ -92,19 +92,24 @@ static inline int is_found(const cells_job *c, int64_t cell, int64_t row) {
     return !c->allowed || (c->allowed[cell][row >> 3] >> (row & 7) & 1);
 }
 
-/* ---- the k best: a max-heap over (score, id, place) ------------------------------------------------ */
+/* ---- the k best: a max-heap over (score, id, place); ids are read where scores are equal, and of results ---- */
 
-static inline int hit_before(const cell_hit *a, const cell_hit *b) {
-    if (a->score != b->score) return a->score < b->score;
-    return a->id != b->id ? a->id < b->id : a->place < b->place;
+static inline int64_t id_at(const cells_job *c, int64_t place) {
+    return place < 0 ? NO_ID : c->lists[place >> 32].ids[place & UINT32_MAX];
 }
 
-static void hits_sift_down(cell_hit *heap, int64_t k, int64_t at, cell_hit hit) {
+static inline int hit_before(const cells_job *c, cell_hit a, cell_hit b) {
+    if (a.score != b.score) return a.score < b.score;
+    int64_t id = id_at(c, a.place), other = id_at(c, b.place);
+    return id != other ? id < other : a.place < b.place;
+}
+
+static void hits_sift_down(const cells_job *c, cell_hit *heap, int64_t k, int64_t at, cell_hit hit) {
     for (;;) {
         int64_t child = 2 * at + 1;
         if (child >= k) break;
-        if (child + 1 < k && hit_before(heap + child, heap + child + 1)) child++;
-        if (!hit_before(&hit, heap + child)) break;
+        if (child + 1 < k && hit_before(c, heap[child], heap[child + 1])) child++;
+        if (!hit_before(c, hit, heap[child])) break;
         heap[at] = heap[child];
         at = child;
     }
@@ -116,13 +121,13 @@ static void hits_finish(const cells_job *c, int64_t q, cell_hit *heap) {
     for (int64_t last = c->k - 1; last > 0; last--) {
         cell_hit hit = heap[last];
         heap[last] = heap[0];
-        hits_sift_down(heap, last, 0, hit);
+        hits_sift_down(c, heap, last, 0, hit);
     }
     for (int64_t j = 0; j < c->k; j++) {
         int none = heap[j].place < 0;
         float score = none ? FLT_MAX : heap[j].score;
         c->D[q * c->k + j] = c->job.inner_product ? -score : score;
-        c->I[q * c->k + j] = none ? -1 : heap[j].id;
+        c->I[q * c->k + j] = none ? -1 : id_at(c, heap[j].place);
         c->places[q * c->k + j] = none ? -1 : heap[j].place;
     }
 }
@@ -157,18 +162,17 @@ typedef struct {
 static inline void pair_offer(const cells_job *c, cell_query *query, int64_t q, int64_t cell,
                               int64_t row, float score) {
     if (!(score <= query->limit.limit)) return;
-    int64_t id = c->lists[cell].ids[row];
     if (c->hits) {
         scan_hits *hits = c->hits + q;
         if (hits->count == hits->room) hits_grow(hits);
         if (hits->room < 0) return;
         hits->scores[hits->count] = score;
-        hits->ids[hits->count++] = id;
+        hits->ids[hits->count++] = c->lists[cell].ids[row];
         return;
     }
-    cell_hit hit = {score, id, cell << 32 | row};
-    if (!hit_before(&hit, query->heap)) return;
-    hits_sift_down(query->heap, c->k, 0, hit);
+    cell_hit hit = {score, cell << 32 | row};
+    if (!hit_before(c, hit, query->heap[0])) return;
+    hits_sift_down(c, query->heap, c->k, 0, hit);
     query->limit.limit = query->heap[0].score;
 }
 
@@ -241,6 +245,9 @@ enum { OPENED_AT_ONCE = 16, FOUND_AT_ONCE = 512, SAMPLE_RUN = 8 };
 
 /* Of queries in lanes: rows between two looks at the limits, and the longest codes. */
 enum { LANES_ROWS = 128, LANES_BYTES = 32 };
+
+/* What scoring a code takes, in instructions that wait for nothing. */
+#define CELL_SCORE_COST(d) (200 + 2 * (d))
 
 /* Above it sums might overflow: no bounds then. */
 #define LARGEST 1e37

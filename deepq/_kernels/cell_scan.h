@@ -156,10 +156,7 @@ static void NAME(scan_tile)(const cells_job *c, const cell_scratch *s, cell_open
         for (int h = 0; h < AT_ONCE; h++)
             for (uint64_t left = hits[h]; left; left &= left - 1) {
                 int64_t row = i + j * LANES + row_of(h, PIECE_OF(__builtin_ctzll(left)), LANES, per);
-                if (row < list->n && is_found(c, open->pair.cell, row)) {
-                    found[count++] = (int32_t)row;
-                    __builtin_prefetch(list->ids + row);
-                }
+                if (row < list->n && is_found(c, open->pair.cell, row)) found[count++] = (int32_t)row;
             }
         if (count) NAME(score_found)(c, s, open, found, count);
     }
@@ -172,7 +169,7 @@ static void NAME(settle_bits)(const cells_job *c, const cell_scratch *s, const c
     if (query->settled) return;
     query->settled = 1;
     query->limit.units = open->units;
-    NAME(choose_bits)(&c->job, &s->scan, s->scan.columns, (scan_terms){c->lists[open->pair.cell].terms, open->factor},
+    NAME(choose_bits)(&c->job, &s->scan, CELL_SCORE_COST(dimensions(c)), s->scan.columns, (scan_terms){c->lists[open->pair.cell].terms, open->factor},
                       query->bounds, &query->limit);
 #else
     (void)c, (void)s, (void)open;
@@ -344,7 +341,7 @@ static int64_t NAME(open_query)(const cells_job *c, cell_scratch *s, int64_t fir
     query->limit.limit = NAME(first_limit)(c, s, tables, pairs, count);
     double margin = NAME(rounding)(c, x, query->limit.limit, farthest);
     if (!c->hits) query->limit.limit = raised(query->limit.limit, 2 * margin);
-    for (int64_t j = 0; query->heap && j < c->k; j++) query->heap[j] = (cell_hit){query->limit.limit, NO_ID, -1};
+    for (int64_t j = 0; query->heap && j < c->k; j++) query->heap[j] = (cell_hit){query->limit.limit, -1};
     if (!count) return 0;
     NAME(round_tables)(c, s, tables, query, nearest, margin);
     NAME(scan_pairs)(c, s, first, pairs, 1, count > 1 ? c->lists + pairs[1].cell : NULL);

@@ -334,8 +334,8 @@ static void NAME(fold)(uint8_t *restrict bounds, int bytes, int bits) {
 }
 
 /* Fold the bounds of a query to as many bits as make the scan the fastest, by what a tile on its side says, a
- * sample: fewer take fewer instructions, but rule fewer codes out. */
-static void NAME(choose_bits)(const scan_job *job, const scan_scratch *s, const uint8_t *columns, scan_terms terms,
+ * sample, and what a score costs: fewer take fewer instructions, but rule fewer codes out. */
+static void NAME(choose_bits)(const scan_job *job, const scan_scratch *s, int score_cost, const uint8_t *columns, scan_terms terms,
                               uint8_t *bounds, scan_limit *limit) {
     int best = limit->bits, bytes = job->bytes;
     limit->fresh = limit->units - limit->units / 32;
@@ -349,7 +349,7 @@ static void NAME(choose_bits)(const scan_job *job, const scan_scratch *s, const 
             uint64_t hits[AT_ONCE];
             if (!NAME(bound_codes)(columns + j * LANES, terms_from(terms, j * LANES), s->folded, bytes, bits, limit->units, hits))
                 continue;
-            for (int i = 0; i < AT_ONCE; i++) cost += count_word(hits[i]) * SCORE_COST(bytes);
+            for (int i = 0; i < AT_ONCE; i++) cost += count_word(hits[i]) * score_cost;
         }
         if (cost / 2 > least) break;
         if (cost < least) least = cost, best = bits;
@@ -402,7 +402,7 @@ static int NAME(search_columns)(const scan_job *job, int64_t first, int count, c
                                             limits + q) ? job->n : 0;
         limit_set(limits + q, bound);
         if (given_up[q] && s->drawn >= TILE)
-            NAME(choose_bits)(job, s, s->sampled, NO_TERMS, s->bounds + (int64_t)q * job->bytes * 256, limits + q);
+            NAME(choose_bits)(job, s, SCORE_COST(job->bytes), s->sampled, NO_TERMS, s->bounds + (int64_t)q * job->bytes * 256, limits + q);
         lists[q] = list_new(job, s, first + q, q, 0);
     }
     for (int64_t i = 0; i < job->n; i += TILE) {
@@ -428,7 +428,7 @@ static int NAME(search_columns)(const scan_job *job, int64_t first, int count, c
                 if (!NAME(bounds_of_query)(job, s->tables + q * entries, s->lowest, limits[q].limit, bounds, limits + q))
                     limits[q].coarse = 0;
                 limit_set(limits + q, limits[q].limit);
-                if (s->drawn >= TILE) NAME(choose_bits)(job, s, s->sampled, NO_TERMS, bounds, limits + q);
+                if (s->drawn >= TILE) NAME(choose_bits)(job, s, SCORE_COST(job->bytes), s->sampled, NO_TERMS, bounds, limits + q);
             }
             if (survivors[q] > SURVIVORS_MIN + 8 * job->k && survivors[q] * 2 > i) given_up[q] = i + TILE;
         }

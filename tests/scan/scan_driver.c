@@ -592,17 +592,17 @@ static int check_lists(int number) {
                 int64_t cell = cells[q * nprobe + j];
                 for (int64_t i = 0; cell >= 0 && i < lists[cell].n; i++)
                     if (is_found(&c, cell, i))
-                        right[found++] = (cell_hit){naive_in_cell(&c, q, cell, i), lists[cell].ids[i], cell << 32 | i};
+                        right[found++] = (cell_hit){naive_in_cell(&c, q, cell, i), cell << 32 | i};
             }
             for (int64_t j = 0; j < k; j++) { /* by selection */
                 for (int64_t i = j + 1; j < found && i < found; i++)
-                    if (hit_before(right + i, right + j)) {
+                    if (hit_before(&c, right[i], right[j])) {
                         cell_hit swapped = right[i];
                         right[i] = right[j];
                         right[j] = swapped;
                     }
                 float score = c.job.inner_product ? -c.D[q * k + j] : c.D[q * k + j];
-                failed |= j < found ? score != right[j].score || c.places[q * k + j] != right[j].place || c.I[q * k + j] != right[j].id
+                failed |= j < found ? score != right[j].score || c.places[q * k + j] != right[j].place || c.I[q * k + j] != id_at(&c, right[j].place)
                                     : c.I[q * k + j] != -1;
             }
         }
