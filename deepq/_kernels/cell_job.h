@@ -300,6 +300,12 @@ static void cell_scratch_free(cell_scratch *s) { free(s->memory); }
 /* How many codes of the nearest cells are scored for a first limit, the k-th of the best of so many groups. */
 static int64_t cell_sample(int64_t k) { return 4 * k > 256 ? 4 * k : 256; }
 
+/* How far apart runs of SAMPLE_RUN rows are, of a list of n, that have about `wanted` in all, none of them twice. */
+static inline int64_t sample_gap(int64_t n, int64_t wanted) {
+    int64_t runs = (wanted + SAMPLE_RUN - 1) / SAMPLE_RUN, gap = n / (runs ? runs : 1);
+    return gap > SAMPLE_RUN ? gap : SAMPLE_RUN;
+}
+
 static int64_t cell_groups(int64_t k) { return 4 * k > 64 ? 4 * k : 64; }
 
 #endif

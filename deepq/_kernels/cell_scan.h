@@ -265,20 +265,14 @@ static void NAME(scan_pairs)(const cells_job *c, const cell_scratch *s, int64_t 
     }
 }
 
-/* How many codes to sample of a list of n, where there are `total` in all and `wanted` are. */
-static inline int64_t NAME(share)(int64_t n, int64_t total, int64_t wanted) {
-    return total <= wanted ? n : (n * wanted + total - 1) / total;
-}
-
 /* Fetch the codes and terms that the first limit of query q is made of. */
 static void NAME(fetch_sample)(const cells_job *c, int64_t q) {
     int64_t wanted = cell_sample(c->k), cell = -1;
     for (int64_t j = 0; j < c->nprobe && (cell < 0 || !c->lists[cell].n); j++) cell = c->cells[q * c->nprobe + j];
     if (cell < 0) return;
     const cell_list *list = c->lists + cell;
-    int64_t share = NAME(share)(list->n, list->n, wanted);
-    for (int64_t i = 0; i < share; i += SAMPLE_RUN) {
-        int64_t row = i * list->n / share;
+    int64_t gap = sample_gap(list->n, wanted);
+    for (int64_t row = 0; row < list->n; row += gap) {
         __builtin_prefetch(list->codes + row * c->job.bytes);
         if (list->terms) __builtin_prefetch(list->terms + row);
     }
@@ -288,22 +282,22 @@ static void NAME(fetch_sample)(const cells_job *c, int64_t q) {
 static float NAME(first_limit)(const cells_job *c, const cell_scratch *s, const float *tables, const cell_pair *pairs,
                                int64_t count) {
     if (c->hits) return c->radius;
-    int64_t groups = cell_groups(c->k), wanted = cell_sample(c->k), drawn = 0, total = 0, cells = 0, step = row_step(c->job.bytes);
+    int64_t groups = cell_groups(c->k), wanted = cell_sample(c->k), total = 0, cells = 0, group = 0, step = row_step(c->job.bytes);
     for (int64_t g = 0; g < groups; g++) s->sample[g] = WORST_SCORE;
     while (cells < count && total < wanted) total += c->lists[pairs[cells++].cell].n;
     for (int64_t j = 0; j < cells; j++) {
         const cell_list *list = c->lists + pairs[j].cell;
-        int64_t share = NAME(share)(list->n, total, wanted);
-        for (int64_t i = 0; i < share && drawn < wanted; i += SAMPLE_RUN) {
-            int64_t row = i * list->n / share, rows = list->n - row < SAMPLE_RUN ? list->n - row : SAMPLE_RUN;
+        int64_t gap = sample_gap(list->n, total <= wanted ? list->n : (list->n * wanted + total - 1) / total);
+        for (int64_t begin = 0; begin < list->n; begin += gap) {
+            int64_t rows = list->n - begin < SAMPLE_RUN ? list->n - begin : SAMPLE_RUN;
             float scores[SAMPLE_RUN];
-            score_rows(&c->job, tables, list->codes + row * c->job.bytes, rows, scores);
-            for (int64_t r = 0; r < rows; r++, row++) {
-                if (!is_found(c, pairs[j].cell, row)) continue;
-                float score = pairs[j].offset + list->least + scores[r];
-                if (list->terms) score += (list->terms[turned_row(row, LANES, step)] + 1) * list->step;
-                float *least = s->sample + drawn++ % groups;
+            score_rows(&c->job, tables, list->codes + begin * c->job.bytes, rows, scores);
+            for (int64_t r = 0; r < rows; r++) {
+                if (!is_found(c, pairs[j].cell, begin + r)) continue;
+                float score = pairs[j].offset + list->least + scores[r], *least = s->sample + group;
+                if (list->terms) score += (list->terms[turned_row(begin + r, LANES, step)] + 1) * list->step;
                 if (score < *least && score >= -WORST_SCORE) *least = score;
+                group = group + 1 < groups ? group + 1 : 0;
             }
         }
     }

@@ -41,8 +41,8 @@ static int near_scratch_new(near_scratch *s, const assign_codebook *book) {
 
 static void near_scratch_free(near_scratch *s) { free(s->memory); }
 
-/* A number that `count` of n are not above, and few more. */
-static float near_limit(const near_scratch *s, int n, int64_t count) {
+/* A number that `count` of n are not above, and few more. Inlined, to be compiled for every instruction set. */
+static inline __attribute__((always_inline)) float near_limit(const near_scratch *s, int n, int64_t count) {
     if (count > n) return INFINITY;
     if (count <= LEAST_LANES && n >= 2 * LEAST_LANES) return least_limit(s->row, n, (int)count);
     memcpy(s->spare, s->row, sizeof(float) * n);
@@ -77,7 +77,7 @@ static void near_order(const assign_codebook *book, const float *x, uint64_t *ke
 
 /* Write the numbers of the `count` nearest of the codewords whose scores are in s->row; 0 where there are no scores for so
  * many. */
-static int near_pick(const assign_codebook *book, const float *x, near_scratch *s, float slack, int64_t count, int64_t *found) {
+static inline __attribute__((always_inline)) int near_pick(const assign_codebook *book, const float *x, near_scratch *s, float slack, int64_t count, int64_t *found) {
     float limit = near_limit(s, book->padded, count) + slack;
     int32_t *places = (int32_t *)s->spare;
     int64_t n = 0;
