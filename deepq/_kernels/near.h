@@ -45,7 +45,7 @@ static void near_scratch_free(near_scratch *s) { free(s->memory); }
 static inline __attribute__((always_inline)) float near_limit(const near_scratch *s, int n, int64_t count) {
     if (count > n) return INFINITY;
     if (count <= LEAST_LANES && n >= 2 * LEAST_LANES) return least_limit(s->row, n, (int)count);
-    memcpy(s->spare, s->row, sizeof(float) * n);
+    for (int i = 0; i < n; i++) s->spare[i] = s->row[i] < INFINITY ? s->row[i] : INFINITY; /* NaN is in no order */
     return kth_smallest(s->spare, n, count - 1);
 }
 
@@ -90,8 +90,9 @@ static inline __attribute__((always_inline)) int near_pick(const assign_codebook
         }
     }
     for (int64_t i = 0; i < n; i++) s->keys[i] = (uint64_t)ascending_bits(s->row[places[i]]) << 32 | (uint32_t)places[i];
-    if (n < count) return 0;
+    if (n < count || !(limit < INFINITY)) return 0;
     sort_keys(s->keys, s->keys + book->padded, n);
+    if (!(ascending_float((uint32_t)(s->keys[0] >> 32)) > -INFINITY)) return 0;
     near_order(book, x, s->keys, s->distances, n, slack);
     for (int64_t i = 0; i < count; i++) found[i] = (uint32_t)s->keys[i];
     return 1;
