@@ -1,4 +1,4 @@
-"""Speed of DeepQuantIVFIndex beside faiss.IndexIVFPQ of the same cells, codebooks, codes and nprobe.
+"""Speed of DeepQuantIVFIndex beside faiss.IndexIVFPQ of the same cells, codes and nprobe.
 
     python -m benchmarks.speed.bench_cells --data sift.npz --indexes build/cells \
         --output benchmarks/results/cells.jsonl
@@ -9,14 +9,14 @@ Without --case all of these are run:
     batch      1,000 queries at once
     one        one query at once
     fast_scan  both beside faiss.IndexIVFPQFastScan of as many bytes and in the same cells
-    flat       both beside a DeepQuantIndex of as many bytes, with the least nprobe that finds .98 of
-               what that finds
-    add        adding vectors to filled indexes
-    growth     adding all vectors in batches, saving, loading: memory and time, in a process of its own
+    flat       both beside a DeepQuantIndex of as many bytes, with the least nprobe that finds .98
+               of what that finds
+    add        adding vectors
+    growth     adding all vectors in batches, saving and loading: memory and time of a process
 
 The vectors and the timing are those of bench_scan.py, and `ids_equal` says how far the answers
-agree; equally near codes come in another order in faiss. `recall` is 10-recall@10 of 200 queries. What has
-been built is kept in the folder --indexes, if there is one, for later runs.
+agree; equally near codes come in another order in faiss. `recall` is 10-recall@10 of 200 queries.
+What has been built is kept in the folder --indexes, if there is one, for later runs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ import deepq
 from benchmarks.common import vectors
 from benchmarks.common.harness import (
     calls,
-    faiss_level,
     in_one_thread,
     paired_times,
     parser,
@@ -113,7 +112,7 @@ class Setting:
 
     @cached_property
     def fast_scan(self) -> faiss.IndexIVFPQFastScan:
-        """faiss's index of 4-bit codes, as many bytes, in the same cells."""
+        """Faiss's index of 4-bit codes, as many bytes, in the same cells."""
 
         def build() -> faiss.IndexIVFPQFastScan:
             coarse = faiss.clone_index(self.theirs.quantizer)
@@ -271,10 +270,15 @@ def _grow(setting: Setting) -> dict[str, Any]:
         size = path.stat().st_size
     stored = setting.N * (index.code_size + 8) + 4 * setting.nlist * setting.source.d
     return {
-        **{"us": seconds / setting.N * 1e6, "stored_bytes": stored, "added_bytes": added},
-        **{"searched_bytes": searched, "most_bytes": most - before, "file_bytes": size},
-        **{"beyond": searched / stored - 1},
-        **{"save_seconds": saved - start, "load_seconds": loaded - saved},
+        "us": seconds / setting.N * 1e6,
+        "stored_bytes": stored,
+        "added_bytes": added,
+        "searched_bytes": searched,
+        "most_bytes": most - before,
+        "file_bytes": size,
+        "beyond": searched / stored - 1,
+        "save_seconds": saved - start,
+        "load_seconds": loaded - saved,
     }
 
 
