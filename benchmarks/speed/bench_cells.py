@@ -76,11 +76,16 @@ class Setting:
 
     def kept(self, kind: str, build: Callable[[], Any], read: Any, write: Any) -> Any:
         """Return an index that an earlier run has left, or build one and leave it."""
-        source = self.source
-        path = self.folder / f"{kind}-{source.name}-{source.seed}-{self.N}-{self.nlist}-{self.M}"
+        path = self.path(kind)
         if not path.exists():
             write(build(), str(path))
         return read(str(path))
+
+    def path(self, kind: str) -> Path:
+        """Where an index of this kind is kept."""
+        source = self.source
+        name = f"{kind}-{source.name}-{source.seed}-{self.N}-{self.nlist}-{self.M}"
+        return self.folder / name
 
     @cached_property
     def empty(self) -> deepq.DeepQuantIVFIndex:
@@ -260,14 +265,13 @@ def _grow(setting: Setting) -> dict[str, Any]:
     index.nprobe = index.nlist
     index.search(x[:1], 1)
     searched = _resident() - before
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "index"
-        start = time.perf_counter()
-        deepq.write_index(index, path)
-        saved = time.perf_counter()
-        deepq.read_index(path)
-        loaded = time.perf_counter()
-        size = path.stat().st_size
+    path = setting.path("cells")
+    start = time.perf_counter()
+    deepq.write_index(index, path)
+    saved = time.perf_counter()
+    deepq.read_index(path)
+    loaded = time.perf_counter()
+    size = path.stat().st_size
     stored = setting.N * (index.code_size + 8) + 4 * setting.nlist * setting.source.d
     return {
         "us": seconds / setting.N * 1e6,
