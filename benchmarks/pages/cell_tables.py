@@ -1,4 +1,4 @@
-"""Tables of docs/cells.md: the speed of cells, how an index grows, and what a billion would take."""
+"""Tables of docs/cells.md: the speed of cells, how an index grows, what a billion would take."""
 
 from __future__ import annotations
 

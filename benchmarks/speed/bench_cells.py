@@ -254,7 +254,9 @@ def growing(setting: Setting) -> Iterator[dict[str, Any]]:
 def _grow(setting: Setting) -> dict[str, Any]:
     faiss.omp_set_num_threads(1)
     index, x = setting.empty, setting.source.queries(1000)
+    index.add(next(setting.source.blocks(setting.N)))  # what the process has for its work, once
     index.search(x, 1)
+    index.reset()
     before, seconds, most = _resident(), 0.0, 0
     for block in setting.source.blocks(setting.N):
         start = time.thread_time()
