@@ -29,6 +29,7 @@ from deepq import _decode, _scan
 from deepq._common.checks import as_count, as_real, as_size
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.neighbours import unit_of_tiny
+from deepq._common.threads import run_blocks
 from deepq._common.types import Floats, Words
 
 __all__ = ["Decoder"]
@@ -40,6 +41,7 @@ _HOPE = 0.64
 _SAMPLE = 4096
 # Rows whose distances to all sites are held at a time.
 _NEAREST_BLOCK = 512
+_BLOCK = 1024  # of rows that a thread takes at a time
 _SHAPES = {
     "sites": ("M", "ksub", "dsub"),
     "tables": ("M", "ksub", "d"),
@@ -137,13 +139,19 @@ class Decoder:
         other._set(**{**self.settings, **settings})
         return other
 
-    def decode(self, words: Words) -> Floats:
+    def decode(self, words: Words, num_threads: int = 1) -> Floats:
         """Reconstructions (n, d) float32 of words (n, M)."""
-        z = _decode.decode(words, self._network)[:, : self.shape[2]]
-        if self.shrink != 1:
-            z -= self.arrays["centre"]
-            z *= np.float32(self.shrink)
-            z += self.arrays["centre"]
+        z = np.empty((len(words), self.shape[2]), np.float32)
+        network = self._network
+
+        def work(rows: slice) -> None:
+            z[rows] = _decode.decode(words[rows], network)[:, : z.shape[1]]
+            if self.shrink != 1:
+                z[rows] -= self.arrays["centre"]
+                z[rows] *= np.float32(self.shrink)
+                z[rows] += self.arrays["centre"]
+
+        run_blocks(work, len(words), _BLOCK, num_threads)
         return z
 
     @cached_property
@@ -161,7 +169,7 @@ class Decoder:
             "output": _panels(a["output"]),
         }
 
-    def choose(self, z: Floats) -> Words:
+    def choose(self, z: Floats, num_threads: int = 1) -> Words:
         """Choose for every vector, of the words of near sites, some that decode to near it.
 
         Descent on the squared error, before any drawing towards the centre, from the words of the
@@ -174,25 +182,38 @@ class Decoder:
         ----------
         z : (n, d) float32
             Vectors.
+        num_threads : int
+            Threads that share the vectors; no word depends on it.
 
         Returns
         -------
         (n, M) uint8, or uint16 for more than 256 words
         """
-        candidates = self.nearest(z)
-        if self.candidates == 1 or not len(z):
-            return np.ascontiguousarray(candidates[:, :, 0])
+        M, ksub, _ = self.shape
+        words = np.empty((len(z), M), _kind_of_words(ksub))
+
+        def work(rows: slice) -> None:
+            candidates = self.nearest(z[rows])
+            words[rows] = candidates[:, :, 0]
+            if self.candidates > 1:
+                words[rows] = self._improved(z[rows], candidates)
+
+        run_blocks(work, len(z), _BLOCK, num_threads)
+        return words
+
+    def _improved(self, z: Floats, candidates: Words) -> NDArray[np.int32]:
+        """Words (n, M) out of candidates (n, M, A) that decode nearer to vectors than the first."""
         network, summands, scale = self._tried
-        words = _decode.choose(
+        words: NDArray[np.int32] = _decode.choose(
             widened(np.ascontiguousarray(z * self._unit if self._unit != 1 else z)),
             candidates.astype(np.int32),
             network,
             summands,
             scale,
-            self.sweeps * _trials(self.shape[0]),
-            _HOPE / self.shape[0],
+            self.sweeps * _trials(len(network["tables"])),
+            _HOPE / len(network["tables"]),
         )
-        return words.astype(candidates.dtype)
+        return words
 
     @cached_property
     def _tried(self) -> tuple[dict[str, Floats], NDArray[np.int8], float]:
@@ -237,7 +258,7 @@ class Decoder:
         M, ksub, dsub = sites.shape
         count = min(self.candidates, ksub)
         middle, moved, book = self._moved_sites
-        words = np.empty((len(z), M, count), np.uint8 if ksub <= 256 else np.uint16)
+        words = np.empty((len(z), M, count), _kind_of_words(ksub))
         for i in range(0, len(z), _NEAREST_BLOCK):
             given = z[i : i + _NEAREST_BLOCK].reshape(-1, M, dsub).transpose(1, 0, 2)
             parts = np.ones((M, given.shape[1], dsub + 1), np.float32)
@@ -268,6 +289,10 @@ class Decoder:
     def _unit(self) -> np.float32:
         """What all is multiplied by where squares are needed: 1, but for tiny vectors."""
         return unit_of_tiny(self.arrays["sites"], self.arrays["tables"], self.arrays["output"])
+
+
+def _kind_of_words(ksub: int) -> type[np.uint8] | type[np.uint16]:
+    return np.uint8 if ksub <= 256 else np.uint16
 
 
 def _trials(M: int) -> int:

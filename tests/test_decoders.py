@@ -296,13 +296,16 @@ def test_many_sweeps_end_where_no_single_word_can_be_bettered(monkeypatch) -> No
             assert (squared_errors(decoder, z, other) >= least - 1e-4).all()
 
 
-@pytest.mark.parametrize("n", [300, 1100])
-def test_blocks_do_not_show_in_what_is_chosen(n: int) -> None:
+@pytest.mark.parametrize(("n", "num_threads"), [(300, 1), (1100, 1), (2100, 3)])
+def test_blocks_and_threads_show_neither_in_what_is_chosen_nor_decoded(n, num_threads) -> None:
     rng = np.random.default_rng(2)
     decoder = Decoder(numbers(4, 16, 2, 4, rng, whole=True), candidates=5, sweeps=2)
     z = rng.integers(-9, 10, (n, 8)).astype(np.float32)
     alone = [decoder.choose(z[i : i + 1])[0] for i in range(n)]
-    np.testing.assert_array_equal(decoder.choose(z), alone)
+    words = decoder.choose(z, num_threads)
+    np.testing.assert_array_equal(words, alone)
+    whole = [decoder.decode(words[i : i + 1])[0] for i in range(n)]
+    np.testing.assert_array_equal(decoder.decode(words, num_threads), whole)
 
 
 def test_no_words_decode_to_no_vectors() -> None:

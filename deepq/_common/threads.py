@@ -68,6 +68,17 @@ def run(work: Callable[[], None], num_threads: int) -> None:
         raise failure
 
 
+def run_blocks(work: Callable[[slice], None], n: int, size: int, num_threads: int) -> None:
+    """Call ``work`` for blocks of ``size`` of ``n`` rows, in `num_threads` threads at most."""
+    starts = iter(range(0, n, size))
+
+    def take() -> None:
+        for first in starts:
+            work(slice(first, min(first + size, n)))
+
+    run(take, min(num_threads, -(-n // size)))
+
+
 def _start(work: Callable[[], None], count: int) -> list[Future[None]]:
     """Submit `work` to the pool; to as many threads as can be had."""
     global _pool

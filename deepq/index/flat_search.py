@@ -163,8 +163,16 @@ class FlatSearch(Queries, FlatCodes):
         if part is not ALL:
             part.to_ids(found[1])
         if count:
-            codes, quantizer = self._native.codes, self._quantizer
-            self._decoded.rerank(z, found[1], codes, quantizer, self.metric_type, scores, ids)
+            self._decoded.rerank(
+                z,
+                found[1],
+                self._native.codes,
+                self._quantizer,
+                self.metric_type,
+                scores,
+                ids,
+                num_threads=scan["num_threads"],
+            )
         if not whole:
             D.fill(self._worst)
             I.fill(-1)

@@ -337,10 +337,8 @@ class LearnedIndex:
 
     def _encode(self, x: Floats, *, progress: bool = False) -> Codes:
         self._require_trained()
-        encoder, quantizer, threads = self.encoder, self.product_quantizer, self._threads()
-        if threads != quantizer.num_threads:
-            quantizer = copy.copy(quantizer)
-            quantizer.num_threads = threads
+        encoder = self.encoder
+        quantizer = self.product_quantizer.with_threads(self._threads())
         codes = np.empty((len(x), quantizer.code_size), np.uint8)
         blocks = range(0, len(x), size := max(1, min(_BLOCK, _NUMBERS // x.shape[1])))
         for i in tqdm(blocks, desc="encode", unit="block") if progress else blocks:
@@ -353,8 +351,9 @@ class LearnedIndex:
     def _decode(self, codes: Codes, out: Floats) -> Floats:
         self._require_trained()
         self._require_decoding()
+        quantizer = self.product_quantizer.with_threads(self._threads())
         for i in range(0, len(codes), _BLOCK):
-            z = self.product_quantizer.decode(codes[i : i + _BLOCK])
+            z = quantizer.decode(codes[i : i + _BLOCK])
             out[i : i + _BLOCK] = self.encoder.decode(z)
         return out
 

@@ -13,6 +13,7 @@ together; the codewords then only make the look-up tables of a search.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from itertools import repeat
 from typing import Any
@@ -46,7 +47,7 @@ class ProductQuantizer:
     Attributes
     ----------
     num_threads : int
-        Threads used for assignment. The result does not depend on it.
+        Threads that share rows. No result depends on it.
     is_frozen : bool
         Whether training leaves the codebooks as they are.
 
@@ -248,6 +249,14 @@ class ProductQuantizer:
         """
         return _scan.sum_cells(x, words, self.ksub)
 
+    def with_threads(self, count: int) -> ProductQuantizer:
+        """Make one of the same numbers, which are shared, that works in so many threads."""
+        if count == self.num_threads:
+            return self
+        other = copy.copy(self)
+        other.num_threads = count
+        return other
+
     def assign(self, z: Floats) -> Words:
         """Words of the nearest codewords, (n, M) uint8, or uint16 for nbits > 8."""
         words: Words = _scan.assign(self._as_rows(z), self.trained(), num_threads=self.num_threads)
@@ -268,7 +277,7 @@ class ProductQuantizer:
         """
         if self._decoder is None:
             return self.assign(z)
-        return self._decoder.choose(self._as_rows(z))
+        return self._decoder.choose(self._as_rows(z), self.num_threads)
 
     def encode(self, z: Floats) -> Codes:
         """Packed codes (n, code_size) uint8 of the vectors (n, M * dsub): see `choose`."""
@@ -286,7 +295,7 @@ class ProductQuantizer:
         decoder = self._decoder
         if decoder is None:
             return self.gather(words)
-        z = decoder.decode(words)
+        z = decoder.decode(words, self.num_threads)
         if decoder.weight == 1:
             return z
         return decoder.weight * z + (1 - decoder.weight) * self.gather(words)

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from deepq import _decode, _scan
 from deepq._common.neighbours import TINY, unit_of_tiny
+from deepq._common.threads import run_blocks
 from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids, Words
 from deepq.decoders import Decoder, in_bytes, widened
 from deepq.quantizers.product import ProductQuantizer
 
-_NUMBERS = 1 << 24  # of decoded vectors that are held at a time
+_NUMBERS = 1 << 22  # of decoded vectors that a thread holds at a time
 _NUMBERS_KEPT = 1 << 24  # of decoded vectors that are kept from one search to the next
 _MOST_WORDS = 258  # of a code whose summands in 8 bits have sums in 16
 
@@ -102,6 +103,8 @@ class Decoded:
         metric: int,
         D: Floats,
         I: Ids,
+        *,
+        num_threads: int = 1,
     ) -> None:
         """Fill D and I with the k best of some results, in the order of their decoded vectors.
 
@@ -123,30 +126,29 @@ class Decoded:
             beside the id -1. k is at most n.
         I : (nq, k) int64
             Ids; equal scores in ascending order of id; -1 where there is none.
+        num_threads : int
+            Threads that share the queries.
         """
         (nq, d), k = queries.shape, D.shape[1]
-        step = max(1, _NUMBERS // max(1, found.shape[1] * d))
-        for first in range(0, nq if k else 0, step):
-            block = slice(first, first + step)
-            rows, ids = np.ascontiguousarray(queries[block]), found[block]
-            kept = self._room(codes, quantizer.decoder)
+        kept = self._room(codes, quantizer.decoder)
+
+        def work(block: slice) -> None:
+            rows, ids, best = (
+                np.ascontiguousarray(queries[block]),
+                found[block],
+                (D[block], I[block]),
+            )
             if kept is None:
                 ids = self._worth(rows, ids, k, codes, quantizer, metric)
                 distinct, places = _distinct(np.maximum(ids, 0))
                 vectors = np.ascontiguousarray(quantizer.decode(codes[distinct]))
             else:
                 vectors, places = self._refreshed(kept, ids, codes, quantizer), ids
-            unit = np.float32(1)
-            if not _decode.reaches(rows, TINY):
-                vectors = vectors[np.maximum(places, 0)].reshape(-1, d)
-                places = np.arange(len(vectors)).reshape(ids.shape)
-                unit = unit_of_tiny(rows, vectors)
-                rows, vectors = rows * unit, vectors * unit
-            ip = metric == METRIC_INNER_PRODUCT
-            _decode.rank(rows, vectors, ids, places, ip, D[block], I[block])
-            if unit != 1:
-                good = I[block] >= 0
-                D[block][good] = D[block][good] / unit / unit
+            _rank(rows, vectors, ids, places, metric, *best)
+
+        if k:
+            step = max(1, _NUMBERS // max(1, found.shape[1] * d))
+            run_blocks(work, nq, step, num_threads)
 
     def _worth(
         self,
@@ -204,6 +206,22 @@ class Decoded:
                 np.zeros(room, np.uint8),
             )
         return kept
+
+
+def _rank(
+    queries: Floats, vectors: Floats, ids: Ids, places: Ids, metric: int, D: Floats, I: Ids
+) -> None:
+    """Fill D and I (nq, k) with the best of ids (nq, n), whose vectors are at `places` (nq, n)."""
+    unit = np.float32(1)
+    if not _decode.reaches(queries, TINY):
+        vectors = vectors[np.maximum(places, 0)].reshape(-1, queries.shape[1])
+        places = np.arange(len(vectors)).reshape(ids.shape)
+        unit = unit_of_tiny(queries, vectors)
+        queries, vectors = queries * unit, vectors * unit
+    _decode.rank(queries, vectors, ids, places, metric == METRIC_INNER_PRODUCT, D, I)
+    if unit != 1:
+        good = I >= 0
+        D[good] = D[good] / unit / unit
 
 
 def _distinct(ids: Ids) -> tuple[Ids, Ids]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import deepq
+from deepq.quantizers import reranking
 
 from .builders import IP, L2, RERANK, WORST, XB, XQ, M, check, empty, few, filled, tables
 
@@ -165,7 +166,9 @@ def test_queries_do_not_depend_on_each_other(index) -> None:
     )
 
 
-def test_the_number_of_threads_does_not_show(index) -> None:
+@pytest.mark.parametrize("at_a_time", [1, 1 << 12, 1 << 22])
+def test_the_number_of_threads_does_not_show(index, at_a_time, monkeypatch) -> None:
+    monkeypatch.setattr(reranking, "_NUMBERS", at_a_time)
     queries = np.tile(XQ, (40, 1))
     one = index.search(queries, 5, params=deepq.SearchParameters(num_threads=1))
     two = index.search(queries, 5, params=deepq.SearchParameters(num_threads=2))
