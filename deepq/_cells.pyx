@@ -78,8 +78,24 @@ cdef extern from "_kernels/kernels.h" nogil:
     cells_fn cells_kernel(int simd)
     terms_fn terms_kernel(int simd)
 
+cdef extern from "_kernels/assign.h" nogil:
+    ctypedef struct assign_codebook:
+        pass
+
+    ctypedef struct near_scratch:
+        pass
+
+    ctypedef int (*near_fn)(const assign_codebook *, const float *z, int64_t n, near_scratch *, int64_t count,
+                            int64_t *found) noexcept nogil
+    int assign_book_new(assign_codebook *, const float *given, int ksub, int dsub, int distinct)
+    void assign_book_free(assign_codebook *)
+    int near_scratch_new(near_scratch *, const assign_codebook *)
+    void near_scratch_free(near_scratch *)
+    near_fn near_kernel(int simd)
+
 cdef enum:
-    BLOCK = 512  # queries that look into cells together
+    BLOCK = 1024  # queries that look into cells together
+    NEAR_BLOCK = 256  # queries whose cells are looked up at a time
 
 _LEVELS = {"portable": 0, "avx2": 1, "avx512": 2}
 
@@ -105,6 +121,8 @@ cdef class Cells:
     cdef object squares, lock
     cdef int simd
     cdef bint has_terms
+    cdef assign_codebook book  # of the centres
+    cdef bint has_book
     # Where vectors of codes and of ids are, one behind the other, and in one the pointer and the size.
     cdef const char *first_codes
     cdef const char *first_ids
@@ -144,6 +162,25 @@ cdef class Cells:
                 free(<void *>self.lists[cell].terms)
         free(self.lists)
         free(self.counted)
+        if self.has_book:
+            assign_book_free(&self.book)
+
+    def nearest(self, const float[:, ::1] queries, int64_t[:, ::1] cells, int num_threads):
+        """Fill cells (nq, nprobe) with the nearest ones of every query (nq, d), the nearest first.
+
+        Distances that differ by less than rounding in float32 are compared in double precision; equally near cells
+        come in ascending order. There must be one part of centres, and at least nprobe cells. Returns whether scores
+        are within the range of float32; otherwise cells are not filled.
+        """
+        cdef const float[:, :, ::1] centres = self.centres
+        with self.lock:
+            if not self.has_book:
+                if assign_book_new(&self.book, &centres[0, 0, 0], centres.shape[1], centres.shape[2], 0):
+                    raise MemoryError("no memory for centres of cells")
+                self.has_book = True
+        search = _NearestCells(self, queries, cells)
+        threads.run(search.work, min(num_threads, queries.shape[0] // NEAR_BLOCK + 1))
+        return search.suits
 
     def place(self, uint64_t codes_at, uint64_t ids_at, int64_t stride, int pointer_at, int size_at):
         """Say where the vectors of codes and ids of cell 0 are, how far apart, and what is where in one.
@@ -276,6 +313,41 @@ def _by_bytes(squares, int fields, int bytes):
     for m in range(M):
         out[m // fields] += squares[m][values >> (m % fields * (8 // fields)) & (ksub - 1)]
     return np.ascontiguousarray(out, np.float32)
+
+
+cdef class _NearestCells:
+    """One search for cells, and the stock of queries its threads take blocks from."""
+
+    cdef const float[:, ::1] queries
+    cdef int64_t[:, ::1] cells
+    cdef int64_t next
+    cdef Cells table
+    cdef readonly bint suits
+
+    def __cinit__(self, Cells table, const float[:, ::1] queries, int64_t[:, ::1] cells):
+        self.table, self.queries, self.cells, self.suits = table, queries, cells, True
+
+    def work(self):
+        """Search for the cells of queries until none is left."""
+        cdef near_scratch scratch
+        cdef near_fn kernel = near_kernel(_LEVELS[_scan.simd()])
+        cdef int64_t first, count, n = self.queries.shape[0]
+        cdef bint suits = True
+        if near_scratch_new(&scratch, &self.table.book):
+            raise MemoryError("no memory for the scores of cells")
+        try:
+            while self.next < n and self.suits:
+                first = self.next
+                count = min(<int64_t>NEAR_BLOCK, n - first)
+                self.next += count
+                with nogil:
+                    suits = kernel(&self.table.book, &self.queries[first, 0], count, &scratch, self.cells.shape[1],
+                                   &self.cells[first, 0])
+                if not suits:
+                    self.suits = False
+                PyErr_CheckSignals()
+        finally:
+            near_scratch_free(&scratch)
 
 
 cdef class _CellScan:

@@ -69,7 +69,7 @@ cdef extern from "_kernels/assign.h" nogil:
     ctypedef struct assign_codebook:
         int ksub
         int dsub
-    int assign_book_new(assign_codebook *, const float *given, int ksub, int dsub)
+    int assign_book_new(assign_codebook *, const float *given, int ksub, int dsub, int distinct)
     void assign_book_free(assign_codebook *)
     ctypedef void (*assign_fn)(const assign_codebook *, const float *z, int64_t n, int64_t stride,
                                float *centred, int32_t *words) noexcept nogil
@@ -441,7 +441,7 @@ cdef class _Assignment:
         if not self.books:
             raise MemoryError("no memory for codebooks")
         for m in range(M):
-            if assign_book_new(&self.books[m], &codebooks[m, 0, 0], codebooks.shape[1], codebooks.shape[2]):
+            if assign_book_new(&self.books[m], &codebooks[m, 0, 0], codebooks.shape[1], codebooks.shape[2], 1):
                 raise MemoryError("no memory for codebooks")
 
     def __dealloc__(self):

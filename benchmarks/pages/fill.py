@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from benchmarks.common.results import FOLDER, Row, newest, read, table
 from benchmarks.pages import (
+    cell_tables,
     deep_tables,
     fault_tables,
     recall_tables,
@@ -80,6 +81,7 @@ class Table(NamedTuple):
 RECALL = "data bytes method"
 RETRIEVAL = "data protocol backbone method bits seed"
 FAULTS = "case what"
+CELLS = "case data N nlist M nq simd"
 
 PAGES: dict[str, dict[str, Table]] = {
     "README.md": {
@@ -137,11 +139,6 @@ PAGES: dict[str, dict[str, Table]] = {
             ),
         ),
     },
-    "docs/cells.md": {
-        "cells-recall": Table(
-            "cells_recall", "data method bytes nlist nprobe seed", recall_tables.cells
-        ),
-    },
     "docs/kernel.md": {
         "scan": Table(
             "scan codes encode",
@@ -160,6 +157,14 @@ PAGES: dict[str, dict[str, Table]] = {
             speed_tables.of_last_level,
         ),
         "composites": Table("composites", "data M N nq composite simd", goals.composite_rows),
+    },
+    "docs/cells.md": {
+        "cells": Table("cells", CELLS, cell_tables.searches),
+        "growth": Table("cells", CELLS, cell_tables.growth),
+        "costs": Table("cells", CELLS, cell_tables.costs),
+        "cells-recall": Table(
+            "cells_recall", "data method bytes nlist nprobe seed", recall_tables.cells
+        ),
     },
     "docs/deep.md": {
         "retrieval": Table("retrieval", RETRIEVAL, deep_tables.retrieval),

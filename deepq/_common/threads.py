@@ -18,7 +18,8 @@ import faiss
 
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
-_POOL_SIZE = max(32, 4 * (os.cpu_count() or 1))
+_PROCESSORS = os.cpu_count() or 1
+_POOL_SIZE = max(32, 4 * _PROCESSORS)
 
 
 _is_forked = False
@@ -35,7 +36,7 @@ def openmp_threads(count: int | None = None) -> Iterator[None]:
     keeps the number for every calling thread by itself, so no other one sees the change.
     """
     before = faiss.omp_get_max_threads()
-    most = max(before, os.cpu_count() or 1)  # where there are too many, OpenMP ends the process
+    most = max(before, _PROCESSORS)  # where there are too many, OpenMP ends the process
     faiss.omp_set_num_threads(1 if _is_forked else min(count or before, most))
     try:
         yield

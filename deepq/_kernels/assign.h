@@ -3,6 +3,7 @@
 #define DEEPQ_ASSIGN_KERNELS_H
 
 #include "assign_book.h"
+#include "near.h"
 
 /* Scores are rounded, and their error has a bound. With u = FLT_EPSILON / 2, codewords bring errors of
  * 3 u c.c / 2 and u |x|.|c|, x brings u |x|.|c|, and the sum at most (dsub + 1) u (c.c / 2 + |x|.|c|): Higham,
@@ -186,6 +187,15 @@ DEEPQ_BEGIN_AVX512
 #include "assign_rows.h"
 DEEPQ_END_TARGET
 #endif
+
+static near_fn near_kernel(int simd) {
+#ifdef DEEPQ_X86
+    if (simd == SIMD_AVX512) return near_rows_avx512;
+    if (simd == SIMD_AVX2) return near_rows_avx2;
+#endif
+    (void)simd;
+    return near_rows_portable;
+}
 
 static assign_fn assign_kernel(int simd) {
 #ifdef DEEPQ_X86

@@ -14,7 +14,7 @@ typedef struct {
     float *centre;          /* (dsub,) */
     float *farthest;        /* (dsub,): the largest |c| */
     float *half_norms;      /* (padded,); infinity behind the last codeword, and for one that is there before */
-    float *codewords;       /* (dsub, padded), less the centre, in units */
+    float *codewords;       /* (padded / ASSIGN_PAD, dsub, ASSIGN_PAD), less the centre, in units */
     const float *given;     /* (ksub, dsub): the codewords as they are; not owned */
     void *memory;
 } assign_codebook;
@@ -52,8 +52,9 @@ static void assign_book_leave_out(assign_codebook *book, int32_t *table, uint32_
     }
 }
 
-/* Make the form of `ksub` codewords (ksub, dsub), which must stay where they are; -1 without memory for it. */
-static int assign_book_new(assign_codebook *book, const float *given, int ksub, int dsub) {
+/* Make the form of `ksub` codewords (ksub, dsub), which must stay where they are, all or the `distinct` ones; -1 without
+ * memory for it. */
+static int assign_book_new(assign_codebook *book, const float *given, int ksub, int dsub, int distinct) {
     int padded = (ksub + ASSIGN_PAD - 1) / ASSIGN_PAD * ASSIGN_PAD;
     uint32_t slots = 2;
     while (slots < 2 * (uint32_t)ksub) slots *= 2;
@@ -75,14 +76,14 @@ static int assign_book_new(assign_codebook *book, const float *given, int ksub, 
         double norm = 0;
         for (int t = 0; t < dsub; t++) {
             float c = j < ksub ? (given[(int64_t)j * dsub + t] - book->centre[t]) * book->unit : 0;
-            codewords[(int64_t)t * padded + j] = c;
+            codewords[((int64_t)j / ASSIGN_PAD * dsub + t) * ASSIGN_PAD + j % ASSIGN_PAD] = c;
             norm += (double)c * c;
             if (fabsf(c) > book->farthest[t]) book->farthest[t] = fabsf(c);
         }
         half_norms[j] = j < ksub ? (float)(norm / 2) : INFINITY;
         if (j < ksub && half_norms[j] > book->longest) book->longest = half_norms[j];
     }
-    assign_book_leave_out(book, (int32_t *)spare, slots);
+    if (distinct) assign_book_leave_out(book, (int32_t *)spare, slots);
     free(spare);
     return 0;
 }

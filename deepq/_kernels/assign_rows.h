@@ -23,8 +23,9 @@ static inline __attribute__((always_inline)) void NAME(score)(
             left[r] = half_norms[0];
             right[r] = half_norms[1];
         }
-        for (int t = 0; t < book->dsub; t++) {
-            const FLOATS *c = (const FLOATS *)(book->codewords + (int64_t)t * book->padded + first + j);
+        const float *panel = book->codewords + (int64_t)((first + j) / ASSIGN_PAD) * ASSIGN_PAD * book->dsub + (first + j) % ASSIGN_PAD;
+        for (int t = 0; t < book->dsub; t++, panel += ASSIGN_PAD) {
+            const FLOATS *c = (const FLOATS *)panel;
             for (int r = 0; r < rows; r++) {
                 FLOATS x = centred[r * book->dsub + t] - (FLOATS){0}; /* not +, which would not be folded */
                 left[r] = SUBTRACT_PRODUCT(left[r], x, c[0]);
@@ -101,6 +102,8 @@ static void NAME(assign_rows)(const assign_codebook *book, const float *z, int64
     for (; i + 4 <= n; i += 4) NAME(assign_tile)(book, z + i * stride, stride, centred + i * dsub, 4, words + i);
     for (; i < n; i++) NAME(assign_tile)(book, z + i * stride, stride, centred + i * dsub, 1, words + i);
 }
+
+#include "near_rows.h"
 
 #undef FLOAT_BYTES
 #undef NAME

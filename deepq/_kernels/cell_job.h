@@ -13,7 +13,7 @@
  * an offset, look-up tables that are the query's alone, and a term. From these a lower bound is made, as in
  * columns.h; q and c are both taken from a middle, so that they are small. What a bound does not rule out is
  * scored from |(q - c) - r|^2 itself, which loses nothing to cancellation. A term is rounded down to one of
- * 256 levels, and so is one byte more of a code.
+ * 256 levels, whose costs are multiples of each other.
  */
 #ifndef DEEPQ_CELL_JOB_H
 #define DEEPQ_CELL_JOB_H
@@ -31,7 +31,7 @@ typedef struct {
 
 typedef struct {
     float score;
-    int64_t id, place; /* place: cell << 32 | row */
+    int64_t place; /* cell << 32 | row; negative where there is none */
 } cell_hit;
 
 typedef struct {
@@ -92,19 +92,24 @@ static inline int is_found(const cells_job *c, int64_t cell, int64_t row) {
     return !c->allowed || (c->allowed[cell][row >> 3] >> (row & 7) & 1);
 }
 
-/* ---- the k best: a max-heap over (score, id, place) ------------------------------------------------ */
+/* ---- the k best: a max-heap over (score, id, place); ids are read where scores are equal, and of results ---- */
 
-static inline int hit_before(const cell_hit *a, const cell_hit *b) {
-    if (a->score != b->score) return a->score < b->score;
-    return a->id != b->id ? a->id < b->id : a->place < b->place;
+static inline int64_t id_at(const cells_job *c, int64_t place) {
+    return place < 0 ? NO_ID : c->lists[place >> 32].ids[place & UINT32_MAX];
 }
 
-static void hits_sift_down(cell_hit *heap, int64_t k, int64_t at, cell_hit hit) {
+static inline int hit_before(const cells_job *c, cell_hit a, cell_hit b) {
+    if (a.score != b.score) return a.score < b.score;
+    int64_t id = id_at(c, a.place), other = id_at(c, b.place);
+    return id != other ? id < other : a.place < b.place;
+}
+
+static void hits_sift_down(const cells_job *c, cell_hit *heap, int64_t k, int64_t at, cell_hit hit) {
     for (;;) {
         int64_t child = 2 * at + 1;
         if (child >= k) break;
-        if (child + 1 < k && hit_before(heap + child, heap + child + 1)) child++;
-        if (!hit_before(&hit, heap + child)) break;
+        if (child + 1 < k && hit_before(c, heap[child], heap[child + 1])) child++;
+        if (!hit_before(c, hit, heap[child])) break;
         heap[at] = heap[child];
         at = child;
     }
@@ -116,13 +121,13 @@ static void hits_finish(const cells_job *c, int64_t q, cell_hit *heap) {
     for (int64_t last = c->k - 1; last > 0; last--) {
         cell_hit hit = heap[last];
         heap[last] = heap[0];
-        hits_sift_down(heap, last, 0, hit);
+        hits_sift_down(c, heap, last, 0, hit);
     }
     for (int64_t j = 0; j < c->k; j++) {
         int none = heap[j].place < 0;
         float score = none ? FLT_MAX : heap[j].score;
         c->D[q * c->k + j] = c->job.inner_product ? -score : score;
-        c->I[q * c->k + j] = none ? -1 : heap[j].id;
+        c->I[q * c->k + j] = none ? -1 : id_at(c, heap[j].place);
         c->places[q * c->k + j] = none ? -1 : heap[j].place;
     }
 }
@@ -132,9 +137,10 @@ static void hits_finish(const cells_job *c, int64_t q, cell_hit *heap) {
 typedef struct {
     scan_limit limit;
     cell_hit *heap;
-    uint8_t *bounds; /* (bytes + 1, 256): the last table is that of a cell's terms */
+    uint8_t *bounds; /* (bytes, 256) */
     double base;     /* the sum of the tables' minima, less what rounding may lose */
     int plain;       /* bounds do not suit: all codes are scored */
+    int settled;     /* the bits that bounds are taken by have been chosen */
 } cell_query;
 
 typedef struct {
@@ -143,22 +149,30 @@ typedef struct {
     float offset;
 } cell_pair;
 
+/* A pair whose cell is being scanned. */
+typedef struct {
+    cell_pair pair;
+    int64_t query, place; /* place: among those of the cell */
+    int units;            /* that a code may cost; negative: none may be found any more */
+    int factor;           /* of the cell's terms: see scan_terms */
+    float *compared;      /* q - c, once it is needed */
+} cell_open;
+
 /* Offer a code to a query, if it is allowed and near enough. */
 static inline void pair_offer(const cells_job *c, cell_query *query, int64_t q, int64_t cell,
                               int64_t row, float score) {
     if (!(score <= query->limit.limit)) return;
-    int64_t id = c->lists[cell].ids[row];
     if (c->hits) {
         scan_hits *hits = c->hits + q;
         if (hits->count == hits->room) hits_grow(hits);
         if (hits->room < 0) return;
         hits->scores[hits->count] = score;
-        hits->ids[hits->count++] = id;
+        hits->ids[hits->count++] = c->lists[cell].ids[row];
         return;
     }
-    cell_hit hit = {score, id, cell << 32 | row};
-    if (!hit_before(&hit, query->heap)) return;
-    hits_sift_down(query->heap, c->k, 0, hit);
+    cell_hit hit = {score, cell << 32 | row};
+    if (!hit_before(c, hit, query->heap[0])) return;
+    hits_sift_down(c, query->heap, c->k, 0, hit);
     query->limit.limit = query->heap[0].score;
 }
 
@@ -205,14 +219,6 @@ static inline int64_t turned_row(int64_t row, int lanes, int64_t per) {
     return (row & -(per * lanes)) + (row & (per - 1)) * lanes + piece % (lanes / 16) * 16 + piece / (lanes / 16);
 }
 
-/* Levels are stored with their bits turned around: those that share their lower bits, for which columns.h
- * takes the least bound, are then levels next to each other. */
-static inline uint8_t turned_bits(uint8_t x) {
-    x = (uint8_t)(x >> 4 | x << 4);
-    x = (uint8_t)((x & 0xcc) >> 2 | (x & 0x33) << 2);
-    return (uint8_t)((x & 0xaa) >> 1 | (x & 0x55) << 1);
-}
-
 /* ---- memory of one thread --------------------------------------------------------------------------- */
 
 typedef struct {
@@ -222,17 +228,26 @@ typedef struct {
     cell_hit *heaps;
     uint8_t *bounds;
     cell_pair *pairs, *sorted;
-    int64_t *active;
-    int *units;
+    int32_t *order;     /* (block,): rows of queries */
+    cell_open *open;
+    uint8_t *lanes;     /* (bytes + 1, 256, 32): tables of many queries side by side, with those of terms */
+    uint16_t *turned;   /* (TILE,): where a row is in a turned tile */
+    int32_t *found, *of_lane; /* (LANES_ROWS, 32): what bounds leave */
     float *compared;    /* (block, d): q - c of the pairs of a cell */
-    uint8_t *has_compared;
+    int opened;         /* all queries of the block have begun */
     float *tabled;      /* (OPENED_AT_ONCE, d): what tables are made of */
     float *sample;
     float *vector, *centre; /* (d,) */
 } cell_scratch;
 
-/* Queries whose tables are made together. */
-enum { OPENED_AT_ONCE = 16 };
+/* Queries whose tables are made together; codes that are scored together, at most; sampled codes that follow on each other. */
+enum { OPENED_AT_ONCE = 16, FOUND_AT_ONCE = 512, SAMPLE_RUN = 8 };
+
+/* Of queries in lanes: rows between two looks at the limits, and the longest codes. */
+enum { LANES_ROWS = 128, LANES_BYTES = 32 };
+
+/* What scoring a code takes, in instructions that wait for nothing. */
+#define CELL_SCORE_COST(d) (200 + 2 * (d))
 
 /* Above it sums might overflow: no bounds then. */
 #define LARGEST 1e37
@@ -241,26 +256,28 @@ enum { OPENED_AT_ONCE = 16 };
 #define MARGIN_UNITS 1.5
 
 static int cell_scratch_new(cell_scratch *s, const cells_job *c, int64_t block, int64_t sample) {
-    size_t bytes = (size_t)c->job.bytes, padded = (bytes + 16) / 16 * 16 + 16, d = (size_t)dimensions(c), n = (size_t)block;
+    size_t bytes = (size_t)c->job.bytes, padded = (bytes + 15) / 16 * 16, d = (size_t)dimensions(c), n = (size_t)block;
     size_t pairs = n * (size_t)c->nprobe, opened = n < OPENED_AT_ONCE ? n : OPENED_AT_ONCE;
     struct { void **field; size_t size; } parts[] = {
         {(void **)&s->scan.fields, c->job.fields > 1 ? sizeof(float) * c->job.M * c->job.ksub : 0},
         {(void **)&s->scan.tables, sizeof(float) * opened * bytes * 256},
-        {(void **)&s->scan.lowest, sizeof(float) * (bytes + 1)},
+        {(void **)&s->scan.lowest, sizeof(float) * bytes},
         {(void **)&s->scan.queries, sizeof(float) * (c->job.dsub + 1) * 16},
         {(void **)&s->scan.columns, padded * TILE},
         {(void **)&s->scan.rest, bytes * TILE + 16},
-        {(void **)&s->scan.sampled, padded * TILE},
-        {(void **)&s->scan.folded, (bytes + 1) * 256},
+        {(void **)&s->scan.folded, bytes * 256},
         {(void **)&s->queries, sizeof(cell_query) * n},
         {(void **)&s->heaps, c->hits ? 0 : sizeof(cell_hit) * n * (size_t)c->k},
-        {(void **)&s->bounds, n * (bytes + 1) * 256},
+        {(void **)&s->bounds, n * bytes * 256},
         {(void **)&s->pairs, sizeof(cell_pair) * pairs},
         {(void **)&s->sorted, sizeof(cell_pair) * pairs},
-        {(void **)&s->active, sizeof(int64_t) * n},
-        {(void **)&s->units, sizeof(int) * n},
+        {(void **)&s->order, sizeof(int32_t) * n},
+        {(void **)&s->open, sizeof(cell_open) * n},
+        {(void **)&s->lanes, n < 2 || bytes > LANES_BYTES ? 0 : (bytes + 1) * 256 * 32},
+        {(void **)&s->turned, sizeof(uint16_t) * TILE},
+        {(void **)&s->found, n < 2 ? 0 : sizeof(int32_t) * LANES_ROWS * 32},
+        {(void **)&s->of_lane, n < 2 ? 0 : sizeof(int32_t) * LANES_ROWS * 32},
         {(void **)&s->compared, sizeof(float) * n * d},
-        {(void **)&s->has_compared, n},
         {(void **)&s->tabled, sizeof(float) * opened * d},
         {(void **)&s->sample, sizeof(float) * (size_t)sample},
         {(void **)&s->vector, sizeof(float) * d},
@@ -282,6 +299,12 @@ static void cell_scratch_free(cell_scratch *s) { free(s->memory); }
 
 /* How many codes of the nearest cells are scored for a first limit, the k-th of the best of so many groups. */
 static int64_t cell_sample(int64_t k) { return 4 * k > 256 ? 4 * k : 256; }
+
+/* How far apart runs of SAMPLE_RUN rows are, of a list of n, that have about `wanted` in all, none of them twice. */
+static inline int64_t sample_gap(int64_t n, int64_t wanted) {
+    int64_t runs = (wanted + SAMPLE_RUN - 1) / SAMPLE_RUN, gap = n / (runs ? runs : 1);
+    return gap > SAMPLE_RUN ? gap : SAMPLE_RUN;
+}
 
 static int64_t cell_groups(int64_t k) { return 4 * k > 64 ? 4 * k : 64; }
 

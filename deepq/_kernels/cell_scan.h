@@ -25,9 +25,9 @@ static inline int NAME(word)(const scan_job *job, const uint8_t *code, int m) {
 /* The cost of a code's vector: sum t of eight has the numbers t, t + 8, ...; what is left after the last eight, and
  * then the sums, are added in order. */
 static inline __attribute__((always_inline)) float NAME(code_cost)(
-        const scan_job *job, const float *compared, const uint8_t *code, float *vector, int inner_product) {
+        const scan_job *job, int dsub, const float *compared, const uint8_t *code, float *vector, int inner_product) {
     NAME(eight) sums = {0};
-    int dsub = job->dsub, d = job->M * dsub, t = 0;
+    int d = job->M * dsub, t = 0;
     const float *book = job->codebooks;
     float rest = 0;
     if (dsub % 8 == 0) {
@@ -52,8 +52,13 @@ static inline __attribute__((always_inline)) float NAME(code_cost)(
 
 static inline float NAME(score_in_cell)(const cells_job *c, const cell_scratch *s, const float *compared,
                                         double offset, const uint8_t *code) {
-    if (!c->job.inner_product) return NAME(code_cost)(&c->job, compared, code, s->vector, 0);
-    float score = NAME(code_cost)(&c->job, compared, code, s->vector, 1);
+    int dsub = c->job.dsub;
+    if (!c->job.inner_product) {
+        if (dsub == 8) return NAME(code_cost)(&c->job, 8, compared, code, s->vector, 0); /* loops of known lengths */
+        if (dsub == 16) return NAME(code_cost)(&c->job, 16, compared, code, s->vector, 0);
+        return NAME(code_cost)(&c->job, dsub, compared, code, s->vector, 0);
+    }
+    float score = NAME(code_cost)(&c->job, dsub, compared, code, s->vector, 1);
     return c->residual ? score + (float)offset : score;
 }
 
@@ -98,27 +103,6 @@ static void NAME(round_tables)(const cells_job *c, const cell_scratch *s, const 
     query->base = (double)query->limit.base - margin;
 }
 
-/* The bounds of a cell's terms, in the query's units. */
-static void NAME(round_terms)(const cells_job *c, cell_query *query, const cell_list *list) {
-    uint8_t *bounds = query->bounds + c->job.bytes * 256;
-    double units = (double)list->step * query->limit.scale * 256;
-    uint32_t factor = units < 65535 ? (uint32_t)units : 65535;
-    if (query->limit.bits == HALVES) {
-        for (int v = 0; v < 16; v++)
-            for (int half = 0; half < 2; half++) {
-                uint32_t value = turned_bits((uint8_t)(v << 4 * half)) * factor >> 8;
-                bounds[16 * half + v] = (uint8_t)(value < 255 ? value : 255);
-            }
-        return;
-    }
-    int entries = 1 << query->limit.bits;
-    for (int v = 0; v < entries; v++) {
-        uint32_t level = turned_bits((uint8_t)v);
-        uint32_t value = level * factor >> 8;
-        bounds[v] = (uint8_t)(value < 255 ? value : 255);
-    }
-}
-
 /* Score all codes of a cell for a query that bounds do not suit. */
 static void NAME(scan_plain)(const cells_job *c, const cell_scratch *s, cell_query *query, int64_t q, cell_pair pair,
                              const float *compared) {
@@ -129,70 +113,168 @@ static void NAME(scan_plain)(const cells_job *c, const cell_scratch *s, cell_que
                        NAME(score_in_cell)(c, s, compared, pair.offset, list->codes + i * c->job.bytes));
 }
 
-/* Turn the tile of a cell that begins at row i, and put its terms beside. */
-static void NAME(turn_cell)(const cells_job *c, const cell_list *list, int64_t i, int per, const cell_scratch *s) {
+/* Turn the tile of a cell that begins at row i, and fetch the next one, or the `ahead` first of another cell. */
+static void NAME(turn_cell)(const cells_job *c, const cell_list *list, int64_t i, const cell_list *ahead, const cell_scratch *s) {
     int bytes = c->job.bytes;
     int64_t rows = list->n - i < TILE ? list->n - i : TILE;
     const uint8_t *codes = list->codes + i * bytes;
     if ((list->n - i - TILE) * bytes < 16) codes = memcpy(s->scan.rest, codes, rows * bytes);
-    NAME(turn_tile)(codes, bytes, per, NULL, s->scan.columns);
-    if (list->terms) memcpy(s->scan.columns + bytes * TILE, list->terms + i, TILE);
+    int64_t next = list->n > i + TILE ? i + TILE : 0;
+    if (next) ahead = list;
+    for (int at = 0; ahead && ahead->terms && at < TILE; at += 64) __builtin_prefetch(ahead->terms + next + at);
+    NAME(turn_tile)(codes, bytes, row_step(bytes), ahead ? ahead->codes + next * bytes : NULL, s->scan.columns);
 }
 
-/* Scan a cell for `count` queries: pairs of the same cell. `first` is the query of row 0. */
-static void NAME(scan_pairs)(const cells_job *c, const cell_scratch *s, int64_t first, const cell_pair *pairs, int64_t count) {
-    int64_t cell = pairs[0].cell, active = 0;
-    const cell_list *list = c->lists + cell;
-    int bytes = c->job.bytes, d = dimensions(c), columns = bytes + (list->terms != NULL);
-    int per = row_step(bytes);
+/* Score those of a cell's rows that have been found for an open pair, and offer them. */
+static void NAME(score_found)(const cells_job *c, const cell_scratch *s, cell_open *open, const int32_t *found, int count) {
+    const cell_list *list = c->lists + open->pair.cell;
+    cell_query *query = s->queries + open->pair.row;
+    float before = query->limit.limit, scores[FOUND_AT_ONCE];
+    if (!open->compared) {
+        open->compared = s->compared + open->place * dimensions(c);
+        pair_query(c, open->query, open->pair.cell, open->compared);
+    }
+    for (int f = 0; f < count; f++) /* apart, so that they wait for memory together */
+        scores[f] = NAME(score_in_cell)(c, s, open->compared, open->pair.offset, list->codes + (int64_t)found[f] * c->job.bytes);
+    for (int f = 0; f < count; f++) pair_offer(c, query, open->query, open->pair.cell, found[f], scores[f]);
+    if (query->limit.limit != before) open->units = pair_units(query, open->pair.offset + list->least);
+}
+
+/* Offer the codes of a turned tile, from row i of a cell on, to an open pair. */
+static void NAME(scan_tile)(const cells_job *c, const cell_scratch *s, cell_open *open, int64_t i) {
+    const cell_list *list = c->lists + open->pair.cell;
+    const cell_query *query = s->queries + open->pair.row;
+    scan_terms terms = terms_from((scan_terms){list->terms, open->factor}, i);
+    int per = row_step(c->job.bytes);
+    for (int j = 0; j < BLOCKS && i + j * LANES < list->n && open->units >= 0; j += AT_ONCE) {
+        uint64_t hits[AT_ONCE];
+        int32_t found[FOUND_AT_ONCE];
+        int count = 0;
+        if (!NAME(bound_codes)(s->scan.columns + j * LANES, terms_from(terms, j * LANES), query->bounds, c->job.bytes,
+                               query->limit.bits, open->units, hits))
+            continue;
+        for (int h = 0; h < AT_ONCE; h++)
+            for (uint64_t left = hits[h]; left; left &= left - 1) {
+                int64_t row = i + j * LANES + row_of(h, PIECE_OF(__builtin_ctzll(left)), LANES, per);
+                if (row < list->n && is_found(c, open->pair.cell, row)) found[count++] = (int32_t)row;
+            }
+        if (count) NAME(score_found)(c, s, open, found, count);
+    }
+}
+
+/* Let a query take as many bits of bounds as seem best for what it scans, once. */
+static void NAME(settle_bits)(const cells_job *c, const cell_scratch *s, const cell_open *open) {
+#ifndef PORTABLE
+    cell_query *query = s->queries + open->pair.row;
+    if (query->settled) return;
+    query->settled = 1;
+    query->limit.units = open->units;
+    NAME(choose_bits)(&c->job, &s->scan, CELL_SCORE_COST(dimensions(c)), s->scan.columns, (scan_terms){c->lists[open->pair.cell].terms, open->factor},
+                      query->bounds, &query->limit);
+#else
+    (void)c, (void)s, (void)open;
+#endif
+}
+
+#ifdef CELL_LANES
+/* Scan a cell for `count` open pairs, a query in every lane. */
+static void NAME(scan_lanes)(const cells_job *c, const cell_scratch *s, cell_open *open, int count) {
+    const cell_list *list = c->lists + open->pair.cell;
+    const uint8_t *bounds[32];
+    int masks[32], factors[32] = {0}, bytes = c->job.bytes, wide = count > 16;
+    uint64_t alive = 0;
+    uint8_t units[32] __attribute__((aligned(32))) = {0};
+    for (int q = 0; q < count; q++) {
+        const cell_query *query = s->queries + open[q].pair.row;
+        bounds[q] = query->bounds;
+        masks[q] = (1 << query->limit.bits) / 16 - 1;
+        factors[q] = open[q].factor;
+    }
+    (wide ? lay_tables_32 : lay_tables_16)(bounds, masks, count, bytes, s->lanes);
+    if (list->terms) (wide ? lay_terms_32 : lay_terms_16)(factors, s->lanes + bytes * 256 * (wide ? 32 : 16));
+    for (int64_t i = 0; i < list->n; i += LANES_ROWS) {
+        int rows = list->n - i < LANES_ROWS ? (int)(list->n - i) : LANES_ROWS, each[32] = {0};
+        const uint8_t *levels = list->terms ? list->terms + i / TILE * TILE : NULL;
+        alive = 0;
+        for (int q = 0; q < count; q++) {
+            alive |= (uint64_t)(open[q].units >= 0) << q;
+            units[q] = (uint8_t)(open[q].units < 254 ? open[q].units : 254);
+        }
+        if (!alive) return;
+        int found = (wide ? scan_rows_32 : scan_rows_16)(s->lanes, list->codes + i * bytes, bytes, rows, levels,
+                                                         s->turned + i % TILE, units, alive, s->found);
+        for (int f = 0; f < found; f++) {
+            int q = s->found[f] & (wide ? 31 : 15);
+            int64_t row = i + (s->found[f] >> (wide ? 5 : 4));
+            if (is_found(c, open->pair.cell, row)) s->of_lane[q * LANES_ROWS + each[q]++] = (int32_t)row;
+        }
+        for (int q = 0; q < count; q++)
+            if (each[q]) NAME(score_found)(c, s, open + q, s->of_lane + q * LANES_ROWS, each[q]);
+    }
+}
+
+/* Scan a cell for as many of the open pairs as it pays to do it for in lanes; returns how many. */
+static int64_t NAME(scan_in_lanes)(const cells_job *c, const cell_scratch *s, int64_t active) {
+    int bytes = c->job.bytes;
+    int64_t n = c->lists[s->open->pair.cell].n, done = 0, one = 0;
+    if (bytes > LANES_BYTES) return 0;
+    for (int64_t a = 0; a < active; a++) {
+        int bits = s->queries[s->open[a].pair.row].limit.bits;
+        if (bits == HALVES) return 0;
+        one += n / LANES * bytes * LOOKUP_COST(bits);
+    }
+    int64_t tables = (int64_t)bytes * 16 * 100, lanes = tables + n * (3 * bytes + 8);
+    while (done < active && (active - done) * (one / active) > lanes) {
+        int count = active - done < 32 ? (int)(active - done) : 32;
+        NAME(scan_lanes)(c, s, s->open + done, count);
+        done += count;
+    }
+    return done;
+}
+#endif
+
+/* Scan a cell for `count` queries: pairs of the same cell. `first` is the query of row 0; the `ahead` list comes next. */
+static void NAME(scan_pairs)(const cells_job *c, const cell_scratch *s, int64_t first, const cell_pair *pairs, int64_t count,
+                             const cell_list *ahead) {
+    const cell_list *list = c->lists + pairs[0].cell;
+    int64_t active = 0;
     for (int64_t j = 0; j < count; j++) {
         cell_query *query = s->queries + pairs[j].row;
+        int64_t q = first + pairs[j].row;
         if (query->plain) {
-            pair_query(c, first + pairs[j].row, cell, s->compared);
-            NAME(scan_plain)(c, s, query, first + pairs[j].row, pairs[j], s->compared);
+            pair_query(c, q, pairs[j].cell, s->compared);
+            NAME(scan_plain)(c, s, query, q, pairs[j], s->compared);
             continue;
         }
-        s->units[active] = pair_units(query, pairs[j].offset + list->least);
-        if (s->units[active] < 0) continue;
-        if (list->terms) NAME(round_terms)(c, query, list);
-        s->has_compared[active] = 0;
-        s->active[active++] = j;
+        int units = pair_units(query, pairs[j].offset + list->least);
+        if (units < 0) continue;
+        double factor = (double)list->step * query->limit.scale * 256;
+        s->open[active] = (cell_open){pairs[j], q, active, units, factor < MOST_FACTOR ? (int)factor : MOST_FACTOR, NULL};
+        active++;
     }
-    for (int64_t i = 0; active && i < list->n; i += TILE) {
-        NAME(turn_cell)(c, list, i, per, s);
-        int64_t rows = list->n - i < TILE ? list->n - i : TILE;
-        for (int64_t a = 0; a < active; a++) {
-            cell_pair pair = pairs[s->active[a]];
-            cell_query *query = s->queries + pair.row;
-            for (int j = 0; j * LANES < rows; j += AT_ONCE) {
-                uint64_t hits[AT_ONCE];
-                if (s->units[a] < 0) break;
-                if (!NAME(bound_codes)(s->scan.columns + j * LANES, query->bounds, columns, query->limit.bits, s->units[a], hits))
-                    continue;
-                float *compared = s->compared + a * d, before = query->limit.limit, scores[AT_ONCE * LANES];
-                uint16_t found[AT_ONCE * LANES];
-                int survivors = 0;
-                for (int h = 0; h < AT_ONCE; h++)
-                    for (uint64_t left = hits[h]; left; left &= left - 1) {
-                        int64_t row = row_of(h, PIECE_OF(__builtin_ctzll(left)), LANES, per);
-                        if (i + j * LANES + row < list->n && is_found(c, cell, i + j * LANES + row)) {
-                            found[survivors++] = (uint16_t)row;
-                            __builtin_prefetch(list->ids + i + j * LANES + row);
-                        }
-                    }
-                if (!survivors) continue;
-                if (!s->has_compared[a]) {
-                    pair_query(c, first + pair.row, cell, compared);
-                    s->has_compared[a] = 1;
-                }
-                const uint8_t *codes = list->codes + (i + j * LANES) * bytes;
-                for (int f = 0; f < survivors; f++) /* apart, so that they wait for memory together */
-                    scores[f] = NAME(score_in_cell)(c, s, compared, pair.offset, codes + found[f] * bytes);
-                for (int f = 0; f < survivors; f++)
-                    pair_offer(c, query, first + pair.row, cell, i + j * LANES + found[f], scores[f]);
-                if (query->limit.limit != before) s->units[a] = pair_units(query, pair.offset + list->least);
-            }
+    int64_t done = 0;
+#ifdef CELL_LANES
+    if (active > 1) done = NAME(scan_in_lanes)(c, s, active);
+#endif
+    for (int64_t i = 0; done < active && i < list->n; i += TILE) {
+        NAME(turn_cell)(c, list, i, ahead, s);
+        for (int64_t a = done; a < active; a++) {
+            if (!i && list->n >= TILE && s->opened) NAME(settle_bits)(c, s, s->open + a);
+            NAME(scan_tile)(c, s, s->open + a, i);
         }
+    }
+}
+
+/* Fetch the codes and terms that the first limit of query q is made of. */
+static void NAME(fetch_sample)(const cells_job *c, int64_t q) {
+    int64_t wanted = cell_sample(c->k), cell = -1;
+    for (int64_t j = 0; j < c->nprobe && (cell < 0 || !c->lists[cell].n); j++) cell = c->cells[q * c->nprobe + j];
+    if (cell < 0) return;
+    const cell_list *list = c->lists + cell;
+    int64_t gap = sample_gap(list->n, wanted);
+    for (int64_t row = 0; row < list->n; row += gap) {
+        __builtin_prefetch(list->codes + row * c->job.bytes);
+        if (list->terms) __builtin_prefetch(list->terms + row);
     }
 }
 
@@ -200,22 +282,22 @@ static void NAME(scan_pairs)(const cells_job *c, const cell_scratch *s, int64_t 
 static float NAME(first_limit)(const cells_job *c, const cell_scratch *s, const float *tables, const cell_pair *pairs,
                                int64_t count) {
     if (c->hits) return c->radius;
-    int64_t groups = cell_groups(c->k), wanted = cell_sample(c->k), drawn = 0, total = 0, cells = 0, step = row_step(c->job.bytes);
+    int64_t groups = cell_groups(c->k), wanted = cell_sample(c->k), total = 0, cells = 0, group = 0, step = row_step(c->job.bytes);
     for (int64_t g = 0; g < groups; g++) s->sample[g] = WORST_SCORE;
     while (cells < count && total < wanted) total += c->lists[pairs[cells++].cell].n;
     for (int64_t j = 0; j < cells; j++) {
         const cell_list *list = c->lists + pairs[j].cell;
-        int64_t share = total <= wanted ? list->n : (list->n * wanted + total - 1) / total;
-        for (int64_t i = 0; i < share && drawn < wanted; i += 4) { /* in runs of four */
-            int64_t row = i * list->n / share, rows = list->n - row < 4 ? list->n - row : 4;
-            float scores[4];
-            score_rows(&c->job, tables, list->codes + row * c->job.bytes, rows, scores);
-            for (int64_t r = 0; r < rows; r++, row++) {
-                if (!is_found(c, pairs[j].cell, row)) continue;
-                float score = pairs[j].offset + list->least + scores[r];
-                if (list->terms) score += (turned_bits(list->terms[turned_row(row, LANES, step)]) + 1) * list->step;
-                float *least = s->sample + drawn++ % groups;
+        int64_t gap = sample_gap(list->n, total <= wanted ? list->n : (list->n * wanted + total - 1) / total);
+        for (int64_t begin = 0; begin < list->n; begin += gap) {
+            int64_t rows = list->n - begin < SAMPLE_RUN ? list->n - begin : SAMPLE_RUN;
+            float scores[SAMPLE_RUN];
+            score_rows(&c->job, tables, list->codes + begin * c->job.bytes, rows, scores);
+            for (int64_t r = 0; r < rows; r++) {
+                if (!is_found(c, pairs[j].cell, begin + r)) continue;
+                float score = pairs[j].offset + list->least + scores[r], *least = s->sample + group;
+                if (list->terms) score += (list->terms[turned_row(begin + r, LANES, step)] + 1) * list->step;
                 if (score < *least && score >= -WORST_SCORE) *least = score;
+                group = group + 1 < groups ? group + 1 : 0;
             }
         }
     }
@@ -240,7 +322,7 @@ static int64_t NAME(open_query)(const cells_job *c, cell_scratch *s, int64_t fir
     int64_t q = first + row, count = 0;
     cell_query *query = s->queries + row;
     double nearest = INFINITY, farthest = 0;
-    *query = (cell_query){.heap = c->hits ? NULL : s->heaps + row * c->k, .bounds = s->bounds + row * (c->job.bytes + 1) * 256};
+    *query = (cell_query){.heap = c->hits ? NULL : s->heaps + row * c->k, .bounds = s->bounds + row * c->job.bytes * 256};
     for (int64_t j = 0; j < c->nprobe; j++) {
         int64_t cell = c->cells[q * c->nprobe + j];
         if (cell < 0 || !c->lists[cell].n) continue;
@@ -253,27 +335,11 @@ static int64_t NAME(open_query)(const cells_job *c, cell_scratch *s, int64_t fir
     query->limit.limit = NAME(first_limit)(c, s, tables, pairs, count);
     double margin = NAME(rounding)(c, x, query->limit.limit, farthest);
     if (!c->hits) query->limit.limit = raised(query->limit.limit, 2 * margin);
-    for (int64_t j = 0; query->heap && j < c->k; j++) query->heap[j] = (cell_hit){query->limit.limit, NO_ID, -1};
+    for (int64_t j = 0; query->heap && j < c->k; j++) query->heap[j] = (cell_hit){query->limit.limit, -1};
     if (!count) return 0;
     NAME(round_tables)(c, s, tables, query, nearest, margin);
-    NAME(scan_pairs)(c, s, first, pairs, 1);
-    if (count > 1 && !query->plain) {
-        NAME(round_tables)(c, s, tables, query, nearest, margin);
-#ifndef PORTABLE
-        const cell_list *list = c->lists + pairs[0].cell;
-        if (!query->plain && list->n >= TILE) {
-            scan_job wide = c->job;
-            scan_scratch scratch = s->scan;
-            wide.bytes += list->terms != NULL;
-            NAME(turn_cell)(c, list, 0, row_step(c->job.bytes), s);
-            scratch.sampled = s->scan.columns;
-            scratch.drawn = TILE;
-            if (list->terms) NAME(round_terms)(c, query, list);
-            query->limit.units = pair_units(query, pairs[0].offset + list->least);
-            NAME(choose_bits)(&wide, &scratch, query->bounds, &query->limit);
-        }
-#endif
-    }
+    NAME(scan_pairs)(c, s, first, pairs, 1, count > 1 ? c->lists + pairs[1].cell : NULL);
+    if (count > 1 && !query->plain) NAME(round_tables)(c, s, tables, query, nearest, margin);
     memmove(pairs, pairs + 1, sizeof(cell_pair) * (count - 1));
     return count - 1;
 }
@@ -285,22 +351,36 @@ static void NAME(table_query)(const cells_job *c, int64_t q, float *out) {
     for (int t = 0; t < d; t++) out[t] = has_terms(c) ? 2 * (x[t] - c->middle[t]) : x[t];
 }
 
+/* Put the rows of `count` queries in the order of their nearest cells: those of one follow on each other. */
+static void NAME(order_rows)(const cells_job *c, int64_t first, int64_t count, cell_scratch *s) {
+    for (int64_t row = 0; row < count; row++) {
+        int64_t cell = c->cells[(first + row) * c->nprobe];
+        s->pairs[row] = (cell_pair){cell < 0 ? 0 : cell, (int32_t)row, 0};
+    }
+    if (count > 1) sort_pairs(s->pairs, s->sorted, count);
+    for (int64_t i = 0; i < count; i++) s->order[i] = s->pairs[i].row;
+}
+
 /* Search for `count` queries from `first` on. */
 static void NAME(search_cells)(const cells_job *c, int64_t first, int64_t count, cell_scratch *s) {
-    int64_t pairs = 0, d = dimensions(c);
-    for (int64_t row = 0; row < count; row++) {
-        int64_t at = row % OPENED_AT_ONCE;
-        if (!at) {
-            int64_t some = count - row < OPENED_AT_ONCE ? count - row : OPENED_AT_ONCE;
-            for (int64_t q = 0; q < some; q++) NAME(table_query)(c, first + row + q, s->tabled + q * d);
-            NAME(tables_of)(c, s->tabled, some, c->job.inner_product || has_terms(c), s);
-        }
-        pairs += NAME(open_query)(c, s, first, row, s->tabled + at * d, s->scan.tables + at * c->job.bytes * 256, s->pairs + pairs);
+    int64_t pairs = 0, d = dimensions(c), entries = (int64_t)c->job.bytes * 256;
+    s->opened = 0;
+    for (int at = 0; at < TILE; at++)
+        s->turned[row_of(at / LANES, PIECE_OF(at % LANES), LANES, row_step(c->job.bytes))] = (uint16_t)at;
+    NAME(order_rows)(c, first, count, s);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t at = i % OPENED_AT_ONCE, some = count - i < OPENED_AT_ONCE ? count - i : OPENED_AT_ONCE;
+        for (int64_t q = 0; !at && q < some; q++) NAME(table_query)(c, first + s->order[i + q], s->tabled + q * d);
+        if (!at) NAME(tables_of)(c, s->tabled, some, c->job.inner_product || has_terms(c), s);
+        if (!c->hits && i + 1 < count) NAME(fetch_sample)(c, first + s->order[i + 1]);
+        pairs += NAME(open_query)(c, s, first, s->order[i], s->tabled + at * d, s->scan.tables + at * entries, s->pairs + pairs);
     }
+    s->opened = 1;
     if (count > 1) sort_pairs(s->pairs, s->sorted, pairs);
     for (int64_t begin = 0, end; begin < pairs; begin = end) {
         for (end = begin + 1; end < pairs && s->pairs[end].cell == s->pairs[begin].cell; end++) {}
-        NAME(scan_pairs)(c, s, first, s->pairs + begin, end - begin);
+        const cell_list *ahead = end < pairs ? c->lists + s->pairs[end].cell : NULL;
+        NAME(scan_pairs)(c, s, first, s->pairs + begin, end - begin, ahead);
     }
     if (c->hits) return;
     for (int64_t row = 0; row < count; row++) hits_finish(c, first + row, s->queries[row].heap);
@@ -328,13 +408,13 @@ static int NAME(make_terms)(const cells_job *c, const cell_scratch *s, const flo
         high = terms[i] > high ? terms[i] : high;
     }
     float loss = (float)(4 * FLT_EPSILON * (c->job.dsub + bytes + 8) * (c->reach * c->reach + sqrt(square) * c->reach));
-    *step = high > low && high - low < LARGEST ? (high - low) / 255 : 0;
+    float span = high > low && high - low < LARGEST ? high - low : 0, scale = span / 255 > FLT_MIN ? 255 / span : 0;
+    *step = scale > 0 ? span / 255 : 1.01f * span; /* one level for all where there are no numbers for more */
     *least = !n ? 0 : fabsf(low) + fabsf(high) < LARGEST ? low - loss - *step * 1e-3f : -INFINITY;
-    float scale = *step > FLT_MIN ? 1 / *step : 0;
     for (int64_t i = 0; i < (n + TILE - 1) / TILE * TILE; i++) {
         int64_t at = i % TILE, row = i - at + row_of((int)(at / LANES), PIECE_OF(at % LANES), LANES, per);
         float level = row < n ? (terms[row] - low) * scale : 0;
-        levels[i] = turned_bits((uint8_t)(level < 255 ? level : 255));
+        levels[i] = (uint8_t)(level < 255 ? level : 255);
     }
     free(terms);
     return 1;

@@ -11,7 +11,8 @@
  * lower bits of TOGETHER registers of bytes, and add), LEAST_BITS that it takes, LOOKUP_COST(bits) (of one
  * register, in instructions), turn_codewords, ADD_HALVES where looking up each half of a byte in 16 is
  * faster, LESS (the minima), AT_MOST as in block.h, ADD_WORDS and
- * SUBTRACT_WORDS (16 bits, saturating), PACK_WORDS (back to bytes; of the numbers below 2^15 only 0 becomes 0).
+ * SUBTRACT_WORDS (16 bits, saturating), MULTIPLY_WORDS (the upper half of products), PACK_WORDS (back to bytes,
+ * saturating numbers below 2^15).
  */
 
 #define BLOCKS (TILE / LANES)
@@ -66,10 +67,17 @@ static void NAME(turn_tile)(const uint8_t *codes, int bytes, int per, const uint
     }
 }
 
-/* Sums of bounds in 8 bits over `bytes` columns, for AT_ONCE blocks. */
+/* What the levels of LANES terms cost, in words: those of the lower and of the upper parts of a register. */
+static inline __attribute__((always_inline)) void NAME(term_words)(const uint8_t *levels, int factor, BYTES *low, BYTES *high) {
+    BYTES x, zero = (BYTES){0}, by = (BYTES)((NAME(words)){0} + (uint16_t)factor);
+    memcpy(&x, levels, sizeof(x));
+    *low = MULTIPLY_WORDS(UNPACK_LOW(zero, x), by);
+    *high = MULTIPLY_WORDS(UNPACK_HIGH(zero, x), by);
+}
+
+/* Add bounds in 8 bits over `bytes` columns to sums of AT_ONCE blocks. */
 static inline __attribute__((always_inline)) void NAME(sum_columns)(
         const uint8_t *columns, const uint8_t *bounds, int bytes, int bits, BYTES *sums) {
-    for (int i = 0; i < AT_ONCE; i++) sums[i] = (BYTES){0};
 #ifdef ADD_HALVES
     if (bits == HALVES) {
         for (int i = 0; i < AT_ONCE; i += TOGETHER)
@@ -83,11 +91,18 @@ static inline __attribute__((always_inline)) void NAME(sum_columns)(
             ADD_BOUNDS(sums + i, bounds + b * 256, (const BYTES *)(columns + b * TILE) + i, bits);
 }
 
-/* Which of the AT_ONCE * LANES codes may score at most `units`, a bit for each. */
+/* Which of the AT_ONCE * LANES codes may score at most `units`, a bit for each; `terms` are theirs. */
 static inline __attribute__((always_inline)) uint64_t NAME(bound_short)(
-        const uint8_t *columns, const uint8_t *bounds, int bytes, int bits, int units, uint64_t *hits) {
+        const uint8_t *columns, scan_terms terms, const uint8_t *bounds, int bytes, int bits, int units, uint64_t *hits) {
     BYTES sums[AT_ONCE], least, limit = (BYTES)((NAME(column)){0} + (uint8_t)(units < 254 ? units : 254));
     uint64_t any = 0;
+    for (int i = 0; i < AT_ONCE; i++) {
+        BYTES low, high;
+        sums[i] = (BYTES){0};
+        if (!terms.levels) continue;
+        NAME(term_words)(terms.levels + i * LANES, terms.factor, &low, &high);
+        sums[i] = PACK_WORDS(low, high);
+    }
     NAME(sum_columns)(columns, bounds, bytes, bits, sums);
     least = sums[0];
     for (int i = 1; i < AT_ONCE; i++) least = LESS(least, sums[i]);
@@ -99,12 +114,16 @@ static inline __attribute__((always_inline)) uint64_t NAME(bound_short)(
 /* The same with sums in 16 bits, over groups of bytes that are summed in 8. The unpacked halves of a
  * register are in an order of their own, which packing undoes. */
 static inline __attribute__((always_inline)) uint64_t NAME(bound_long)(
-        const uint8_t *columns, const uint8_t *bounds, int bytes, int bits, int units, uint64_t *hits) {
+        const uint8_t *columns, scan_terms terms, const uint8_t *bounds, int bytes, int bits, int units, uint64_t *hits) {
     BYTES low[AT_ONCE], high[AT_ONCE], zero = (BYTES){0}, limit = (BYTES)((NAME(words)){0} + (uint16_t)units);
     uint64_t any = 0;
-    for (int i = 0; i < AT_ONCE; i++) low[i] = high[i] = zero;
+    for (int i = 0; i < AT_ONCE; i++) {
+        low[i] = high[i] = zero;
+        if (terms.levels) NAME(term_words)(terms.levels + i * LANES, terms.factor, low + i, high + i);
+    }
     for (int b = 0; b < bytes; b += GROUP_BYTES) {
         BYTES part[AT_ONCE];
+        for (int i = 0; i < AT_ONCE; i++) part[i] = zero;
         if (bytes - b >= GROUP_BYTES) NAME(sum_columns)(columns + b * TILE, bounds + b * 256, GROUP_BYTES, bits, part);
         else NAME(sum_columns)(columns + b * TILE, bounds + b * 256, bytes - b, bits, part);
         for (int i = 0; i < AT_ONCE; i++) {
@@ -118,13 +137,13 @@ static inline __attribute__((always_inline)) uint64_t NAME(bound_long)(
 }
 
 /* The same for bounds of the lower `bits` bits, or of HALVES. */
-#define WITH_BITS(bits)                                                                              \
-    static uint64_t NAME(bound_##bits)(                                                              \
-            const uint8_t *columns, const uint8_t *bounds, int bytes, int units, uint64_t *hits) {   \
-        if (bytes > SHORT_BYTES) return NAME(bound_long)(columns, bounds, bytes, bits, units, hits); \
-        if (bytes == 8) return NAME(bound_short)(columns, bounds, 8, bits, units, hits);             \
-        if (bytes == 16) return NAME(bound_short)(columns, bounds, 16, bits, units, hits);           \
-        return NAME(bound_short)(columns, bounds, bytes, bits, units, hits);                         \
+#define WITH_BITS(bits)                                                                                               \
+    static uint64_t NAME(bound_##bits)(const uint8_t *columns, scan_terms terms, const uint8_t *bounds, int bytes,   \
+                                       int units, uint64_t *hits) {                                                   \
+        if (bytes > SHORT_BYTES) return NAME(bound_long)(columns, terms, bounds, bytes, bits, units, hits);           \
+        if (bytes == 8) return NAME(bound_short)(columns, terms, bounds, 8, bits, units, hits);                       \
+        if (bytes == 16) return NAME(bound_short)(columns, terms, bounds, 16, bits, units, hits);                     \
+        return NAME(bound_short)(columns, terms, bounds, bytes, bits, units, hits);                                   \
     }
 #if LEAST_BITS == 4
 WITH_BITS(4)
@@ -138,19 +157,19 @@ WITH_BITS(HALVES)
 #endif
 #undef WITH_BITS
 
-static inline uint64_t NAME(bound_codes)(
-        const uint8_t *columns, const uint8_t *bounds, int bytes, int bits, int units, uint64_t *hits) {
+static inline uint64_t NAME(bound_codes)(const uint8_t *columns, scan_terms terms, const uint8_t *bounds, int bytes,
+                                         int bits, int units, uint64_t *hits) {
     switch (bits) {
 #if LEAST_BITS == 4
-    case 4: return NAME(bound_4)(columns, bounds, bytes, units, hits);
-    case 5: return NAME(bound_5)(columns, bounds, bytes, units, hits);
+    case 4: return NAME(bound_4)(columns, terms, bounds, bytes, units, hits);
+    case 5: return NAME(bound_5)(columns, terms, bounds, bytes, units, hits);
 #endif
-    case 6: return NAME(bound_6)(columns, bounds, bytes, units, hits);
-    case 7: return NAME(bound_7)(columns, bounds, bytes, units, hits);
+    case 6: return NAME(bound_6)(columns, terms, bounds, bytes, units, hits);
+    case 7: return NAME(bound_7)(columns, terms, bounds, bytes, units, hits);
 #ifdef ADD_HALVES
-    case HALVES: return NAME(bound_HALVES)(columns, bounds, bytes, units, hits);
+    case HALVES: return NAME(bound_HALVES)(columns, terms, bounds, bytes, units, hits);
 #endif
-    default: return NAME(bound_8)(columns, bounds, bytes, units, hits);
+    default: return NAME(bound_8)(columns, terms, bounds, bytes, units, hits);
     }
 }
 
@@ -188,8 +207,11 @@ static void NAME(make_tables)(const scan_job *job, int64_t first, int count, con
             for (int i = 0; i < 4; i++) x[i] = job->queries + ((first + q + (i < some ? i : 0)) * M + entry / ksub) * dsub;
             if (some == 1) NAME(table_entries)(turned, x, 1, dsub, inner_product, sums);
             else NAME(table_entries)(turned, x, 4, dsub, inner_product, sums);
-            for (int i = 0; i < some; i++)
-                memcpy(s->tables + (int64_t)(q + i) * M * ksub + entry, sums[i], sizeof(float) * codewords);
+            for (int i = 0; i < some; i++) {
+                float *table = s->tables + (int64_t)(q + i) * M * ksub + entry;
+                if (codewords == 16) memcpy(table, sums[i], sizeof(sums[i])); /* of a length that is known */
+                else memcpy(table, sums[i], sizeof(float) * codewords);
+            }
         }
     }
 }
@@ -311,12 +333,13 @@ static void NAME(fold)(uint8_t *restrict bounds, int bytes, int bits) {
             for (int i = 0; i < half; i++) bounds[i] = bounds[i] < bounds[i + half] ? bounds[i] : bounds[i + half];
 }
 
-/* Fold the bounds of a query to as many bits as make the scan the fastest, by what a tile of the sample
- * says: fewer take fewer instructions, but rule fewer codes out. */
-static void NAME(choose_bits)(const scan_job *job, const scan_scratch *s, uint8_t *bounds, scan_limit *limit) {
+/* Fold the bounds of a query to as many bits as make the scan the fastest, by what a tile on its side says, a
+ * sample, and what a score costs: fewer take fewer instructions, but rule fewer codes out. */
+static void NAME(choose_bits)(const scan_job *job, const scan_scratch *s, int score_cost, const uint8_t *columns, scan_terms terms,
+                              uint8_t *bounds, scan_limit *limit) {
     int best = limit->bits, bytes = job->bytes;
     limit->fresh = limit->units - limit->units / 32;
-    if (best != 8 || job->width != 256 || s->drawn < TILE || limit->units < 0) return;
+    if (best != 8 || job->width != 256 || limit->units < 0) return;
     int64_t least = INT64_MAX;
     memcpy(s->folded, bounds, (size_t)bytes * 256);
     for (int bits = 8; bits >= LEAST_BITS; bits--) {
@@ -324,8 +347,9 @@ static void NAME(choose_bits)(const scan_job *job, const scan_scratch *s, uint8_
         NAME(fold)(s->folded, bytes, bits);
         for (int j = 0; j < BLOCKS; j += AT_ONCE) {
             uint64_t hits[AT_ONCE];
-            if (!NAME(bound_codes)(s->sampled + j * LANES, s->folded, bytes, bits, limit->units, hits)) continue;
-            for (int i = 0; i < AT_ONCE; i++) cost += count_word(hits[i]) * SCORE_COST(bytes);
+            if (!NAME(bound_codes)(columns + j * LANES, terms_from(terms, j * LANES), s->folded, bytes, bits, limit->units, hits))
+                continue;
+            for (int i = 0; i < AT_ONCE; i++) cost += count_word(hits[i]) * score_cost;
         }
         if (cost / 2 > least) break;
         if (cost < least) least = cost, best = bits;
@@ -377,7 +401,8 @@ static int NAME(search_columns)(const scan_job *job, int64_t first, int count, c
         given_up[q] = NAME(bounds_of_query)(job, tables, s->lowest, bound, s->bounds + (int64_t)q * job->bytes * 256,
                                             limits + q) ? job->n : 0;
         limit_set(limits + q, bound);
-        if (given_up[q]) NAME(choose_bits)(job, s, s->bounds + (int64_t)q * job->bytes * 256, limits + q);
+        if (given_up[q] && s->drawn >= TILE)
+            NAME(choose_bits)(job, s, SCORE_COST(job->bytes), s->sampled, NO_TERMS, s->bounds + (int64_t)q * job->bytes * 256, limits + q);
         lists[q] = list_new(job, s, first + q, q, 0);
     }
     for (int64_t i = 0; i < job->n; i += TILE) {
@@ -393,7 +418,7 @@ static int NAME(search_columns)(const scan_job *job, int64_t first, int count, c
             for (int j = 0; j < BLOCKS; j += AT_ONCE) {
                 uint64_t hits[AT_ONCE];
                 if (limits[q].units < 0) break;
-                if (!NAME(bound_codes)(s->columns + j * LANES, bounds, job->bytes, limits[q].bits, limits[q].units, hits))
+                if (!NAME(bound_codes)(s->columns + j * LANES, NO_TERMS, bounds, job->bytes, limits[q].bits, limits[q].units, hits))
                     continue;
                 survivors[q] += NAME(score_hits)(job, s->tables + q * entries, lists[q], limits + q, hits, per,
                                                  i + j * LANES);
@@ -403,7 +428,7 @@ static int NAME(search_columns)(const scan_job *job, int64_t first, int count, c
                 if (!NAME(bounds_of_query)(job, s->tables + q * entries, s->lowest, limits[q].limit, bounds, limits + q))
                     limits[q].coarse = 0;
                 limit_set(limits + q, limits[q].limit);
-                NAME(choose_bits)(job, s, bounds, limits + q);
+                if (s->drawn >= TILE) NAME(choose_bits)(job, s, SCORE_COST(job->bytes), s->sampled, NO_TERMS, bounds, limits + q);
             }
             if (survivors[q] > SURVIVORS_MIN + 8 * job->k && survivors[q] * 2 > i) given_up[q] = i + TILE;
         }
@@ -444,6 +469,7 @@ static void NAME(scan_columns)(const scan_job *job, int64_t first, int count, co
 #undef LESS
 #undef ADD_WORDS
 #undef SUBTRACT_WORDS
+#undef MULTIPLY_WORDS
 #undef PACK_WORDS
 #undef AT_MOST
 #undef BLOCKS

@@ -37,6 +37,26 @@ DEEPQ_BEGIN_AVX2
 #define AT_MOST(a, b) ((uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_min_epu8(a, b), a)))
 #include "block.h"
 
+#define LANES 16
+#define NAME(x) x##_16
+#define BYTES __m128i
+#define LOAD_PIECES(p, q) ((void)(q), _mm_load_si128((const __m128i *)(p)))
+#define UNPACK_LOW _mm_unpacklo_epi8
+#define UNPACK_HIGH _mm_unpackhi_epi8
+#define ADD_SATURATED _mm_adds_epu8
+#define AT_MOST(a, b) ((uint64_t)(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(a, b), a)))
+#include "cell_lanes.h"
+
+#define LANES 32
+#define NAME(x) x##_32
+#define BYTES __m256i
+#define LOAD_PIECES(p, q) _mm256_set_m128i(_mm_load_si128((const __m128i *)(q)), _mm_load_si128((const __m128i *)(p)))
+#define UNPACK_LOW _mm256_unpacklo_epi8
+#define UNPACK_HIGH _mm256_unpackhi_epi8
+#define ADD_SATURATED _mm256_adds_epu8
+#define AT_MOST(a, b) ((uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_min_epu8(a, b), a)))
+#include "cell_lanes.h"
+
 static inline __attribute__((always_inline)) __m256i load_pieces_avx2(const uint8_t *p, int64_t stride) {
     if (stride == 16) return _mm256_loadu_si256((const __m256i *)p);
     __m128i low = _mm_loadu_si128((const __m128i *)p), high = _mm_loadu_si128((const __m128i *)(p + stride));
@@ -109,6 +129,7 @@ static inline __attribute__((always_inline)) void turn_codewords(const float *co
 
 #define LANES 32
 #define NAME(x) x##_avx2
+#define CELL_LANES
 #define ADD_HALVES add_halves_avx2
 #define BYTES __m256i
 #define LOAD_PIECES load_pieces_avx2
@@ -122,9 +143,11 @@ static inline __attribute__((always_inline)) void turn_codewords(const float *co
 #define LESS _mm256_min_epu8
 #define ADD_WORDS _mm256_adds_epu16
 #define SUBTRACT_WORDS _mm256_subs_epu16
+#define MULTIPLY_WORDS _mm256_mulhi_epu16
 #define PACK_WORDS _mm256_packus_epi16
 #define AT_MOST(a, b) ((uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_min_epu8(a, b), a)))
 #include "columns.h"
+#undef CELL_LANES
 DEEPQ_END_TARGET
 
 DEEPQ_BEGIN_AVX512
@@ -175,6 +198,7 @@ static inline __attribute__((always_inline)) void add_bounds_avx512(
 #define LESS _mm512_min_epu8
 #define ADD_WORDS _mm512_adds_epu16
 #define SUBTRACT_WORDS _mm512_subs_epu16
+#define MULTIPLY_WORDS _mm512_mulhi_epu16
 #define PACK_WORDS _mm512_packus_epi16
 #define AT_MOST(a, b) ((uint64_t)_mm512_cmple_epu8_mask(a, b))
 #include "columns.h"

@@ -25,7 +25,7 @@ static inline __attribute__((always_inline)) float least_of_lanes(const float *n
     return limit;
 }
 
-static float least_limit(const float *numbers, int n, int count) {
+static inline __attribute__((always_inline)) float least_limit(const float *numbers, int n, int count) {
     if (count <= 10) return least_of_lanes(numbers, n, count, 16);
     if (count <= 20) return least_of_lanes(numbers, n, count, 32);
     return count <= LEAST_LANES ? least_of_lanes(numbers, n, count, LEAST_LANES) : INFINITY;

@@ -17,14 +17,14 @@ static void NAME(turn_tile)(const uint8_t *codes, int bytes, int per, const uint
     }
 }
 
-static uint64_t NAME(bound_codes)(
-        const uint8_t *columns, const uint8_t *bounds, int bytes, int bits, int units, uint64_t *hits) {
+static uint64_t NAME(bound_codes)(const uint8_t *columns, scan_terms terms, const uint8_t *bounds, int bytes, int bits,
+                                  int units, uint64_t *hits) {
     uint64_t any = 0;
     (void)bits;
     for (int h = 0; h < AT_ONCE; h++) {
         hits[h] = 0;
         for (int lane = 0; lane < LANES; lane++) {
-            int sum = 0;
+            int sum = terms.levels ? terms.levels[h * LANES + lane] * terms.factor >> 8 : 0;
             for (int b = 0; b < bytes; b++) sum += bounds[b * 256 + columns[b * TILE + h * LANES + lane]];
             hits[h] |= (uint64_t)(sum <= units) << lane;
         }

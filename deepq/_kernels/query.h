@@ -15,6 +15,20 @@ enum { MAX_LANES = 64, LANE_BITS = 6, TILE = 512, SURVIVORS_MIN = 4096 };
 #define TAKE_BITS(best, least) (best)
 #endif
 
+/* What codes cost besides their bounds: level * factor / 256 units, rounded down; for no code where `levels` is NULL. */
+typedef struct {
+    const uint8_t *levels; /* in the order of a turned tile */
+    int factor;            /* at most MOST_FACTOR, so that the words of columns.h have room */
+} scan_terms;
+
+enum { MOST_FACTOR = 32767 };
+#define NO_TERMS ((scan_terms){NULL, 0})
+
+/* The terms of the codes from place `at` on. */
+static inline scan_terms terms_from(scan_terms terms, int64_t at) {
+    return terms.levels ? (scan_terms){terms.levels + at, terms.factor} : terms;
+}
+
 /* Whether the bits chosen are to be thought over after so many tiles: 4, 16, 64 and so on. */
 static inline int bits_are_due(int64_t tiles) { return !(tiles & (tiles - 1)) && (tiles & 0x5555555555555554); }
 

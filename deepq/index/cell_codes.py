@@ -133,7 +133,7 @@ class CellCodes(CellLists):
         for i, block in checked_blocks(x, progress=progress):
             if not _scan.all_finite(z := embed(encoder, block)):
                 require_finite(z, "embeddings", i)
-            own = self._native.nearest_cells(z, 1, threads)[1][:, 0]
+            own = self._native.cells_of(z, 1, threads)[:, 0]
             if len(own) and own.min() < 0:
                 raise InputError("expected a coarse quantizer with a cell for any vector, got none")
             known = self._in_cells(own) if self.by_residual else None

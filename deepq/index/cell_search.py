@@ -157,25 +157,30 @@ class CellSearch(Queries, CellEditing):
         count, threads = self._rerank_count(params), self._threads(params)
         k, width = D.shape[1], max(D.shape[1], count)
         shape = len(z), width
-        found = np.empty(shape, np.float32), np.empty(shape, np.int64), np.empty(shape, np.int64)
+        whole = shape == D.shape  # with nothing between the search and its results
+        scores, ids = (D, I) if whole else (np.empty(shape, np.float32), np.empty(shape, np.int64))
+        found = scores, ids, np.empty(shape, np.int64)
         table = self._native.table
         allowed = members(table, cells, asked.sel)
         if asked.max_codes:
             sizes = table.sizes()
             for q, (own, chosen) in enumerate(limited(cells, sizes, allowed, asked, k)):
                 one = slice(q, q + 1)
-                self._scan(table, z[one], own, chosen, 1, *(part[one] for part in found))
+                part = found[0][one], found[1][one], found[2][one]
+                self._scan(table, z[one], own, chosen, 1, *part)
         else:
             self._scan(table, z, cells, allowed, threads, *found)
-        scores, ids, places = (
-            self._rank_anew(z, found[1], found[2], k) if count and width else found
-        )
+        if count and width:
+            found = self._rank_anew(z, found[1], found[2], k)
+        elif whole:
+            return found[2]
+        scores, ids, places = found
         D.fill(self._worst)
         I.fill(-1)
         D[usable], I[usable] = scores, ids
-        whole = np.full(D.shape, -1, np.int64)
-        whole[usable] = places
-        return whole
+        every = np.full(D.shape, -1, np.int64)
+        every[usable] = places
+        return every
 
     def _scan(
         self,
@@ -224,8 +229,7 @@ class CellSearch(Queries, CellEditing):
         if cells is not None:
             return np.ascontiguousarray(cells[usable])
         count, threads = min(asked.nprobe, self.nlist), self._threads(params)
-        found: Ids = self._native.nearest_cells(z, count, threads, asked.inner)[1]
-        return found
+        return self._native.cells_of(z, count, threads, asked.inner)
 
     @accepts_tensors
     def range_search(

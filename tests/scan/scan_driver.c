@@ -381,12 +381,41 @@ static int32_t naive_word(const float *codewords, const float *z, int ksub, int 
     return word;
 }
 
+/* 1 if several nearest codewords of vectors z (n, dsub) are not found, or not in order. */
+static int check_near(int simd, const float *codewords, const float *z, int64_t n, int ksub, int dsub) {
+    assign_codebook book;
+    near_scratch scratch;
+    if (assign_book_new(&book, codewords, ksub, dsub, 0)) return 1;
+    if (near_scratch_new(&scratch, &book)) return 1;
+    int64_t count = 1 + below(ksub), wrong = 0, *found = buffer(n * count, sizeof(int64_t));
+    double *distances = buffer(ksub, sizeof(double));
+    wrong += n && !near_kernel(simd)(&book, z, n, &scratch, count, found);
+    for (int64_t i = 0; i < n; i++) {
+        for (int j = 0; j < ksub; j++) {
+            distances[j] = 0;
+            for (int t = 0; t < dsub; t++) {
+                double difference = (double)z[i * dsub + t] - codewords[j * dsub + t];
+                distances[j] += difference * difference;
+            }
+        }
+        for (int64_t c = 0; c < count; c++) {
+            int least = 0;
+            for (int j = 1; j < ksub; j++) least = distances[j] < distances[least] ? j : least;
+            wrong += found[i * count + c] != least;
+            distances[least] = INFINITY;
+        }
+    }
+    near_scratch_free(&scratch);
+    assign_book_free(&book);
+    return wrong > 0;
+}
+
 static int check_assignment(int number) {
     int ksub = 1 + (int)below(below(2) ? 32 : 600), dsub = 1 + (int)below(20), failed = 0;
     float gap = below(2) ? 0 : 1 << (4 + below(16));
     float *codewords = far_quarters(buffer(ksub * dsub, sizeof(float)), ksub * dsub, dsub, gap);
     assign_codebook book;
-    if (assign_book_new(&book, codewords, ksub, dsub)) return 1;
+    if (assign_book_new(&book, codewords, ksub, dsub, 1)) return 1;
     int64_t n = below(40), stride = dsub * (1 + below(2)), skip = stride - dsub;
     float *z = far_quarters(buffer(n * stride, sizeof(float)), n * stride, dsub, gap);
     float *centred = buffer(n * dsub, sizeof(float));
@@ -401,6 +430,7 @@ static int check_assignment(int number) {
             wrong += words[i] != word || nearest_word(distances_kernel(simd), x, codewords, ksub, dsub, distances) != word;
         }
         failed |= report(number, simd, wrong, n);
+        if (!skip) failed |= check_near(simd, codewords, z, n, ksub, dsub);
     }
     assign_book_free(&book);
     return failed;
@@ -607,17 +637,17 @@ static int check_lists(int number) {
                 int64_t cell = cells[q * nprobe + j];
                 for (int64_t i = 0; cell >= 0 && i < lists[cell].n; i++)
                     if (is_found(&c, cell, i))
-                        right[found++] = (cell_hit){naive_in_cell(&c, q, cell, i), lists[cell].ids[i], cell << 32 | i};
+                        right[found++] = (cell_hit){naive_in_cell(&c, q, cell, i), cell << 32 | i};
             }
             for (int64_t j = 0; j < k; j++) { /* by selection */
                 for (int64_t i = j + 1; j < found && i < found; i++)
-                    if (hit_before(right + i, right + j)) {
+                    if (hit_before(&c, right[i], right[j])) {
                         cell_hit swapped = right[i];
                         right[i] = right[j];
                         right[j] = swapped;
                     }
                 float score = c.job.inner_product ? -c.D[q * k + j] : c.D[q * k + j];
-                failed |= j < found ? score != right[j].score || c.places[q * k + j] != right[j].place || c.I[q * k + j] != right[j].id
+                failed |= j < found ? score != right[j].score || c.places[q * k + j] != right[j].place || c.I[q * k + j] != id_at(&c, right[j].place)
                                     : c.I[q * k + j] != -1;
             }
         }

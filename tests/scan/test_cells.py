@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from deepq import _cells, _scan
@@ -254,3 +254,38 @@ def test_entries_and_codes_are_told_by_place():
     codes, own = lists.table.list_of(3)
     np.testing.assert_array_equal(codes, lists.codes[3])
     np.testing.assert_array_equal(own, lists.ids[3])
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_the_nearest_cells_come_in_the_order_of_their_distances(data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 1 << 32)))
+    nlist = data.draw(st.sampled_from([1, 5, 31, 32, 33, 200, 600]))
+    lists = draw(
+        rng,
+        sizes=[0] * nlist,
+        dsub=data.draw(st.sampled_from([1, 4, 9])),
+        scale=data.draw(st.sampled_from([1e-18, 1.0, 1e12])),
+        far=data.draw(st.sampled_from([0.0, 1e3])),
+        whole=data.draw(st.booleans()),
+    )
+    centres = lists.centres[0]
+    nq = data.draw(st.integers(1, 9))
+    queries = centres[rng.integers(0, nlist, nq)] + np.abs(centres).max() * rng.integers(
+        -1, 2, (nq, centres.shape[1])
+    ).astype(np.float32)
+    cells = np.empty((nq, data.draw(st.integers(1, nlist))), np.int64)
+    assume(lists.table.nearest(queries, cells, 2))  # not where all centres are one, and far away
+    differences = queries[:, None].astype(np.float64) - centres[None]
+    distances = np.zeros(differences.shape[:2])
+    for t in range(centres.shape[1]):
+        distances += np.square(differences[..., t])
+    right = np.argsort(distances, axis=1, kind="stable")[:, : cells.shape[1]]
+    np.testing.assert_array_equal(cells, right)
+
+
+def test_cells_whose_distances_overflow_are_left_to_others():
+    rng = np.random.default_rng(8)
+    lists = draw(rng)
+    queries = np.full((3, lists.centres.shape[2]), 1e38, np.float32)
+    assert not lists.table.nearest(queries, np.empty((3, 4), np.int64), 1)
