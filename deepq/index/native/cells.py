@@ -12,7 +12,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from deepq import _cells, _scan
+from deepq import _cells
 from deepq._common.errors import InputError, StateError
 from deepq._common.threads import openmp_threads
 from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2, Codes, Floats, Ids
@@ -25,7 +25,6 @@ IndexIVFPQ = faiss.IndexIVFPQ
 # Of a vector of codes or ids in a list of faiss's (MaybeOwnedVector): its bytes, and where in it
 # the pointer to its numbers and their count are.
 _VECTOR_SIZE, _POINTER_AT, _COUNT_AT = 80, 64, 72
-_MOST_WORDS = 1 << 16  # of which `_scan.assign` finds the nearest
 
 
 class NativeCells(NativeChain):
@@ -132,8 +131,6 @@ class NativeCells(NativeChain):
         """
         table = self.table
         if self._is_exhaustive and params is None and len(z):
-            if nprobe == 1 and self.pq_index.nlist <= _MOST_WORDS:
-                return _scan.assign(z, table.centres, num_threads=threads).astype(np.int64)
             cells = np.empty((len(z), nprobe), np.int64)
             if table.nearest(z, cells, threads):
                 return cells
