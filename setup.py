@@ -37,7 +37,7 @@ native = [
         # Hidden: what it declares in faiss's namespace must not stand in for faiss's own.
         extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
     )
-    for name in ("_bridge", "_called", "_mapped")
+    for name in ("_bridge", "_called", "_mapped", "_mapped_lists")
 ]
 extensions = [*kernels, *native]
 for extension in extensions:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         objectives,
         quantizers,
         recipes,
+        sklearn,
     )
     from deepq._common.errors import (
         DimensionError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from deepq.evaluation.diagnosis import Diagnosis, diagnose
     from deepq.evaluation.measures import evaluate
     from deepq.evaluation.suggestion import Suggestion, suggest
+    from deepq.factory import index_factory
     from deepq.files.index_files import read_index, write_index
     from deepq.files.pickles import load_pickle
     from deepq.index.flat import DeepQuantIndex
@@ -62,6 +64,7 @@ __all__ = [
     "encoders",
     "evaluate",
     "from_faiss",
+    "index_factory",
     "load_pickle",
     "metrics",
     "networks",
@@ -69,6 +72,7 @@ __all__ = [
     "quantizers",
     "read_index",
     "recipes",
+    "sklearn",
     "suggest",
     "to_faiss",
     "write_index",
@@ -92,6 +96,7 @@ _HOME = {
     "diagnose": "evaluation.diagnosis",
     "evaluate": "evaluation.measures",
     "from_faiss": "index.interop",
+    "index_factory": "factory",
     "load_pickle": "files.pickles",
     "read_index": "files.index_files",
     "suggest": "evaluation.suggestion",

@@ -141,7 +141,7 @@ cdef class Cells:
         if not self.lists or not self.counted:
             raise MemoryError("no memory for a table of cells")
         job.M, job.ksub, job.dsub = codebooks.shape[0], codebooks.shape[1], codebooks.shape[2]
-        job.fields, job.width = 8 // nbits, 256
+        job.fields, job.width = 0 if 8 % nbits else 8 // nbits, 256  # words of other widths are not scanned
         self.code_size = job.bytes = (job.M * nbits + 7) // 8
         job.codebooks, job.inner_product = &codebooks[0, 0, 0], inner_product
         self.base.centres = &centres[0, 0, 0]
@@ -154,7 +154,7 @@ cdef class Cells:
         books = np.asarray(codebooks, np.float64)
         squares = np.square(books).sum(axis=2)
         self.base.reach = float(np.sqrt(squares.max(axis=1).sum())) * (1 + 1e-6)
-        self.squares = _by_bytes(squares, job.fields, job.bytes)
+        self.squares = _by_bytes(squares, job.fields, job.bytes) if job.fields else None
         self.simd = -1
 
     def __dealloc__(self):
@@ -210,13 +210,7 @@ cdef class Cells:
 
     def sizes(self):
         """Sizes of all lists, (nlist,) int64."""
-        cdef int64_t cell
-        cdef int64_t[::1] out
-        sizes = np.empty(self.nlist, np.int64)
-        out = sizes
-        for cell in range(self.nlist):
-            out[cell] = self.look(cell)
-        return sizes
+        return np.array([self.look(cell) for cell in range(self.nlist)], np.int64)
 
     def entries(self):
         """Ids and places (n,) int64 of all stored codes, cell by cell."""
@@ -232,15 +226,23 @@ cdef class Cells:
 
     def codes_at(self, const int64_t[::1] places):
         """Codes (n, code_size) uint8 of places: cell << 32 | row."""
-        cdef int64_t i, cell, row
-        codes = np.empty((places.shape[0], self.code_size), np.uint8)
+        cdef int64_t i, size = self.code_size
+        codes = np.empty((places.shape[0], size), np.uint8)
         cdef uint8_t[:, ::1] out = codes
         for i in range(places.shape[0]):
-            cell = places[i] >> 32
-            self.look(cell)
-            row = places[i] & UINT32_MAX
-            memcpy(&out[i, 0], self.lists[cell].codes + row * self.code_size, self.code_size)
+            self.look(places[i] >> 32)
+            memcpy(&out[i, 0], self.lists[places[i] >> 32].codes + (places[i] & UINT32_MAX) * size, size)
         return codes
+
+    def ids_at(self, const int64_t[::1] places):
+        """Ids (n,) int64 of places."""
+        cdef int64_t i
+        ids = np.empty(places.shape[0], np.int64)
+        cdef int64_t[::1] out = ids
+        for i in range(places.shape[0]):
+            self.look(places[i] >> 32)
+            out[i] = self.lists[places[i] >> 32].ids[places[i] & UINT32_MAX]
+        return ids
 
     def list_of(self, int64_t cell):
         """Copies of the codes (n, code_size) and ids (n,) of a cell."""

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -5,11 +7,12 @@ _Floats = NDArray[np.float32]
 
 PANEL: int
 
-def decode(words: NDArray[np.integer], arrays: dict[str, _Floats]) -> _Floats: ...
+def decode(words: NDArray[np.integer], arrays: dict[str, NDArray[Any]]) -> _Floats: ...
+def multiply(rows: _Floats, panels: _Floats) -> _Floats: ...
 def choose(
     z: _Floats,
     candidates: NDArray[np.int32],
-    arrays: dict[str, _Floats],
+    arrays: dict[str, NDArray[Any]],
     summands: NDArray[np.int8],
     scale: float,
     trials: int,

@@ -31,10 +31,16 @@ cdef extern from "_kernels/networks.h" nogil:
         const float *bias
         const float *outer
         const float *output
+        const int32_t *cells
+        const float *cell_features
+        const float *cell_entered
 
     ctypedef void (*decode_fn)(const decode_network *, const int32_t *words, int n, float *inside,
                                float *hidden, float *z) noexcept nogil
     decode_fn decode_kernel(int simd)
+    ctypedef void (*multiply_fn)(const float *a, int n, int wide, const float *weights, int columns,
+                                 float *c) noexcept nogil
+    multiply_fn multiply_kernel(int simd)
 
     ctypedef struct choose_slot:
         pass
@@ -85,6 +91,8 @@ cdef class _Network:
     cdef decode_network c
     cdef const float[:, :, ::1] tables, features, entered, outer, output
     cdef const float[::1] bias
+    cdef const float[:, ::1] cell_features, cell_entered
+    cdef const int32_t[::1] cells
 
     def __cinit__(self, arrays):
         self.tables, self.features, self.entered = arrays["tables"], arrays["features"], arrays["entered"]
@@ -94,6 +102,11 @@ cdef class _Network:
         self.c.tables, self.c.features = &self.tables[0, 0, 0], &self.features[0, 0, 0]
         self.c.entered, self.c.bias = &self.entered[0, 0, 0], &self.bias[0]
         self.c.outer, self.c.output = &self.outer[0, 0, 0], &self.output[0, 0, 0]
+        if "cells" in arrays and len(arrays["cells"]):
+            self.cells = arrays["cells"]
+            self.cell_features, self.cell_entered = arrays["cell_features"], arrays["cell_entered"]
+            self.c.cells = &self.cells[0]
+            self.c.cell_features, self.c.cell_entered = &self.cell_features[0, 0], &self.cell_entered[0, 0]
 
 
 def decode(words, arrays):
@@ -104,7 +117,8 @@ def decode(words, arrays):
     words : (n, M) uint8 or uint16
     arrays : dict of float32 arrays, of widths h and d that are multiples of PANEL: "tables" (M, ksub, d),
         "features" and "entered" (M, ksub, h), "bias" (h,), "outer" (h / PANEL, h, PANEL), "output"
-        (d / PANEL, h, PANEL)
+        (d / PANEL, h, PANEL); where the network is told cells, too, "cells" (n,) int32, that of each
+        vector, and of them "cell_features" and "cell_entered" (.., h)
     """
     network = _Network(arrays)
     z = np.empty((len(words), network.tables.shape[2]), np.float32)
@@ -117,7 +131,7 @@ def decode(words, arrays):
 
 
 cdef _decode(_Network network, const word_t[:, ::1] words, float[:, ::1] z):
-    cdef const decode_network *c = &network.c
+    cdef decode_network c = network.c
     cdef decode_fn kernel = decode_kernel(_LEVELS[_scan.simd()])
     cdef int64_t n = words.shape[0], first = 0, i
     cdef int M = c.M, count, m
@@ -133,10 +147,27 @@ cdef _decode(_Network network, const word_t[:, ::1] words, float[:, ::1] z):
             for i in range(count):
                 for m in range(M):
                     own[i * M + m] = words[first + i, m]
-            kernel(c, own, count, scratch, scratch + <int64_t>DECODE_ROWS * c.h, &z[first, 0])
+            kernel(&c, own, count, scratch, scratch + <int64_t>DECODE_ROWS * c.h, &z[first, 0])
             first += count
+            if c.cells is not NULL:
+                c.cells += count
     free(own)
     free(scratch)
+
+
+def multiply(const float[:, ::1] rows, const float[:, :, ::1] panels):
+    """Rows (n, columns) times weights that are laid out as panels (columns / PANEL, wide, PANEL).
+
+    The bits of a row do not depend on the rows beside it.
+    """
+    cdef int64_t n = rows.shape[0]
+    product = np.empty((n, panels.shape[0] * DECODE_PANEL), np.float32)
+    cdef float[:, ::1] out = product
+    cdef multiply_fn kernel = multiply_kernel(_LEVELS[_scan.simd()])
+    if n:
+        with nogil:
+            kernel(&rows[0, 0], <int>n, <int>panels.shape[1], &panels[0, 0, 0], <int>out.shape[1], &out[0, 0])
+    return product
 
 
 def choose(const float[:, ::1] z, const int32_t[:, :, ::1] candidates, arrays,

@@ -13,12 +13,15 @@ here they are used, by the kernels behind `_decode`.
 
 Codes are chosen under the decoder: every sub-vector has some nearest *sites* (M, ksub, dsub), and
 of their words those are stored that decode to nearest to the vector.
+
+A decoder may know the cell of a vector, which costs no byte: h then has V c besides, c the centre,
+and what is decoded is what the vector has besides c.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -30,7 +33,7 @@ from deepq._common.checks import as_count, as_real, as_size
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.neighbours import unit_of_tiny
 from deepq._common.threads import run_blocks
-from deepq._common.types import Floats, Words
+from deepq._common.types import Floats, InCells, Words
 
 __all__ = ["Decoder"]
 
@@ -51,7 +54,9 @@ _SHAPES = {
     "outer": ("h", "h"),
     "output": ("h", "d"),
     "centre": ("d",),
+    "cells": ("d", "h"),
 }
+_OPTIONAL = {"cells"}
 
 
 class Decoder:
@@ -67,7 +72,8 @@ class Decoder:
         * "features" (M, ksub, h): U, the offset of the hidden layer included;
         * "inner" (h, h), "bias" (h,), "outer" (h, h): W1 transposed, b and W2 transposed;
         * "output" (h, d): O transposed;
-        * "centre" (d,): the mean of the vectors.
+        * "centre" (d,): the mean of the vectors;
+        * "cells" (d, h), where it knows the cells of vectors: V transposed.
     shrink : float
         `decode` draws reconstructions by this factor towards the centre, which ranks better: see
         `training.ranking`.
@@ -139,13 +145,16 @@ class Decoder:
         other._set(**{**self.settings, **settings})
         return other
 
-    def decode(self, words: Words, num_threads: int = 1) -> Floats:
-        """Reconstructions (n, d) float32 of words (n, M)."""
+    def decode(self, words: Words, num_threads: int = 1, cells: InCells | None = None) -> Floats:
+        """Reconstructions (n, d) float32 of words (n, M), of vectors in `cells` if it knows these.
+
+        Raises InputError if it knows cells, and is told none.
+        """
         z = np.empty((len(words), self.shape[2]), np.float32)
-        network = self._network
+        told = self._told(cells)
 
         def work(rows: slice) -> None:
-            z[rows] = _decode.decode(words[rows], network)[:, : z.shape[1]]
+            z[rows] = _decode.decode(words[rows], self._network | told(rows))[:, : z.shape[1]]
             if self.shrink != 1:
                 z[rows] -= self.arrays["centre"]
                 z[rows] *= np.float32(self.shrink)
@@ -169,7 +178,23 @@ class Decoder:
             "output": _panels(a["output"]),
         }
 
-    def choose(self, z: Floats, num_threads: int = 1) -> Words:
+    def _told(self, cells: InCells | None) -> Callable[[slice], dict[str, Any]]:
+        """Return what gives, of rows of vectors, what the network has besides of their cells."""
+        if "cells" not in self.arrays:
+            return lambda _: {}
+        if cells is None:
+            raise InputError("expected the cells of vectors for a decoder of cells, got none")
+        own = _decode.multiply(widened(cells.centres), self._weights_of_cells[0])
+        entered = _decode.multiply(own, self._weights_of_cells[1])
+        of, features = cells.cells.astype(np.int32), {"cell_features": own, "cell_entered": entered}
+        return lambda rows: {"cells": of[rows], **features}
+
+    @cached_property
+    def _weights_of_cells(self) -> tuple[Floats, Floats]:
+        """V and W1, laid out as panels."""
+        return _panels(self.arrays["cells"]), _panels(self.arrays["inner"])
+
+    def choose(self, z: Floats, num_threads: int = 1, cells: InCells | None = None) -> Words:
         """Choose for every vector, of the words of near sites, some that decode to near it.
 
         Descent on the squared error, before any drawing towards the centre, from the words of the
@@ -184,30 +209,37 @@ class Decoder:
             Vectors.
         num_threads : int
             Threads that share the vectors; no word depends on it.
+        cells : InCells, optional
+            Their cells, if it knows these.
 
         Returns
         -------
         (n, M) uint8, or uint16 for more than 256 words
+
+        Raises
+        ------
+        InputError
+            If it knows cells, and is told none.
         """
         M, ksub, _ = self.shape
-        words = np.empty((len(z), M), _kind_of_words(ksub))
+        words, told = np.empty((len(z), M), _kind_of_words(ksub)), self._told(cells)
 
         def work(rows: slice) -> None:
             candidates = self.nearest(z[rows])
             words[rows] = candidates[:, :, 0]
             if self.candidates > 1:
-                words[rows] = self._improved(z[rows], candidates)
+                words[rows] = self._improved(z[rows], candidates, told(rows))
 
         run_blocks(work, len(z), _BLOCK, num_threads)
         return words
 
-    def _improved(self, z: Floats, candidates: Words) -> NDArray[np.int32]:
+    def _improved(self, z: Floats, candidates: Words, told: dict[str, Any]) -> NDArray[np.int32]:
         """Words (n, M) out of candidates (n, M, A) that decode nearer to vectors than the first."""
         network, summands, scale = self._tried
         words: NDArray[np.int32] = _decode.choose(
             widened(np.ascontiguousarray(z * self._unit if self._unit != 1 else z)),
             candidates.astype(np.int32),
-            network,
+            network | told,
             summands,
             scale,
             self.sweeps * _trials(len(network["tables"])),
@@ -341,10 +373,12 @@ def _as_share(value: Any, name: str) -> float:
 
 def _checked(arrays: Mapping[str, ArrayLike]) -> dict[str, Floats]:
     """Copy the arrays of a decoder, read-only; raise unless shapes and numbers are right."""
-    if set(arrays) != set(_SHAPES):
-        raise InputError(f"expected the arrays {sorted(_SHAPES)}, got {sorted(arrays)}")
+    if {*arrays, *_OPTIONAL} != set(_SHAPES):
+        required = sorted(set(_SHAPES) - _OPTIONAL)
+        raise InputError(f"expected the arrays {required}, got {sorted(arrays)}")
     copies, sizes = {}, dict[str, int]()
-    for name, letters in _SHAPES.items():
+    for name in (name for name in _SHAPES if name in arrays):
+        letters = _SHAPES[name]
         numbers = np.array(arrays[name], dtype=np.float32, order="C")
         if (
             numbers.ndim != len(letters)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from deepq import _decode, _scan, decoders
 from deepq._common.errors import DimensionError, InputError, KindError
+from deepq._common.types import InCells
 from deepq.decoders import Decoder, in_bytes
 from deepq.quantizers import ProductQuantizer
 
@@ -40,10 +43,14 @@ def numbers(
     return {name: 0.5 * rng.standard_normal(shape) for name, shape in shapes.items()}
 
 
-def decode_one(arrays: dict[str, np.ndarray], words: np.ndarray, shrink: float = 1) -> np.ndarray:
+def decode_one(
+    arrays: dict[str, np.ndarray], words: np.ndarray, shrink: float = 1, cell: Any = None
+) -> np.ndarray:
     """The formula in the module's docstring, a vector at a time, in float64."""
     a = {name: array.astype(np.float64) for name, array in arrays.items()}
     h, z = np.zeros(len(a["bias"])), np.zeros(len(a["centre"]))
+    if cell is not None:
+        h = a["cells"].T @ cell
     for m, word in enumerate(words):
         h = h + a["features"][m, word]
         z = z + a["tables"][m, word]
@@ -53,12 +60,14 @@ def decode_one(arrays: dict[str, np.ndarray], words: np.ndarray, shrink: float =
     return a["centre"] + shrink * (z - a["centre"])
 
 
-def choose_one(decoder: Decoder, z: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+def choose_one(
+    decoder: Decoder, z: np.ndarray, candidates: np.ndarray, cell: Any = None
+) -> np.ndarray:
     """What `choose` does for one vector, by loops, in float64."""
     whole, _, unit = in_bytes(decoder.summands())
     summands = whole[:, :, : len(z)].astype(np.float64) * unit
     words = candidates[:, 0].copy()
-    rest = z - decode_one(decoder.arrays, words)
+    rest = z - decode_one(decoder.arrays, words, cell=cell)
     together, left = 2, None
     for _ in range(decoder.sweeps * max(16, len(words) // 2)):
         other = words.copy()
@@ -86,7 +95,7 @@ def choose_one(decoder: Decoder, z: np.ndarray, candidates: np.ndarray) -> np.nd
             m, word = min(left, key=left.__getitem__)
             del left[m, word]
             other[m] = word
-        after = z - decode_one(decoder.arrays, other)
+        after = z - decode_one(decoder.arrays, other, cell=cell)
         if after @ after < rest @ rest:
             words, rest, left = other, after, None
         elif not alone:
@@ -314,6 +323,99 @@ def test_no_words_decode_to_no_vectors() -> None:
     assert decoder.decode(np.empty((0, 3), np.uint8)).shape == (0, 6)
 
 
+# ---- cells ---------------------------------------------------------------------------------------
+
+
+def that_knows_cells(
+    M: int, ksub: int, dsub: int, h: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Arrays of a decoder that knows cells."""
+    return numbers(M, ksub, dsub, h, rng) | {"cells": 0.5 * rng.standard_normal((M * dsub, h))}
+
+
+def some_cells(n: int, d: int, rng: np.random.Generator) -> InCells:
+    """Cells of n vectors, among more than there are of them."""
+    centres = rng.standard_normal((2 * n + 1, d), dtype=np.float32)
+    return InCells(centres, rng.integers(0, len(centres), n))
+
+
+@given(sizes, st.integers(1, 9), st.floats(0.1, 1), seeds)
+def test_decode_in_cells_is_the_formula(shape, n, shrink, seed) -> None:
+    rng = np.random.default_rng(seed)
+    arrays = that_knows_cells(*shape, rng)
+    words = rng.integers(0, shape[1], (n, shape[0])).astype(np.uint8)
+    cells = some_cells(n, shape[0] * shape[2], rng)
+    got = Decoder(arrays, shrink=shrink).decode(words, cells=cells)
+    centres = cells.centres[cells.cells]
+    pairs = zip(words, centres, strict=True)
+    want = np.stack([decode_one(arrays, row, shrink, centre) for row, centre in pairs])
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+@each_level
+@pytest.mark.parametrize("shape", [(1, 4, 1, 1), (3, 300, 11, 33), (12, 256, 8, 70)])
+def test_decode_in_cells_does_not_depend_on_what_is_beside(level, shape) -> None:
+    assert _scan.simd() == level
+    rng = np.random.default_rng(3)
+    arrays, d = that_knows_cells(*shape, rng), shape[0] * shape[2]
+    words = rng.integers(0, shape[1], (150, shape[0])).astype(np.uint16)
+    decoder, cells = Decoder(arrays), some_cells(150, d, rng)
+    got = decoder.decode(words, cells=cells)
+    for i in range(len(words)):
+        own = InCells(cells.centres[cells.cells[i]][None], np.zeros(1, np.int64))
+        np.testing.assert_array_equal(decoder.decode(words[i : i + 1], cells=own)[0], got[i])
+
+
+@each_level
+@pytest.mark.parametrize("shape", [(1, 6, 3, 4), (4, 16, 2, 5), (8, 16, 4, 40), (3, 300, 12, 3)])
+@pytest.mark.parametrize("A", [3, 5])
+def test_choose_in_cells_tries_what_it_does_with_one(level, shape, A) -> None:
+    assert _scan.simd() == level
+    rng = np.random.default_rng(7)
+    arrays, d = that_knows_cells(*shape, rng), shape[0] * shape[2]
+    z, cells = 2 * rng.standard_normal((150, d), dtype=np.float32), some_cells(150, d, rng)
+    decoder = Decoder(arrays, candidates=A)
+    centres, candidates = cells.centres[cells.cells], decoder.nearest(z).astype(int)
+    want = [choose_one(decoder, *row) for row in zip(z, candidates, centres, strict=True)]
+    assert (decoder.choose(z, cells=cells) == want).all(axis=1).mean() > 0.95
+
+
+@pytest.mark.skipif("avx512" not in _scan.simd_levels(), reason="no AVX-512")
+def test_instruction_sets_that_fuse_agree_to_the_bit_in_cells() -> None:
+    rng = np.random.default_rng(4)
+    decoder = Decoder(that_knows_cells(6, 64, 8, 50, rng), candidates=6)
+    z, cells = rng.standard_normal((500, 48), dtype=np.float32), some_cells(500, 48, rng)
+    words = rng.integers(0, 64, (500, 6)).astype(np.uint8)
+    before, found = _scan.simd(), []
+    for name in ("avx2", "avx512"):
+        _scan.set_simd(name)
+        found.append((decoder.decode(words, cells=cells), decoder.choose(z, cells=cells)))
+    _scan.set_simd(before)
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_decoder_that_knows_cells_must_be_told_them() -> None:
+    rng = np.random.default_rng(0)
+    decoder = Decoder(that_knows_cells(2, 4, 3, 3, rng))
+    with pytest.raises(InputError, match=r"expected the cells of vectors .*got none"):
+        decoder.decode(np.zeros((1, 2), np.uint8))
+    with pytest.raises(InputError, match=r"expected the cells of vectors .*got none"):
+        decoder.choose(np.zeros((1, 6), np.float32))
+    other = Decoder.from_state(decoder.state())
+    words, cells = np.array([[1, 3]], np.uint8), some_cells(1, 6, rng)
+    np.testing.assert_array_equal(
+        other.decode(words, cells=cells), decoder.decode(words, cells=cells)
+    )
+
+
+def test_a_decoder_without_cells_needs_none() -> None:
+    rng = np.random.default_rng(0)
+    decoder, words = Decoder(numbers(2, 4, 3, 3, rng)), np.array([[1, 3]], np.uint8)
+    got = decoder.decode(words, cells=some_cells(1, 6, rng))
+    np.testing.assert_array_equal(got, decoder.decode(words))
+
+
 # ---- its numbers and settings --------------------------------------------------------------------
 
 
@@ -395,6 +497,7 @@ def test_settings_out_of_range_are_refused(setting, value, error) -> None:
         ("outer", (9,), r"\(3, 3\)"),
         ("output", (6, 3), r"\(3, 6\)"),
         ("centre", (5,), r"\(6,?\)"),
+        ("cells", (5, 3), r"\(6, 3\)"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(name, shape, wanted) -> None:
@@ -564,6 +667,33 @@ def test_network_and_decoder_choose_alike(learner) -> None:
     errors = [squared_errors(decoder, z, words) for words in chosen]
     assert errors[0].mean() < 1.02 * errors[1].mean()
     assert (in_learning != near[:, :, 0].numpy()).any()
+
+
+def test_a_network_that_knows_cells_and_its_decoder_agree() -> None:
+    torch = pytest.importorskip("torch")
+    from deepq.training.decoding import Learner
+    from deepq.training.settings import Plan
+
+    quantizer, z = trained()
+    centres = np.random.default_rng(1).standard_normal((9, 16), dtype=np.float32) + 30
+    own = np.random.default_rng(2).integers(0, 9, len(z))
+    books = [quantizer.trained()] * 2
+    made = Learner(*books, z, Plan(8, 4, 4, 1, 1000), 5, "cpu", centres)
+    words, cells = quantizer.assign(z), InCells(centres, own)
+    first = made.result()  # no step yet: the network adds nothing
+    np.testing.assert_allclose(first.decode(words, cells=cells), quantizer.gather(words), atol=1e-4)
+    errors = [made.step(z, progress, own) for progress in np.linspace(0.1, 1, 30)]
+    assert errors[-1] < errors[0]
+    network, decoder = made.network, made.result()
+    with torch.no_grad():
+        T, U = network.summands()
+        at = torch.from_numpy(words.astype(np.int64))
+        out = network.offset + network.add_up(T, at)
+        out = out + network.head(made._in_cells(own) + network.add_up(U, at))
+    want = out.numpy() * made.scale + made.mean
+    np.testing.assert_allclose(decoder.decode(words, cells=cells), want, rtol=1e-3, atol=1e-3)
+    other = InCells(centres, (own + 1) % 9)
+    assert np.abs(decoder.decode(words, cells=other) - want).max() > 0.01
 
 
 @pytest.mark.parametrize("offset", [0, 50])

@@ -72,6 +72,20 @@ def _opq(sizes: Sizes) -> Any:
     return faiss.IndexPreTransform(rotation, _pq(sizes))
 
 
+def _ivfpq(sizes: Sizes) -> Any:
+    return _in_cells(faiss.IndexFlatL2(sizes.d), sizes)
+
+
+def _over_a_graph(sizes: Sizes) -> Any:
+    return _in_cells(faiss.IndexHNSWFlat(sizes.d, 4), sizes)
+
+
+def _in_cells(coarse: Any, sizes: Sizes) -> Any:
+    index = faiss.IndexIVFPQ(coarse, sizes.d, 4, sizes.M, sizes.nbits)
+    index.nprobe = 3
+    return index
+
+
 def _with_decoder(sizes: Sizes) -> deepq.DeepQuantIndex:
     rng, ksub, h = np.random.default_rng(2), 1 << sizes.nbits, 8
     shapes = {
@@ -115,6 +129,11 @@ KINDS = {
     "OPQ and a decoder": Kind(lambda sizes: _filled(_with_decoder(sizes), sizes)),
     "a network": Kind(lambda sizes: _filled(_with_network(sizes), sizes), decodes=False),
     "binary codes": Kind(lambda sizes: _filled(_binary(sizes), sizes)),
+    "codes in cells": Kind(lambda sizes: deepq.from_faiss(_filled(_ivfpq(sizes), sizes))),
+    "faiss's IndexIVFPQ": Kind(lambda sizes: _filled(_ivfpq(sizes), sizes), is_of_faiss=True),
+    "faiss's IndexIVFPQ over HNSW": Kind(
+        lambda sizes: _filled(_over_a_graph(sizes), sizes), is_of_faiss=True
+    ),
     "faiss's IndexPQ": Kind(lambda sizes: _filled(_pq(sizes), sizes), is_of_faiss=True),
     "faiss's OPQ chain": Kind(lambda sizes: _filled(_opq(sizes), sizes), is_of_faiss=True),
 }
@@ -161,6 +180,6 @@ class Layout(Reader):
 
     def skip(self, count: int, what: str) -> int:
         """Pass over bytes, and note whether they are the codes."""
-        if what == "codes":
+        if what in ("codes", "lists"):
             self.codes.extend(range(self.at, self.at + count))
         return super().skip(count, what)

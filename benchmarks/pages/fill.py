@@ -139,6 +139,11 @@ PAGES: dict[str, dict[str, Table]] = {
             ),
         ),
     },
+    "docs/cells.md": {
+        "cells-recall": Table(
+            "cells_recall", "data method bytes nlist nprobe seed", recall_tables.cells
+        ),
+    },
     "docs/kernel.md": {
         "scan": Table(
             "scan codes encode",

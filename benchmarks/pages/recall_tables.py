@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks.common.results import Row
 
 _SIZES = (8, 16, 32)
@@ -59,6 +61,25 @@ def metrics(results: list[Row]) -> list[Row]:
         case = {name: result[name] for name in ("data", "metric", "bytes")}
         rows.setdefault(tuple(case.values()), case)[result["method"]] = _recalls(result)
     return list(rows.values())
+
+
+def cells(results: list[Row]) -> list[Row]:
+    """Lay out 10-recall@10 of codes in cells, and that in times of the best of faiss's."""
+    cases: dict[tuple[Any, ...], dict[str, float]] = {}
+    for row in results:
+        case = tuple(row[field] for field in ("data", "bytes", "nlist", "nprobe"))
+        cases.setdefault(case, {})[row["method"]] = row["10@10"]
+    rows = []
+    for case, found in cases.items():
+        theirs = [value for name, value in found.items() if "IVFPQ" in name]
+        if not theirs or any(name not in found for name in _OURS):
+            continue
+        line: Row = dict(zip(("data", "bytes", "cells", "looked into"), case, strict=True))
+        line["best of IVFPQ and OPQ"] = f"{max(theirs):.3f}"
+        for name in _OURS:
+            line[name] = f"{found[name]:.3f} {found[name] / max(theirs):.2f}x"
+        rows.append(line)
+    return rows
 
 
 def _recalls(row: Row) -> str:

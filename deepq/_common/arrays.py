@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq._common.errors import DimensionError, InputError, KindError
+from deepq._common.sources import is_outside
 from deepq._common.types import Codes, Floats, Ids
 
 _LARGEST_FLOAT = float(np.finfo(np.float32).max)
@@ -145,13 +146,13 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
 
 
 def as_numbers(value: Any, name: str) -> NDArray[Any]:
-    """Return an array of real numbers, of its own dtype; a mapped one stays in its file.
+    """Return an array of real numbers, of its own dtype; rows in a file stay there.
 
     Raises KindError for anything else, also for what has no shape: faiss refuses lists, too.
     """
     if not hasattr(value, "shape"):
         raise KindError(f"expected {name} to be an array, got {type(value).__name__}")
-    array = value if isinstance(value, np.memmap) else as_array(value, name)
+    array: NDArray[Any] = value if is_outside(value) else as_array(value, name)
     if array.dtype.kind not in "fiub":
         raise KindError(f"expected {name} to be an array of real numbers, got dtype {array.dtype}")
     return array

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq._common.arrays import require_finite
+from deepq._common.sources import row_blocks
 from deepq._common.threads import openmp_threads
 from deepq._common.types import METRIC_L2, Floats, Ids
 
@@ -34,7 +35,7 @@ def nearest(base: Floats, query: Floats, k: int, metric: int) -> tuple[Numbers, 
     Parameters
     ----------
     base, query : (nb, d) and (nq, d) float32
-        Finite. The base is read block by block, so it may be mapped from a file.
+        Finite. The base is read block by block, so it may be in a file.
     k : int
         From 1 to nb.
     metric : int
@@ -54,8 +55,8 @@ def nearest(base: Floats, query: Floats, k: int, metric: int) -> tuple[Numbers, 
     query = np.ascontiguousarray(query, dtype=np.float32)
     require_finite(query, "query")
     D, I = np.empty((len(query), 0)), np.empty((len(query), 0), np.int64)
-    for first in range(0, len(base), _BASE_BLOCK):
-        block = np.ascontiguousarray(base[first : first + _BASE_BLOCK], dtype=np.float32)
+    for i, rows in enumerate(row_blocks(base, _BASE_BLOCK)):
+        block, first = np.ascontiguousarray(rows, dtype=np.float32), i * _BASE_BLOCK
         require_finite(block, "base", first)
         if len(query):
             search = _Search.of(block, query, metric)

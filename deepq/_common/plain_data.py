@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from deepq._common.errors import FormatError, KindError
+from deepq._common.types import Codes
 
 _NAME = "deepq"
 # What may be raised on the way from bytes to nested data.
@@ -27,9 +29,32 @@ class OwnObject:
         raise NotImplementedError
 
 
-def split_arrays(
-    value: Any, arrays: list[NDArray[Any]], living: list[OwnObject] | None = None
-) -> Any:
+class Blocks:
+    """An array (size,) of bytes inside nested data, which is made block by block where it is used.
+
+    Parameters
+    ----------
+    size : int
+        Bytes of all blocks.
+    make : callable
+        Yields the blocks, arrays of bytes, from the first to the last.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, size: int, make: Callable[[], Iterable[Codes]]) -> None:
+        self.nbytes, self.make = size, make
+        self.shape = (size,)
+
+    def tobytes(self) -> bytes:
+        """All bytes in memory."""
+        file = io.BytesIO()
+        for block in self.make():
+            file.write(block.data)
+        return file.getvalue()
+
+
+def split_arrays(value: Any, arrays: list[Any], living: list[OwnObject] | None = None) -> Any:
     """Replace every array inside `value` by its number, and collect them, without copies.
 
     So are the objects that are `living`, if there is a list for them. Raises KindError for what
@@ -40,8 +65,8 @@ def split_arrays(
             return split_arrays(value.plain(), arrays)
         living.append(value)
         return {"$living": len(living) - 1}
-    if isinstance(value, np.ndarray):
-        arrays.append(np.asarray(value, order="C"))
+    if isinstance(value, np.ndarray | Blocks):
+        arrays.append(value if isinstance(value, Blocks) else np.asarray(value, order="C"))
         return {"$array": len(arrays) - 1}
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: split_arrays(item, arrays, living) for key, item in value.items()}

@@ -146,7 +146,7 @@ class Reader:
 
 
 class InFile:
-    """Bytes (n, width) that are still in a file.
+    """Bytes, (n, width) or (n,), that are still in a file.
 
     Parameters
     ----------
@@ -154,28 +154,43 @@ class InFile:
         As in `Reader`.
     at : int
         Where they begin.
-    shape : (int, int)
+    shape : tuple of int
         How many there are.
     wanted : int, optional
-        Their checksum; None if nobody is to check it.
+        Their checksum, where they have one in all.
+    checks : bool
+        Whether what is read is compared with checksums.
     maps : bool
         Whether they are to stay in the file, which has a descriptor then.
     """
 
     def __init__(
-        self, file: BinaryIO, at: int, shape: tuple[int, int], wanted: int | None, *, maps: bool
+        self,
+        file: BinaryIO,
+        at: int,
+        shape: tuple[int, ...],
+        wanted: int | None = None,
+        *,
+        checks: bool = False,
+        maps: bool = False,
     ) -> None:
         self.file, self.at, self.shape = file, at, shape
-        self.wanted, self.maps = wanted, maps
+        self.wanted, self.checks, self.maps = wanted, checks, maps
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def read(self, out: Codes) -> None:
         """Fill an array of that shape. Raises FormatError if the checksum is another."""
-        found = fill(self.file, self.at, out.reshape(-1), checks=self.wanted is not None)
-        if found != self.wanted:
+        found = fill(self.file, self.at, out.reshape(-1), checks=self.checks)
+        if self.checks and found != self.wanted:
             raise FormatError("damaged codes")
+
+    def part(self, first: int, end: int) -> Codes:
+        """Read some bytes of (n,)."""
+        out = np.empty(end - first, np.uint8)
+        fill(self.file, self.at + first, out)
+        return out
 
     def map(self) -> Codes:
         """Return a read-only array over the file."""

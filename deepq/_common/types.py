@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,3 +17,22 @@ Ids = NDArray[np.int64]
 Words = NDArray[np.unsignedinteger[Any]]
 
 Progress = Callable[[dict[str, Any]], None]
+
+
+class InCells(NamedTuple):
+    """The cells that vectors lie in.
+
+    Attributes
+    ----------
+    centres : (m, d) float32
+        Centres of some cells.
+    cells : (n,) int64
+        For each vector the row of its cell among them.
+    """
+
+    centres: Floats
+    cells: Ids
+
+    def part(self, rows: Any) -> InCells:
+        """Those of some of the vectors."""
+        return InCells(self.centres, self.cells[rows])

@@ -121,6 +121,10 @@ static inline __attribute__((always_inline)) void NAME(enter)(const choose_job *
         NAME(add_up)(network->features, slot->words, 1, M, ksub, h, slot->hidden);
         NAME(add_up)(network->entered, slot->words, 1, M, ksub, h, slot->inside);
         NAME(add_up)(network->tables, slot->words, 1, M, ksub, d, slot->sums);
+        if (network->cells) {
+            NAME(add_cells)(network->cell_features, network->cells + slot->row, 1, h, slot->hidden);
+            NAME(add_cells)(network->cell_entered, network->cells + slot->row, 1, h, slot->inside);
+        }
     }
     memcpy(hidden, slot->hidden, sizeof(float) * h);
     memcpy(inside, slot->inside, sizeof(float) * h);

@@ -21,6 +21,9 @@ typedef struct {
     const float *bias;     /* (h,) */
     const float *outer;    /* W2, panels of (h, h) */
     const float *output;   /* O, panels of (h, d) */
+    const int32_t *cells;  /* (n,): the cell of every vector; NULL where the network is told none */
+    const float *cell_features; /* (.., h): what the hidden layer has besides of each cell: V */
+    const float *cell_entered;  /* (.., h): W1 V */
 } decode_network;
 
 #endif

@@ -100,6 +100,16 @@ static inline __attribute__((always_inline)) void NAME(add_up)(
     }
 }
 
+/* Add to sums (n, width) the row (width,) of the cell of each. */
+static inline __attribute__((always_inline)) void NAME(add_cells)(
+        const float *rows, const int32_t *cells, int n, int width, float *sums) {
+    for (int i = 0; i < n; i++) {
+        const float *row = rows + (int64_t)cells[i] * width;
+        for (int t = 0; t < width; t += FLOAT_LANES)
+            *(FLOATS *)(sums + (int64_t)i * width + t) += *(const FLOATS *)(row + t);
+    }
+}
+
 /* Add a bias (width,) to numbers; negative sums become zero. */
 static inline __attribute__((always_inline)) void NAME(rectify)(float *numbers, const float *bias, int width) {
     for (int t = 0; t < width; t++) numbers[t] = numbers[t] + bias[t] > 0 ? numbers[t] + bias[t] : 0;
@@ -111,7 +121,17 @@ static void NAME(decode_rows)(
     NAME(add_up)(network->features, words, n, M, ksub, h, hidden);
     NAME(add_up)(network->entered, words, n, M, ksub, h, inside);
     NAME(add_up)(network->tables, words, n, M, ksub, d, z);
+    if (network->cells) {
+        NAME(add_cells)(network->cell_features, network->cells, n, h, hidden);
+        NAME(add_cells)(network->cell_entered, network->cells, n, h, inside);
+    }
     for (int i = 0; i < n; i++) NAME(rectify)(inside + (int64_t)i * h, network->bias, h);
     NAME(multiply)(inside, n, h, network->outer, h, hidden, 1);
     NAME(multiply)(hidden, n, h, network->output, d, z, 0);
+}
+
+/* Rows (n, columns) times weights (wide, columns), laid out as panels: each the same whatever is beside it. */
+static void NAME(multiply_rows)(const float *a, int n, int wide, const float *weights, int columns, float *c) {
+    memset(c, 0, sizeof(float) * n * columns);
+    NAME(multiply)(a, n, wide, weights, columns, c, 0);
 }

@@ -9,6 +9,9 @@
 /* Decode n <= DECODE_ROWS codes, of words (n, M), to z (n, d); inside and block have room for n * h floats. */
 typedef void (*decode_fn)(const decode_network *, const int32_t *words, int n, float *inside, float *block, float *z);
 
+/* Multiply rows (n, wide) with weights (wide, columns), laid out as panels, to c (n, columns). */
+typedef void (*multiply_fn)(const float *a, int n, int wide, const float *weights, int columns, float *c);
+
 static inline four_floats as_floats_portable(const int8_t *p) {
     four_floats numbers = {p[0], p[1], p[2], p[3]};
     return numbers;
@@ -87,6 +90,15 @@ static decode_fn decode_kernel(int simd) {
 #endif
     (void)simd;
     return decode_rows_portable;
+}
+
+static multiply_fn multiply_kernel(int simd) {
+#ifdef DEEPQ_X86
+    if (simd == SIMD_AVX512) return multiply_rows_avx512;
+    if (simd == SIMD_AVX2) return multiply_rows_avx2;
+#endif
+    (void)simd;
+    return multiply_rows_portable;
 }
 
 #endif

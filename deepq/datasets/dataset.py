@@ -12,20 +12,25 @@ import numpy as np
 import numpy.typing as npt
 
 from deepq._common.arrays import as_labels, as_numbers, as_whole
-from deepq._common.checks import as_real, as_size
+from deepq._common.checks import as_metric, as_real, as_size
 from deepq._common.errors import DimensionError, FormatError, InputError
-from deepq._common.types import Floats, Ids
+from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2, Floats, Ids
+from deepq.datasets.arrow_files import ARROW, PARQUET
 from deepq.datasets.exact import exact_neighbours
-from deepq.datasets.vector_files import read_vectors
+from deepq.datasets.hdf5_files import HDF5, benchmark_parts
+from deepq.datasets.vector_files import opened_npz
+from deepq.datasets.vectors import read_vectors
 
 Array = npt.NDArray[Any]
 
 _PARTS = ("train", "base", "query")
-_TEXMEX = (  # names of base, query and learn in TEXMEX's sets and BIGANN, and in Deep1B
+_TEXMEX = (  # names of base, query and learn in TEXMEX's sets and BIGANN, in Deep1B and of cuVS
     ("*_base", "base"),
     ("*_query", "query", "*_queries", "queries"),
     ("*_learn", "learn"),
 )
+_VECTORS = (".fvecs", ".bvecs", ".fbin", ".f16bin", ".u8bin", ".i8bin")
+_TRUTH = ("*_groundtruth", "groundtruth", "groundtruth.neighbors")
 _QUERIES = 1000  # rows that become queries when a file has none of its own
 
 
@@ -38,9 +43,12 @@ class Dataset:
     name : str
         For tables and pictures.
     train, base, query : (n, d) float32, or uint8 for images
-        The three parts. They may be memory-mapped.
+        The three parts. They may be memory-mapped, or a `RowSource`.
     gt : (nq, depth) int64 or None
-        Ids in `base` of each query's nearest neighbours in L2, in ranked order.
+        Ids in `base` of each query's nearest neighbours, in ranked order.
+    metric : int or "cosine"
+        What neighbours are nearest by: ``faiss.METRIC_L2``, ``faiss.METRIC_INNER_PRODUCT``, or the
+        cosine.
     train_labels, base_labels, query_labels : (n,) int or str, (n, c) bool or None
         One class for each vector, or a multi-hot row, in any form that `train` takes.
     label_names : tuple of str
@@ -65,6 +73,7 @@ class Dataset:
     label_names: tuple[str, ...] = ()
     base_texts: tuple[str, ...] = ()
     query_texts: tuple[str, ...] = ()
+    metric: int | str = METRIC_L2
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{part} {getattr(self, part).shape}" for part in _PARTS)
@@ -93,6 +102,8 @@ class Dataset:
                     f"{self.name}: expected {len(getattr(self, part))} texts for {part}, "
                     f"got {len(texts)}"
                 )
+        if self.metric != "cosine":
+            object.__setattr__(self, "metric", as_metric(self.metric))
         self._check_gt()
 
     def _check_gt(self) -> None:
@@ -116,11 +127,17 @@ class Dataset:
         return int(self.base.shape[-1])
 
     def neighbours(self, k: int = 100) -> Ids:
-        """Return the true L2 neighbours (nq, k): `gt` if it is deep enough, else computed."""
+        """Return the true neighbours (nq, k) by `metric`: `gt` if it is deep enough, else computed.
+
+        For the cosine the base is copied into memory.
+        """
         k = as_size(k, "k")
         if self.gt is not None and self.gt.shape[1] >= k:
             return self.gt[:, :k]
-        return exact_neighbours(self.base, self.query, k)[1]
+        if self.metric == "cosine":
+            base, query = _unit(self.base), _unit(self.query)
+            return exact_neighbours(base, query, k, METRIC_INNER_PRODUCT)[1]
+        return exact_neighbours(self.base, self.query, k, as_metric(self.metric))[1]
 
 
 def wordnet_glosses() -> Dataset:
@@ -146,20 +163,23 @@ def load(path: str | Path) -> Dataset:
           `scale` (vectors are divided by it), `train_label`, `base_label`, `query_label`,
           `label_names`, and `text_utf8` with `text_offsets` (texts in the order query, base).
           Classes and ids may be whole floats, classes also names, and tags 0 and 1;
-        * a folder with ``*_base``, ``*_query`` and where known ``*_learn`` as ``.fvecs`` or
-          ``.bvecs`` and ``*_groundtruth.ivecs``, as the TEXMEX sets (SIFT1M, GIST1M) come;
-          BIGANN's and Deep1B's names are known too: ``gnd/idx_*M.ivecs`` for as many millions as
-          the base has, ``base``, ``learn`` and ``*_queries``;
-        * a single array, ``.npy``, ``.fvecs`` or ``.bvecs``: 1,000 rows of it, or a tenth if that
-          is less, are drawn with a fixed seed to be the queries and the rest is the base.
+        * an ``.hdf5`` file of ann-benchmarks or VIBE, with the distances euclidean, angular,
+          cosine, normalized or ip: the base is called ``train`` there, the queries ``test``;
+        * a folder with ``*_base``, ``*_query`` and where known ``*_learn`` as ``.fvecs``,
+          ``.bvecs``, ``.fbin``, ``.u8bin``, ``.i8bin`` or ``.f16bin`` and ``*_groundtruth.ivecs``
+          or ``.ibin``, as the TEXMEX sets (SIFT1M, GIST1M) come; the names of BIGANN, Deep1B and
+          cuVS are known too: ``gnd/idx_*M.ivecs`` for as many millions as the base has, ``base``,
+          ``learn``, ``*_queries`` and ``groundtruth.neighbors``;
+        * anything else that `read_vectors` opens: 1,000 rows of it, or a tenth if that is less, are
+          drawn with a fixed seed to be the queries and the rest is the base, in memory.
 
         Where there is no training part, the base is it.
 
     Returns
     -------
     Dataset
-        float32 throughout. Arrays that are float32 on disk, other than in ``.npz``, stay
-        memory-mapped unless rows are drawn from them.
+        float32 throughout. Arrays that are float32 on disk, other than in ``.npz`` and in chunks of
+        HDF5, stay memory-mapped unless rows are drawn from them.
 
     Raises
     ------
@@ -170,10 +190,15 @@ def load(path: str | Path) -> Dataset:
         or the parts do not fit each other.
     """
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() and not any(f.suffix in (*PARQUET, *ARROW) for f in path.iterdir()):
         return _load_texmex(path)
+    if path.suffix in HDF5:
+        parts, metric = benchmark_parts(path)
+        gt = np.asarray(parts["gt"]) if "gt" in parts else None
+        base, query = _floats(parts["base"]), _floats(parts["query"])
+        return Dataset(path.stem, base, base, query, gt, metric=metric)
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
+        with opened_npz(path) as arrays:
             return _from_arrays(path.stem, arrays)
     return _split(path.stem, read_vectors(path))
 
@@ -255,27 +280,39 @@ def _load_texmex(folder: Path) -> Dataset:
             raise FormatError(f"{folder}: expected one {patterns[0]} file, got {len(found)}")
         return found[0] if found else None
 
-    def floats(path: Path) -> Floats:
-        return read_vectors(path).astype(np.float32, copy=False)
-
-    base, query, learn = (one(names, ".fvecs", ".bvecs") for names in _TEXMEX)
+    base, query, learn = (one(names, *_VECTORS) for names in _TEXMEX)
     if base is None or query is None:
-        raise FormatError(f"{folder}: expected *_base and *_query as .fvecs or .bvecs in it")
-    x = floats(base)
-    gt = one(("*_groundtruth", "groundtruth"), ".ivecs")
+        raise FormatError(
+            f"{folder}: expected *_base and *_query in it as one of {', '.join(_VECTORS)}"
+        )
+    x = _floats(read_vectors(base))
+    gt = one(_TRUTH, ".ivecs", ".ibin")
     millions = folder / "gnd" / f"idx_{len(x) // 10**6}M.ivecs"  # BIGANN's, of its first vectors
     if len(x) % 10**6 == 0 and millions.is_file():
         gt = millions
     return Dataset(
         name=folder.name if base.stem == "base" else base.stem.removesuffix("_base"),
-        train=floats(learn) if learn else x,
+        train=_floats(read_vectors(learn)) if learn else x,
         base=x,
-        query=floats(query),
-        gt=read_vectors(gt).astype(np.int64) if gt else None,
+        query=_floats(read_vectors(query)),
+        gt=np.asarray(read_vectors(gt)).astype(np.int64) if gt else None,
     )
 
 
-def _split(name: str, x: npt.NDArray[Any]) -> Dataset:
+def _floats(rows: Any) -> Floats:
+    """Rows as float32: mapped, where they are that in their file, else in memory."""
+    floats: Floats = np.asanyarray(rows).astype(np.float32, copy=False)
+    return floats
+
+
+def _unit(x: Array) -> Floats:
+    """Rows of length 1, but for those of zeros."""
+    rows = np.array(x, np.float32)
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    return rows / np.where(lengths > 0, lengths, 1).astype(np.float32)[:, None]
+
+
+def _split(name: str, x: Any) -> Dataset:
     nq = min(_QUERIES, len(x) // 10)
     if nq == 0:
         raise FormatError(
@@ -283,6 +320,6 @@ def _split(name: str, x: npt.NDArray[Any]) -> Dataset:
         )
     drawn = np.zeros(len(x), dtype=bool)
     drawn[np.random.default_rng(1234).permutation(len(x))[:nq]] = True
-    x = as_numbers(x, name)
+    x = np.asarray(as_numbers(x, name))
     base, query = x[~drawn].astype(np.float32), x[drawn].astype(np.float32)
     return Dataset(name=name, train=base, base=base, query=query)

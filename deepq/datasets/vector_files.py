@@ -1,7 +1,11 @@
-"""Files of vectors: NumPy's, and the ``vecs`` formats of TEXMEX."""
+"""Files of vectors: NumPy's, TEXMEX's ``vecs``, and the ``bin`` of big-ann; all but .npz mapped."""
 
 from __future__ import annotations
 
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,42 +14,86 @@ import numpy.typing as npt
 
 from deepq._common.errors import FormatError
 from deepq._common.types import Ids
+from deepq.datasets.named import chosen
 
 _VECS: dict[str, np.dtype[Any]] = {
     ".fvecs": np.dtype("<f4"),
     ".ivecs": np.dtype("<i4"),
     ".bvecs": np.dtype("u1"),
 }
+_BINS: dict[str, np.dtype[Any]] = {
+    ".fbin": np.dtype("<f4"),
+    ".f16bin": np.dtype("<f2"),
+    ".u8bin": np.dtype("u1"),
+    ".i8bin": np.dtype("i1"),
+    ".ibin": np.dtype("<i4"),
+}
+MAPPED = (".npy", *_VECS, *_BINS)
+NPZ = (".npz",)
 _SMALL, _SAMPLE = 1 << 24, 1000  # bytes of files of which every row is looked at, and rows else
 
 
-def read_vectors(path: str | Path) -> npt.NDArray[Any]:
-    """Return the one array (n, d) of a ``.npy``, ``.fvecs``, ``.ivecs`` or ``.bvecs`` file.
-
-    It is mapped from the file, read-only, in the file's own dtype: what is not used is not read. In
-    the ``vecs`` formats every row is its length as a little-endian int32 and then its numbers. The
-    lengths of all rows are compared in files of up to 16 MiB, those of 1000 rows in larger ones.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    FormatError
-        If the suffix is not one of the four or the content is damaged.
-    """
-    path = Path(path)
-    if path.suffix == ".npy":
+def map_vectors(path: Path) -> npt.NDArray[Any]:
+    """Map the array (n, d) of a file whose suffix is one of `MAPPED`: see `read_vectors`."""
+    suffix = path.suffix.lower()
+    if suffix in _BINS:
+        return _map_bin(path, _BINS[suffix])
+    if suffix in _VECS:
+        return _map_vecs(path, _VECS[suffix])
+    try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        if array.ndim != 2:
-            raise FormatError(f"{path}: expected an array of shape (n, d), got {array.shape}")
-        return array
-    if path.suffix not in _VECS:
-        known = ", ".join([".npy", *_VECS])
-        raise FormatError(f"{path}: expected a file that ends in one of {known}")
-    return _read_vecs(path, _VECS[path.suffix])
+    except (ValueError, EOFError) as error:  # no such file is an OSError
+        raise FormatError(f"{path}: expected an array as numpy.save writes it: {error}") from error
+    if array.ndim != 2:
+        raise FormatError(f"{path}: expected an array of shape (n, d), got {array.shape}")
+    if array.dtype.kind == "V":
+        raise FormatError(
+            f"{path}: expected numbers of a type of NumPy's own, got {array.dtype}: bfloat16 keeps "
+            "its name in .safetensors"
+        )
+    return array
 
 
-def _read_vecs(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+@contextmanager
+def opened_npz(path: Path) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
+    """Open an archive of arrays. Raises FormatError where it is none, or is damaged."""
+    try:
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if not isinstance(arrays, Mapping):
+                raise FormatError(f"{path}: expected an archive of arrays, got one array")
+            yield arrays
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise FormatError(f"{path}: expected a whole archive of arrays, got: {error}") from error
+
+
+def read_npz(path: Path, column: str | None) -> npt.NDArray[Any]:
+    """Read one array (n, d) of an archive into memory."""
+    with opened_npz(path) as arrays:
+        if column is None:  # which reads all
+            column = chosen(path, "array", None, [n for n in arrays if arrays[n].ndim == 2], arrays)
+        array = arrays[chosen(path, "array", column, (), arrays)]
+    if array.ndim != 2:
+        raise FormatError(f"{path}: expected {column!r} of shape (n, d), got {array.shape}")
+    return array
+
+
+def _map_bin(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Map what follows n and d. Behind ids there may be as many distances, which are left out."""
+    size = path.stat().st_size
+    if size < 8:
+        raise FormatError(f"{path}: expected n and d in the first 8 bytes, got {size} bytes")
+    n, d = np.fromfile(path, "<u4", 2).tolist()
+    expected = 8 + n * d * dtype.itemsize
+    has_distances = path.suffix.lower() == ".ibin" and size == expected + 4 * n * d
+    if not n or not d or (size != expected and not has_distances):
+        raise FormatError(
+            f"{path}: expected {expected} bytes for {n} vectors of {d} {dtype}, got {size}"
+        )
+    return np.memmap(path, dtype, mode="r", offset=8, shape=(n, d))
+
+
+def _map_vecs(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     size = path.stat().st_size
     if size < 4:
         raise FormatError(f"{path}: expected at least one vector, got {size} bytes")

@@ -1,20 +1,22 @@
-"""How an index uses its codewords, and what it loses."""
+"""How an index uses its codewords and its cells, and what it loses."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepq._common.arrays import as_vectors
 from deepq._common.errors import StateError
-from deepq._common.types import Floats
+from deepq._common.types import Codes, Floats, Ids
 from deepq.encoders.base import embed
 from deepq.evaluation.measures import Numbers, image_shape, require_some
 from deepq.index.flat import DeepQuantIndex
 from deepq.index.interop import from_faiss
+from deepq.index.ivf import DeepQuantIVFIndex
 from deepq.quantizers.packing import unpack
 
 _BLOCK = 1 << 14
@@ -41,6 +43,8 @@ class Diagnosis:
     variance : (M,) float64 or None
         Mean squared distance of a sub-vector to the mean of all, which is the distortion that a
         single codeword would leave.
+    cells : (nlist,) int64 or None
+        Vectors in each cell. Of an index of cells, whose sub-vectors are those of residuals.
     """
 
     n: int
@@ -49,6 +53,22 @@ class Diagnosis:
     perplexity: Numbers
     distortion: Numbers | None = None
     variance: Numbers | None = None
+    cells: Counts | None = None
+
+    @property
+    def empty_cells(self) -> int:
+        """Cells without a vector; 0 where there are no cells."""
+        return 0 if self.cells is None else int((self.cells == 0).sum())
+
+    @property
+    def imbalance(self) -> float:
+        """How many times more codes a search for one of the vectors meets than in equal cells.
+
+        nlist sum n_c^2 / n^2 for cells of n_c vectors: 1 where all are equal, or there are none.
+        """
+        if self.cells is None:
+            return 1.0
+        return float(len(self.cells) * np.square(self.cells / self.n).sum())
 
     @property
     def dead(self) -> int:
@@ -80,6 +100,11 @@ class Diagnosis:
             lines[1] += "  distortion  of variance"
             for m, (lost, of) in enumerate(zip(self.distortion, self.variance, strict=True)):
                 lines[m + 2] += f"  {lost:10.4g}  {_part(lost, of):11.3f}"
+        if self.cells is not None:
+            lines.append(
+                f"{len(self.cells):,} cells of up to {self.cells.max():,} vectors, "
+                f"{self.empty_cells:,} empty, imbalance {self.imbalance:.2f}"
+            )
         return "\n".join(lines)
 
 
@@ -88,7 +113,7 @@ def diagnose(index: Any, x: Any = None) -> Diagnosis:
 
     Parameters
     ----------
-    index : DeepQuantIndex, or what `from_faiss` takes
+    index : DeepQuantIndex, DeepQuantIVFIndex, or what `from_faiss` takes
         A trained index.
     x : (n, d) array, optional
         Finite vectors, encoded for this and not added; without them the stored codes are looked
@@ -104,42 +129,80 @@ def diagnose(index: Any, x: Any = None) -> Diagnosis:
     DimensionError, KindError
         If `x` is not an (n, d) array of real numbers, or `index` is another kind of index.
     """
-    if not isinstance(index, DeepQuantIndex):
+    if not isinstance(index, DeepQuantIndex | DeepQuantIVFIndex):
         index = from_faiss(index)
     if not index.is_trained:
         raise StateError("expected a trained index, got one before train()")
     if x is not None:
-        return _diagnose_vectors(
-            index, as_vectors(x, index.d, finite=True, image=image_shape(index))
-        )
-    quantizer, counts = index.quantizer, _no_counts(index)
-    for codes in index.code_blocks(_BLOCK):
+        image = image_shape(index)
+        return _of_vectors(index, as_vectors(x, index.d, finite=True, image=image))
+    quantizer, counts = index.product_quantizer, _no_counts(index)
+    cells = _sizes(index) if isinstance(index, DeepQuantIVFIndex) else None
+    for codes in _stored(index):
         _count(counts, unpack(codes, quantizer.M, quantizer.nbits))
     if not counts.any():
         require_some(np.empty(0))
-    return Diagnosis(*_use(counts))
+    return Diagnosis(*_use(counts), cells=cells)
 
 
-def _diagnose_vectors(index: DeepQuantIndex, x: Floats) -> Diagnosis:
+def _sizes(index: DeepQuantIVFIndex) -> Counts:
+    return np.array([index.get_list_size(i) for i in range(index.nlist)], np.int64)
+
+
+def _stored(index: DeepQuantIndex | DeepQuantIVFIndex) -> Iterable[Codes]:
+    """Codes (m, code_size) of all that is stored, in parts."""
+    if isinstance(index, DeepQuantIndex):
+        return index.code_blocks(_BLOCK)
+    return (index.get_list(cell)[1] for cell in range(index.nlist))
+
+
+def _of_vectors(index: DeepQuantIndex | DeepQuantIVFIndex, x: Floats) -> Diagnosis:
     require_some(x)
-    quantizer, encoder, counts = index.quantizer, index.encoder, _no_counts(index)
-    lost, first, second = np.zeros((3, encoder.d_out))
-    offset = embed(encoder, x[:_BLOCK].mean(axis=0, keepdims=True))  # so that squares do not cancel
+    quantizer, counts = index.product_quantizer, _no_counts(index)
+    cells = np.zeros(index.nlist, np.int64) if isinstance(index, DeepQuantIVFIndex) else None
+    lost, first, second, offset = np.zeros((4, index.encoder.d_out))
     for i in range(0, len(x), _BLOCK):
-        z, codes = embed(encoder, x[i : i + _BLOCK]), index.sa_encode(x[i : i + _BLOCK])
-        _count(counts, unpack(codes, quantizer.M, quantizer.nbits))
-        lost += np.square(z - quantizer.decode(codes)).sum(axis=0, dtype=np.float64)
-        first += (z - offset).sum(axis=0, dtype=np.float64)
-        second += np.square(z - offset).sum(axis=0, dtype=np.float64)
+        coded = _coded(index, x[i : i + _BLOCK])
+        _count(counts, unpack(coded.codes, quantizer.M, quantizer.nbits))
+        if cells is not None and coded.cells is not None:
+            cells += np.bincount(coded.cells, minlength=len(cells))
+        if i == 0:  # so that squares do not cancel
+            offset = coded.z.mean(axis=0, dtype=np.float64)
+        lost += np.square(coded.z - coded.z_hat).sum(axis=0, dtype=np.float64)
+        first += (coded.z - offset).sum(axis=0, dtype=np.float64)
+        second += np.square(coded.z - offset).sum(axis=0, dtype=np.float64)
     distortion, variance = (
         columns.reshape(quantizer.M, -1).sum(axis=1)
         for columns in (lost / len(x), second / len(x) - np.square(first / len(x)))
     )
-    return Diagnosis(*_use(counts), distortion, variance)
+    return Diagnosis(*_use(counts), distortion, variance, cells)
 
 
-def _no_counts(index: DeepQuantIndex) -> Counts:
-    return np.zeros((index.quantizer.M, index.quantizer.ksub), np.int64)
+class _Coded(NamedTuple):
+    """What is quantized of vectors (n, d_out), its codes, what these stand for, and cells (n,)."""
+
+    z: Floats
+    codes: Codes
+    z_hat: Floats
+    cells: Ids | None = None
+
+
+def _coded(index: DeepQuantIndex | DeepQuantIVFIndex, x: Floats) -> _Coded:
+    z, codes = embed(index.encoder, x), index.sa_encode(x)
+    if isinstance(index, DeepQuantIndex):
+        return _Coded(z, codes, index.product_quantizer.decode(codes))
+    size = index.sa_code_size() - index.code_size
+    numbers = np.zeros((len(codes), 8), np.uint8)
+    numbers[:, :size] = codes[:, :size]
+    cells, own = numbers.view("<i8")[:, 0], np.ascontiguousarray(codes[:, size:])
+    if index.by_residual:
+        z = z - index.quantizer.reconstruct_batch(cells)
+    return _Coded(z, own, index.product_quantizer.decode(own), cells)
+
+
+def _no_counts(index: DeepQuantIndex | DeepQuantIVFIndex) -> Counts:
+    quantizer = index.product_quantizer
+    return np.zeros((quantizer.M, quantizer.ksub), np.int64)
 
 
 def _count(counts: Counts, words: NDArray[Any]) -> None:

@@ -18,6 +18,7 @@ from deepq._common.errors import InputError, KindError
 from deepq._common.threads import openmp_threads
 from deepq._common.types import Ids
 from deepq.index.flat import DeepQuantIndex
+from deepq.index.ivf import DeepQuantIVFIndex
 from deepq.metrics.neighbours import recall
 from deepq.metrics.ranking import mean_average_precision, precision_at
 
@@ -196,7 +197,8 @@ def _as_ground_truth(ground_truth: Any, nq: int) -> Ids:
 
 def image_shape(index: Any) -> tuple[int, ...]:
     """Shape of the images that an index takes beside vectors, if it does."""
-    return index.encoder.input_shape if isinstance(index, DeepQuantIndex) else ()
+    is_ours = isinstance(index, DeepQuantIndex | DeepQuantIVFIndex)
+    return index.encoder.input_shape if is_ours else ()
 
 
 def require_some(rows: NDArray[Any]) -> None:

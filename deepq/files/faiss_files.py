@@ -1,19 +1,19 @@
-"""faiss's own files of an IndexPQ, alone or behind transforms: read without faiss.
+"""faiss's own files of an IndexPQ or IndexIVFPQ, alone or behind transforms: read without faiss.
 
 faiss believes what such a file says of itself: one that is damaged may load and answer wrongly, end
 the process, or ask for any amount of memory. Here every size and flag is compared with the others
 and with the length of the file first. Numbers are not: the format has no checksums, so codes,
 codewords, the numbers of transforms and settings are taken as they are, if they are finite.
 
-The layout (faiss 1.14.2 to 1.15, little-endian, without gaps), where a vector is its length in 8
-bytes and its items, and a flag is a byte, 0 or 1:
+The layout (faiss 1.14.2 to 1.15); `faiss_values` says what a header, a vector and a flag are:
 
-    header        d int32, ntotal int64, twice 2**20 as int64, is_trained flag, metric int32
-    IndexPQ       "IxPq", header, d M nbits int64, vector of float32 centroids, vector of codes,
-                  search_type int32, encode_signs flag, polysemous_ht int32
+    IndexPQ       "IxPq", header, product quantizer, vector of codes, search_type int32,
+                  encode_signs flag, polysemous_ht int32
     older ones    "IxPo" the same, of metric L2 whatever it says; "IxPQ" that without the last three
-    chain         "IxPT", header, number of transforms int32, the transforms, an IndexPQ
-    transform     its name, its numbers, d_in d_out int32, is_trained flag
+    IndexIVFPQ    "IwPQ" ...: see `faiss_cells`
+    chain         "IxPT", header, number of transforms int32, the transforms, an index
+    map of ids    "IxMp" or "IxM2", header, an index, vector of int64
+    quantizer     d M nbits int64, vector of float32 centroids
 """
 
 from __future__ import annotations
@@ -21,17 +21,33 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deepq._common.errors import FormatError
 from deepq._common.safe_files import InFile, Reader, fill
-from deepq._common.types import METRIC_L2, Floats
+from deepq._common.types import METRIC_L2
 from deepq.encoders.chain import Chain
-from deepq.index.native import bridge, payload
-from deepq.index.native.plain import PlainIndex, Transform
+from deepq.files.faiss_cells import read_cells
+from deepq.files.faiss_transforms import check_chain, read_transforms
+from deepq.files.faiss_values import (
+    Header,
+    flag,
+    read_header,
+    read_product_quantizer,
+    read_vector,
+    require,
+    require_bits,
+    text,
+)
+from deepq.index.native import payload
+from deepq.index.native.plain import PlainCells, PlainIndex, Transform, with_ids
+from deepq.index.native.refused import advice_for
 from deepq.index.native.transforms import encoder_of
 
-INDEXES = (b"IxPT", b"IxPq", b"IxPo", b"IxPQ")
+_FLAT = (b"IxPq", b"IxPo", b"IxPQ")
+_CELLS = b"IwPQ"
+_CHAIN = b"IxPT"
+_MAPS = (b"IxMp", b"IxM2")
+INDEXES = (*_FLAT, _CELLS, _CHAIN, *_MAPS)
 
 # How the names of faiss's other indexes begin, and whole names of those that people have most.
 FAMILIES = (b"Ix", b"IB", b"IH", b"Iw", b"Iv", b"IN", b"IP", b"Is", b"IL", b"IR")
@@ -45,38 +61,33 @@ _KINDS = {
     b"IxSQ": "IndexScalarQuantizer",
     b"IPfs": "IndexPQFastScan",
     b"IBxF": "IndexBinaryFlat",
+    b"IBwF": "IndexBinaryIVF",
     b"IHNf": "IndexHNSWFlat",
     b"IwFl": "IndexIVFFlat",
     b"IwPQ": "IndexIVFPQ",
+    b"IwPf": "IndexIVFPQFastScan",
+    b"IwQR": "IndexIVFPQR",
+    b"IwSq": "IndexIVFScalarQuantizer",
 }
 
-_DUMMY = 1 << 20
 _ST_SDC = 3
 _MOST_SYMMETRIC_BITS = 8  # of words whose distances to each other are in a table
-_MOST_TRANSFORMS = 16
 _LOOKED_AT = 1000  # codes whose unused bits are looked at
-
-# What linear transforms have before their vectors, and the vectors of some before A and b.
-_LINEAR = {
-    b"LTra": ("", ()),
-    b"rrot": ("", ()),
-    b"Viqm": ("ii", ()),
-    b"PCAm": ("fB", ("mean", "eigenvalues", "PCAMat")),
-    b"PcAm": ("fBi", ("mean", "eigenvalues", "PCAMat")),
-    b"Pcam": ("ffBi", ("mean", "eigenvalues", "PCAMat")),
-}
 
 
 def kind_of(name: bytes) -> str:
-    """Say which class of faiss's a file of that name is of, as far as it is known."""
-    return f"{_KINDS[name]} ({_text(name)})" if name in _KINDS else _text(name)
+    """Say which class of faiss's a file of that name is of, and what to do, as far as is known."""
+    if name not in _KINDS:
+        return text(name)
+    return f"{_KINDS[name]} ({text(name)}){advice_for(_KINDS[name])}"
 
 
-class _Header(NamedTuple):
-    d: int
-    ntotal: int
-    is_trained: bool
-    metric: int
+class _Parts(NamedTuple):
+    """What has been read: of an index, of the whole it is in, and the transforms before it."""
+
+    header: Header
+    content: dict[str, Any]
+    transforms: list[Transform]
 
 
 def parse(reader: Reader, network: Any = None, *, maps: bool = False) -> PlainIndex:
@@ -98,80 +109,82 @@ def parse(reader: Reader, network: Any = None, *, maps: bool = False) -> PlainIn
     KindError, InputError
         If it has a transform that no encoder stands for, or an untrained one.
     """
-    name, chain, transforms = reader.take(4, "the name of an index"), None, list[Transform]()
-    if name == b"IxPT":
-        chain = _header(reader)
-        (count,) = reader.unpack("<i", "the number of transforms")
-        if not 0 <= count <= _MOST_TRANSFORMS:
-            raise FormatError(f"{count} transforms")
-        transforms = [_transform(reader) for _ in range(count)]
-        name = reader.take(4, "the name of the index inside")
-    if name not in INDEXES[1:]:
-        raise FormatError(f"an index of the kind {kind_of(name)}")
-    inner = _header(reader)
-    trained = inner.is_trained and all(transform.is_trained for transform in transforms)
-    parts = _product_quantizer(reader, inner)
-    parts["codes"] = _codes(reader, inner.ntotal, parts["M"] * parts["nbits"], maps=maps)
-    parts["settings"] = _settings(reader, name, parts["nbits"])
+    header, index, transforms = _read(reader, INDEXES, maps=maps)
     reader.end()
-    if inner.ntotal and not trained:
-        raise FormatError(f"{inner.ntotal} codes in an untrained index")
-    if chain is not None:
-        _check_chain(chain, transforms, inner._replace(is_trained=trained))
+    trained = header.is_trained and all(transform.is_trained for transform in transforms)
+    if header.ntotal and not trained:
+        raise FormatError(f"{header.ntotal} codes in an untrained index")
     spare = [t.b for t in transforms if t.kind == "linear" and not t.has_bias]
     return PlainIndex(
-        encoder=Chain.of([encoder_of(t, network) for t in transforms], inner.d),
+        encoder=Chain.of([encoder_of(t, network) for t in transforms], index.pop("d")),
         is_trained=trained,
-        metric=inner.metric if name == b"IxPq" else METRIC_L2,
-        carried=payload.carried(spare, parts["codebooks"]),
-        **parts,
+        carried=payload.carried(spare, index["codebooks"]),
+        **index,
     )
 
 
-# ---- an index ------------------------------------------------------------------------------------
+def _read(reader: Reader, allowed: tuple[bytes, ...], *, maps: bool) -> _Parts:
+    """Read an index of one of the kinds that may stand here, with all that is inside."""
+    name = reader.take(4, "the name of an index")
+    if name not in allowed:
+        raise FormatError(f"an index of the kind {kind_of(name)}")
+    if name == _CHAIN:
+        return _chain(reader, tuple(kind for kind in allowed if kind != _CHAIN), maps=maps)
+    if name in _MAPS:
+        inside = tuple(kind for kind in allowed if kind not in _MAPS)
+        return _in_a_map(reader, inside, _KINDS[name], maps=maps)
+    if name == _CELLS:
+        if maps:  # ids would not be where numbers of 8 bytes may be
+            raise FormatError(
+                "one in cells, which deepq.write_index writes so that it can be mapped"
+            )
+        header, index = read_cells(reader)
+    else:
+        header, index = _flat(reader, name, maps=maps)
+    return _Parts(header, {"d": header.d, "metric": header.metric, **index}, [])
 
 
-def _header(reader: Reader) -> _Header:
-    d, ntotal, *dummies, trained, metric = reader.unpack("<iqqqBi", "the header of an index")
-    if d < 1 or ntotal < 0 or dummies != [_DUMMY, _DUMMY]:
-        raise FormatError(f"a header of d = {d}, ntotal = {ntotal} and the numbers {dummies}")
-    if metric not in (0, 1):
-        raise FormatError(f"metric {metric} instead of 0 (inner product) or 1 (L2)")
-    return _Header(d, ntotal, _flag(trained, "is_trained"), metric)
+def _chain(reader: Reader, allowed: tuple[bytes, ...], *, maps: bool) -> _Parts:
+    header, transforms = read_header(reader), read_transforms(reader)
+    inner = _read(reader, allowed, maps=maps)
+    trained = inner.header.is_trained and all(each.is_trained for each in transforms)
+    check_chain(header, transforms, inner.header._replace(is_trained=trained))
+    return inner._replace(header=header, transforms=transforms)
 
 
-def _check_chain(chain: _Header, transforms: list[Transform], inner: _Header) -> None:
-    d = chain.d
-    for transform in transforms:
-        _require(transform.d_in, d, f"inputs of a {transform.kind} transform")
-        d = transform.d_out
-    _require(inner.d, d, "dimensions of the index inside")
-    _require(chain.ntotal, inner.ntotal, "vectors in the chain")
-    _require(chain.metric, inner.metric, "as the metric of the chain")
-    _require(chain.is_trained, inner.is_trained, "as is_trained of the chain")
+def _in_a_map(reader: Reader, allowed: tuple[bytes, ...], name: str, *, maps: bool) -> _Parts:
+    """Read a map of ids, whose ids become those of the lists inside."""
+    header, inner = read_header(reader), _read(reader, allowed, maps=maps)
+    for own, wanted, what in zip(header, inner.header, Header._fields, strict=True):
+        require(own, wanted, f"as {what} of an {name}")
+    ids = read_vector(reader, "<i8", "ids", header.ntotal)
+    cells = inner.content["codes"]
+    if not isinstance(cells, PlainCells):
+        raise FormatError(f"an {name} around an IndexPQ{advice_for(name)}")
+    inner.content["codes"] = with_ids(cells, ids)
+    return inner
 
 
-def _product_quantizer(reader: Reader, header: _Header) -> dict[str, Any]:
-    d, M, nbits = reader.unpack("<QQQ", "the sizes of the product quantizer")
-    if d != header.d or not 1 <= M <= d or d % M or not 1 <= nbits <= 16:
-        raise FormatError(f"a product quantizer of d = {d}, M = {M}, nbits = {nbits}")
-    centroids = _vector(reader, "<f4", "centroids", d << nbits)
-    books = centroids.reshape(M, 1 << nbits, d // M) if header.is_trained else None
-    if books is not None:
-        _require_finite(books, "centroids")
-    return {"M": M, "nbits": nbits, "codebooks": books}
+# ---- an IndexPQ ----------------------------------------------------------------------------------
+
+
+def _flat(reader: Reader, name: bytes, *, maps: bool) -> tuple[Header, dict[str, Any]]:
+    header = read_header(reader)
+    parts = read_product_quantizer(reader, header.d, is_trained=header.is_trained)
+    parts["codes"] = _codes(reader, header.ntotal, parts["M"] * parts["nbits"], maps=maps)
+    parts["settings"] = _settings(reader, name, parts["nbits"])
+    return header, parts if name == b"IxPq" else {**parts, "metric": METRIC_L2}
 
 
 def _codes(reader: Reader, ntotal: int, bits: int, *, maps: bool) -> InFile:
     (size,) = reader.unpack("<Q", "the size of the codes")
     code_size = (bits + 7) // 8
-    _require(size, ntotal * code_size, "bytes of codes")
+    require(size, ntotal * code_size, "bytes of codes")
     at = reader.skip(size, "codes")
     few = np.empty((min(ntotal, _LOOKED_AT), code_size), np.uint8)
     fill(reader.file, at, few.reshape(-1))
-    if bits % 8 and (few[:, -1] >> bits % 8).any():  # of another M
-        raise FormatError(f"more than {bits} bits in a code")
-    return InFile(reader.file, at, (ntotal, code_size), None, maps=maps)
+    require_bits(few, bits)
+    return InFile(reader.file, at, (ntotal, code_size), maps=maps)
 
 
 def _settings(reader: Reader, name: bytes, nbits: int) -> dict[str, Any]:
@@ -182,92 +195,5 @@ def _settings(reader: Reader, name: bytes, nbits: int) -> dict[str, Any]:
         raise FormatError(f"search_type {search_type} for nbits = {nbits}")
     if ht < 0:
         raise FormatError(f"polysemous_ht {ht}")
-    encode_signs = _flag(encode_signs, "encode_signs")
+    encode_signs = flag(encode_signs, "encode_signs")
     return {"search_type": search_type, "encode_signs": encode_signs, "polysemous_ht": ht}
-
-
-# ---- transforms ----------------------------------------------------------------------------------
-
-
-def _transform(reader: Reader) -> Transform:
-    name = reader.take(4, "the name of a transform")
-    if name in _LINEAR:
-        return _linear(reader, *_LINEAR[name])
-    if name == b"RmDT":
-        transform = _complete(reader, "remapping", _vector(reader, "<i4", "map"))
-        inputs = transform.numbers
-        _require(len(inputs), transform.d_out, "numbers in a map")
-        if not ((inputs >= -1) & (inputs < transform.d_in)).all():
-            raise FormatError(f"a map of other than {transform.d_in} inputs")
-        return transform
-    if name == b"VCnt":
-        transform = _complete(reader, "centring", _vector(reader, "<f4", "mean"))
-        _require(len(transform.numbers), transform.d_in, "numbers in a mean")
-        _require_finite(transform.numbers, "a mean")
-    elif name == b"VNrm":
-        transform = _complete(reader, "normalizing", reader.numbers(1, "<f4", "a norm"))
-    else:
-        raise FormatError(f"a transform of the kind {_text(name)}")
-    _require(transform.d_out, transform.d_in, f"outputs of a {transform.kind} transform")
-    return transform
-
-
-def _linear(reader: Reader, layout: str, names: tuple[str, ...]) -> Transform:
-    settings = reader.unpack("<" + layout, "the settings of a transform")
-    if "B" in layout:
-        _flag(settings[layout.index("B")], "random_rotation")
-    known = [len(_vector(reader, "<f4", name)) for name in names]
-    has_bias = _flag(reader.unpack("<B", "have_bias")[0], "have_bias")
-    A, b = _vector(reader, "<f4", "A"), _vector(reader, "<f4", "b")
-    transform = _complete(reader, "linear", A, has_bias, b)
-    d_in, d_out = transform.d_in, transform.d_out
-    if any(known):
-        _require(known[0], d_in, "numbers in a mean")
-        _require(known[2] % d_in, 0, "numbers in the last row of PCAMat")
-    if transform.is_trained and not bridge.is_state(A, d_in * d_out):
-        _require(len(A), d_in * d_out, "numbers in A")
-        _require_finite(A, "A")
-    if has_bias:
-        _require(len(b), d_out, "numbers in b")
-        _require_finite(b, "b")
-    elif len(b) and not payload.is_carried(b):
-        raise FormatError(f"{len(b)} numbers in b of a transform without a bias")
-    return transform
-
-
-def _complete(reader: Reader, kind: str, numbers: NDArray[Any], *bias: Any) -> Transform:
-    """Read what all transforms end with."""
-    d_in, d_out, trained = reader.unpack("<iiB", f"the sizes of a {kind} transform")
-    if d_in < 1 or d_out < 1:
-        raise FormatError(f"a {kind} transform from {d_in} to {d_out} numbers")
-    return Transform(kind, d_in, d_out, _flag(trained, "is_trained"), numbers, *bias)
-
-
-# ---- values --------------------------------------------------------------------------------------
-
-
-def _vector(reader: Reader, dtype: str, what: str, wanted: int | None = None) -> NDArray[Any]:
-    (count,) = reader.unpack("<Q", f"the size of {what}")
-    if wanted is not None:
-        _require(count, wanted, f"numbers in {what}")
-    return reader.numbers(count, dtype, what)
-
-
-def _flag(value: int, what: str) -> bool:
-    if value not in (0, 1):
-        raise FormatError(f"{what} = {value}, which is neither 0 nor 1")
-    return bool(value)
-
-
-def _require(value: int, wanted: int, what: str) -> None:
-    if value != wanted:
-        raise FormatError(f"{value} {what} instead of {wanted}")
-
-
-def _require_finite(numbers: Floats, what: str) -> None:
-    if not np.isfinite(numbers).all():
-        raise FormatError(f"NaN or infinity in {what}")
-
-
-def _text(name: bytes) -> str:
-    return repr(name.decode("latin-1"))

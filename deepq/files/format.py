@@ -3,7 +3,8 @@
 Layout, little-endian: a head (magic, version, flags, checksum and length of the JSON header, length
 of the whole file), the JSON header, then the arrays one after the other; each of these is padded
 with zeros to a multiple of 64 bytes. In the header "index" is the state, where an array stands as
-{"$array": number}, and "arrays" lists dtype, shape and checksum of each: XXH3 in hexadecimal.
+{"$array": number}, and "arrays" lists dtype, shape and checksum of each: XXH3 in hexadecimal, or
+null where the blocks of an array have one each, in another array.
 docs/format.md has it in full.
 """
 
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq._common.errors import FormatError, InputError
-from deepq._common.plain_data import join_arrays, split_arrays
+from deepq._common.plain_data import Blocks, join_arrays, split_arrays
 from deepq._common.safe_files import (
     InFile,
     Reader,
@@ -33,16 +34,16 @@ VERSION = 1
 _HEAD = "<8sIIQQQ"  # magic, version, flags; checksum and length of the header, length of the file
 _ALIGN = 64
 MOST_HEADER = 1 << 24
+# Arrays of bytes that may be large, and stay in the file for now: their numbers of dimensions.
+_CONTENT = {"codes": 2, "lists": 1}
 
 
 def pieces(state: dict[str, Any]) -> Iterator[bytes | memoryview]:
     """Yield the bytes of a file in order."""
-    arrays: list[NDArray[Any]] = []
+    arrays: list[NDArray[Any] | Blocks] = []
     fields = split_arrays(state, arrays)
     require_known(arrays)
-    listing = [
-        {"dtype": a.dtype.str, "shape": a.shape, "xxh3": f"{checksum(a):016x}"} for a in arrays
-    ]
+    listing = [{"dtype": a.dtype.str, "shape": a.shape, "xxh3": _checksum(a)} for a in arrays]
     try:
         header = json.dumps({"index": fields, "arrays": listing}, allow_nan=False).encode()
     except ValueError as error:
@@ -52,14 +53,23 @@ def pieces(state: dict[str, Any]) -> Iterator[bytes | memoryview]:
     sizes = [struct.calcsize(_HEAD), len(header), *(a.nbytes for a in arrays)]
     total = sum(_padded(size) for size in sizes)
     head = struct.pack(_HEAD, MAGIC, VERSION, 0, checksum(header), len(header), total)
-    pieces: list[bytes | memoryview] = [head, header, *map(_bytes, arrays)]
-    for piece in pieces:
-        yield piece
-        yield bytes(_padded(len(piece)) - len(piece))
+    parts = [head, header, *arrays]
+    for part, size in zip(parts, sizes, strict=True):
+        yield from _bytes(part)
+        yield bytes(_padded(size) - size)
 
 
-def _bytes(array: NDArray[Any]) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data
+def _checksum(array: NDArray[Any] | Blocks) -> str | None:
+    return None if isinstance(array, Blocks) else f"{checksum(array):016x}"
+
+
+def _bytes(part: bytes | NDArray[Any] | Blocks) -> Iterator[bytes | memoryview]:
+    if isinstance(part, bytes):
+        yield part
+    elif isinstance(part, Blocks):
+        yield from (block.data for block in part.make())
+    else:
+        yield part.reshape(-1).view(np.uint8).data
 
 
 def _padded(size: int) -> int:
@@ -107,12 +117,13 @@ def _arrays(
         dtype, shape = entry["dtype"], tuple(entry["shape"])
         if dtype not in DTYPES or any(type(n) is not int or n < 0 for n in shape):
             raise FormatError(f"{name} of an unknown kind")
-        count, wanted = math.prod(shape), int(entry["xxh3"], 16)
-        if name == "codes":
-            if dtype != "|u1" or len(shape) != 2:
-                raise FormatError(f"codes of shape {shape} and dtype {dtype}")
+        count = math.prod(shape)
+        wanted = None if name == "lists" and entry["xxh3"] is None else int(entry["xxh3"], 16)
+        if name in _CONTENT:
+            if dtype != "|u1" or len(shape) != _CONTENT[name]:
+                raise FormatError(f"{name} of shape {shape} and dtype {dtype}")
             at = reader.skip(count, name)
-            yield InFile(reader.file, at, shape, wanted if checks else None, maps=maps)
+            yield InFile(reader.file, at, shape, wanted, checks=checks, maps=maps)
         else:
             array = reader.numbers(count, dtype, name)
             if checksum(array) != wanted:

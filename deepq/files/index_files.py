@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from deepq._common.checks import as_flag
@@ -21,7 +23,7 @@ from deepq.index.flat import DeepQuantIndex
 from deepq.index.interop import from_plain
 from deepq.index.ivf import DeepQuantIVFIndex
 from deepq.index.kinds import class_of
-from deepq.index.native import mapped
+from deepq.index.native import mapped, mapped_lists
 from deepq.index.state import held_state, make_index
 
 # What may be raised on the way from the content of a file to objects.
@@ -29,6 +31,8 @@ _FAULTS = (
     *(ValueError, TypeError, KeyError, IndexError),
     *(AttributeError, ArithmeticError, RuntimeError),
 )
+
+_OF_FAISS = "an IndexPQ or IndexIVFPQ of faiss's, alone or behind transforms,"
 
 
 def write_index(index: DeepQuantIndex | DeepQuantIVFIndex, path_or_file: PathOrFile) -> None:
@@ -67,8 +71,9 @@ def read_index(
 ) -> DeepQuantIndex | DeepQuantIVFIndex:
     """Load an index that `write_index` saved, or `faiss.write_index`.
 
-    From a file of faiss's, of an IndexPQ alone or behind transforms, it is what `from_faiss` makes
-    of its content. Such a file has no checksums: its sizes are checked, its numbers cannot be.
+    From a file of faiss's, of an IndexPQ or IndexIVFPQ alone or behind transforms, it is what
+    `from_faiss` makes of its content. Such a file has no checksums: its sizes are checked, its
+    numbers cannot be.
 
     Parameters
     ----------
@@ -82,9 +87,10 @@ def read_index(
         Whether the codes stay in the file, mapped into memory that processes share. Such an index
         takes no time to open, and does not change: what would change its codes raises, through
         faiss's composites too, except `reset`, which lets go of the file. A copy is in memory. The
-        file must not be changed in place; `write_index` replaces it.
+        file must not be changed in place; `write_index` replaces it. Codes in cells are mapped from
+        files of `write_index` alone.
     verify : "full" or "header"
-        "header" checks all but the checksum of the codes, which `mmap` never does.
+        "header" checks all but the checksums of codes and lists, as `mmap` does always.
 
     Raises
     ------
@@ -100,29 +106,36 @@ def read_index(
     """
     if not (isinstance(verify, str) and verify in ("full", "header")):
         raise InputError(f"expected verify='full' or 'header', got {verify!r}")
-    if as_flag(mmap, "mmap"):
-        mapped.require()
-        if not isinstance(path_or_file, str | os.PathLike):
-            raise InputError(f"expected a path with mmap, got a {type(path_or_file).__name__}")
-    expected = "a whole deepq index"
+    if as_flag(mmap, "mmap") and not isinstance(path_or_file, str | os.PathLike):
+        raise InputError(f"expected a path with mmap, got a {type(path_or_file).__name__}")
     with opened(path_or_file) as (file, name):
         start = file.read(4)
-        is_of_faiss = start in faiss_files.INDEXES
-        try:
-            if start[:2] in faiss_files.FAMILIES and not is_of_faiss:
-                expected = "a deepq index, or an IndexPQ of faiss's, alone or behind transforms,"
-                raise FormatError(f"an index of faiss's of the kind {faiss_files.kind_of(start)}")
-            if is_of_faiss:
-                expected = "an IndexPQ, alone or behind transforms,"
+        if start in faiss_files.INDEXES:
+            if mmap:
+                mapped.require()
+            with _told_as(f"expected {_OF_FAISS} in {name}"):
                 return from_plain(faiss_files.parse(Reader(file), encoder, maps=mmap))
+        with _told_as(f"expected a deepq index, or {_OF_FAISS} in {name}"):
+            if start[:2] in faiss_files.FAMILIES:
+                raise FormatError(f"an index of faiss's of the kind {faiss_files.kind_of(start)}")
+        with _told_as(f"expected a whole deepq index in {name}"):
             checks = verify == "full" and not mmap
             state = read_state(Reader(file), encoder, maps=mmap, checks=checks)
-            if mmap and state.get("kind") == DeepQuantIVFIndex.kind:
-                raise InputError("expected a DeepQuantIndex with mmap, got a DeepQuantIVFIndex")
-            index: DeepQuantIndex | DeepQuantIVFIndex = make_index(state, class_of(state))
+            cls = class_of(state)
+        if mmap:
+            (mapped_lists if cls is DeepQuantIVFIndex else mapped).require()
+        with _told_as(f"expected a whole deepq index in {name}"):
+            index: DeepQuantIndex | DeepQuantIVFIndex = make_index(state, cls)
             return index
-        except _FAULTS as error:
-            raise FormatError(f"expected {expected} in {name}, got {error}") from error
+
+
+@contextmanager
+def _told_as(expected: str) -> Iterator[None]:
+    """Raise FormatError, which says what was expected, for what is found to be at fault."""
+    try:
+        yield
+    except _FAULTS as error:
+        raise FormatError(f"{expected}, got {error}") from error
 
 
 # ---- writing -------------------------------------------------------------------------------------

@@ -2,13 +2,12 @@
 
 `learned` has what any index of ours knows: settings, training, encoding, decoding. `flat_codes`
 edits codes that lie one after the other, `flat_search` searches them, and `flat` joins both with
-the surface of faiss.IndexPQ (`surface`) to `DeepQuantIndex`. So do `cell_training`, `cell_codes`,
-`cell_search` and `ivf` for codes in cells, with that of faiss.IndexIVFPQ; `kinds` knows
-both, and `queries` is theirs in common.
+the surface of faiss.IndexPQ (`surface`) to `DeepQuantIndex`. So do `cell_training`, `cell_lists`,
+`cell_codes`, `cell_editing`, `cell_parameters`, `cell_search` and `ivf` for codes in cells, with
+that of faiss.IndexIVFPQ; `kinds` knows both, and `queries` and `merging` are theirs in common.
 `native` holds the faiss objects underneath. `state` is an index as plain data, `interop` goes from
-and to faiss.
-`search_parameters` are those of a call, `training_data` what is trained on; `tensors` and
-`torch_data` let torch in.
+and to faiss. `search_parameters` are those of a call, `training_data` what is trained on; `tensors`
+and `torch_data` let torch in.
 
 It imports the rooms below it but `metrics` and `datasets`. An index over another class of faiss:
 its codes in `native`, its strand of editing and searching, and the join in a file of its own.

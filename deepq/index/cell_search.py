@@ -10,19 +10,21 @@ from numpy.typing import NDArray
 
 from deepq import _cells, _decode
 from deepq._common.arrays import as_array, as_output
-from deepq._common.checks import as_k, as_real, as_size, require_float32
-from deepq._common.errors import DimensionError, InputError, KindError
+from deepq._common.checks import as_real, require_float32
+from deepq._common.errors import DimensionError, InputError
 from deepq._common.types import Codes, Floats, Ids
-from deepq.index.cell_codes import CellCodes
-from deepq.index.native import called
+from deepq.index.cell_editing import CellEditing
+from deepq.index.cell_parameters import Allowed, CellParameters, limited, members, parameters_of
+from deepq.index.native import cell_scans
 from deepq.index.queries import Queries
 from deepq.index.tensors import accepts_tensors
 
 
-class CellSearch(Queries, CellCodes):
+class CellSearch(Queries, CellEditing):
     """The strand of an index that looks into the cells nearest to a query."""
 
     nprobe: int
+    max_codes: int
 
     @accepts_tensors
     def search(
@@ -45,7 +47,8 @@ class CellSearch(Queries, CellCodes):
             Neighbours per query.
         params : deepq.SearchParameters or faiss.SearchParametersIVF, optional
             Of this call: `nprobe`, how many results are re-ranked, a selector of the ids that may
-            be found, a number of threads. One of faiss's class has its own `nprobe`, 1 by default.
+            be found, a number of threads. One of faiss's class has its own `nprobe`, 1 by default,
+            and its own `max_codes`, after so many scored codes a query stops.
         D, I : (n, k) arrays of float32 and int64, optional
             Where results go.
         numeric_type : int
@@ -69,9 +72,7 @@ class CellSearch(Queries, CellCodes):
         """
         require_float32(numeric_type)
         x = self._vectors(x)
-        k = as_k(k, len(x), self.ntotal)
-        D = as_output(D, (len(x), k), np.float32, "D")
-        I = as_output(I, (len(x), k), np.int64, "I")
+        D, I = self._outputs(x, k, D, I)
         self._require_trained()
         with self._lock.reading():
             self._search(x, params, D, I)
@@ -94,10 +95,8 @@ class CellSearch(Queries, CellCodes):
         `Dq`, the distances to their centres, is not needed, and may be None.
         """
         x = self._vectors(x)
-        k = as_k(k, len(x), self.ntotal)
+        D, I = self._outputs(x, k, D, I)
         cells = self._as_cells(Iq, len(x))
-        D = as_output(D, (len(x), k), np.float32, "D")
-        I = as_output(I, (len(x), k), np.int64, "I")
         self._require_trained()
         with self._lock.reading():
             self._search(x, params, D, I, cells)
@@ -117,7 +116,8 @@ class CellSearch(Queries, CellCodes):
             )
         for column in range(1, own.shape[1]):  # a cell that comes twice is looked into once
             own[(own[:, column, None] == own[:, :column]).any(axis=1), column] = -1
-        return own
+        order = np.argsort(own < 0, axis=1, kind="stable")[:, : self.nlist]
+        return np.take_along_axis(own, order, axis=1)
 
     @accepts_tensors
     def search_and_return_codes(
@@ -136,9 +136,7 @@ class CellSearch(Queries, CellCodes):
         With `include_listnos` they begin with the numbers of their cells: stand-alone codes.
         """
         x = self._vectors(x)
-        k = as_k(k, len(x), self.ntotal)
-        D = as_output(D, (len(x), k), np.float32, "D")
-        I = as_output(I, (len(x), k), np.int64, "I")
+        D, I = self._outputs(x, k, D, I)
         self._require_trained()
         with self._lock.reading():
             places = self._search(x, params, D, I)
@@ -154,27 +152,49 @@ class CellSearch(Queries, CellCodes):
     def _search(self, x: Floats, params: Any, D: Floats, I: Ids, cells: Ids | None = None) -> Ids:
         """Fill D and I, and return the places of results; the caller holds the lock."""
         usable, z = self._encode_queries(x)
-        cells = self._cells_for(z, params) if cells is None else np.ascontiguousarray(cells[usable])
-        count = self._rerank_count(params)
+        asked = parameters_of(params, self.nprobe, self.max_codes)
+        cells = self._cells_for(z, asked, params, usable, cells)
+        count, threads = self._rerank_count(params), self._threads(params)
         k, width = D.shape[1], max(D.shape[1], count)
         shape = len(z), width
-        whole = shape == D.shape  # with nothing between the search and its results
-        scores, ids = (D, I) if whole else (np.empty(shape, np.float32), np.empty(shape, np.int64))
-        places = np.empty(shape, np.int64)
-        table, allowed = self._native.table, self._allowed(cells, params)
-        _cells.search(
-            table, z, cells, scores, ids, places, allowed=allowed, num_threads=self._threads(params)
+        found = np.empty(shape, np.float32), np.empty(shape, np.int64), np.empty(shape, np.int64)
+        table = self._native.table
+        allowed = members(table, cells, asked.sel)
+        if asked.max_codes:
+            sizes = table.sizes()
+            for q, (own, chosen) in enumerate(limited(cells, sizes, allowed, asked, k)):
+                one = slice(q, q + 1)
+                self._scan(table, z[one], own, chosen, 1, *(part[one] for part in found))
+        else:
+            self._scan(table, z, cells, allowed, threads, *found)
+        scores, ids, places = (
+            self._rank_anew(z, found[1], found[2], k) if count and width else found
         )
-        if count and width:
-            scores, ids, places = self._rank_anew(z, ids, places, k)
-        elif whole:
-            return places
         D.fill(self._worst)
         I.fill(-1)
         D[usable], I[usable] = scores, ids
         every = np.full(D.shape, -1, np.int64)
         every[usable] = places
         return every
+
+    def _scan(
+        self,
+        table: _cells.Cells,
+        z: Floats,
+        cells: Ids,
+        allowed: Allowed | None,
+        threads: int,
+        scores: Floats,
+        ids: Ids,
+        places: Ids,
+    ) -> None:
+        """Fill in the best codes in cells: by our kernels, or by faiss for words of odd widths."""
+        if 8 % self._quantizer.nbits:
+            cell_scans.search(
+                self._native, z, cells, scores, ids, places, allowed=allowed, threads=threads
+            )
+            return
+        _cells.search(table, z, cells, scores, ids, places, allowed=allowed, num_threads=threads)
 
     def _rank_anew(self, z: Floats, ids: Ids, places: Ids, k: int) -> tuple[Floats, Ids, Ids]:
         """Scores, ids and places (n, k) of the best out of R, by their decoded vectors."""
@@ -192,26 +212,19 @@ class CellSearch(Queries, CellCodes):
         )
         return scores, ids, places
 
-    def _cells_for(self, z: Floats, params: Any) -> Ids:
-        """Cells (n, nprobe) that a call looks into, nearest first."""
-        if params is not None and not isinstance(params, faiss.SearchParameters):
-            raise KindError(f"expected deepq.SearchParameters, got {type(params).__name__}")
-        nprobe = getattr(params, "nprobe", None)
-        nprobe = as_size(self.nprobe if nprobe is None else nprobe, "nprobe")
-        inner = getattr(params, "quantizer_params", None)
-        count, threads = min(nprobe, self.nlist), self._threads(params)
-        return self._native.cells_of(z, count, threads, inner)
-
-    def _allowed(self, cells: Ids, params: Any) -> dict[int, Codes] | None:
-        """Bits of the codes that a selector allows, for every cell that is looked into."""
-        sel = None if params is None else params.sel
-        if sel is None:
-            return None
-        marks = {}
-        for cell in np.unique(cells[cells >= 0]):
-            ids = self._native.table.list_of(cell)[1]
-            marks[int(cell)] = called.members_of(sel, ids)
-        return marks
+    def _cells_for(
+        self,
+        z: Floats,
+        asked: CellParameters,
+        params: Any,
+        usable: slice | Ids,
+        cells: Ids | None,
+    ) -> Ids:
+        """Cells (n, nprobe) that the usable queries look into: nearest first, or given ones."""
+        if cells is not None:
+            return np.ascontiguousarray(cells[usable])
+        count, threads = min(asked.nprobe, self.nlist), self._threads(params)
+        return self._native.cells_of(z, count, threads, asked.inner)
 
     @accepts_tensors
     def range_search(
@@ -245,20 +258,19 @@ class CellSearch(Queries, CellCodes):
         self._require_trained()
         with self._lock.reading():
             usable, z = self._encode_queries(x)
-            cells = (
-                self._cells_for(z, params) if cells is None else np.ascontiguousarray(cells[usable])
-            )
-            lims, D, I = _cells.range_search(
-                self._native.table,
-                z,
-                cells,
-                thresh,
-                allowed=self._allowed(cells, params),
-                num_threads=self._threads(params),
-            )
-        counts = np.zeros(len(x), np.uint64)
-        counts[usable] = np.diff(lims)
-        return np.concatenate([np.zeros(1, np.uint64), np.cumsum(counts, dtype=np.uint64)]), D, I
+            asked = parameters_of(params, self.nprobe, 0)
+            cells = self._cells_for(z, asked, params, usable, cells)
+            allowed = members(self._native.table, cells, asked.sel)
+            threads = self._threads(params)
+            if 8 % self._quantizer.nbits:
+                lims, D, I = cell_scans.range_search(
+                    self._native, z, cells, thresh, allowed=allowed, threads=threads
+                )
+            else:
+                lims, D, I = _cells.range_search(
+                    self._native.table, z, cells, thresh, allowed=allowed, num_threads=threads
+                )
+        return self._limits(len(x), usable, lims), D, I
 
     @accepts_tensors
     def search_and_reconstruct(
@@ -270,9 +282,7 @@ class CellSearch(Queries, CellCodes):
         """
         x = self._vectors(x)
         self._require_decoding()
-        k = as_k(k, len(x), self.ntotal)
-        D = as_output(D, (len(x), k), np.float32, "D")
-        I = as_output(I, (len(x), k), np.int64, "I")
+        D, I = self._outputs(x, k, D, I)
         R = as_output(R, (*I.shape, self.d), np.float32, "R")
         self._require_trained()
         with self._lock.reading():

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import Any
 
 import faiss
 import numpy as np
 
 from deepq._common.checks import as_flag, as_size
-from deepq._common.errors import InputError
-from deepq._common.types import Floats
+from deepq._common.errors import FormatError, InputError
+from deepq._common.types import Floats, Ids, InCells
 from deepq.encoders.base import Encoder, embed
+from deepq.encoders.chain import Chain
+from deepq.encoders.fixed import Identity
 from deepq.encoders.rotation import Rotation
 from deepq.index.learned import LearnedIndex
 from deepq.index.native.cells import NativeCells
 from deepq.index.native.coarse import coarse_of, trains_alone
 from deepq.quantizers.product import ProductQuantizer
-from deepq.training.cells import Residual, residual_chain, split_rotation, without_residual
+from deepq.training.cells import Cells, CentreQuantizer, split_rotation
+from deepq.training.progress import Report
 from deepq.training.rows import Rows
 from deepq.training.settings import TrainConfig
 from deepq.training.trainer import Outcome
@@ -42,50 +46,59 @@ class CellTraining(LearnedIndex):
         return native
 
     def _begin(self, state: dict[str, Any]) -> None:
-        self._coarse = coarse_of(state["coarse"]), as_size(state["nlist"], "nlist")
+        nlist = as_size(state["nlist"], "nlist")
+        if state["sizes"].shape != (nlist,):  # before anything is made for so many cells
+            raise FormatError(f"sizes {state['sizes'].shape} of {nlist} lists")
+        self._coarse = coarse_of(state["coarse"]), nlist
         self._by_residual = as_flag(state["by_residual"], "by_residual")
+
+    def _inject(self, encoder: Encoder, quantizer: ProductQuantizer) -> None:
+        self._native.require_cells()
+        super()._inject(encoder, quantizer)
 
     def _fit(
         self, encoder: Encoder, quantizer: ProductQuantizer, x: Any, config: TrainConfig, **how: Any
     ) -> Outcome:
         """Learn the cells as well, which are in the C++ object afterwards, or as they were."""
-        had_cells = self._native.has_cells
-        before, rotation = split_rotation(encoder)
-        turns = (
-            how["y"] is None and self.by_residual and rotation is not None and not self._keeps_cells
-        )
+        begun, kept = time.monotonic(), self._native.centres if self._native.has_cells else None
+        learns = encoder.learns or how["y"] is not None
+        stale = kept is not None and self.is_trained and learns  # they are of other embeddings
+        if stale:
+            self._native.forget_cells()
+        before, rotation = self._turning(encoder, how["y"])
         try:
-            if rotation is not None and turns:
-                return self._fit_turned(before, rotation, quantizer, x, config, **how)
-            outcome = super()._fit(encoder, quantizer, x, config, **{**how, "decoder": False})
-            z = self._sample(x, outcome.encoder, config.seed)
-            self._learn_cells(z)
-            if self.by_residual:
-                quantizer.codebooks = None
-                quantizer.train(self._residual().encode(z), seed=config.seed)
+            first = None
+            if how["y"] is not None or before.learns or not self.by_residual:
+                decoder = how["decoder"] and not self.by_residual
+                first = super()._fit(before, quantizer, x, config, **{**how, "decoder": decoder})
+                before, config = first.encoder, _rest(config, first, begun, how["y"])
+            history = self._learn_cells(self._sample(x, before, config.seed), config)
+            if first is not None and not self.by_residual:
+                return first._replace(history=first.history + history)
+            cells, how = self._cells(before), {**how, "y": None}
+            outcome = super()._fit(rotation, quantizer, x, config, cells=cells, **how)
+            if isinstance(rotation, Rotation):
+                turned = outcome.encoder
+                self._native.replace_centres(turned.encode(self._native.centres[0]))
+                before = Chain.of([*_working(before), turned], before.d_in)
         except BaseException:
-            if not had_cells:
+            if kept is None:
                 self._native.forget_cells()
+            elif stale:
+                self._native.put_back(kept)
             raise
-        return outcome
+        interrupted = outcome.interrupted
+        if first is not None:
+            history = first.history + history
+            interrupted = interrupted or first.interrupted
+        return Outcome(before, history + outcome.history, interrupted)
 
-    def _fit_turned(
-        self,
-        before: Encoder,
-        rotation: Rotation,
-        quantizer: ProductQuantizer,
-        x: Any,
-        config: TrainConfig,
-        **how: Any,
-    ) -> Outcome:
-        """Learn cells, then the rotation from residuals, which turns the centres, too."""
-        self._learn_cells(self._sample(x, before, config.seed))
-        chain = residual_chain(before, self._residual(), rotation)
-        plain = dataclasses.replace(config, ranking=False)
-        outcome = super()._fit(chain, quantizer, x, plain, **how)
-        learned = outcome.encoder.members[-1]
-        self._native.replace_centres(learned.encode(self._native.centres[0]))
-        return outcome._replace(encoder=without_residual(outcome.encoder))
+    def _turning(self, encoder: Encoder, y: Any) -> tuple[Encoder, Encoder]:
+        """Return what comes before the cells, and what is learned from residuals."""
+        before, rotation = split_rotation(encoder)
+        if rotation is None or y is not None or not self.by_residual or self._keeps_cells:
+            return encoder, Identity(encoder.d_out)
+        return before, rotation
 
     @property
     def _keeps_cells(self) -> bool:
@@ -105,10 +118,40 @@ class CellTraining(LearnedIndex):
             )
         return embed(encoder, rows)
 
-    def _learn_cells(self, z: Floats) -> None:
-        self._native.learn_cells(z, self._threads())
+    def _learn_cells(self, z: Floats, config: TrainConfig) -> list[dict[str, Any]]:
+        """Put centres into the coarse quantizer, unless it has some; return the history of that."""
+        native, quantizer = self._native, CentreQuantizer(self.nlist)
+        if native.has_cells or native.has_own_training or self.nlist > CentreQuantizer.MOST:
+            native.learn_cells(z, self._threads())
+            return []
+        quantizer.num_threads = self._threads()
+        with Report(bool(self.verbose), None) as report:
+            native.replace_centres(quantizer.learn(z, seed=config.seed, progress=report))
+        return report.history
 
-    def _residual(self) -> Residual:
-        centres, threads = self._native.centres, self._threads()
-        whole = centres[0] if len(centres) == 1 else self._native.centres_of(np.arange(self.nlist))
-        return Residual(whole, lambda z: self._native.nearest_cells(z, 1, threads)[1][:, 0])
+    def _cells(self, before: Encoder) -> Cells:
+        """Return the cells that there are, of the embeddings of an encoder."""
+        native, threads = self._native, self._threads()
+        centres = native.centres
+        whole = centres[0] if len(centres) == 1 else native.centres_of(np.arange(self.nlist))
+        return Cells(before, whole, lambda z, n: native.nearest_cells(z, n, threads)[1])
+
+    def _in_cells(self, cells: Ids) -> InCells:
+        """Cells (n,) of vectors, with the centres of those that there are."""
+        distinct, rows = np.unique(cells, return_inverse=True)
+        return InCells(self._native.centres_of(distinct), rows)
+
+
+def _rest(config: TrainConfig, first: Outcome, begun: float, y: Any) -> TrainConfig:
+    """Return settings to learn from residuals by, after an encoder that was learned first."""
+    config = dataclasses.replace(config, checkpoint=None, ranking=config.ranking and y is None)
+    if first.interrupted:  # no more than codebooks
+        config = dataclasses.replace(config, validation=0.0)
+    if config.max_seconds is not None:
+        left = max(0.0, config.max_seconds - (time.monotonic() - begun))
+        config = dataclasses.replace(config, max_seconds=left)
+    return config
+
+
+def _working(encoder: Encoder) -> list[Encoder]:
+    return [member for member in encoder.members if not isinstance(member, Identity)]

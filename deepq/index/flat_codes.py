@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import faiss
@@ -15,13 +15,14 @@ from deepq._common.errors import DimensionError, InputError, KindError, StateErr
 from deepq._common.safe_files import InFile
 from deepq._common.types import Codes, Floats
 from deepq.encoders.base import Encoder
-from deepq.index.learned import LearnedIndex
+from deepq.index.merging import Merging
 from deepq.index.native.flat import NativeFlat
 from deepq.index.tensors import accepts_tensors
+from deepq.index.training_data import rows_to_add
 from deepq.quantizers.product import ProductQuantizer
 
 
-class FlatCodes(LearnedIndex):
+class FlatCodes(Merging):
     """The strand of an index whose codes lie one after the other: position is id."""
 
     kind = "flat"
@@ -107,8 +108,9 @@ class FlatCodes(LearnedIndex):
 
         Parameters
         ----------
-        x : (n, d) array
-            Finite vectors.
+        x : (n, d) array or RowSource
+            Finite vectors. Those that are mapped from a file, or come from a source, are read block
+            by block.
         numeric_type : int
             faiss.Float32.
 
@@ -122,9 +124,9 @@ class FlatCodes(LearnedIndex):
             If `x` is not an (n, d) array of real numbers.
         """
         require_float32(numeric_type)
-        x = self._vectors(x, finite=True, keep_bytes=True)
+        x = rows_to_add(self._encoder, x)
         with self._lock.changing():
-            self._require_memory()
+            self._native.require_memory()
             codes = self._encode(x, progress=bool(self.verbose))
             with self._lock.exclusive():
                 self._native.append(codes)
@@ -134,7 +136,7 @@ class FlatCodes(LearnedIndex):
         """Keep everybody else out; raise StateError if the codes must not change otherwise."""
         with self._lock.changing(), self._lock.exclusive():
             if not resets:
-                self._require_memory()
+                self._native.require_memory()
             yield
 
     @accepts_tensors
@@ -157,7 +159,7 @@ class FlatCodes(LearnedIndex):
     def reset(self) -> None:
         """Remove all vectors; the training stays. A mapped file is let go of."""
         with self._rewriting(resets=True):
-            self._native.chain.reset()
+            self._native.reset()
 
     @accepts_tensors
     def remove_ids(self, x: Any) -> int:
@@ -199,40 +201,6 @@ class FlatCodes(LearnedIndex):
                 raise InputError("expected a permutation, got an id twice")
             self._native.permute(perm)
 
-    def check_compatible_for_merge(self, otherIndex: Any) -> None:
-        """Raise InputError unless `otherIndex` has the same training and may be merged."""
-        self._check_same(self._require_other(otherIndex), otherIndex)
-
-    def _check_same(self, other: NativeFlat, otherIndex: Any) -> None:
-        if not (self.is_trained and other.chain.is_trained):
-            raise InputError("expected two trained indexes to merge, got one that is not")
-        if isinstance(otherIndex, FlatCodes):
-            same = self._fingerprint() == otherIndex._fingerprint()
-        else:
-            both = self._native, other
-            training, compared = [(each.fingerprint(), each.carried_decoder()) for each in both]
-            same = training == compared
-        if not same:
-            raise InputError("expected an index with the same encoder and codebooks, got another")
-
-    def _require_other(self, otherIndex: Any) -> NativeFlat:
-        """Return the C++ objects of another index: one of ours, or what faiss made of one."""
-        if not isinstance(otherIndex, faiss.Index):
-            raise KindError(f"expected an index to merge, got {type(otherIndex).__name__}")
-        if isinstance(otherIndex, FlatCodes):
-            other: NativeFlat | None = otherIndex._native
-        else:
-            other = NativeFlat.of(otherIndex)
-        if other is None:
-            kind = type(faiss.downcast_index(otherIndex)).__name__
-            raise InputError(
-                "expected a DeepQuantIndex to merge, or an IndexPreTransform that faiss has read "
-                f"or copied of one, got {kind}"
-            )
-        if int(other.pq_index.this) == int(self._native.pq_index.this):
-            raise InputError("expected another index to merge, got the same one")
-        return other
-
     def merge_from(self, otherIndex: Any, add_id: int = 0) -> None:
         """Append the codes of an index with the same encoder and codebooks, and empty that.
 
@@ -242,19 +210,7 @@ class FlatCodes(LearnedIndex):
         """
         if as_integer(add_id, "add_id") != 0:
             raise InputError(f"expected add_id = 0: ids are positions here, got {add_id}")
-        other = self._require_other(otherIndex)
-        ours = [index for index in (self, otherIndex) if isinstance(index, FlatCodes)]
-        with ExitStack() as held:
-            for index in sorted(ours, key=id):  # one order for all: no deadlock
-                held.enter_context(index._rewriting(resets=True))
-            self._require_memory()
-            self._check_same(other, otherIndex)
+        with self._with_other(otherIndex) as other:
+            self._native.require_memory()
             self._native.append(other.codes)
-            other.chain.reset()
-
-    def _require_memory(self) -> None:
-        if self._native.is_mapped:
-            raise StateError(
-                "expected an index in memory to change, got one mapped from a file: "
-                "copy.copy(index) is in memory, and so is what is added after reset()"
-            )
+            other.reset()

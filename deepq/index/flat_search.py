@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from deepq import _scan
 from deepq._common.arrays import as_output
-from deepq._common.checks import as_k, as_real, as_search_type, require_float32
+from deepq._common.checks import as_real, as_search_type, require_float32
 from deepq._common.errors import InputError, KindError
 from deepq._common.types import Floats, Ids
 from deepq.index.flat_codes import FlatCodes
@@ -97,12 +97,6 @@ class FlatSearch(Queries, FlatCodes):
         with self._lock.reading():
             self._search(x, params, mode, D, I)
         return D, I
-
-    def _outputs(self, x: Floats, k: Any, D: Any, I: Any) -> tuple[Floats, Ids]:
-        """Return the arrays that the k results of every query go to."""
-        k = as_k(k, len(x), self.ntotal)
-        D = as_output(D, (len(x), k), np.float32, "D")
-        return D, as_output(I, (len(x), k), np.int64, "I")
 
     def _mode(self, params: Any) -> int:
         """Return the search type of a call, prepared; refuse parameters that do not suit."""
@@ -265,9 +259,7 @@ class FlatSearch(Queries, FlatCodes):
                 part.to_ids(I)
             else:
                 lims, D, I = self._native.range_search(z, thresh, params, self._threads(params))
-        counts = np.zeros(len(x), np.uint64)
-        counts[usable] = np.diff(lims)
-        return np.concatenate([np.zeros(1, np.uint64), np.cumsum(counts, dtype=np.uint64)]), D, I
+        return self._limits(len(x), usable, lims), D, I
 
     @accepts_tensors
     def search_and_reconstruct(

@@ -8,22 +8,25 @@ from typing import Any
 import faiss
 import numpy as np
 
-from deepq._common.checks import as_metric
 from deepq._common.errors import InputError, KindError
+from deepq._common.types import Ids
 from deepq.decoders import Decoder
 from deepq.index.flat import DeepQuantIndex
 from deepq.index.ivf import DeepQuantIVFIndex
 from deepq.index.native.cells import IndexIVFPQ, NativeCells
 from deepq.index.native.chain import IndexPreTransform
-from deepq.index.native.coarse import coarse_of, coarse_state
+from deepq.index.native.coarse import coarse_of
 from deepq.index.native.flat import IndexPQ, NativeFlat
-from deepq.index.native.plain import PlainIndex
+from deepq.index.native.plain import PlainCells, PlainIndex, with_ids
+from deepq.index.native.refused import advice_for
 from deepq.quantizers.binary import BinaryQuantizer, kind_of
 from deepq.quantizers.product import ProductQuantizer
 
 
 def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex | DeepQuantIVFIndex:
     """Copy an IndexPQ or IndexIVFPQ, alone or behind transforms, or an IndexBinaryFlat.
+
+    An IndexIVFPQ may be in an IndexIDMap or IndexIDMap2: its ids become those of the lists.
 
     Parameters
     ----------
@@ -57,34 +60,66 @@ def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex | DeepQuantIVF
         return _from_binary(faiss.downcast_IndexBinary(index))
     if not isinstance(index, faiss.Index):
         raise KindError(f"expected a faiss index, got {type(index).__name__}")
-    native = faiss.downcast_index(index)
-    if isinstance(native, IndexPQ | IndexIVFPQ):
-        native = IndexPreTransform(native)
-    cells = NativeCells.of(native)
-    if cells is not None:
-        return from_cells(cells, encoder)
-    source = NativeFlat.of(native)
+    chain, ids = _inside(index)
+    source = NativeCells.of(chain) or NativeFlat.of(chain)
     if source is None:
+        name = type(chain).__name__
         raise KindError(
             "expected an IndexPQ or IndexIVFPQ, or an IndexPreTransform over one, "
-            f"got {type(native).__name__}"
+            f"got {name}{advice_for(name)}"
         )
-    names = {name: getattr(source.pq_index, name) for name in DeepQuantIndex.settings}
-    copied = from_plain(source.plain(encoder)._replace(settings=names))
-    copied.pq.cp.niter, copied.pq.cp.seed = source.pq_index.pq.cp.niter, source.pq_index.pq.cp.seed
+    plain, native = source.plain(encoder), source.pq_index
+    if ids is not None:
+        if not isinstance(plain.codes, PlainCells):
+            name = type(faiss.downcast_index(index)).__name__
+            raise KindError(f"expected an IndexPQ, got one in an {name}{advice_for(name)}")
+        plain = plain._replace(codes=with_ids(plain.codes, ids))
+    kind = DeepQuantIVFIndex if isinstance(plain.codes, PlainCells) else DeepQuantIndex
+    copied = from_plain(
+        plain._replace(settings={name: getattr(native, name) for name in kind.settings})
+    )
+    clusterings = [(copied.pq.cp, native.pq.cp)]
+    if isinstance(copied, DeepQuantIVFIndex):
+        clusterings.append((copied.cp, native.cp))
+    for own, theirs in clusterings:
+        own.niter, own.seed = theirs.niter, theirs.seed
     return copied
 
 
-def from_plain(plain: PlainIndex) -> DeepQuantIndex:
+def _inside(index: Any) -> tuple[Any, Ids | None]:
+    """Return the chain inside an index of faiss's, and the ids of a map around it or in it.
+
+    It may be another chain of the same transforms, which belong to `index` still.
+    """
+    native, ids = _without_map(index)
+    transforms: list[Any] = []
+    if isinstance(native, IndexPreTransform) and ids is None:
+        inner, ids = _without_map(native.index)
+        if ids is not None:
+            transforms = [native.chain.at(i) for i in range(native.chain.size())]
+            native = inner
+    if type(native) in (IndexPQ, IndexIVFPQ):  # an IndexIVFPQR has more codes
+        native = IndexPreTransform(native)
+        for transform in reversed(transforms):
+            native.prepend_transform(transform)
+    return native, ids
+
+
+def _without_map(index: Any) -> tuple[Any, Ids | None]:
+    """Return the index in a map of ids, and its ids; without one the index itself, and None."""
+    native = faiss.downcast_index(index)
+    if not isinstance(native, faiss.IndexIDMap):
+        return native, None
+    return faiss.downcast_index(native.index), faiss.vector_to_array(native.id_map)
+
+
+def from_plain(plain: PlainIndex) -> DeepQuantIndex | DeepQuantIVFIndex:
     """Make the index that the description of a faiss index stands for."""
+    if isinstance(plain.codes, PlainCells):
+        return _in_cells(plain, plain.codes)
     # A binary quantizer's codebooks are there before the encoder is fitted.
     kind = ProductQuantizer if plain.codebooks is None else kind_of(plain.codebooks)
-    quantizer = kind(plain.M, plain.nbits)
-    if plain.is_trained:
-        quantizer.codebooks = plain.codebooks
-    carried = plain.carried
-    if carried is not None:
-        quantizer.decoder = Decoder.from_state(carried["decoder"])
+    quantizer = _quantizer(plain, kind(plain.M, plain.nbits))
     index = DeepQuantIndex(
         plain.encoder.d_in,
         quantizer.M,
@@ -92,7 +127,7 @@ def from_plain(plain: PlainIndex) -> DeepQuantIndex:
         plain.metric,
         encoder=plain.encoder,
         quantizer=quantizer,
-        rerank=0 if carried is None else carried["rerank"],
+        rerank=_rerank(plain),
     )
     for name, value in plain.settings.items():
         setattr(index, name, value)
@@ -100,46 +135,43 @@ def from_plain(plain: PlainIndex) -> DeepQuantIndex:
     return index
 
 
-def from_cells(source: NativeCells, network: Any = None) -> DeepQuantIVFIndex:
-    """Copy what the C++ objects of an index of cells hold."""
-    index, carried = source.pq_index, source.carried()
-    encoder, trained = source.read_encoder(network), bool(source.chain.is_trained)
-    if metric_of(index) != source.chain.metric_type:
-        raise InputError("expected one metric in a chain and the index inside, got two")
-    copied = DeepQuantIVFIndex(
-        coarse_of(coarse_state(index.quantizer)),
-        encoder.d_in,
-        index.nlist,
-        index.pq.M,
-        index.pq.nbits,
-        metric_of(index),
-        encoder=encoder,
-        by_residual=bool(index.by_residual),
-        rerank=0 if carried is None else carried["rerank"],
+def _in_cells(plain: PlainIndex, cells: PlainCells) -> DeepQuantIVFIndex:
+    index = DeepQuantIVFIndex(
+        coarse_of(cells.coarse),
+        plain.encoder.d_in,
+        cells.nlist,
+        plain.M,
+        plain.nbits,
+        plain.metric,
+        encoder=plain.encoder,
+        by_residual=cells.by_residual,
+        rerank=_rerank(plain),
     )
-    for name in copied.settings:
-        setattr(copied, name, getattr(index, name))
-    for name in ("niter", "seed"):
-        setattr(copied.cp, name, getattr(index.cp, name))
-    if not trained:
-        return copied
-    quantizer = copied.product_quantizer.fresh()
-    quantizer.codebooks = source.codebooks
-    if carried is not None:
-        quantizer.decoder = Decoder.from_state(carried["decoder"])
-    copied._inject(encoder, quantizer)
-    copied._take(source)
-    return copied
+    for name, value in plain.settings.items():
+        setattr(index, name, value)
+    if plain.is_trained:
+        index._inject(plain.encoder, _quantizer(plain, index.product_quantizer.fresh()))
+        index._fill(cells.lists, cells.direct_map)
+    return index
 
 
-def metric_of(index: Any) -> int:
-    """Return the metric of an index of faiss's, which must be one of two."""
-    return as_metric(index.metric_type)
+def _quantizer(plain: PlainIndex, quantizer: ProductQuantizer) -> ProductQuantizer:
+    """Give an untrained quantizer what a description has for it."""
+    if plain.is_trained:
+        quantizer.codebooks = plain.codebooks
+    if plain.carried is not None:
+        quantizer.decoder = Decoder.from_state(plain.carried["decoder"])
+    return quantizer
+
+
+def _rerank(plain: PlainIndex) -> Any:
+    return 0 if plain.carried is None else plain.carried["rerank"]
 
 
 def _from_binary(native: Any) -> DeepQuantIndex:
     if not isinstance(native, faiss.IndexBinaryFlat):
-        raise KindError(f"expected an IndexBinaryFlat, got {type(native).__name__}")
+        name = type(native).__name__
+        raise KindError(f"expected an IndexBinaryFlat, got {name}{advice_for(name)}")
     M = native.code_size
     index = DeepQuantIndex(native.d, M, quantizer=BinaryQuantizer(M))
     index.add_sa_codes(faiss.vector_to_array(native.xb).reshape(native.ntotal, M))
@@ -171,7 +203,11 @@ def to_faiss(index: DeepQuantIndex | DeepQuantIVFIndex, *, binary: bool = False)
     with index._lock.reading():
         if binary:
             return _to_binary(index)
-        return faiss.deserialize_index(faiss.serialize_index(index))
+        native = faiss.deserialize_index(faiss.serialize_index(index))
+        inner = faiss.downcast_index(native.index)
+        for name in index.settings:  # of which faiss's files lack some
+            setattr(inner, name, getattr(index, name))
+        return native
 
 
 def _to_binary(index: Any) -> Any:

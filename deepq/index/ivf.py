@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import faiss
+import numpy as np
 
 from deepq._common.checks import as_flag, as_size
-from deepq._common.errors import DimensionError, FormatError, KindError
+from deepq._common.errors import DimensionError, FormatError, InputError, KindError
 from deepq.encoders.base import Encoder
 from deepq.encoders.fixed import Identity
 from deepq.encoders.plain import as_encoder
@@ -21,7 +22,7 @@ from deepq.encoders.rotation import Rotation
 from deepq.index.cell_search import CellSearch
 from deepq.index.flat import cosine
 from deepq.index.native.cells import IndexIVFPQ
-from deepq.index.native.coarse import make_coarse
+from deepq.index.native.coarse import centres_in, make_coarse, trains_alone
 from deepq.index.state import make_index, pack, unpack
 from deepq.index.surface import CELLS, surface
 from deepq.quantizers.product import ProductQuantizer
@@ -95,18 +96,96 @@ class DeepQuantIVFIndex(CellSearch, surface(IndexIVFPQ, CELLS)):  # type: ignore
             metric, encoder = cosine(metric, encoder)
         if index is None:
             index = make_coarse(coarse, encoder.d_out, nlist, metric)
-        if index.d != encoder.d_out:
-            raise DimensionError(
-                f"expected a coarse quantizer of {encoder.d_out} numbers, got {index.d}"
-            )
+        if not isinstance(index, faiss.Index):
+            raise KindError(f"expected a faiss index for quantizer, got {type(index).__name__}")
+        _require_width(index, encoder.d_out)
+        as_flag(given.get("own_invlists", True), "own_invlists")  # lists are there in any case
         self._coarse, self._by_residual = (index, nlist), as_flag(by_residual, "by_residual")
         self._assemble(metric, encoder, ProductQuantizer(M, nbits), training)
         self.rerank, self.objective = rerank, objective
 
+    _was_owned: bool = False  # by its Python object: the coarse quantizer that the index ends
+
     @property
     def quantizer(self) -> Any:
-        """The coarse quantizer, as in faiss; that of the codes is `product_quantizer`."""
+        """The coarse quantizer, as in faiss; that of the codes is `product_quantizer`.
+
+        Setting another raises InputError, or DimensionError, where it does not fit: a trained index
+        needs one with a centre for each cell, and codes need the same centres.
+        """
         return faiss.downcast_index(self._native.pq_index.quantizer)
+
+    @quantizer.setter
+    def quantizer(self, value: Any) -> None:
+        if not isinstance(value, faiss.Index):
+            raise KindError(f"expected a faiss index for coarse, got {type(value).__name__}")
+        _require_width(value, self._native.pq_index.d)
+        if self.is_trained and not (value.is_trained and value.ntotal == self.nlist):
+            raise InputError(
+                f"expected a coarse quantizer with {self.nlist} centres, got {value.ntotal}"
+            )
+        with self._rewriting():
+            if self.ntotal and not np.array_equal(
+                centres_in(value, self.nlist), self._native.centres
+            ):
+                raise InputError("expected the same centres for the codes there are, got others")
+            inner = self._native.pq_index
+            self.own_fields = False
+            inner.quantizer, self._coarse = value, (value, self.nlist)
+            inner.quantizer_trains_alone = int(trains_alone(value))
+            self._native.changed()
+
+    @property
+    def own_fields(self) -> bool:
+        """Whether the coarse quantizer ends with the index, and not with its Python object."""
+        return bool(self._native.pq_index.own_fields)
+
+    @own_fields.setter
+    def own_fields(self, value: bool) -> None:
+        owns, handle = as_flag(value, "own_fields"), self._coarse[0].this
+        if owns:
+            self._was_owned = self._was_owned or handle.own()
+            handle.disown()
+        elif self._was_owned:
+            handle.acquire()
+            self._was_owned = False
+        self._native.pq_index.own_fields = owns
+
+    @property
+    def nlist(self) -> int:  # type: ignore[override]
+        """Number of cells; read only."""
+        return int(self._native.pq_index.nlist)
+
+    @property
+    def direct_map(self) -> Any:
+        """Faiss's map from ids to places; `set_direct_map_type` chooses one."""
+        return self._native.pq_index.direct_map
+
+    @property
+    def pq(self) -> Any:
+        """Faiss's product quantizer, with the codebooks; codewords that are put there count.
+
+        Setting copies another of the same sizes. Raises StateError if there are codes.
+        """
+        self._native.watched |= self.is_trained  # settings of a training to come cost nothing
+        return self._native.pq_index.pq
+
+    @pq.setter
+    def pq(self, value: Any) -> None:
+        own = self._native.pq_index.pq
+        if not isinstance(value, faiss.ProductQuantizer):
+            raise KindError(f"expected a faiss.ProductQuantizer, got {type(value).__name__}")
+        sizes, given = [(pq.d, pq.M, pq.nbits) for pq in (own, value)]
+        if given != sizes:
+            raise InputError(f"expected d, M and nbits of {sizes} in pq, got {given}")
+        if int(value.this) == int(own.this):
+            return
+        with self._rewriting():
+            self._require_empty("codebooks are set")
+            self._native.pq_index.pq = value
+            self._native.changed()
+            if self.is_trained:
+                self._quantizer.share(self._native.codebooks)
 
     def __repr__(self) -> str:
         metric = "L2" if self.metric_type == faiss.METRIC_L2 else "inner product"
@@ -126,6 +205,11 @@ class DeepQuantIVFIndex(CellSearch, surface(IndexIVFPQ, CELLS)):  # type: ignore
     def __setstate__(self, state: Any) -> None:
         """Refuse: a pickle of ours is whole without, and faiss would read any bytes here."""
         raise FormatError("expected a pickle of an index, got one that changes an index")
+
+
+def _require_width(coarse: Any, d: int) -> None:
+    if coarse.d != d:
+        raise DimensionError(f"expected a coarse quantizer of {d} numbers, got {coarse.d}")
 
 
 def restore_cells(

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
-from tqdm import tqdm
 
 from deepq import _decode, _scan
 from deepq._common.arrays import as_codes, as_output, require_finite
@@ -24,7 +23,13 @@ from deepq.encoders.base import Encoder, embed
 from deepq.index.native import called
 from deepq.index.native.chain import NativeChain
 from deepq.index.tensors import accepts_tensors
-from deepq.index.training_data import faiss_settings, for_polysemous, rows_for, training_data
+from deepq.index.training_data import (
+    checked_blocks,
+    faiss_settings,
+    for_polysemous,
+    rows_for,
+    training_data,
+)
 from deepq.quantizers.product import ProductQuantizer
 from deepq.quantizers.reranking import Decoded
 from deepq.training.settings import TrainConfig
@@ -33,7 +38,7 @@ from deepq.training.trainer import Outcome, fit
 if TYPE_CHECKING:
     from deepq.objectives.base import Objective
 
-_BLOCK, _NUMBERS = 1 << 16, 1 << 26  # rows, and numbers, in a block of vectors
+_BLOCK = 1 << 16  # rows in a block
 _MOST_THREADS = 1 << 10
 _OWN = {
     *("this", "referenced_objects", "_native", "_encoder", "_quantizer"),
@@ -56,7 +61,6 @@ class LearnedIndex:
     verbose: bool
     pq: Any
     do_polysemous_training: bool
-    polysemous_training: Any
 
     # Declared here because setting an undeclared attribute raises, as in faiss.
     history: list[dict[str, Any]] = []  # noqa: RUF012 - replaced, never changed in place
@@ -212,11 +216,11 @@ class LearnedIndex:
 
     @codebooks.setter
     def codebooks(self, value: Floats) -> None:
-        given = self._quantizer.fresh()
+        given, dsub = self._quantizer.fresh(), self._native.pq_index.pq.dsub
         given.codebooks = value
-        if value is None or given.dsub != self.pq.dsub:
+        if value is None or given.dsub != dsub:
             raise DimensionError(
-                f"expected codewords of {self.pq.dsub} numbers, got shape {np.shape(value)}"
+                f"expected codewords of {dsub} numbers, got shape {np.shape(value)}"
             )
         with self._lock.changing():
             self._require_empty("codebooks are set")
@@ -306,10 +310,10 @@ class LearnedIndex:
             quantizer.num_threads = threads
             kept, held = x, None
             if self.do_polysemous_training:
-                most = self.polysemous_training.ntrain_permutation
+                most = self._native.polysemous_training.ntrain_permutation
                 held = for_polysemous(x, quantizer, most, self.d)
                 kept = x if y is not None else x[: len(x) - len(held)]
-            config = self.training or faiss_settings(self.pq.cp)
+            config = self.training or faiss_settings(self._native.pq_index.pq.cp)
             encoder, decoder = copy.deepcopy(self._encoder), self.rerank > 0 and held is None
             outcome = self._fit(encoder, quantizer, kept, config, y=y, decoder=decoder)
             if held is not None:
@@ -329,23 +333,19 @@ class LearnedIndex:
 
     # ---- encoding and decoding ---------------------------------------------------------------
 
-    def _vectors(
-        self, x: Any, name: str = "x", *, finite: bool = False, keep_bytes: bool = False
-    ) -> Floats:
-        """Rows (n, d) of what a user gives: vectors, or images where the encoder takes these."""
-        return rows_for(self._encoder, x, name, finite=finite, keep_bytes=keep_bytes)
+    def _vectors(self, x: Any, name: str = "x", **how: bool) -> Floats:
+        """Rows (n, d) of what a user gives: see `rows_for`."""
+        return rows_for(self._encoder, x, name, **how)
 
     def _encode(self, x: Floats, *, progress: bool = False) -> Codes:
         self._require_trained()
         encoder = self.encoder
         quantizer = self.product_quantizer.with_threads(self._threads())
         codes = np.empty((len(x), quantizer.code_size), np.uint8)
-        blocks = range(0, len(x), size := max(1, min(_BLOCK, _NUMBERS // x.shape[1])))
-        for i in tqdm(blocks, desc="encode", unit="block") if progress else blocks:
-            z = embed(encoder, np.asarray(x[i : i + size], np.float32))
-            if not _scan.all_finite(z):
+        for i, block in checked_blocks(x, progress=progress):
+            if not _scan.all_finite(z := embed(encoder, block)):
                 require_finite(z, "embeddings", i)
-            codes[i : i + size] = quantizer.encode(z)
+            codes[i : i + len(z)] = quantizer.encode(z)
         return codes
 
     def _decode(self, codes: Codes, out: Floats) -> Floats:

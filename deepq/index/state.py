@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq._common.errors import FormatError, KindError
-from deepq._common.plain_data import OwnObject, join_arrays, split_arrays
+from deepq._common.plain_data import Blocks, OwnObject, join_arrays, split_arrays
 from deepq.decoders import Decoder
 from deepq.encoders.plain import encoder_state, make_encoder
 from deepq.index.learned import LearnedIndex
@@ -43,7 +43,7 @@ _FIRST_KIND = "flat"
 
 def live_state(index: LearnedIndex) -> State:
     """Describe an index by its own codebooks and codes, while the caller holds the lock."""
-    quantizer = index.product_quantizer
+    quantizer, pq = index.product_quantizer, index._native.pq_index.pq
     named = {} if index.kind == _FIRST_KIND else {"kind": index.kind}
     return {
         **named,
@@ -53,7 +53,7 @@ def live_state(index: LearnedIndex) -> State:
         "nbits": quantizer.nbits,
         "metric": int(index.metric_type),
         "settings": {name: getattr(index, name) for name in index.settings},
-        "clustering": {"niter": int(index.pq.cp.niter), "seed": int(index.pq.cp.seed)},
+        "clustering": {"niter": int(pq.cp.niter), "seed": int(pq.cp.seed)},
         "rerank": index.rerank,
         "training": _training_state(index.training),
         "objective": _objective_state(index.objective),
@@ -77,7 +77,7 @@ def pack(index: LearnedIndex, protocol: int) -> tuple[Any, ...]:
 
     Pickles pass the bytes on without a copy: from protocol 5 on as buffers, out of band if wanted.
     """
-    arrays: list[NDArray[Any]] = []
+    arrays: list[NDArray[Any] | Blocks] = []
     living: list[OwnObject] = []
     with held_state(index) as state:
         fields = split_arrays(state, arrays, living)
@@ -108,7 +108,7 @@ def unpack(text: str, parts: Sequence[Any], living: Sequence[OwnObject] = ()) ->
     )
 
 
-def require_known(arrays: Iterable[NDArray[Any]]) -> None:
+def require_known(arrays: Iterable[NDArray[Any] | Blocks]) -> None:
     """Raise KindError for an array that files and pickles do not hold."""
     for array in arrays:
         if array.dtype.str not in DTYPES:
@@ -152,7 +152,8 @@ def make_index(state: State, cls: type[Index]) -> Index:
             index.objective = make_objective(state["objective"])
         for name in index.settings:
             setattr(index, name, state["settings"][name])
-        index.pq.cp.niter, index.pq.cp.seed = clustering["niter"], clustering["seed"]
+        cp = index._native.pq_index.pq.cp
+        cp.niter, cp.seed = clustering["niter"], clustering["seed"]
         index._store(state)
         index.history = list(state["history"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

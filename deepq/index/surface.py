@@ -98,20 +98,17 @@ FLAT = Table(
 
 CELLS = Table(
     inner=(
+        "PARALLEL_MODE_NO_HEAP_INIT",
         "by_residual",
         "clustering_index",
         "cp",
-        "direct_map",
         "do_polysemous_training",
         "max_codes",
-        "nlist",
         "nprobe",
-        "own_fields",
         "own_invlists",
         "parallel_mode",
         "polysemous_ht",
         "polysemous_training",
-        "pq",
         "precomputed_table",
         "quantizer_trains_alone",
         "scan_table_threshold",
@@ -138,14 +135,11 @@ CELLS = Table(
         "find_duplicates",
         "get_CodePacker",
         "get_InvertedListScanner",
-        "get_list_size",
-        "make_direct_map",
         "precompute_table",
         "range_search_preassigned_c",
         "reconstruct_from_offset",
         "search_and_return_codes_c",
         "search_preassigned_c",
-        "set_direct_map_type",
         "train_encoder",
         "train_encoder_num_vectors",
         "train_q1",
@@ -219,6 +213,8 @@ def _attribute(name: str, base: type, *, both: bool) -> property:
 
     def put(self: Surface, value: Any) -> None:
         setattr(self._native.pq_index, name, value)
+        if hasattr(value, "this"):  # C++ code may keep no more than its address
+            vars(self).setdefault("_held", {})[name] = value
         if both:
             setattr(self._native.chain, name, value)
 
@@ -228,7 +224,9 @@ def _attribute(name: str, base: type, *, both: bool) -> property:
 def _method(name: str, method: Callable[..., Any], part: str) -> Callable[..., Any]:
     @wraps(method)
     def call(self: Surface, *args: Any, **kwargs: Any) -> Any:
-        return getattr(getattr(self._native, part), name)(*args, **kwargs)
+        result = getattr(getattr(self._native, part), name)(*args, **kwargs)
+        self._native.chain.ntotal = self._native.pq_index.ntotal
+        return result
 
     return call
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from deepq._common.arrays import as_vectors, flattened
 from deepq._common.checks import as_size
 from deepq._common.errors import InputError, KindError
+from deepq._common.sources import RowSource, is_outside, row_blocks
 from deepq._common.types import Floats
 from deepq.encoders.base import Encoder
 from deepq.index.torch_data import is_torch_data, read_torch_data
@@ -17,6 +20,8 @@ from deepq.training.settings import TrainConfig
 
 # The default of pq.cp.niter, which stands for deepq's own default.
 _FAISS_ITERATIONS = 25
+_BLOCK, _NUMBERS = 1 << 16, 1 << 26  # rows, and numbers, in a block of vectors
+_LOOKED_AT = 1 << 10  # rows, before all are read
 
 
 def faiss_settings(cp: Any) -> TrainConfig:
@@ -36,6 +41,31 @@ def rows_for(
     rows = as_vectors(x, encoder.d_in, name, finite=finite, image=image, keep_bytes=keep_bytes)
     encoder.look_at(rows)
     return rows
+
+
+def rows_to_add(encoder: Encoder, x: Any) -> Any:
+    """Rows (n, d_in) to go through block by block: those outside of memory stay there, unchecked.
+
+    Raises as `as_vectors`.
+    """
+    if not is_outside(x):
+        return rows_for(encoder, x, finite=True, keep_bytes=True)
+    rows_for(encoder, np.asarray(x[:_LOOKED_AT]))
+    return flattened(x, encoder.input_shape)
+
+
+def checked_blocks(x: Any, *, progress: bool = False) -> Iterator[tuple[int, Floats]]:
+    """Yield the number of the first row, and rows (m, d) float32, of blocks of `rows_to_add`.
+
+    Those from outside of memory are checked here: raises InputError where one is not finite.
+    """
+    first, outside, size = 0, is_outside(x), max(1, min(_BLOCK, _NUMBERS // x.shape[1]))
+    blocks = row_blocks(x, size)
+    if progress:
+        blocks = tqdm(blocks, desc="encode", total=-(-len(x) // size), unit="block")
+    for block in blocks:
+        yield first, as_vectors(np.asarray(block), x.shape[1], finite=outside, rows=first)
+        first += len(block)
 
 
 def training_data(x: Any, y: Any, d: int, image: tuple[int, ...]) -> tuple[Any, Any]:
@@ -58,11 +88,13 @@ def training_data(x: Any, y: Any, d: int, image: tuple[int, ...]) -> tuple[Any, 
         y = found if y is None else y
     if y is not None and callable(x):
         raise KindError("expected an array to train on with labels, got a callable")
+    if y is not None and isinstance(x, RowSource):  # whose rows a network asks for in any order
+        x = x[:]
     return _rows(x, d, image), y
 
 
 def _rows(x: Any, d: int, image: tuple[int, ...]) -> Any:
-    if isinstance(x, np.memmap):  # which is read, and checked, in parts
+    if is_outside(x):  # which is read, and checked, in parts
         as_vectors(x[:0], d, image=image)
         return flattened(x, image)
     return x if callable(x) else as_vectors(x, d, finite=True, image=image, keep_bytes=True)

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepq import _scan
 from deepq._common.neighbours import near, nearest
-from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids, Words
+from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids, InCells, Words
 from deepq.quantizers.packing import pack
 from deepq.quantizers.product import ProductQuantizer
 from deepq.quantizers.reranking import Decoded
 
 TOP = 10  # neighbours that count
+SHORT_LIST = 100  # results of a scan that are re-ranked
 
 _FEWEST = 256  # queries, whatever finding their neighbours costs
 _MOST_PRODUCTS = 1 << 40  # multiplications spent on finding true neighbours
@@ -36,6 +38,10 @@ class Neighbours:
         The row of `base` that is the query itself, -1 for none.
     metric : int
         METRIC_L2 or METRIC_INNER_PRODUCT.
+    cells : InCells, optional
+        Where the base lies in cells, these; codes are then of what it has besides their centres.
+    probed : (nq, nprobe) int64, optional
+        Cells that each query looks into; -1 for none.
     """
 
     base: Floats
@@ -43,6 +49,23 @@ class Neighbours:
     true: Ids
     own: Ids
     metric: int
+    cells: InCells | None = None
+    probed: Ids | None = None
+
+    @property
+    def coded(self) -> Floats:
+        """What codes are of, (n, d_out)."""
+        cells = self.cells
+        return self.base if cells is None else self.base - cells.centres[cells.cells]
+
+    def meets(self, batch: Ids, rows: Ids) -> NDArray[np.bool_]:
+        """Whether queries (m,) look into the cells of rows, (n,) or (m, n), of the base: (m, n)."""
+        if self.cells is None or self.probed is None:
+            return np.ones((len(batch), rows.shape[-1]), np.bool_)
+        looked = np.zeros((len(batch), len(self.cells.centres) + 1), np.bool_)
+        np.put_along_axis(looked, self.probed[batch], True, axis=1)  # the last column is for none
+        cells = np.broadcast_to(self.cells.cells[rows], (len(batch), rows.shape[-1]))
+        return np.take_along_axis(looked, cells, axis=1)
 
     @classmethod
     def among(cls, z: Floats, nq: int, metric: int, rng: np.random.Generator) -> Neighbours:
@@ -93,7 +116,6 @@ FEWEST_ROWS = 200  # held out, below which chance decides
 
 _MOST_QUERIES = 1000
 _STRETCHES = 16
-_SHORT_LIST = 100
 
 
 def hold_out(n: int, count: int, rng: np.random.Generator) -> Ids:
@@ -142,13 +164,13 @@ class Judge:
 
         C++ code adds such words.
         """
-        words = quantizer.assign(self._test.base)
+        words = quantizer.assign(self._test.coded)
         plain = self._test.recall(self._scan(quantizer, words, TOP))
         return bool(self._reranked(quantizer, words).mean() < plain.mean())
 
     def _reranked(self, quantizer: ProductQuantizer, words: Words) -> Floats:
         test, codes = self._test, pack(words, quantizer.nbits)
-        found = scan(quantizer, codes, test.queries, min(_SHORT_LIST, len(codes)), test.metric)
+        found = scan(quantizer, codes, test.queries, min(SHORT_LIST, len(codes)), test.metric)
         I = np.empty((len(found), TOP), np.int64)
         D = np.empty(I.shape, np.float32)
         Decoded(keeps=False).rerank(test.queries, found, codes, quantizer, test.metric, D, I)
@@ -163,9 +185,10 @@ class Judge:
         """Words of the base; a decoder chooses them once, as they do not follow the tables."""
         decoder = quantizer.decoder
         if decoder is None:
-            return quantizer.choose(self._test.base)
+            return quantizer.choose(self._test.coded)
         if self._chosen_by is not decoder.arrays:
-            self._chosen_by, self._chosen = decoder.arrays, quantizer.choose(self._test.base)
+            self._chosen_by = decoder.arrays
+            self._chosen = quantizer.choose(self._test.coded, self._test.cells)
         return self._chosen
 
 

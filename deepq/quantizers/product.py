@@ -25,7 +25,15 @@ from deepq import _scan
 from deepq._common.arrays import as_floats
 from deepq._common.checks import as_size
 from deepq._common.errors import DimensionError, InputError, StateError
-from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2, Codes, Floats, Progress, Words
+from deepq._common.types import (
+    METRIC_INNER_PRODUCT,
+    METRIC_L2,
+    Codes,
+    Floats,
+    InCells,
+    Progress,
+    Words,
+)
 from deepq.decoders import Decoder
 from deepq.quantizers.packing import pack, unpack
 
@@ -270,24 +278,24 @@ class ProductQuantizer:
             z[:, m] = books[m][words[:, m]]
         return z.reshape(len(words), self.M * self.dsub)
 
-    def choose(self, z: Floats) -> Words:
+    def choose(self, z: Floats, cells: InCells | None = None) -> Words:
         """Words (n, M) that vectors (n, M * dsub) are stored as: the decoder's choice, if any.
 
-        Else those of the nearest codewords.
+        Else those of the nearest codewords. `cells` are for a decoder that knows them.
         """
         if self._decoder is None:
             return self.assign(z)
-        return self._decoder.choose(self._as_rows(z), self.num_threads)
+        return self._decoder.choose(self._as_rows(z), self.num_threads, cells)
 
-    def encode(self, z: Floats) -> Codes:
+    def encode(self, z: Floats, cells: InCells | None = None) -> Codes:
         """Packed codes (n, code_size) uint8 of the vectors (n, M * dsub): see `choose`."""
-        return pack(self.choose(z), self.nbits)
+        return pack(self.choose(z, cells), self.nbits)
 
-    def decode(self, codes: Codes) -> Floats:
+    def decode(self, codes: Codes, cells: InCells | None = None) -> Floats:
         """Reconstructions (n, M * dsub) float32 of packed codes (n, code_size)."""
-        return self.reconstruct(unpack(codes, self.M, self.nbits))
+        return self.reconstruct(unpack(codes, self.M, self.nbits), cells)
 
-    def reconstruct(self, words: Words) -> Floats:
+    def reconstruct(self, words: Words, cells: InCells | None = None) -> Floats:
         """Reconstructions (n, M * dsub) float32 of words (n, M): by the decoder, if any.
 
         Its `weight` mixes them with the codewords.
@@ -295,7 +303,7 @@ class ProductQuantizer:
         decoder = self._decoder
         if decoder is None:
             return self.gather(words)
-        z = decoder.decode(words, self.num_threads)
+        z = decoder.decode(words, self.num_threads, cells)
         if decoder.weight == 1:
             return z
         return decoder.weight * z + (1 - decoder.weight) * self.gather(words)

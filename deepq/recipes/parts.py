@@ -16,6 +16,7 @@ from deepq.encoders.chain import Chain
 from deepq.encoders.fixed import Sign
 from deepq.encoders.network import NetworkEncoder
 from deepq.index.flat import DeepQuantIndex
+from deepq.index.ivf import DeepQuantIVFIndex
 from deepq.networks.backbones import MLP, AlexNet, ConvNet, ResNet, as_shape
 from deepq.networks.devices import seeded
 from deepq.networks.embedding import Embedding
@@ -66,6 +67,8 @@ class Design:
     backbone: str | nn.Module | None
     training: TrainConfig | None
     encoder: dict[str, Any]
+    coarse: str | None = None
+    nlist: int | None = None
 
     @property
     def code(self) -> tuple[int, int]:
@@ -87,18 +90,23 @@ class Design:
             network = Embedding(body, head(features))
         return NetworkEncoder(network, shape, **self.encoder)
 
-    def index(self, encoder: Encoder, metric: int, objective: Objective | None) -> DeepQuantIndex:
-        """Make the index of learned codewords."""
+    def index(
+        self, encoder: Encoder, metric: int, objective: Objective | None
+    ) -> DeepQuantIndex | DeepQuantIVFIndex:
+        """Make the index of learned codewords, in cells if these are asked for."""
         M, nbits = self.code
-        return DeepQuantIndex(
-            encoder.d_in,
-            M,
-            nbits,
-            metric,
-            encoder=encoder,
-            objective=objective,
-            training=self.training,
-        )
+        if (self.coarse is None) != (self.nlist is None):
+            got = f"{self.coarse!r} and {self.nlist}"
+            raise InputError(f"expected both coarse and nlist for cells, or neither, got {got}")
+        parts: dict[str, Any] = {
+            "encoder": encoder,
+            "objective": objective,
+            "training": self.training,
+        }
+        if self.coarse is None:
+            return DeepQuantIndex(encoder.d_in, M, nbits, metric, **parts)
+        numbers = encoder.d_in, self.nlist, M, nbits, metric
+        return DeepQuantIVFIndex(*numbers, coarse=self.coarse, **parts)
 
     def binary_index(
         self, members: Sequence[Encoder], objective: Objective | None

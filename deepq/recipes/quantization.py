@@ -15,6 +15,7 @@ from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2
 from deepq.encoders.chain import Chain
 from deepq.encoders.rotation import Rotation
 from deepq.index.flat import DeepQuantIndex
+from deepq.index.ivf import DeepQuantIVFIndex
 from deepq.networks.heads import Bottleneck, Probabilities
 from deepq.objectives.base import Objective
 from deepq.objectives.classes import Likelihood
@@ -36,8 +37,10 @@ def dqn(
     quantization_weight: float = 0.05,
     warm_up: float | None = None,
     training: TrainConfig | None = None,
+    coarse: str | None = None,
+    nlist: int | None = None,
     **encoder: Any,
-) -> DeepQuantIndex:
+) -> DeepQuantIndex | DeepQuantIVFIndex:
     """Make a deep quantization network: pairwise cosine loss and quantization loss together.
 
     Cao, Long, Wang, Zhu & Wen, "Deep quantization network for efficient image retrieval", AAAI
@@ -67,6 +70,9 @@ def dqn(
         module, which is taken to have been trained already.
     training : TrainConfig, optional
         Settings.
+    coarse, nlist : str and int, optional
+        For a `DeepQuantIVFIndex`: "kmeans" or "imi", and the number of cells. They are learned of
+        the embeddings, after the network.
     **encoder
         Further arguments of `NetworkEncoder`: layout, mirrored, precision.
 
@@ -76,7 +82,7 @@ def dqn(
         If an argument is out of range or of the wrong kind, or the parts do not fit each other.
     """
     objective = PairwiseCosine(quantization_weight, as_warm_up(warm_up, backbone))
-    design = Design(input_shape, bits, nbits, backbone, training, encoder)
+    design = Design(input_shape, bits, nbits, backbone, training, encoder, coarse, nlist)
     return _metric_learner(design, width, metric, objective, rotated=False)
 
 
@@ -90,14 +96,16 @@ def dqn_two_step(
     metric: int = METRIC_L2,
     warm_up: float | None = None,
     training: TrainConfig | None = None,
+    coarse: str | None = None,
+    nlist: int | None = None,
     **encoder: Any,
-) -> DeepQuantIndex:
+) -> DeepQuantIndex | DeepQuantIVFIndex:
     """Make DQN_2+: the network learns the cosine loss alone, then OPQ quantizes its embeddings.
 
     The ablation of the same paper. Its parameters: see `dqn`.
     """
     objective = PairwiseCosine(0.0, as_warm_up(warm_up, backbone))
-    design = Design(input_shape, bits, nbits, backbone, training, encoder)
+    design = Design(input_shape, bits, nbits, backbone, training, encoder, coarse, nlist)
     return _metric_learner(design, width, metric, objective, rotated=True)
 
 
@@ -112,14 +120,16 @@ def dqn_ip(
     quantization_weight: float = 0.05,
     warm_up: float | None = None,
     training: TrainConfig | None = None,
+    coarse: str | None = None,
+    nlist: int | None = None,
     **encoder: Any,
-) -> DeepQuantIndex:
+) -> DeepQuantIndex | DeepQuantIVFIndex:
     """Make DQN_ip: `dqn` with the squared loss of inner products in place of cosines.
 
     The ablation of the same paper. Its parameters: see `dqn`.
     """
     objective = InnerProduct(quantization_weight, as_warm_up(warm_up, backbone))
-    design = Design(input_shape, bits, nbits, backbone, training, encoder)
+    design = Design(input_shape, bits, nbits, backbone, training, encoder, coarse, nlist)
     return _metric_learner(design, width, metric, objective, rotated=False)
 
 
@@ -131,8 +141,10 @@ def class_codes(
     nbits: int | None = None,
     backbone: str | nn.Module | None = None,
     training: TrainConfig | None = None,
+    coarse: str | None = None,
+    nlist: int | None = None,
     **encoder: Any,
-) -> DeepQuantIndex:
+) -> DeepQuantIndex | DeepQuantIVFIndex:
     """Make an index of class probabilities, ranked by the probability to be of one class.
 
     The embedding is what a classifier gives; the inner product of two is the probability that both
@@ -143,10 +155,10 @@ def class_codes(
     ----------
     classes : int
         How many there are.
-    input_shape, bits, nbits, backbone, training, **encoder
+    input_shape, bits, nbits, backbone, training, coarse, nlist, **encoder
         See `dqn`.
     """
-    design = Design(input_shape, bits, nbits, backbone, training, encoder)
+    design = Design(input_shape, bits, nbits, backbone, training, encoder, coarse, nlist)
     (M, _), classes = design.code, as_size(classes, "classes")
 
     def head(features: int) -> nn.Module:
@@ -158,7 +170,7 @@ def class_codes(
 
 def _metric_learner(
     design: Design, width: int | None, metric: int, objective: Objective, *, rotated: bool
-) -> DeepQuantIndex:
+) -> DeepQuantIndex | DeepQuantIVFIndex:
     M, _ = design.code
     numbers = -(-_WIDTH // M) * M if width is None else as_size(width, "width")
 

@@ -1,9 +1,8 @@
-"""Cells and codes of residuals: what a vector is quantized to in two steps.
+"""Cells, and codes of residuals: what a vector is quantized to in two steps.
 
-Coarse k-means cells first; then encoder, codebooks and decoder for vectors less the centre of
-their cell (Jegou et al., "Product quantization for nearest neighbor search", PAMI 2011, section 4).
-A rotation turns cells as they are, so it is learned from residuals, and the centres are turned
-afterwards.
+k-means cells first; then rotation, codebooks and decoder for vectors less the centre of their cell
+(Jegou et al., "Product quantization for nearest neighbor search", PAMI 2011, section 4). A rotation
+turns cells as they are, so it is learned from residuals, and the centres are turned afterwards.
 """
 
 from __future__ import annotations
@@ -11,39 +10,74 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from deepq._common.types import Floats, Ids
-from deepq.encoders.base import Encoder, as_rows
+from deepq._common.types import Floats, Ids, Progress
+from deepq.encoders.base import Encoder, embed
 from deepq.encoders.chain import Chain
-from deepq.encoders.fixed import Identity
 from deepq.encoders.rotation import Rotation
+from deepq.quantizers.product import ProductQuantizer
+
+_ITERATIONS = 16
 
 
-class Residual(Encoder):
-    """z -> z less the centre of its cell.
+class Cells:
+    """The cells of a training: centres, and what vectors pass through before they lie in one.
 
     Parameters
     ----------
+    before : Encoder
+        Fitted; it gives what has cells.
     centres : (nlist, d) float32
         Centres of the cells.
     nearest : callable
-        Gives the cells (n,) of embeddings (n, d).
+        Gives the `count` nearest cells (n, count) of embeddings (n, d).
     """
 
-    can_decode = False
+    def __init__(
+        self, before: Encoder, centres: Floats, nearest: Callable[[Floats, int], Ids]
+    ) -> None:
+        self.before, self.centres, self.nearest = before, centres, nearest
 
-    def __init__(self, centres: Floats, nearest: Callable[[Floats], Ids]) -> None:
-        super().__init__(centres.shape[1], centres.shape[1])
-        self._centres, self._nearest = centres, nearest
+    def split(self, x: Floats) -> tuple[Floats, Ids]:
+        """Residuals (n, d) of vectors (n, d_in), and their cells (n,)."""
+        z = embed(self.before, x)
+        cells = self.nearest(z, 1)[:, 0]
+        residuals: Floats = z - self.centres[cells]
+        return residuals, cells
 
-    def encode(self, x: Floats) -> Floats:
-        """Subtract its centre from each row of `x` (n, d)."""
-        x = as_rows(x, self.d_in)
-        residuals: Floats = x - self._centres[self._nearest(x)]
-        return residuals
 
-    def state(self) -> dict[str, Any]:
-        """Return the centres: they tell trainings apart."""
-        return {"centres": self._centres}
+class CentreQuantizer(ProductQuantizer):
+    """One codebook of any number of codewords: the centres of cells, learned as codewords are.
+
+    Parameters
+    ----------
+    nlist : int
+        Number of cells, at most `MOST`.
+    """
+
+    MOST = 1 << 16
+
+    def __init__(self, nlist: int) -> None:
+        super().__init__(1, 16)
+        self._nlist = nlist
+
+    @property
+    def ksub(self) -> int:
+        """Number of cells."""
+        return self._nlist
+
+    def learn(self, z: Floats, *, seed: int, progress: Progress | None = None) -> Floats:
+        """Learn the centres (nlist, d) of embeddings (n, d), at least as many.
+
+        `progress` is called after each iteration with {"stage": "cells", "iteration", "error"}.
+        """
+
+        def told(entry: dict[str, Any]) -> None:
+            if progress is not None:
+                progress({**entry, "stage": "cells"})
+
+        self.train(z, iterations=_ITERATIONS, seed=seed, progress=told)
+        centres: Floats = self.trained()[0]
+        return centres
 
 
 def split_rotation(encoder: Encoder) -> tuple[Encoder, Rotation | None]:
@@ -52,18 +86,3 @@ def split_rotation(encoder: Encoder) -> tuple[Encoder, Rotation | None]:
     if not isinstance(last, Rotation):
         return encoder, None
     return Chain.of(before, encoder.d_in), last
-
-
-def residual_chain(before: Encoder, residual: Residual, rotation: Rotation) -> Chain:
-    """Put a step to residuals between what comes before a rotation and that."""
-    return Chain([*_working(before), residual, rotation])
-
-
-def without_residual(encoder: Encoder) -> Encoder:
-    """Take the step to residuals out of a chain again."""
-    members = [member for member in encoder.members if not isinstance(member, Residual)]
-    return Chain.of(members, encoder.d_in)
-
-
-def _working(encoder: Encoder) -> list[Encoder]:
-    return [member for member in encoder.members if not isinstance(member, Identity)]

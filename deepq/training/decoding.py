@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import embedding, embedding_bag
 
-from deepq._common.types import Floats
+from deepq._common.types import Floats, Ids
 from deepq.decoders import Decoder
 from deepq.networks.devices import as_device
 from deepq.training.schedule import one_cycle
@@ -46,7 +46,9 @@ class Network(nn.Module):
 
     first: Tensor
 
-    def __init__(self, sites: Tensor, hidden: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, sites: Tensor, hidden: int, generator: torch.Generator, *, knows_cells: bool = False
+    ) -> None:
         super().__init__()
         M, ksub, dsub = sites.shape
         d = M * dsub
@@ -64,6 +66,9 @@ class Network(nn.Module):
         self.outer = nn.Parameter(torch.zeros(hidden, hidden))
         self.output = nn.Parameter(torch.zeros(hidden, d))
         self.offset = nn.Parameter(torch.zeros(d))
+        # At first the hidden layer sees centre and residual alike: a vector as it is.
+        start = self.weights.detach().reshape(d, hidden).clone()
+        self.cells = nn.Parameter(start) if knows_cells else None
         self.register_buffer("first", torch.arange(M) * ksub, persistent=False)
 
     def summands(self) -> tuple[Tensor, Tensor]:
@@ -95,15 +100,23 @@ class Network(nn.Module):
         return far.topk(count, 2, largest=False).indices.transpose(0, 1).contiguous()
 
     @torch.no_grad()
-    def choose(self, z: Tensor, candidates: Tensor, T: Tensor, U: Tensor) -> Tensor:
+    def choose(
+        self,
+        z: Tensor,
+        candidates: Tensor,
+        T: Tensor,
+        U: Tensor,
+        start: Tensor | None = None,
+    ) -> Tensor:
         """Words (n, M) that decode to near: one sub-space after the other takes its best candidate.
 
         The words of the others stay ("iterated conditional modes", Besag 1986). `Decoder.choose`
-        tries fewer, and ends at errors that are alike.
+        tries fewer, and ends at errors that are alike. `start` (n, h) is what the hidden layer
+        begins with in the cells of the vectors.
         """
         words, rows = candidates[:, :, 0].clone(), torch.arange(len(z), device=z.device)
         rest = z - self.offset - self.add_up(T, words)
-        hidden = self.start + self.add_up(U, words)
+        hidden = (self.start if start is None else start) + self.add_up(U, words)
         for m in range(words.shape[1]):
             tried = candidates[:, m]
             rests = (rest + T[m][words[:, m]])[:, None] - T[m][tried]
@@ -130,10 +143,19 @@ class Learner:
         Seed of the weights.
     device : str
         "auto", "cpu", "cuda" and the like.
+    centres : (nlist, d) float32, optional
+        Centres of the cells that vectors lie in, which the decoder will know.
     """
 
     def __init__(
-        self, sites: Floats, codebooks: Floats, z: Floats, plan: Plan, seed: int, device: str
+        self,
+        sites: Floats,
+        codebooks: Floats,
+        z: Floats,
+        plan: Plan,
+        seed: int,
+        device: str,
+        centres: Floats | None = None,
     ) -> None:
         self.plan, self.mean = plan, z.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.scale = float(np.sqrt(z.var(axis=0, dtype=np.float64).mean())) or 1.0
@@ -144,9 +166,16 @@ class Learner:
             for books in (sites, codebooks)
         )
         self.codebooks = fixed.to(self.device)
-        self.network = Network(start, plan.hidden, torch.Generator().manual_seed(seed)).to(
-            self.device
-        )
+        if centres is not None:
+            given = torch.from_numpy(centres).to(self.device)
+            self.middle = given.mean(0)
+            self.centres = (given - self.middle) / self.scale
+        self.network = Network(
+            start,
+            plan.hidden,
+            torch.Generator().manual_seed(seed),
+            knows_cells=centres is not None,
+        ).to(self.device)
         others = dict(self.network.named_parameters())
         first = [[others.pop(name)] for name in ("sites", "tables", "features")]
         groups = [
@@ -155,8 +184,8 @@ class Learner:
         ]
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
 
-    def step(self, z: Floats, progress: float) -> float:
-        """Learn from the rows of `z` (n, d), at a part of the way from 0 to 1.
+    def step(self, z: Floats, progress: float, cells: Ids | None = None) -> float:
+        """Learn from the rows of `z` (n, d), in `cells` (n,), at a part of the way from 0 to 1.
 
         Returns the mean squared error of their reconstructions before the step.
         """
@@ -165,8 +194,9 @@ class Learner:
         for group, rate in zip(self.optimizer.param_groups, RATES, strict=True):
             group["lr"] = rate * one_cycle(progress)
         T, U = network.summands()
-        words = self._words(x, progress, T.detach(), U.detach())
-        hidden = network.start + network.add_up(U, words)
+        start = network.start.expand(len(x), -1) if cells is None else self._in_cells(cells)
+        words = self._words(x, progress, T.detach(), U.detach(), start.detach())
+        hidden = start + network.add_up(U, words)
         error = x - network.offset - network.add_up(T, words) - network.head(hidden)
         chosen = embedding(words + network.first, network.sites.flatten(0, 1)).flatten(1)
         squared = error.square().sum(1).mean()
@@ -176,7 +206,13 @@ class Learner:
         self.optimizer.step()
         return float(squared.detach()) * self.scale**2
 
-    def _words(self, x: Tensor, progress: float, T: Tensor, U: Tensor) -> Tensor:
+    def _in_cells(self, cells: Ids) -> Tensor:
+        """Return what the hidden layer begins with (n, h) in the cells of vectors (n,)."""
+        network = self.network
+        assert network.cells is not None
+        return network.start + self.centres[torch.from_numpy(cells)] @ network.cells
+
+    def _words(self, x: Tensor, progress: float, T: Tensor, U: Tensor, start: Tensor) -> Tensor:
         network = self.network
         kept = round(NEAREST * len(x))
         nearest = network.nearest(x[:kept], 1, self.codebooks)[:, :, 0]
@@ -184,7 +220,7 @@ class Learner:
             words = network.nearest(x[kept:], 1)[:, :, 0]
         else:
             near = network.nearest(x[kept:], min(self.plan.tried, T.shape[1]))
-            words = network.choose(x[kept:], near, T, U)
+            words = network.choose(x[kept:], near, T, U, start[kept:])
         return torch.cat([nearest, words])
 
     def result(self) -> Decoder:
@@ -206,6 +242,9 @@ class Learner:
                 "output": network.output * scale,
                 "centre": mean,
             }
+            if network.cells is not None:
+                numbers["cells"] = network.cells / scale
+                U[0] -= self.middle @ numbers["cells"]
             arrays = {name: tensor.cpu().numpy() for name, tensor in numbers.items()}
         return Decoder(arrays, candidates=self.plan.candidates, sweeps=self.plan.sweeps)
 

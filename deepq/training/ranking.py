@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from deepq import _scan
 from deepq._common.neighbours import unit_of_tiny
-from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids, Progress, Words
+from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids, Progress
 from deepq.quantizers.judging import TOP, Judge, Neighbours, pays
 from deepq.quantizers.packing import pack
 from deepq.quantizers.product import ProductQuantizer
@@ -92,7 +92,8 @@ def learn_order(
     plain = judge.by_tables(quantizer)
     try:
         _shrink(quantizer, known, judge)
-        ranker, rng = Ranker(quantizer, known, epochs), np.random.default_rng(seed)
+        kind = Ranker if known.cells is None else CellRanker
+        ranker, rng = kind(quantizer, known, epochs), np.random.default_rng(seed)
         most = plain.mean()
         for epoch in range(epochs):
             loss = ranker.epoch(rng)
@@ -111,7 +112,7 @@ def _shrink(quantizer: ProductQuantizer, known: Neighbours, judge: Judge) -> Non
     """Draw the codewords towards the centre as far as the tables rank better."""
     if known.metric == METRIC_INNER_PRODUCT:
         return  # a common factor does not change the order
-    start, mean, recalls = quantizer.trained(), known.base.mean(axis=0), {}
+    start, mean, recalls = quantizer.trained(), known.coded.mean(axis=0), {}
     worse = 0
     for factor in SHRINKS:
         quantizer.share(shrink(start, mean, factor))
@@ -138,7 +139,7 @@ class Ranker:
     def __init__(self, quantizer: ProductQuantizer, known: Neighbours, epochs: int) -> None:
         # Where all vectors are tiny, float32 has no squares of them: then other units are used.
         self.unit = unit_of_tiny(known.base)
-        self.given, self.rows = quantizer, known.base
+        self.given, self.rows = quantizer, known.coded
         self.quantizer = copy.copy(quantizer)
         self.quantizer.share(quantizer.trained() * self.unit)
         queries = known.queries if self.unit == 1 else known.queries * self.unit
@@ -159,7 +160,7 @@ class Ranker:
 
     def _store(self) -> None:
         """Code the base."""
-        self.words = self.given.choose(self.rows)
+        self.words = self.given.choose(self.rows, self.known.cells)
         self._look_at(np.arange(len(self.rows)))
 
     def _look_at(self, rows: Ids) -> None:
@@ -205,16 +206,12 @@ class Ranker:
 
             log(1 + sum_j exp((e_i - e_j) / t)).
         """
-        known = self.known
-        queries, true = known.queries[batch], known.true[batch]
-        tables, share = self._tables(queries), len(self.seen) / len(self.rows)
-        found = self._rivals(tables, share)
-        no_rival = (found == known.own[batch, None]) | (found[:, :, None] == true[:, None]).any(2)
-        words = self.words[np.concatenate([true, found], axis=1)]
-        costs: NDArray[Any] = np.zeros(words.shape[:2])
-        for m in range(tables.shape[1]):
-            costs += np.take_along_axis(tables[:, m], words[:, :, m].astype(np.int64), axis=1)
-        costs /= self.temperature
+        true, share = self.known.true[batch], len(self.seen) / len(self.rows)
+        compared = self._compare(batch)
+        found, own = self._rivals(compared, share), self.known.own[batch, None]
+        no_rival = (found == own) | (found[:, :, None] == true[:, None]).any(2)
+        rows = np.concatenate([true, found], axis=1)
+        costs = self._costs(compared, batch, rows) / self.temperature
         costs[:, TOP:] += np.log(share)
         costs[:, TOP:][no_rival] = np.inf
         pressure = np.logaddexp.reduce(-costs[:, TOP:], axis=1, keepdims=True, initial=-np.inf)
@@ -223,17 +220,33 @@ class Ranker:
         with np.errstate(invalid="ignore"):
             blame = np.nan_to_num(np.exp(-costs[:, TOP:] - pressure)) * lack.sum(1, keepdims=True)
         slopes = np.concatenate([lack, -blame], axis=1) / (lack.size * self.temperature)
-        return float(losses.mean()), self._by_codewords(queries, words.transpose(0, 2, 1), slopes)
+        return float(losses.mean()), self._gradient(batch, rows, slopes)
+
+    def _compare(self, batch: Ids) -> Floats:
+        """Return what costs of a batch of queries are read from: tables (nq, M, ksub)."""
+        return self._tables(self.known.queries[batch])
+
+    def _costs(self, tables: Floats, batch: Ids, rows: Ids) -> NDArray[Any]:  # noqa: ARG002
+        """Costs (nq, c) of rows of the base."""
+        words = self.words[rows]
+        costs: NDArray[Any] = np.zeros(rows.shape)
+        for m in range(tables.shape[1]):
+            costs += np.take_along_axis(tables[:, m], words[:, :, m].astype(np.int64), axis=1)
+        return costs
 
     def _rivals(self, tables: Floats, share: float) -> Ids:
         """Rows (nq, c) that tables (nq, M, ksub) put first among the share that is looked at."""
-        k = min(max(_FEWEST_RIVALS, round(_RIVALS * share)), len(self.seen))
+        k = self._count(share)
         I = np.empty((len(tables), k), np.int64)
         D, (M, nbits) = np.empty(I.shape, np.float32), (self.quantizer.M, self.quantizer.nbits)
         threads = self.quantizer.num_threads
         _scan.search(self.codes, M, nbits, D, I, luts=tables, num_threads=threads)
         found: Ids = self.seen[I]
         return found
+
+    def _count(self, share: float) -> int:
+        """Return how many rivals are looked for among a share of the rows."""
+        return min(max(_FEWEST_RIVALS, round(_RIVALS * share)), len(self.seen))
 
     def _tables(self, queries: Floats) -> Floats:
         """Costs (nq, M, ksub) of words, less what all words have in common for a query.
@@ -255,8 +268,9 @@ class Ranker:
         tables += np.square(books).sum(axis=2)
         return tables
 
-    def _by_codewords(self, queries: Floats, words: Words, slopes: NDArray[Any]) -> Floats:
-        """Turn derivatives by the costs of codes (nq, c), words (nq, M, c), into a gradient."""
+    def _gradient(self, batch: Ids, rows: Ids, slopes: NDArray[Any]) -> Floats:
+        """Turn derivatives by the costs of rows (nq, c) into those by codewords."""
+        queries, words = self.known.queries[batch], self.words[rows].transpose(0, 2, 1)
         books = self.quantizer.trained()
         M, ksub, dsub = books.shape
         cells = words + np.arange(len(queries) * M).reshape(-1, M, 1) * ksub
@@ -268,3 +282,59 @@ class Ranker:
             return -pulls
         gradient: Floats = 2 * (by_table.sum(axis=2, keepdims=True) * books - pulls)
         return gradient
+
+
+class CellRanker(Ranker):
+    """A `Ranker` of codes in cells: queries meet those in the cells that they look into."""
+
+    def _compare(self, batch: Ids) -> Floats:
+        """Return costs (nq, n) of the rows that are looked at, inf where a query does not meet one.
+
+        They lack what they have in common.
+        """
+        known, whole = self.known, self._whole(self.seen)
+        queries = known.queries[batch]
+        if known.metric == METRIC_INNER_PRODUCT:
+            costs = -(queries @ whole.T)
+        else:
+            middle = whole.mean(axis=0)  # from there little is lost by cancellation
+            whole -= middle
+            costs = np.square(whole).sum(axis=1) - 2 * ((queries - middle) @ whole.T)
+        costs[~known.meets(batch, self.seen)] = np.inf
+        found: Floats = costs
+        return found
+
+    def _whole(self, rows: Ids) -> Floats:
+        """Return what the codes of rows stand for, with the centres of their cells."""
+        whole, cells = self.quantizer.gather(self.words[rows.ravel()]), self.known.cells
+        assert cells is not None
+        whole += self.unit * cells.centres[cells.cells[rows.ravel()]]
+        return whole.reshape(*rows.shape, -1)
+
+    def _rivals(self, compared: Floats, share: float) -> Ids:
+        k = self._count(share)
+        found: Ids = self.seen[np.argpartition(compared, k - 1, axis=1)[:, :k]]
+        return found
+
+    def _costs(self, compared: Floats, batch: Ids, rows: Ids) -> NDArray[Any]:  # noqa: ARG002
+        """Costs (nq, c) of rows; neighbours that a query does not meet have nothing to lose."""
+        queries, whole = self.known.queries[batch][:, None], self._whole(rows)
+        if self.known.metric == METRIC_INNER_PRODUCT:
+            near = -(whole @ queries.transpose(0, 2, 1))[:, :, 0]
+        else:
+            near = np.square(whole - queries).sum(axis=2)
+        costs: NDArray[Any] = near.astype(np.float64)
+        missed = ~self.known.meets(batch, rows)
+        costs[missed] = np.inf
+        costs[:, :TOP][missed[:, :TOP]] = -np.inf
+        return costs
+
+    def _gradient(self, batch: Ids, rows: Ids, slopes: NDArray[Any]) -> Floats:
+        quantizer, pulls = self.quantizer, self.known.queries[batch][:, None]
+        if self.known.metric == METRIC_INNER_PRODUCT:
+            pulls = -slopes[:, :, None] * pulls
+        else:
+            pulls = 2 * slopes[:, :, None] * (self._whole(rows) - pulls)
+        pulls = pulls.reshape(rows.size, -1).astype(np.float32)
+        sums = _scan.accumulate(pulls, self.words[rows.ravel()], quantizer.ksub)[0]
+        return np.asarray(sums, np.float32)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from deepq._common.arrays import as_array, as_vectors, require_usable, without_tensor
 from deepq._common.errors import InputError, KindError
+from deepq._common.sources import RowSource, is_outside
 from deepq._common.types import Floats, Ids
 from deepq.encoders.base import Encoder, embed
 
@@ -25,10 +26,10 @@ class Rows:
 
     Parameters
     ----------
-    source : (n, d) array, or callable
-        An array in memory is checked whole. One that is mapped from a file is read where it is
-        needed. A callable must return, whenever it is called, a fresh iterator over the same
-        blocks, (m, d) arrays.
+    source : (n, d) array, RowSource, or callable
+        An array in memory is checked whole. One that is mapped from a file, or a source, is read
+        where it is needed. A callable must return, whenever it is called, a fresh iterator over the
+        same blocks, (m, d) arrays.
     d : int
         Length of a vector.
     image : tuple of int
@@ -52,7 +53,7 @@ class Rows:
         self._made: Any = None
         if callable(source):
             self._source = source
-        elif isinstance(source, np.memmap):
+        elif is_outside(source):
             as_vectors(source[:0], d)
             self.array = source
         else:
@@ -79,12 +80,17 @@ class Rows:
         while True:
             rng = np.random.default_rng([seed, epoch])
             batch = None
-            batches = self._shuffled if self.array is not None else self._streamed
+            batches = self._streamed if self._comes_in_order else self._shuffled
             for batch in batches(size, without, rng):
                 yield batch
             if batch is None:
                 raise InputError(f"expected at least {size} training vectors, got fewer")
             epoch += 1
+
+    @property
+    def _comes_in_order(self) -> bool:
+        """Whether single rows are costly to get, so that all are read one after the other."""
+        return self.array is None or isinstance(self.array, RowSource)
 
     def _shuffled(self, size: int, without: Ids, rng: np.random.Generator) -> Iterator[Floats]:
         order = rng.permutation(np.setdiff1d(np.arange(len(self.array)), without))
@@ -138,7 +144,7 @@ class Rows:
     def _blocks(self) -> Iterator[tuple[int, Floats]]:
         """Position of the first row, and rows, of every block of a stream."""
         first = 0
-        for given in self._called():
+        for given in self._called() if self.array is None else self.array.blocks(_BLOCK):
             for piece in _pieces(without_tensor(given)):
                 block = as_vectors(
                     as_array(piece, "a block"),
@@ -169,7 +175,7 @@ class Rows:
         """Rows as float32, checked."""
         with np.errstate(over="ignore"):  # beyond float32 is infinite, which is what is checked
             x = np.ascontiguousarray(self.array[rows], dtype=np.float32)
-        if isinstance(self.array, np.memmap):
+        if is_outside(self.array):
             require_usable(x, "training vectors", 0 if isinstance(rows, slice) else rows)
         return x
 
@@ -217,7 +223,7 @@ class Inputs:
             behind = rows >= n
             found[~behind] = self.x[rows[~behind]]
             found[behind] = self.queries[rows[behind] - n]
-        mapped = isinstance(self.x, np.memmap)
+        mapped = is_outside(self.x)
         found = as_vectors(
             found, self.x.shape[1], "training vectors", finite=mapped, keep_bytes=True, rows=rows
         )

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids
+from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids, InCells
 from deepq.encoders.base import Encoder, embed
 from deepq.encoders.plain import encoder_state, make_encoder, with_network
 from deepq.quantizers.judging import FEWEST_ROWS, TOP, Judge, Neighbours, hold_out, pays
+from deepq.quantizers.judging_cells import CellJudge
 from deepq.quantizers.numbering import numbered
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training import ranking
+from deepq.training.cells import Cells
 from deepq.training.checkpoint import Checkpoint, training_key
 from deepq.training.rows import Rows
 from deepq.training.run import Run
@@ -36,6 +39,7 @@ _MOST_RANKED = 20_000  # rows among which queries have their neighbours
 _MOST_CHOSEN = 40_000  # rows whose codes are chosen by a decoder to learn the order of tables
 _SPARES = (10, 20, 40)  # of a decoder, the first by which little is lost
 _LITTLE = 0.001  # of 10-recall@10
+_PROBED = 16  # cells that queries look into
 _WEIGHTS = (1.0, 0.8, 0.6, 0.4)  # of a decoder beside the codewords, the first that does no harm
 _STEPS_PER_ENTRY = 50
 _SECONDS_PER_CHECKPOINT = 60.0
@@ -44,7 +48,10 @@ _log = logging.getLogger("deepq.training")
 
 
 class Stages:
-    """Each stage leaves encoder and quantizer usable, or raises before it begins."""
+    """Each stage leaves encoder and quantizer usable, or raises before it begins.
+
+    With `cells`, all is learned from the residuals of vectors, and judged by searches in cells.
+    """
 
     def __init__(
         self,
@@ -52,8 +59,9 @@ class Stages:
         quantizer: ProductQuantizer,
         rows: Rows,
         run: Run,
+        cells: Cells | None = None,
     ) -> None:
-        self.encoder, self.quantizer, self.rows = encoder, quantizer, rows
+        self.encoder, self.quantizer, self.rows, self.cells = encoder, quantizer, rows, cells
         config, metric, self.report, checkpoint = run
         self.config, self.metric = config, metric
         rng = np.random.default_rng(config.seed)
@@ -64,12 +72,17 @@ class Stages:
         if not quantizer.is_frozen:
             _warn(x, ksub, config.seed)
         held = self._held(len(x), rng)
-        self.held_positions, self.held = positions[held], x[held]
-        self.x = np.delete(x, held, axis=0)
+        x, own = self._split(x)
+        self.held_positions, self.held, self.held_own = positions[held], x[held], own[held]
+        self.x, self.own = np.delete(x, held, axis=0), np.delete(own, held)
         if checkpoint is None:
             key = training_key(encoder, quantizer, x, config, metric)
             checkpoint = Checkpoint(config.checkpoint, key)
         self.checkpoint = checkpoint
+
+    def _split(self, x: Floats) -> tuple[Floats, Ids]:
+        """Return what is learned from, of vectors (n, d): themselves, or residuals; and cells."""
+        return (x, np.zeros(len(x), np.int64)) if self.cells is None else self.cells.split(x)
 
     def _held(self, n: int, rng: np.random.Generator) -> Ids:
         """Draw the rows that nothing is learned from: none where they would be too few to judge."""
@@ -124,6 +137,8 @@ class Stages:
             quantizer.codebooks = numbered(quantizer.trained())
         self.sites = quantizer.trained()
         del self.x  # not needed any more, and as large as all that follows
+        if self.cells is not None:
+            self.centres = embed(self.encoder, self.cells.centres)
         if len(self.held):
             self.held_z = embed(self.encoder, self.held)
 
@@ -133,8 +148,8 @@ class Stages:
             return
         done = self.checkpoint.get("order")
         if done is None:
-            known = self._some(self.z)
-            self._rank(self.quantizer, known, Judge(self.held_z, self.metric, known))
+            known = self._some(len(self.z))
+            self._rank(self.quantizer, known, self._judge(known))
             self._keep("order", codebooks=self.quantizer.trained())
         else:
             self._resume(done)
@@ -148,22 +163,64 @@ class Stages:
 
         config, quantizer = self.config, self.quantizer
         learner = Learner(
-            self.sites, quantizer.trained(), self.z, self._plan(), config.seed, config.device
+            self.sites,
+            quantizer.trained(),
+            self.z,
+            self._plan(),
+            config.seed,
+            config.device,
+            None if self.cells is None else self.centres,
         )
         interrupted = self._run(learner)
         decoder = learner.result()
         trial = quantizer.fresh()
         trial.num_threads = quantizer.num_threads
         trial.codebooks, trial.decoder = quantizer.trained(), decoder
-        known = self.z[:_MOST_CHOSEN]
-        among, apart = Judge(self.held_z, self.metric, known), Judge(self.held_z, self.metric)
+        known = slice(_MOST_CHOSEN)
+        among, apart = self._judge(known), self._judge(None)
         if config.ranking and not interrupted:
-            self._rank(trial, self._some(known), among)
+            if self.cells is not None:
+                self._follow(trial, self._some(_MOST_CHOSEN))
+            self._rank(trial, self._some(_MOST_CHOSEN), among)
             self._draw(trial, among, apart)
         if self._decoder_pays(trial, among, apart):
             quantizer.take(trial)
         if interrupted:
             raise KeyboardInterrupt
+
+    def _judge(self, rows: Any) -> Judge:
+        """Let the held-out rows judge among some rows that something was learned from, or none."""
+        others = None if rows is None else self.z[rows]
+        if self.cells is None:
+            return Judge(self.held_z, self.metric, others)
+        own = self.held_own if rows is None else np.append(self.held_own, self.own[rows])
+        z = self.held_z if others is None else np.concatenate([self.held_z, others])
+        z, cells = self._whole(z, own)
+        held = len(self.held_z)
+        return CellJudge(z, cells, held, self._probed(z[:held]), self.metric)
+
+    def _known(self, rows: Any, rng: np.random.Generator) -> Neighbours:
+        """Neighbours among some rows, to learn the order from."""
+        if self.cells is None:
+            return Neighbours.among(self.z[rows], _MOST_QUERIES, self.metric, rng)
+        z, cells = self._whole(self.z[rows], self.own[rows])
+        known = Neighbours.among(z, _MOST_QUERIES, self.metric, rng)
+        return replace(known, cells=cells, probed=self._probed(known.queries))
+
+    def _whole(self, z: Floats, own: Ids) -> tuple[Floats, InCells]:
+        """Embeddings of which z (n, d) are the residuals in cells (n,), and those."""
+        return z + self.centres[own], InCells(self.centres, own)
+
+    def _probed(self, z: Floats) -> Ids:
+        """Cells that a search for embeddings looks into."""
+        assert self.cells is not None
+        return self.cells.nearest(self.encoder.decode(z), min(_PROBED, len(self.centres)))
+
+    def _follow(self, quantizer: ProductQuantizer, rows: Any) -> None:
+        """Move the codewords to the means of the vectors that the decoder chooses them for."""
+        z, cells = self.z[rows], InCells(self.centres, self.own[rows])
+        words = quantizer.choose(z, cells)
+        quantizer.update(z, words, np.random.default_rng(self.config.seed))
 
     def _decoder_pays(self, trial: ProductQuantizer, among: Judge, apart: Judge) -> bool:
         """Whether re-ranking finds more than look-up tables do without a decoder.
@@ -184,7 +241,12 @@ class Stages:
     def _plan(self) -> Plan:
         count = self.rows.count - len(self.held)
         return plan(
-            self.config.preset, self.z.shape[1], self.quantizer.M, count, self.config.epochs
+            self.config.preset,
+            self.z.shape[1],
+            self.quantizer.M,
+            count,
+            self.config.epochs,
+            in_cells=self.cells is not None,
         )
 
     def _run(self, learner: Any) -> bool:
@@ -204,7 +266,9 @@ class Stages:
                 if step < first:
                     continue
                 progress = max((step + 1) / steps, self.report.elapsed)
-                errors.append(learner.step(embed(self.encoder, x), min(1.0, progress)))
+                x, own = self._split(x)
+                known = () if self.cells is None else (own,)
+                errors.append(learner.step(embed(self.encoder, x), min(1.0, progress), *known))
                 if len(errors) == _STEPS_PER_ENTRY or step + 1 == steps:
                     entry = {"stage": "decoder", "iteration": step, "error": float(np.mean(errors))}
                     self.report(entry)
@@ -218,11 +282,10 @@ class Stages:
             return True
         return False
 
-    def _rank(self, quantizer: ProductQuantizer, z: Floats, judge: Judge) -> None:
-        """Learn codewords that rank better, where rows `z` are the base."""
+    def _rank(self, quantizer: ProductQuantizer, rows: Any, judge: Judge) -> None:
+        """Learn codewords that rank better, where some rows are the base."""
         config = self.config
-        rng = np.random.default_rng(config.seed)
-        known = Neighbours.among(z, _MOST_QUERIES, self.metric, rng)
+        known = self._known(rows, np.random.default_rng(config.seed))
         epochs = ranking.EPOCHS if config.epochs is None else config.epochs
         moved = ranking.learn_order(
             quantizer, known, judge, epochs=epochs, seed=config.seed, progress=self.report
@@ -230,12 +293,13 @@ class Stages:
         if not moved:
             _log.info("codewords stay the means of their cells: nothing else ranks better")
 
-    def _some(self, z: Floats) -> Floats:
-        """Draw so many of the rows that the order can be learned from them."""
-        if len(z) <= _MOST_RANKED:
-            return z
-        rows = np.random.default_rng(self.config.seed).choice(len(z), _MOST_RANKED, replace=False)
-        return z[np.sort(rows)]
+    def _some(self, count: int) -> Any:
+        """Draw so many of the first rows that the order can be learned from them."""
+        count = min(count, len(self.z))
+        if count <= _MOST_RANKED:
+            return slice(count)
+        rows = np.random.default_rng(self.config.seed).choice(count, _MOST_RANKED, replace=False)
+        return np.sort(rows)
 
     def _draw(self, quantizer: ProductQuantizer, among: Judge, apart: Judge) -> None:
         """Set how the decoder's vectors are drawn, to the centre and to the codewords.
@@ -260,7 +324,8 @@ class Stages:
             _log.warning(
                 "re-ranking finds less than the tables where C++ code adds the vectors: use add"
             )
-        self._spare(quantizer, among)
+        if self.cells is None:
+            self._spare(quantizer, among)
 
     def _spare(self, quantizer: ProductQuantizer, among: Judge) -> None:
         """Set how few vectors are decoded in a search, where that finds hardly less."""

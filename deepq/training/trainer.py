@@ -25,6 +25,7 @@ from deepq.encoders.base import Encoder
 from deepq.encoders.chain import Chain
 from deepq.labels.supervision import as_supervision, query_rows
 from deepq.quantizers.product import ProductQuantizer
+from deepq.training.cells import Cells
 from deepq.training.progress import Report
 from deepq.training.rows import Inputs, Rows
 from deepq.training.run import Run
@@ -69,6 +70,7 @@ def fit(
     metric: int = METRIC_L2,
     decoder: bool = False,
     verbose: bool = False,
+    cells: Cells | None = None,
 ) -> Outcome:
     """Train `encoder` and `quantizer`, in place and from the beginning.
 
@@ -92,6 +94,9 @@ def fit(
         Whether to learn a decoder.
     verbose : bool
         Whether to show progress bars on stderr.
+    cells : Cells, optional
+        Of a training without labels, the cells that vectors lie in: then all is learned from what
+        they have besides the centres, also `encoder`, which comes after the cells' own.
 
     Raises
     ------
@@ -118,8 +123,9 @@ def fit(
         if y is not None and _fit_labels(encoder, x, y, run):
             y = None
         if y is None:
-            rows = Rows(x, encoder.d_in, encoder.input_shape)
-            stages = Stages(encoder, quantizer, rows, run)
+            first = encoder if cells is None else cells.before
+            rows = Rows(x, first.d_in, first.input_shape)
+            stages = Stages(encoder, quantizer, rows, run, cells)
             interrupted = stages.run(decoder=decoder)
             encoder = stages.encoder
         else:

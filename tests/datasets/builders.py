@@ -12,5 +12,10 @@ def write_vecs(path, x, dtype):
     return path
 
 
+def write_bin(path, x):
+    path.write_bytes(np.array(x.shape, "<u4").tobytes() + x.tobytes())
+    return path
+
+
 def vectors(n, d=6, seed=0):
     return np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)

@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 import pytest
 
-from deepq import DeepQuantIndex
+from deepq import DeepQuantIndex, DeepQuantIVFIndex
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
 from deepq.evaluation.diagnosis import diagnose
 
@@ -124,3 +124,36 @@ def test_nothing_to_diagnose():
         diagnose(index, normal(5, 11))
     with pytest.raises(InputError, match="NaN"):
         diagnose(index, np.full((1, 12), np.nan))
+
+
+# ---- cells ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("coarse", ["kmeans", "imi"])
+@pytest.mark.parametrize("by_residual", [True, False])
+def test_diagnosis_of_cells_by_loops(coarse, by_residual) -> None:
+    index = DeepQuantIVFIndex(12, 16, 3, 4, coarse=coarse, by_residual=by_residual)
+    index.train(correlated(700, 12))
+    x = correlated(300, 12, 1)
+    index.add(x)
+    of_x, of_codes = diagnose(index, x), diagnose(index)
+    _, cells = index.quantizer.search(index.encoder.encode(x), 1)
+    counts = np.bincount(cells[:, 0], minlength=16)
+    for found in (of_x, of_codes):
+        np.testing.assert_array_equal(found.cells, counts)
+        assert found.empty_cells == (counts == 0).sum()
+        assert found.imbalance == pytest.approx(16 * sum((c / 300) ** 2 for c in counts))
+        assert "16 cells of up to" in str(found)
+    np.testing.assert_array_equal(of_x.usage, of_codes.usage)
+    np.testing.assert_array_equal(of_x.perplexity, of_codes.perplexity)
+    lost = np.square(x - index.sa_decode(index.sa_encode(x))).sum(axis=1).mean()
+    assert of_x.distortion is not None
+    assert of_x.distortion.sum() == pytest.approx(lost, rel=1e-3)
+    assert of_x.variance is not None
+    assert of_x.error is not None
+    assert 0 < of_x.error < 1
+
+
+def test_equal_cells_are_balanced() -> None:
+    assert diagnose(small_index()).imbalance == 1
+    assert diagnose(small_index()).empty_cells == 0

@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 import pytest
 
-from deepq import DeepQuantIndex, TrainConfig
+from deepq import DeepQuantIndex, DeepQuantIVFIndex, TrainConfig
 from deepq._common.errors import DimensionError, InputError, KindError
 from deepq.evaluation import suggestion
 from deepq.evaluation.suggestion import Suggestion, suggest
@@ -48,11 +48,11 @@ def pretended(monkeypatch):
     make_small(monkeypatch)
     tried = []
 
-    def measure(trial, M, nbits, rerank):
+    def measure(trial, M, nbits, rerank, nlist):
         tried.append((M, nbits, rerank))
         bits, most = M * nbits, 8 * trial.base.shape[1]
         recall = 0.95 * bits / most - 0.01 * (8 - nbits) / 8
-        return Suggestion(M, nbits, rerank, -(-bits // 8), recall, 1.0, 1.0)
+        return [Suggestion(M, nbits, rerank, -(-bits // 8), recall, 1.0, 1.0, nlist)]
 
     monkeypatch.setattr(suggestion._Trial, "measure", measure)
     monkeypatch.setattr(suggestion, "RERANKS", ())
@@ -261,3 +261,73 @@ def test_a_row_that_is_not_finite_is_named_by_its_number() -> None:
     queries[17, 0] = np.inf
     with pytest.raises(InputError, match=r"in queries, got NaN or infinity in row 17$"):
         suggest(x, bytes_per_vector=4, queries=queries)
+
+
+# ---- cells and times ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_cells(monkeypatch):
+    """Let parts be small, and times be those of as many codes as are looked at."""
+    make_small(monkeypatch)
+    monkeypatch.setattr(suggestion, "RERANKS", ())
+    monkeypatch.setattr(suggestion, "_MOST_IN_CELLS", 1100)
+    monkeypatch.setattr(suggestion, "_NUMBERS_IN_CELLS", 1100 * 12)
+    searched = suggestion._Trial._searched
+
+    def timed(trial, index, wanted):
+        share = wanted.nprobe / wanted.nlist if wanted.nlist else 1
+        return dataclasses.replace(searched(trial, index, wanted), search_us=100 * share)
+
+    monkeypatch.setattr(suggestion._Trial, "_searched", timed)
+
+
+@pytest.mark.usefixtures("in_cells")
+def test_cells_are_suggested_where_they_take_less_time() -> None:
+    x = correlated(2000, 12)
+    found = suggest(x, bytes_per_vector=3, cells=True)
+    cells = [s for s in found if s.nlist]
+    assert {s.nlist for s in cells} == {32}  # near the root of 1,100; 700 rows are few for 128
+    assert [s.nprobe for s in sorted(cells, key=lambda s: s.nprobe)][:2] == [1, 2]
+    assert all(8 * s.nprobe <= 2 * s.nlist for s in cells)
+    by_time = sorted(cells, key=lambda s: s.search_us)
+    assert [s.recall for s in by_time] == sorted(s.recall for s in by_time)
+    assert any(not s.nlist for s in found)
+    recalls = [s.recall for s in found]
+    assert recalls == sorted(recalls, reverse=True)
+
+
+@pytest.mark.usefixtures("in_cells")
+def test_as_many_bytes_come_by_time_with_cells() -> None:
+    found = suggest(correlated(2000, 12), recall=0.2, cells=True)
+    order = [(s.bytes_per_vector, s.search_us) for s in found]
+    assert order == sorted(order)
+    assert all(s.recall >= 0.2 for s in found)
+
+
+@pytest.mark.usefixtures("in_cells")
+def test_no_suggestion_takes_longer_than_asked_for() -> None:
+    x = correlated(2000, 12)
+    found = suggest(x, bytes_per_vector=3, cells=True, us_per_query=10)
+    assert found
+    assert all(s.nlist for s in found)
+    assert all(s.search_us <= 10 for s in found)
+    with pytest.raises(InputError, match=r"expected at least 100.0 us_per_query"):
+        suggest(x, bytes_per_vector=3, us_per_query=10)
+
+
+@pytest.mark.parametrize("most", [0, -1])
+def test_times_that_are_none_are_refused(most) -> None:
+    with pytest.raises(InputError, match="us_per_query above 0"):
+        suggest(normal(300, 8), bytes_per_vector=2, us_per_query=most)
+
+
+def test_an_index_of_cells_is_made_of_a_suggestion() -> None:
+    found = Suggestion(2, 4, 0, 1, 0.5, 1.0, 1.0, nlist=8, nprobe=3)
+    assert "nlist=8, nprobe=3" in str(found)
+    index = found.index(9)
+    assert isinstance(index, DeepQuantIVFIndex)
+    assert (index.d, index.nlist, index.nprobe) == (9, 8, 3)
+    index.train(correlated(600, 9))
+    index.add(correlated(50, 9))
+    assert index.search(correlated(3, 9), 4)[1].shape == (3, 4)

@@ -68,6 +68,10 @@ def test_there_are_files_of_every_kind() -> None:
         "cnnh",
         "ksh",
         "own",
+        "cells",
+        "imi",
         "IxPq",
         "IxPT",
+        "IwPQ",
+        "IxM2",
     }

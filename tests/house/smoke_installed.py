@@ -13,7 +13,9 @@ def main() -> None:
     home = Path(deepq.__file__).resolve().parent
     if site_packages not in home.parents:
         raise SystemExit(f"expected deepq from {site_packages}, got {home}")
-    native = [f"index/native/{name}.pyi" for name in ("_bridge", "_called", "_mapped")]
+    native = [
+        f"index/native/{name}.pyi" for name in ("_bridge", "_called", "_mapped", "_mapped_lists")
+    ]
     for name in ("py.typed", "_decode.pyi", "_scan.pyi", *native):
         if not (home / name).exists():
             raise SystemExit(f"expected {name} in {home}")

@@ -28,6 +28,7 @@ FRONTS = (
     "deepq.objectives",
     "deepq.quantizers",
     "deepq.recipes",
+    "deepq.sklearn",
 )
 
 

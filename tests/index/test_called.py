@@ -146,3 +146,14 @@ def test_codebooks_that_somebody_writes_have_no_decoder_and_it_is_said(caplog):
     with caplog.at_level(logging.WARNING, "deepq.index"):
         index.add(X)
     assert "got no decoder" in caplog.text
+
+
+def test_a_map_of_too_few_ids_is_not_asked():
+    ids, every = faiss.Int64Vector(), faiss.IDSelectorAll()
+    sel = faiss.IDSelectorTranslated(ids, every)
+    faiss.copy_array_to_vector(np.array([7, 8]), ids)
+    assert called.members(sel, 0, 2).tolist() == [3]
+    assert called.members_of(sel, np.array([1, 0])).tolist() == [3]
+    for call in (lambda: called.members(sel, 0, 3), lambda: called.members_of(sel, np.array([2]))):
+        with pytest.raises(deepq.StateError, match="somebody has added to the index inside"):
+            call()

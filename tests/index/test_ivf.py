@@ -14,15 +14,6 @@ import deepq
 DIM, NLIST, M = 16, 12, 4
 CLASSES = {"faiss": faiss.IndexIVFPQ, "deepq": deepq.DeepQuantIVFIndex}
 
-# Public names of faiss.IndexIVFPQ that DeepQuantIVFIndex leaves as they are, and why that is right.
-INHERITED = {
-    "PARALLEL_MODE_NO_HEAP_INIT": "a constant",
-    "ScannerMode_OnTheFly": "a constant",
-    "ScannerMode_Precomputed": "a constant",
-    "d": "faiss.Index has it, and so has the chain: the width of the input",
-    "thisown": "SWIG's flag of ownership, kept by the handle itself",
-}
-
 
 @pytest.fixture(scope="module")
 def x():
@@ -58,17 +49,6 @@ def rebuilt(index):
 
 
 # ---- the surface ---------------------------------------------------------------------------------
-
-
-def public_names(cls):
-    return [name for name in dir(cls) if not name.startswith("_")]
-
-
-@pytest.mark.parametrize("name", public_names(faiss.IndexIVFPQ))
-def test_every_name_is_overridden_or_left_for_a_reason(name):
-    mro = deepq.DeepQuantIVFIndex.__mro__
-    own = {name for base in mro[: mro.index(faiss.IndexIVFPQ)] for name in vars(base)}
-    assert (name in own) != (name in INHERITED)
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -116,6 +96,7 @@ def test_arguments_may_be_named(kind):
         ((DIM, 0, M), {}, ValueError),
         ((DIM, NLIST, 5), {}, ValueError),
         ((DIM, NLIST, M), {"coarse": "imi"}, ValueError),
+        ((4, 16, 2), {"coarse": "imi"}, ValueError),
         ((DIM, NLIST, M), {"coarse": "tree"}, ValueError),
         ((faiss.IndexFlatL2(DIM + 1), DIM, NLIST, M), {}, ValueError),
         ((DIM, NLIST, M), {"d": DIM}, TypeError),
@@ -291,7 +272,7 @@ def test_merging_shifts_ids(index, trained, x):
     assert 10_001 in index.search(x[:1], 3)[1]
     different = deepq.DeepQuantIVFIndex(DIM, NLIST, M)
     different.train(x[:2000])
-    with pytest.raises(deepq.InputError, match="same encoder, cells and codebooks"):
+    with pytest.raises(deepq.InputError, match="same encoder and codebooks"):
         index.merge_from(different)
 
 
@@ -454,6 +435,27 @@ def test_reranked_results_are_ordered_by_decoded_vectors(metric, x, queries):
     assert (index.search(queries, 5, params=tables)[1] != I).any()
     again = pickle.loads(pickle.dumps(index))
     np.testing.assert_array_equal(again.search(queries, 5)[1], I)
+
+
+def test_composites_rank_anew_as_well(trained, x, queries):
+    inner, bare = with_decoder(copy.deepcopy(trained)), with_decoder(copy.deepcopy(trained))
+    outer = faiss.IndexIDMap2(inner)
+    outer.add_with_ids(x, np.arange(len(x)) + 500)
+    bare.add(x)
+    for params in (
+        None,
+        deepq.SearchParameters(nprobe=7),
+        deepq.SearchParameters(nprobe=7, rerank=0),
+        faiss.SearchParametersIVF(nprobe=7, max_codes=200),
+        faiss.SearchParametersIVF(nprobe=7, sel=None),
+    ):
+        D, I = bare.search(queries, 5, params=params)
+        got = outer.search(queries, 5, params=params)
+        np.testing.assert_array_equal(got[1], I + 500)
+        np.testing.assert_allclose(got[0], D, rtol=1e-5)
+    assert outer.remove_ids(np.arange(500, 600)) == 100
+    assert bare.remove_ids(np.arange(100)) == 100
+    np.testing.assert_array_equal(outer.search(queries, 5)[1], bare.search(queries, 5)[1] + 500)
 
 
 def test_a_decoder_is_learned_where_it_pays(x):

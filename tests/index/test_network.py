@@ -151,7 +151,7 @@ def test_images_are_for_encoders_that_declare_them():
 def test_what_is_added_is_converted_in_parts(monkeypatch):
     index, seen = filled(of_user()), []
     right = index.sa_encode(ROWS)
-    monkeypatch.setattr("deepq.index.learned._NUMBERS", 50 * D)
+    monkeypatch.setattr("deepq.index.training_data._NUMBERS", 50 * D)
     encode = index.encoder.encode
     monkeypatch.setattr(
         index.encoder, "encode", lambda x: seen.append((len(x), x.dtype)) or encode(x)

@@ -255,3 +255,32 @@ def test_classes_beyond_those_of_the_network_are_refused() -> None:
     with pytest.raises(InputError, match="expected labels of at most 3 classes, got 5"):
         index.train(X, np.arange(len(X)) % 5)
     assert not index.is_trained
+
+
+# ---- in cells ------------------------------------------------------------------------------------
+
+
+@every
+@pytest.mark.parametrize(("coarse", "nlist"), [("kmeans", 6), ("imi", 64)])
+def test_codes_lie_in_cells_where_these_are_asked_for(name, coarse, nlist) -> None:
+    index = make(name, coarse=coarse, nlist=nlist)
+    assert isinstance(index, deepq.DeepQuantIVFIndex)
+    index.train(X, Y)
+    index.add(X)
+    index.nprobe = nlist
+    assert index.quantizer.ntotal == index.nlist == nlist
+    _, I = index.search(XQ, 10)
+    assert (Y[I] == YQ[:, None]).mean() > 0.6
+    stages = [entry["stage"] for entry in index.history]
+    assert stages[-1] == "codebooks"  # of residuals, after the network
+    again = make(name, coarse=coarse, nlist=nlist)
+    again.train(X, Y)
+    again.add(X)
+    again.nprobe = nlist
+    assert faiss.serialize_index(again).tobytes() == faiss.serialize_index(index).tobytes()
+
+
+@pytest.mark.parametrize("options", [{"coarse": "kmeans"}, {"nlist": 6}])
+def test_cells_are_named_and_numbered(options) -> None:
+    with pytest.raises(InputError, match="expected both coarse and nlist"):
+        make("dqn", **options)

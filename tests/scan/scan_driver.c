@@ -451,9 +451,14 @@ static float weight_of(const float *panels, int wide, int t, int c) {
 }
 
 /* Decode one code by loops, in double precision. */
-static void naive_decode(const decode_network *net, const int32_t *words, double *inside, double *hidden, double *z) {
+static void naive_decode(
+        const decode_network *net, const int32_t *words, int64_t i, double *inside, double *hidden, double *z) {
     for (int t = 0; t < net->h; t++) {
         inside[t] = net->bias[t], hidden[t] = 0;
+        if (net->cells) {
+            inside[t] += net->cell_entered[(int64_t)net->cells[i] * net->h + t];
+            hidden[t] += net->cell_features[(int64_t)net->cells[i] * net->h + t];
+        }
         for (int m = 0; m < net->M; m++) {
             inside[t] += net->entered[((int64_t)m * net->ksub + words[m]) * net->h + t];
             hidden[t] += net->features[((int64_t)m * net->ksub + words[m]) * net->h + t];
@@ -485,6 +490,14 @@ static int check_network(int number) {
     for (int64_t i = 0; i < n * M; i++) words[i] = (int32_t)below(ksub);
     for (int64_t i = 0; i < n * M * A; i++) candidates[i] = (int32_t)below(ksub);
     for (int64_t i = 0; i < (int64_t)M * ksub * d; i++) summands[i] = (int8_t)(below(255) - 127);
+    if (number & 1) {
+        int count = 1 + (int)below(5);
+        int32_t *cells = buffer(n, sizeof(int32_t));
+        for (int64_t i = 0; i < n; i++) cells[i] = (int32_t)below(count);
+        net.cells = cells;
+        net.cell_features = weights((int64_t)count * h, whole);
+        net.cell_entered = weights((int64_t)count * h, whole);
+    }
     choose_job job = {.network = net, .summands = summands, .scale = 100, .candidates = A, .trials = (int)below(20),
                       .hope = 0.1f, .inside = weights(DECODE_ROWS * h, 1), .hidden = weights(DECODE_ROWS * h, 1),
                       .z = weights(DECODE_ROWS * d, 1), .aim = weights(d, 1), .rest = weights(d, 1)};
@@ -501,10 +514,12 @@ static int check_network(int number) {
     for (int simd = 0; simd <= simd_supported(); simd++) {
         for (int64_t i = 0; i < n; i += DECODE_ROWS) {
             int count = n - i < DECODE_ROWS ? (int)(n - i) : DECODE_ROWS;
-            decode_kernel(simd)(&net, words + i * M, count, spare, spare + DECODE_ROWS * h, z + i * d);
+            decode_network part = net;
+            if (net.cells) part.cells += i;
+            decode_kernel(simd)(&part, words + i * M, count, spare, spare + DECODE_ROWS * h, z + i * d);
         }
         for (int64_t i = 0; i < n; i++) {
-            naive_decode(&net, words + i * M, right, right + h, right + 2 * h);
+            naive_decode(&net, words + i * M, i, right, right + h, right + 2 * h);
             for (int t = 0; t < d; t++) failed |= !(fabs(z[i * d + t] - right[2 * h + t]) <= 1e-3 * (1 + fabs(right[2 * h + t])));
         }
         choose_place(&job, slots, numbers, own);

@@ -12,5 +12,5 @@ def small(monkeypatch):
     """Decoders with a small hidden layer, kept whatever they are worth."""
     pytest.importorskip("torch")
     real = stages.plan
-    monkeypatch.setattr(stages, "plan", lambda *args: real(*args)._replace(hidden=8))
+    monkeypatch.setattr(stages, "plan", lambda *a, **kw: real(*a, **kw)._replace(hidden=8))
     monkeypatch.setattr(stages, "pays", lambda *_: True)

@@ -133,7 +133,7 @@ def quick(monkeypatch):
     """Small decoders, which are kept whatever they are worth, and a checkpoint after every step."""
     pytest.importorskip("torch")
     real = stages.plan
-    monkeypatch.setattr(stages, "plan", lambda *args: real(*args)._replace(hidden=8))
+    monkeypatch.setattr(stages, "plan", lambda *a, **kw: real(*a, **kw)._replace(hidden=8))
     monkeypatch.setattr(stages, "pays", lambda *_: True)
     monkeypatch.setattr(stages, "_SECONDS_PER_CHECKPOINT", 0.0)
 

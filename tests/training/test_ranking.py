@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -11,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepq._common.types import InCells
 from deepq.decoders import Decoder
 from deepq.quantizers import METRIC_INNER_PRODUCT, METRIC_L2, ProductQuantizer, pack
 from deepq.quantizers.judging import TOP, Judge, Neighbours
 from deepq.training import ranking
-from deepq.training.ranking import Ranker, learn_order, shrink
+from deepq.training.ranking import CellRanker, Ranker, learn_order, shrink
 from tests.quantizers.builders import both_metrics, normal, on_a_sphere, scores, trained
 
 # ---- the loss and its gradient -------------------------------------------------------------------
@@ -71,6 +73,52 @@ def test_the_gradient_is_that_of_finite_differences(metric: int) -> None:
     np.testing.assert_allclose(gradient, want, rtol=1e-3, atol=1e-4 * np.abs(want).max())
 
 
+def cell_ranker_of(n: int, metric: int) -> tuple[CellRanker, np.ndarray]:
+    """A ranker of rows in 7 cells, of which a query looks into 3."""
+    z = normal(n) + 0.3
+    centres = z[:7] + np.float32(0.01)
+    far = np.square(z[:, None] - centres).sum(axis=2).argsort(axis=1)
+    cells = InCells(centres, far[:, 0])
+    quantizer = trained(z - centres[far[:, 0]])
+    known = Neighbours.among(z, 30, metric, np.random.default_rng(0))
+    known = replace(known, cells=cells, probed=far[known.own, :3])
+    return CellRanker(quantizer, known, 2), np.arange(0, 30, 2)
+
+
+def cell_loss_by_loops(ranker: CellRanker, books: np.ndarray, batch: np.ndarray) -> float:
+    """The loss over what queries meet: neighbours in other cells have nothing to lose."""
+    known, words, t = ranker.known, ranker.words, ranker.temperature
+    cells = known.cells
+    decoded = books.astype(np.float64)[np.arange(len(books)), words].reshape(len(words), -1)
+    decoded = decoded + cells.centres[cells.cells]
+    losses = []
+    for i in batch:
+        met = np.isin(cells.cells, known.probed[i])
+        cost = scores(known.queries[i : i + 1], decoded, known.metric)[0] / t
+        rivals = [j for j in np.flatnonzero(met) if j != known.own[i] and j not in known.true[i]]
+        for j in known.true[i]:
+            pressure = sum(np.exp(cost[j] - cost[rival]) for rival in rivals)
+            losses.append(np.log1p(pressure) if met[j] else 0.0)
+    return float(np.mean(losses))
+
+
+@both_metrics
+def test_the_loss_in_cells_and_its_gradient(metric: int) -> None:
+    ranker, batch = cell_ranker_of(60, metric)
+    books = ranker.quantizer.trained().astype(np.float64)
+    loss, gradient = ranker._loss(batch)
+    assert loss == pytest.approx(cell_loss_by_loops(ranker, books, batch), rel=1e-4)
+    want, eps = np.zeros_like(books), 1e-5
+    for place in np.ndindex(books.shape):
+        ends = []
+        for sign in (1, -1):
+            moved = books.copy()
+            moved[place] += sign * eps
+            ends.append(cell_loss_by_loops(ranker, moved, batch))
+        want[place] = (ends[0] - ends[1]) / (2 * eps)
+    np.testing.assert_allclose(gradient, want, rtol=1e-3, atol=1e-4 * np.abs(want).max())
+
+
 def test_without_rivals_there_is_nothing_to_lose() -> None:
     z = normal(TOP + 1)
     quantizer = trained(z)
@@ -120,7 +168,7 @@ def test_words_follow_the_codewords_but_not_a_decoders() -> None:
         quantizer = trained(z, 4, 4)
         start = quantizer.assign(z)
         if has_decoder:
-            quantizer.decoder = SimpleNamespace(shape=(4, 16, 16), choose=lambda _, w=start: w)
+            quantizer.decoder = SimpleNamespace(shape=(4, 16, 16), choose=lambda *_, w=start: w)
         ranker = Ranker(quantizer, known, 5)
         for _ in range(5):
             follow = quantizer.assign(z)  # as the codewords are when an epoch begins

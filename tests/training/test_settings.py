@@ -23,6 +23,13 @@ def test_presets_spend_more_and_more() -> None:
     assert fast.visits == default.visits < best.visits
 
 
+def test_decoders_that_know_cells_are_wider_by_default() -> None:
+    for preset in PRESETS:
+        flat, wide = (plan(preset, 128, 8, 1000, None, in_cells=cells) for cells in (False, True))
+        assert wide.hidden == flat.hidden * (2 if preset == "default" else 1)
+        assert wide._replace(hidden=flat.hidden) == flat
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("M", [1, 8, 48, 200])
 @pytest.mark.parametrize("rows", [300, 100_000, 10_000_000])

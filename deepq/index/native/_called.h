@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <string>
 #include <typeinfo>
+#include <vector>
 
 #include "_python.h"
 #include "_table.h"
@@ -21,6 +22,12 @@ namespace faiss {
 struct IDSelector {
     virtual bool is_member(int64_t id) const = 0;
     virtual ~IDSelector() {}
+};
+
+/* What an IDMap passes on: of a position it asks for the id that it has there. */
+struct IDSelectorTranslated : IDSelector {
+    const std::vector<int64_t> *id_map;
+    const IDSelector *sel;
 };
 
 struct SearchParameters {
@@ -35,6 +42,21 @@ struct SearchParametersPQ : SearchParameters {
 
 struct SearchParametersPreTransform : SearchParameters {
     SearchParameters *index_params;
+};
+
+/* Of an IndexIVF, in faiss 1.14 and from 1.15 on. */
+struct FirstParametersIVF : SearchParameters {
+    size_t nprobe, max_codes;
+    SearchParameters *quantizer_params;
+    void *inverted_list_context;
+};
+
+struct SearchParametersIVF : SearchParameters {
+    size_t nprobe, max_codes, max_lists_num;
+    bool ensure_topk_full;
+    size_t max_empty_result_buckets;
+    SearchParameters *quantizer_params;
+    void *inverted_list_context;
 };
 
 struct RangeSearchResult {
@@ -60,15 +82,31 @@ enum Answer { DONE, NOBODY, FAILED };
 struct Python {
     Answer (*train)(const void *chain, int64_t n, const float *x, std::string &fault);
     Answer (*add)(const void *chain, int64_t n, const float *x, std::string &fault);
+    Answer (*add_with_ids)(const void *chain, int64_t n, const float *x, const int64_t *ids, std::string &fault);
     Answer (*search)(const void *chain, int64_t n, const float *x, int64_t k, float *D, int64_t *I,
                      const SearchParameters *params, std::string &fault);
     Answer (*range_search)(const void *chain, int64_t n, const float *x, float radius, RangeSearchResult *result,
                            const SearchParameters *params, std::string &fault);
     Answer (*reconstruct)(const void *chain, int64_t first, int64_t n, float *x, std::string &fault);
+    Answer (*remove_ids)(const void *chain, const IDSelector *sel, size_t &count, std::string &fault);
+    Answer (*merge_from)(const void *chain, const void *other, int64_t add_id, std::string &fault);
+    Answer (*reset)(const void *chain, std::string &fault);
 };
 static Python python;
 
-enum Function { TRAIN, ADD, SEARCH, RANGE_SEARCH, RECONSTRUCT, RECONSTRUCT_N, FUNCTIONS };
+enum Function {
+    TRAIN,
+    ADD,
+    ADD_WITH_IDS,
+    SEARCH,
+    RANGE_SEARCH,
+    RECONSTRUCT,
+    RECONSTRUCT_N,
+    REMOVE_IDS,
+    MERGE_FROM,
+    RESET,
+    FUNCTIONS
+};
 static Table<FUNCTIONS> table;
 
 /* Whether Python did it: if not, it is faiss's to do. */
@@ -88,6 +126,11 @@ inline void train(void *chain, int64_t n, const float *x) {
 inline void add(void *chain, int64_t n, const float *x) {
     if (done([&](std::string &fault) { return python.add(chain, n, x, fault); })) return;
     table.original<void (*)(void *, int64_t, const float *)>(ADD)(chain, n, x);
+}
+
+inline void add_with_ids(void *chain, int64_t n, const float *x, const int64_t *ids) {
+    if (done([&](std::string &fault) { return python.add_with_ids(chain, n, x, ids, fault); })) return;
+    table.original<void (*)(void *, int64_t, const float *, const int64_t *)>(ADD_WITH_IDS)(chain, n, x, ids);
 }
 
 inline void search(const void *chain, int64_t n, const float *x, int64_t k, float *D, int64_t *I,
@@ -116,30 +159,71 @@ inline void reconstruct_n(const void *chain, int64_t first, int64_t n, float *x)
     table.original<void (*)(const void *, int64_t, int64_t, float *)>(RECONSTRUCT_N)(chain, first, n, x);
 }
 
+inline size_t remove_ids(void *chain, const IDSelector &sel) {
+    size_t count = 0;
+    if (done([&](std::string &fault) { return python.remove_ids(chain, &sel, count, fault); })) return count;
+    return table.original<size_t (*)(void *, const IDSelector &)>(REMOVE_IDS)(chain, sel);
+}
+
+inline void merge_from(void *chain, void *other, int64_t add_id) {
+    if (done([&](std::string &fault) { return python.merge_from(chain, other, add_id, fault); })) return;
+    table.original<void (*)(void *, void *, int64_t)>(MERGE_FROM)(chain, other, add_id);
+}
+
+inline void reset(void *chain) {
+    if (done([&](std::string &fault) { return python.reset(chain, fault); })) return;
+    table.original<void (*)(void *)>(RESET)(chain);
+}
+
 /* Make the table from that of an IndexPreTransform of faiss's; false if that is not as expected. */
 inline bool prepare(const void *chain) {
     const Replacement ours[FUNCTIONS] = {
         {"_ZN5faiss17IndexPreTransform5trainElPKf", (void *)&train},
         {"_ZN5faiss17IndexPreTransform3addElPKf", (void *)&add},
+        {"_ZN5faiss17IndexPreTransform12add_with_idsElPKfPKl", (void *)&add_with_ids},
         {"_ZNK5faiss17IndexPreTransform6searchElPKflPfPlPKNS_16SearchParametersE", (void *)&search},
         {"_ZNK5faiss17IndexPreTransform12range_searchElPKffPNS_17RangeSearchResultEPKNS_16SearchParametersE",
          (void *)&range_search},
         {"_ZNK5faiss17IndexPreTransform11reconstructElPf", (void *)&reconstruct},
         {"_ZNK5faiss17IndexPreTransform13reconstruct_nEllPf", (void *)&reconstruct_n},
+        {"_ZN5faiss17IndexPreTransform10remove_idsERKNS_10IDSelectorE", (void *)&remove_ids},
+        {"_ZN5faiss17IndexPreTransform10merge_fromERNS_5IndexEl", (void *)&merge_from},
+        {"_ZN5faiss17IndexPreTransform5resetEv", (void *)&reset},
     };
     return table.make(chain, "_ZTVN5faiss17IndexPreTransformE", ours);
 }
 
 inline void place(void *chain) { table.put_into(chain); }
 
-/* What parameters of a search are, by their class: of a chain, of an IndexPQ, of any index. */
-enum Kind { CHAIN, PQ, ANY, OTHER };
+/* What parameters of a search are, by their class: of a chain, of an IndexPQ, of an IndexIVF, of any index. */
+enum Kind { CHAIN, PQ, IVF, ANY, OTHER };
 
 inline Kind kind_of(const SearchParameters *params) {
     const char *name = typeid(*params).name();
     if (!std::strcmp(name, "N5faiss28SearchParametersPreTransformE")) return CHAIN;
     if (!std::strcmp(name, "N5faiss18SearchParametersPQE")) return PQ;
+    if (!std::strcmp(name, "N5faiss19SearchParametersIVFE") || !std::strcmp(name, "N5faiss21IVFPQSearchParametersE"))
+        return IVF;
     return std::strcmp(name, "N5faiss16SearchParametersE") ? OTHER : ANY;
+}
+
+/* Copy parameters of an IndexIVF, of this faiss or of a `first` one. */
+inline void copy_parameters(const SearchParameters *source, SearchParameters *target, bool first) {
+    if (first)
+        *static_cast<faiss::FirstParametersIVF *>(target) = *static_cast<const faiss::FirstParametersIVF *>(source);
+    else
+        *static_cast<faiss::SearchParametersIVF *>(target) = *static_cast<const faiss::SearchParametersIVF *>(source);
+}
+
+/* The ids that an IDMap has, if the selector is one that it passes on; else null. */
+inline const std::vector<int64_t> *map_of(const IDSelector *sel) {
+    if (std::strcmp(typeid(*sel).name(), "N5faiss20IDSelectorTranslatedE")) return nullptr;
+    return static_cast<const faiss::IDSelectorTranslated *>(sel)->id_map;
+}
+
+/* Whether an IDMap passes on that there is no selector. */
+inline bool is_of_none(const IDSelector *sel) {
+    return map_of(sel) && !static_cast<const faiss::IDSelectorTranslated *>(sel)->sel;
 }
 
 /* Set the bits of the ids from `first`, a multiple of 8, to `last` - 1 that a selector picks. */

@@ -9,8 +9,9 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcpy
 from libcpp cimport bool as cbool
 from libcpp.string cimport string
+from libcpp.vector cimport vector
 
-from deepq._common.errors import described
+from deepq._common.errors import StateError, described
 
 cdef extern from "_called.h" nogil:
     cdef cppclass IDSelector "faiss::IDSelector":
@@ -40,12 +41,14 @@ cdef extern from "_called.h" nogil:
     ctypedef enum Kind "deepq::Kind":
         CHAIN "deepq::CHAIN"
         PQ "deepq::PQ"
+        IVF "deepq::IVF"
         ANY "deepq::ANY"
         OTHER "deepq::OTHER"
 
     ctypedef struct Python "deepq::Python":
         Answer (*train)(const void *, int64_t, const float *, string &) noexcept
         Answer (*add)(const void *, int64_t, const float *, string &) noexcept
+        Answer (*add_with_ids)(const void *, int64_t, const float *, const int64_t *, string &) noexcept
         Answer (*search)(
             const void *, int64_t, const float *, int64_t, float *, int64_t *, const SearchParameters *, string &
         ) noexcept
@@ -53,15 +56,22 @@ cdef extern from "_called.h" nogil:
             const void *, int64_t, const float *, float, RangeSearchResult *, const SearchParameters *, string &
         ) noexcept
         Answer (*reconstruct)(const void *, int64_t, int64_t, float *, string &) noexcept
+        Answer (*remove_ids)(const void *, const IDSelector *, size_t &, string &) noexcept
+        Answer (*merge_from)(const void *, const void *, int64_t, string &) noexcept
+        Answer (*reset)(const void *, string &) noexcept
 
     Python _python "deepq::python"
     Kind _kind_of "deepq::kind_of"(const SearchParameters *)
+    void _copy_parameters "deepq::copy_parameters"(const SearchParameters *, SearchParameters *, cbool)
+    const vector[int64_t] *_map_of "deepq::map_of"(const IDSelector *)
+    cbool _is_of_none "deepq::is_of_none"(const IDSelector *)
     void _mark_members "deepq::mark_members"(const IDSelector *, int64_t, int64_t, uint8_t *)
     void _mark_listed "deepq::mark_listed"(const IDSelector *, const int64_t *, int64_t, uint8_t *)
     cbool _prepare "deepq::prepare"(const void *)
     void _place "deepq::place"(void *)
 
 _find = _params_at = _params_like = None
+cdef bint _has_first_parameters = False
 
 
 cdef Answer _train(const void *chain, int64_t n, const float *x, string &fault) noexcept with gil:
@@ -81,6 +91,22 @@ cdef Answer _add(const void *chain, int64_t n, const float *x, string &fault) no
         if index is None:
             return NOBODY
         index.add(_rows(index, n, x))
+        return DONE
+    except BaseException as error:
+        return _failed(error, fault)
+
+
+cdef Answer _add_with_ids(
+    const void *chain, int64_t n, const float *x, const int64_t *ids, string &fault
+) noexcept with gil:
+    try:
+        index = _index_of(chain, True)
+        if index is None:
+            return NOBODY
+        if ids is NULL:
+            index.add(_rows(index, n, x))
+        else:
+            index.add_with_ids(_rows(index, n, x), np.array(<int64_t[:n]><int64_t *>ids) if n else np.empty(0, np.int64))
         return DONE
     except BaseException as error:
         return _failed(error, fault)
@@ -149,8 +175,49 @@ cdef Answer _reconstruct(
         return _failed(error, fault)
 
 
-_python.train, _python.add, _python.search = _train, _add, _search
+cdef Answer _remove_ids(const void *chain, const IDSelector *sel, size_t &count, string &fault) noexcept with gil:
+    cdef const vector[int64_t] *ids = _map_of(sel)
+    cdef SearchParameters *holder
+    try:
+        index = _index_of(chain, True)
+        if index is None:
+            return NOBODY
+        like = _params_like(<int>ANY)  # which hands out a selector in Python
+        holder = <SearchParameters *><size_t>int(like.this)
+        holder.sel = <IDSelector *>sel
+        try:
+            (&count)[0] = index._remove_through(like.sel, None if ids is NULL else ids.size())
+        finally:
+            holder.sel = NULL
+        return DONE
+    except BaseException as error:
+        return _failed(error, fault)
+
+
+cdef Answer _merge_from(const void *chain, const void *other, int64_t add_id, string &fault) noexcept with gil:
+    try:
+        index = _index_of(chain, True)
+        if index is None:
+            return NOBODY
+        return DONE if index._merge_through(_find(<size_t>other), add_id) else NOBODY
+    except BaseException as error:
+        return _failed(error, fault)
+
+
+cdef Answer _reset(const void *chain, string &fault) noexcept with gil:
+    try:
+        index = _index_of(chain, True)
+        if index is None:
+            return NOBODY
+        index.reset()
+        return DONE
+    except BaseException as error:
+        return _failed(error, fault)
+
+
+_python.train, _python.add, _python.add_with_ids, _python.search = _train, _add, _add_with_ids, _search
 _python.range_search, _python.reconstruct = _range_search, _reconstruct
+_python.remove_ids, _python.merge_from, _python.reset = _remove_ids, _merge_from, _reset
 
 
 cdef Answer _failed(error, string &fault) noexcept:
@@ -198,23 +265,31 @@ cdef _params(const SearchParameters *params):
     if known is not None:
         return known
     kind = _kind_of(params)
-    like = _params_like(kind == PQ)
+    like = _params_like(<int>kind)
     target = <SearchParametersPQ *><size_t>int(like.this)
+    if kind == IVF:
+        _copy_parameters(params, target, _has_first_parameters)
     target.sel = <IDSelector *>params.sel
+    if target.sel is not NULL and _is_of_none(target.sel):
+        target.sel = NULL
     if kind == PQ:
         target.search_type = (<const SearchParametersPQ *>params).search_type
         target.polysemous_ht = (<const SearchParametersPQ *>params).polysemous_ht
     return like
 
 
-def prepare(size_t chain, find, params_at, params_like):
+KINDS = {"pq": <int>PQ, "ivf": <int>IVF, "any": <int>ANY}
+
+
+def prepare(size_t chain, find, params_at, params_like, bint has_first_parameters):
     """Whether an IndexPreTransform of faiss's has the functions that we replace.
 
     `find` is to return the index for the address of such an object, or None; `params_at` a Python object for the
-    address of parameters, or None; `params_like` new parameters, of an IndexPQ or of any index.
+    address of parameters, or None; `params_like` new parameters of one of `KINDS`. `has_first_parameters` says
+    that those of an IndexIVF are as in faiss 1.14.
     """
-    global _find, _params_at, _params_like
-    _find, _params_at, _params_like = find, params_at, params_like
+    global _find, _params_at, _params_like, _has_first_parameters
+    _find, _params_at, _params_like, _has_first_parameters = find, params_at, params_like, has_first_parameters
     return _prepare(<const void *>chain)
 
 
@@ -228,6 +303,7 @@ def members(size_t sel, int64_t first, int64_t last):
     bits = np.empty((last - first + 7) // 8, np.uint8)
     cdef uint8_t[::1] out = bits
     if last > first:
+        _require_map(<const IDSelector *>sel, last)
         with nogil:
             _mark_members(<const IDSelector *>sel, first, last, &out[0])
     return bits
@@ -238,6 +314,16 @@ def members_of(size_t sel, const int64_t[::1] ids):
     bits = np.zeros((ids.shape[0] + 7) // 8, np.uint8)
     cdef uint8_t[::1] out = bits
     if ids.shape[0]:
+        _require_map(<const IDSelector *>sel, np.max(ids) + 1)
         with nogil:
             _mark_listed(<const IDSelector *>sel, &ids[0], ids.shape[0], &out[0])
     return bits
+
+
+cdef _require_map(const IDSelector *sel, int64_t count):
+    """Raise StateError for the selector of an IDMap that has fewer ids than that: it would read beyond them."""
+    cdef const vector[int64_t] *ids = _map_of(sel)
+    if ids is not NULL and <size_t>count > ids.size():
+        raise StateError(
+            f"expected an IDMap with ids for {count} vectors, got {ids.size()}: somebody has added to the index inside"
+        )

@@ -1,7 +1,7 @@
 """An IndexPQ over codes that are not its own: the C++ part of `mapped`, which explains it.
 
 Addresses are trusted. Nothing here may be used before `mapped` has compared faiss with what
-`_mapped.h` declares, except `fields` and `prepare`, which do that.
+`_views.h` declares, except `fields` and `prepare`, which do that.
 """
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t

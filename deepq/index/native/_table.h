@@ -54,6 +54,7 @@ struct Table {
     }
 
     void put_into(void *object) const { *static_cast<void *const **>(object) = copy + BEFORE; }
+    bool is_in(const void *object) const { return *static_cast<void *const *const *>(object) == copy + BEFORE; }
     void take_from(void *object) const { *static_cast<void *const **>(object) = theirs; }
 
     template <class Function>

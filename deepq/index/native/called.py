@@ -2,10 +2,10 @@
 
 A composite is C++ code, and calls the native chain by its virtual functions: that would be faiss's
 own rotation, codebooks and scan, without a decoder. So the chain of an index gets a table of
-virtual functions in which `train`, `add`, `search`, `range_search` and `reconstruct` call the
-methods of the index (`_called`). What faiss makes of the object without us, by files or clones, is
-faiss's own; so are searches with parameters of a class that the index does not take, and training
-where that is over.
+virtual functions in which `train`, `add`, `add_with_ids`, `search`, `range_search`, `reconstruct`,
+`remove_ids`, `merge_from` and `reset` call the methods of the index (`_called`). What faiss makes
+of the object without us, by files or clones, is faiss's own; so are searches with parameters of a
+class that no index takes, and training where that is over.
 
 This takes knowledge of faiss's classes that no header checks: `fault` does.
 """
@@ -27,7 +27,12 @@ from deepq.index.native.known_faiss import fault_of
 
 # Kept at import: a program may put classes of ours in their places.
 _IndexPreTransform = faiss.IndexPreTransform
-_Parameters, _ParametersPQ = faiss.SearchParameters, faiss.SearchParametersPQ
+_PARAMETERS = {
+    _called.KINDS["any"]: faiss.SearchParameters,
+    _called.KINDS["pq"]: faiss.SearchParametersPQ,
+    _called.KINDS["ivf"]: faiss.SearchParametersIVF,
+}
+_Parameters, _ParametersPQ, _ParametersIVF = _PARAMETERS.values()
 
 _log = logging.getLogger("deepq.index")
 
@@ -90,7 +95,8 @@ def fault() -> str:
 def _prepared() -> bool:
     """Make the table of functions, if the class has them."""
     chain = _IndexPreTransform(faiss.IndexFlatL2(2))
-    return _called.prepare(int(chain.this), _indexes.get, _parameters.get, _like)
+    first = not hasattr(_ParametersIVF, "max_lists_num")
+    return _called.prepare(int(chain.this), _indexes.get, _parameters.get, _like, first)
 
 
 def _place(chain: Any, index: Any) -> None:
@@ -98,8 +104,8 @@ def _place(chain: Any, index: Any) -> None:
     _called.place(int(chain.this))
 
 
-def _like(of_pq: bool) -> Any:
-    return _ParametersPQ() if of_pq else _Parameters()
+def _like(kind: int) -> Any:
+    return _PARAMETERS[kind]()
 
 
 class _Trial:
@@ -118,6 +124,9 @@ class _Trial:
     def add(self, x: Floats) -> None:
         self.given.append(x)
 
+    def add_with_ids(self, x: Floats, ids: Ids) -> None:
+        self.given.append((x, ids.tolist()))
+
     def search(self, x: Floats, k: int, *, params: Any, D: Floats, I: Ids) -> None:
         self.given.append((x, k, _read(params)))
         D[:], I[:] = 7, 1
@@ -130,54 +139,115 @@ class _Trial:
     def reconstruct_n(self, n0: int, ni: int, x: Floats) -> None:
         x[:] = [[n0, ni]]
 
+    def reset(self) -> None:
+        self.given.append("reset")
+
+    def _remove_through(self, sel: Any, mapped: int | None) -> int:
+        self.given.append((_called.members(int(sel.this), 0, 3).tolist(), mapped))
+        return 0
+
+    def _merge_through(self, other: Any, add_id: int) -> bool:
+        self.given.append((other is self, add_id))
+        return True
+
 
 def _read(params: Any) -> Any:
     """Return the members of what is in parameters, and what an IDMap has not changed."""
     if params is None:
         return None
-    bits = _called.members(int(params.sel.this), 0, 3)
-    return bits.tolist(), getattr(params, "polysemous_ht", None)
+    names = ("polysemous_ht", "nprobe", "max_codes", "max_lists_num", "max_empty_result_buckets")
+    inner = getattr(params, "quantizer_params", None)
+    bits = None if params.sel is None else _called.members(int(params.sel.this), 0, 3).tolist()
+    return (
+        bits,
+        [getattr(params, name) for name in names if hasattr(params, name)],
+        None if inner is None else int(inner.this),
+    )
 
 
 def _works() -> bool:
     """Use a chain through a composite, with an index and without."""
-    x = np.array([[1, 2], [3, 5], [4, 4]], np.float32)
+    x, ids = np.array([[1, 2], [3, 5], [4, 4]], np.float32), np.array([30, 20, 10])
+    rows, numbers = faiss.swig_ptr(x), faiss.swig_ptr(ids)
     flat = faiss.IndexFlatL2(2)
     chain, trial = _IndexPreTransform(flat), _Trial()
     chain.is_trained = False
     _place(chain, trial)
     outer = faiss.IndexIDMap(chain)
-    pointer, ids = faiss.swig_ptr(x), np.array([30, 20, 10])
-    outer.train_c(3, pointer)
+    outer.train_c(3, rows)
     chain.is_trained = True
-    outer.add_with_ids_c(3, pointer, faiss.swig_ptr(ids))
-    D, I = np.zeros((3, 2), np.float32), np.zeros((3, 2), np.int64)
-    params, other = _ParametersPQ(), _Parameters()
-    params.polysemous_ht = 9
-    params.sel = other.sel = first = faiss.IDSelectorRange(15, 40)
-    whole, found = faiss.SearchParametersPreTransform(), faiss.RangeSearchResult(3)
-    whole.index_params = params
-    for each in (None, params, other, whole):  # of the last it translates no ids
-        outer.search_c(3, pointer, 2, faiss.swig_ptr(D), faiss.swig_ptr(I), each)
-    outer.range_search_c(3, pointer, 2.5, found, other)
+    outer.add_with_ids_c(3, rows, numbers)
+    chain.add_with_ids_c(3, rows, numbers)
     back = np.empty((2, 2), np.float32)
     chain.reconstruct_n_c(1, 2, faiss.swig_ptr(back))
     chain.reconstruct_c(1, faiss.swig_ptr(back))
-    searches = [each[2] for each in trial.given[2:]]
+    added, (named, given_ids) = trial.given[:2], trial.given[2]
+    right = (
+        all(np.array_equal(each, x) for each in (*added, named))
+        and given_ids == ids.tolist()
+        and back.tolist() == [[1, 1], [1, 2]]
+        and _searches_right(outer, trial, x)
+        and _changes_right(outer, chain, trial)
+    )
+    del trial
+    outer.add_with_ids_c(3, rows, numbers)  # by faiss
+    return right and flat.ntotal == 3
+
+
+def _searches_right(outer: Any, trial: _Trial, x: Floats) -> bool:
+    """Search through an IDMap with parameters of all kinds."""
+    rows, before = faiss.swig_ptr(x), len(trial.given)
+    D, I = np.zeros((3, 2), np.float32), np.zeros((3, 2), np.int64)
+    params, other, cells = _ParametersPQ(), _Parameters(), _ParametersIVF()
+    params.polysemous_ht = 9
+    wanted = _fill(cells)
+    params.sel = other.sel = cells.sel = chosen = faiss.IDSelectorRange(15, 40)
+    cells.quantizer_params = params
+    whole, found = faiss.SearchParametersPreTransform(), faiss.RangeSearchResult(3)
+    whole.index_params = params
+    for each in (None, params, other, whole, cells):  # of `whole` it translates no ids
+        outer.search_c(3, rows, 2, faiss.swig_ptr(D), faiss.swig_ptr(I), each)
+    outer.range_search_c(3, rows, 2.5, found, other)
+    other.sel = None
+    outer.range_search_c(3, rows, 2.5, faiss.RangeSearchResult(3), other)
+    searches = trial.given[before:]
     lims, labels, distances = (
         faiss.rev_swig_ptr(part, n).tolist()
         for part, n in ((found.lims, 4), (found.labels, 3), (found.distances, 3))
     )
-    right = (
-        all(np.array_equal(each, x) for each in trial.given[:2])
-        and all(np.array_equal(each[0], x) for each in trial.given[2:])
-        and [each[1] for each in trial.given[2:]] == [2, 2, 2, 2, 2.5]
-        and searches == [None, ([3], 9), ([3], None), ([0], 9), ([3], None)]
-        and (D == 7).all()
-        and (I == 20).all()
+    return (
+        all(np.array_equal(each[0], x) for each in searches)
+        and [each[1] for each in searches] == [2, 2, 2, 2, 2, 2.5, 2.5]
+        and [each[2] for each in searches]
+        == [
+            None,
+            ([3], [9], None),
+            ([3], [], None),
+            ([0], [9], None),
+            ([3], wanted, int(params.this)),
+            ([3], [], None),
+            (None, [], None),
+        ]
+        and bool((D == 7).all() and (I == 20).all())
         and (lims, labels, distances) == ([0, 1, 2, 3], [20] * 3, [5] * 3)
-        and back.tolist() == [[1, 1], [1, 2]]
+        and int(chosen.imin) == 15
     )
-    del trial
-    outer.add_with_ids_c(3, pointer, faiss.swig_ptr(ids))  # by faiss
-    return right and int(first.imin) == 15 and flat.ntotal == 3
+
+
+def _changes_right(outer: Any, chain: Any, trial: _Trial) -> bool:
+    """Remove, merge and empty; of the 3 that were added the trial knows none."""
+    chosen = faiss.IDSelectorRange(15, 40)
+    outer.remove_ids_c(faiss.IDSelectorBatch(np.empty(0, np.int64)))
+    chain.remove_ids_c(chosen)
+    chain.merge_from(chain, 4)
+    chain.reset()
+    return trial.given[-4:] == [([0], 3), ([0], None), (True, 4), "reset"]
+
+
+def _fill(cells: Any) -> list[int]:
+    """Put numbers into parameters of an IndexIVF, and return what `_read` is to find."""
+    names = ("nprobe", "max_codes", "max_lists_num", "max_empty_result_buckets")
+    there = [name for name in names if hasattr(cells, name)]
+    for value, name in enumerate(there, 11):
+        setattr(cells, name, value)
+    return list(range(11, 11 + len(there)))

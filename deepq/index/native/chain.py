@@ -49,6 +49,11 @@ class NativeChain:
         self.pq_index = faiss.downcast_index(chain.index)
 
     @classmethod
+    def of(cls: type[Native], index: Any) -> Native | None:
+        """Take an index of faiss's that is of this kind behind transforms; None for another."""
+        raise NotImplementedError
+
+    @classmethod
     def around(cls: type[Native], pq_index: Any, encoder: Encoder, M: int) -> Native:
         """Put the transforms of an encoder before an empty index, which the chain then owns."""
         members = members_of(encoder)
@@ -110,13 +115,17 @@ class NativeChain:
         """Checksum of the centroids."""
         return payload.codebooks_crc(self.codebooks)
 
+    @property
+    def polysemous_training(self) -> Any:
+        """Faiss's settings for the order of codewords: those that are set, or its defaults."""
+        return self.pq_index.polysemous_training or faiss.PolysemousTraining()
+
     def polysemous(self, codebooks: Floats, z: Floats) -> Floats:
         """Codewords in an order in which Hamming distances of codes follow distances."""
         M, ksub, dsub = codebooks.shape
         pq = faiss.ProductQuantizer(M * dsub, M, ksub.bit_length() - 1)
         faiss.copy_array_to_vector(codebooks.ravel(), pq.centroids)
-        training = self.pq_index.polysemous_training
-        training.optimize_pq_for_hamming(pq, len(z), faiss.swig_ptr(z))
+        self.polysemous_training.optimize_pq_for_hamming(pq, len(z), faiss.swig_ptr(z))
         ordered: Floats = faiss.vector_to_array(pq.centroids).reshape(codebooks.shape)
         return ordered
 
@@ -129,6 +138,21 @@ class NativeChain:
         pq = self.pq_index.pq
         parts = [numbers_of(encoder_in(transform)) for transform in self.transforms]
         return (self.chain.metric_type, pq.M, pq.nbits, self.codebooks.tobytes(), *parts)
+
+    # ---- codes ------------------------------------------------------------------------------
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether the codes are in a file; nothing but `reset` is possible with them then."""
+        raise NotImplementedError
+
+    def require_memory(self) -> None:
+        """Raise StateError if the codes are in a file."""
+        if self.is_mapped:
+            raise StateError(
+                "expected an index in memory to change, got one mapped from a file: "
+                "copy.copy(index) is in memory, and so is what is added after reset()"
+            )
 
     # ---- what faiss does not know ------------------------------------------------------------
 

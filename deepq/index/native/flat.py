@@ -121,7 +121,14 @@ class NativeFlat(NativeChain):
         """Remove the vectors that a faiss.IDSelector picks, or an int64 array lists."""
         if isinstance(selector, np.ndarray):
             selector = faiss.IDSelectorBatch(selector)
-        return int(self.chain.remove_ids_c(selector))
+        removed = int(self.pq_index.remove_ids_c(selector))
+        self.chain.ntotal = self.pq_index.ntotal
+        return removed
+
+    def reset(self) -> None:
+        """Remove all vectors, and let go of a mapped file."""
+        self.pq_index.reset()
+        self.chain.ntotal = 0
 
     def permute(self, perm: NDArray[np.int64]) -> None:
         """Put the vector of position perm[i] at position i."""

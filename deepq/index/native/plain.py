@@ -1,4 +1,4 @@
-"""A faiss IndexPQ behind transforms as plain data, from C++ objects or the bytes of a file."""
+"""A faiss index behind transforms as plain data, from C++ objects or the bytes of a file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq._common.safe_files import InFile
-from deepq._common.types import Codes, Floats
+from deepq._common.types import Codes, Floats, Ids
 from deepq.encoders.base import Encoder
+from deepq.index.native.lists import Lists, RenamedLists
+
+_HASHTABLE = 2  # faiss.DirectMap.Hashtable
 
 
 class Transform(NamedTuple):
@@ -29,10 +32,31 @@ class Transform(NamedTuple):
     b: Floats = np.empty(0, np.float32)
 
 
-class PlainIndex(NamedTuple):
-    """An encoder and what an IndexPQ holds.
+class PlainCells(NamedTuple):
+    """What an IndexIVFPQ has besides codebooks.
 
-    `is_trained` is that of the whole; the codebooks (M, ksub, dsub) are None if the IndexPQ is not.
+    `coarse` is the state of its coarse quantizer, see `coarse`; `direct_map` the type of its direct
+    map; `lists` can be gone through once or more.
+    """
+
+    nlist: int
+    by_residual: bool
+    coarse: dict[str, Any]
+    direct_map: int
+    lists: Lists
+
+
+def with_ids(cells: PlainCells, ids: Ids) -> PlainCells:
+    """Cells with the ids of a map around them: what was number i there has ids[i] here."""
+    direct_map = _HASHTABLE if cells.direct_map else 0  # the only one of any ids
+    return cells._replace(lists=RenamedLists(cells.lists, ids), direct_map=direct_map)
+
+
+class PlainIndex(NamedTuple):
+    """An encoder and what an IndexPQ holds, or an IndexIVFPQ, whose codes are in cells.
+
+    `is_trained` is that of the whole; the codebooks (M, ksub, dsub) are None if the index inside is
+    not.
     """
 
     encoder: Encoder
@@ -41,6 +65,6 @@ class PlainIndex(NamedTuple):
     nbits: int
     metric: int
     codebooks: Floats | None
-    codes: Codes | InFile
+    codes: Codes | InFile | PlainCells
     settings: dict[str, Any]
     carried: Any  # what `NativeChain.carry` put into it, or None

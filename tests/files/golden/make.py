@@ -1,6 +1,7 @@
 """Write index files and pickles, and what they answer: `python tests/files/golden/make.py VERSION`.
 
-Every released version of the format has a folder here, and stays readable. Files are only added.
+Every released version of the format has a folder here, and stays readable. Files are only added:
+of a version that has a folder, those of new kinds.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ from deepq import recipes
 
 HERE = Path(__file__).parent
 D = 8
+OF_FAISS = {
+    "IxPq": "PQ4x4",
+    "IxPT": "OPQ4,PQ4x4",
+    "IwPQ": "IVF6,PQ4x4",
+    "IxM2": "IDMap2,IVF6,PQ4x4",
+}
 
 
 def rows() -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +47,15 @@ def indexes() -> Iterator[tuple[str, Any]]:
     cosine.train(x)
     decoded = deepq.DeepQuantIndex(D, 2, 3, rerank=10, training=settings)
     decoded.train(x)
-    found = {"codes": plain, "cosine": cosine, "decoder": decoded}
+    cells = deepq.DeepQuantIVFIndex(D, 6, 4, 4, training=settings)
+    cells.train(x)
+    cells.nprobe, cells.max_codes, cells.polysemous_ht = 3, 1000, 5
+    imi = deepq.DeepQuantIVFIndex(
+        D, 16, 4, 4, faiss.METRIC_INNER_PRODUCT, coarse="imi", by_residual=False, training=settings
+    )
+    imi.train(x)
+    imi.nprobe = 8
+    found = {"codes": plain, "cosine": cosine, "decoder": decoded, "cells": cells, "imi": imi}
     backbone = deepq.networks.MLP(D, hidden=(8,))
     for name in ("dqn", "dsh", "cnnh"):
         found[name] = getattr(recipes, name)(D, 8, nbits=4, backbone=backbone, training=settings)
@@ -55,24 +70,36 @@ def indexes() -> Iterator[tuple[str, Any]]:
 def main() -> None:
     """Write the files of a version."""
     folder = HERE / sys.argv[1]
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     x, _ = rows()
-    answers = {}
+    there, answers = {path.stem for path in folder.iterdir()}, {}
+    if "answers" in there:
+        answers.update(np.load(folder / "answers.npz"))
+
+    def keep(name: str, index: Any) -> None:
+        answers[f"{name}_D"], answers[f"{name}_I"] = index.search(x[100:110], 5)
+
     for name, index in indexes():
-        deepq.write_index(index, folder / f"{name}.dpq")
-        (folder / f"{name}.pickle").write_bytes(pickle.dumps(index, protocol=4))
-        answers[f"{name}_D"], answers[f"{name}_I"] = index.search(x[100:110], 5)
-    own = deepq.DeepQuantIndex(D, 4, 4, encoder=nn.Sequential(nn.Linear(D, D)))
-    own.train(x)
-    own.add(x[:100])
-    (folder / "own.pickle").write_bytes(pickle.dumps(own, protocol=4))
-    answers["own_D"], answers["own_I"] = own.search(x[100:110], 5)
-    for name in ("IxPq", "IxPT"):
-        index = faiss.index_factory(D, "PQ4x4" if name == "IxPq" else "OPQ4,PQ4x4")
-        index.train(x)
-        index.add(x[:100])
-        faiss.write_index(index, str(folder / f"{name}.faiss"))
-        answers[f"{name}_D"], answers[f"{name}_I"] = index.search(x[100:110], 5)
+        if name not in there:
+            deepq.write_index(index, folder / f"{name}.dpq")
+            (folder / f"{name}.pickle").write_bytes(pickle.dumps(index, protocol=4))
+            keep(name, index)
+    if "own" not in there:
+        own = deepq.DeepQuantIndex(D, 4, 4, encoder=nn.Sequential(nn.Linear(D, D)))
+        own.train(x)
+        own.add(x[:100])
+        (folder / "own.pickle").write_bytes(pickle.dumps(own, protocol=4))
+        keep("own", own)
+    for name, factory in OF_FAISS.items():
+        if name not in there:
+            index = faiss.index_factory(D, factory)
+            index.train(x)
+            if name == "IxM2":
+                index.add_with_ids(x[:100], np.arange(100) * 3 + 7)
+            else:
+                index.add(x[:100])
+            faiss.write_index(index, str(folder / f"{name}.faiss"))
+            keep(name, index)
     np.savez_compressed(folder / "answers.npz", **answers)
 
 

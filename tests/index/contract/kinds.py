@@ -17,7 +17,7 @@ import pytest
 import deepq
 from deepq import encoders
 
-DIM, M = 16, 4
+DIM, M, NLIST = 16, 4, 8
 L2, IP = faiss.METRIC_L2, faiss.METRIC_INNER_PRODUCT
 
 
@@ -88,6 +88,26 @@ def _bent(d=DIM, *args):
     return deepq.DeepQuantIndex(d, *args, encoder=Bent(d))
 
 
+def _in_cells(d=DIM, *args):
+    return _searching_all(deepq.DeepQuantIVFIndex(d, NLIST, *args))
+
+
+def _in_given_cells(d=DIM, *args):
+    """With a coarse quantizer of the caller's, and an encoder that is not orthonormal."""
+    encoder = _affine(d, M).encoder
+    coarse = faiss.IndexFlatL2(d)
+    return _searching_all(deepq.DeepQuantIVFIndex(coarse, d, NLIST, *args, encoder=encoder))
+
+
+def _in_cells_of_faiss(d=DIM, *args):
+    return _searching_all(faiss.IndexIVFPQ(faiss.IndexFlatL2(d), d, NLIST, *args))
+
+
+def _searching_all(index):
+    index.nprobe = NLIST
+    return index
+
+
 FAISS = Kind("faiss", faiss.IndexPQ, ours=False)
 OURS = [
     Kind("deepq", deepq.DeepQuantIndex),
@@ -96,12 +116,27 @@ OURS = [
     Kind("deepq-normalized", _two_layers),
     Kind("deepq-bent", _bent),
 ]
-KINDS = [FAISS, *OURS]
+FLAT = [FAISS, *OURS]
+OURS_IN_CELLS = [
+    Kind("deepq-cells", _in_cells),
+    Kind("deepq-cells-affine", _in_given_cells),
+]
+CELLS = [Kind("faiss-cells", _in_cells_of_faiss, ours=False), *OURS_IN_CELLS]
+KINDS = [*FLAT, *CELLS]
 METRICS = {"l2": L2, "ip": IP}
 
-ours_only = pytest.mark.parametrize("kind", OURS, ids=str)
-# faiss reverses a linear transform by its transpose, so only where that is right.
-REVERSIBLE = [k for k in KINDS if k.name not in ("deepq-affine", "deepq-normalized")]
+flat_only = pytest.mark.parametrize("kind", FLAT, ids=str)
+# What faiss's own cells refuse, or answer in another way than its flat index.
+not_in_cells_of_faiss = pytest.mark.parametrize("kind", [*FLAT, *OURS_IN_CELLS], ids=str)
+ours_only = pytest.mark.parametrize("kind", [*OURS, *OURS_IN_CELLS], ids=str)
+ours_flat_only = pytest.mark.parametrize("kind", OURS, ids=str)
+# faiss reverses a linear transform by its transpose, so only where that is right; and from cells it
+# reconstructs nothing without a direct map.
+REVERSIBLE = [
+    k
+    for k in KINDS
+    if k.name not in ("deepq-affine", "deepq-normalized", "deepq-cells-affine", "faiss-cells")
+]
 reversible_only = pytest.mark.parametrize("kind", REVERSIBLE, ids=str)
 # Where faiss needs Python, what it reads from a file or clones refuses to search.
 EXPRESSIBLE = [k for k in KINDS if k.name != "deepq-bent"]

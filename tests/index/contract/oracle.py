@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import faiss
 import numpy as np
+from faiss.contrib.inspect_tools import get_invlist
 
 RTOL = 2e-5
 WORST = {faiss.METRIC_L2: np.finfo("f4").max, faiss.METRIC_INNER_PRODUCT: np.finfo("f4").min}
 
 
 def codes(index):
-    """Return the stored codes, (ntotal, code_size) uint8."""
+    """Return the stored codes, (ntotal, code_size) uint8; in cells stand-alone ones, by id."""
+    if isinstance(index, faiss.IndexIVF):
+        lists = index.invlists
+        parts = [get_invlist(lists, cell) for cell in range(index.nlist)]
+        cells = np.repeat(np.arange(index.nlist), [len(ids) for ids, _ in parts])
+        joined = np.hstack(
+            [cells[:, None].astype(np.uint8), np.vstack([part for _, part in parts])]
+        )
+        return joined[np.argsort(np.concatenate([ids for ids, _ in parts]), kind="stable")]
     return faiss.vector_to_array(index.codes).reshape(-1, index.code_size)
 
 
@@ -23,6 +32,7 @@ def codebooks(index):
 def words(index, packed=None):
     """Unpack codes, by default the stored ones, to code indices, (n, M)."""
     packed = codes(index) if packed is None else packed
+    packed = packed[:, packed.shape[1] - index.code_size :]  # the number of the cell is before
     M, nbits = index.pq.M, index.pq.nbits
     bits = np.unpackbits(packed, axis=1, bitorder="little")[:, : M * nbits]
     return bits.reshape(-1, M, nbits) @ (1 << np.arange(nbits))
@@ -30,8 +40,12 @@ def words(index, packed=None):
 
 def codewords(index, packed=None):
     """Return the quantized vectors behind codes, (n, M * dsub) float32."""
+    packed = codes(index) if packed is None else packed
     C, w = codebooks(index), words(index, packed)
-    return C[np.arange(len(C)), w].reshape(len(w), -1)
+    z = C[np.arange(len(C)), w].reshape(len(w), -1)
+    if isinstance(index, faiss.IndexIVF) and index.by_residual:
+        z = z + index.quantizer.reconstruct_n(0, index.nlist)[packed[:, 0]]
+    return z
 
 
 def embed(index, x):
@@ -57,6 +71,11 @@ def lookup_tables(index, xq):
 
 def scores(index, xq):
     """Score all queries against all stored vectors, (nq, ntotal) float64."""
+    if isinstance(index, faiss.IndexIVF):
+        z, stored = (each.astype(np.float64) for each in (embed(index, xq), codewords(index)))
+        if index.metric_type == faiss.METRIC_INNER_PRODUCT:
+            return z @ stored.T
+        return ((z[:, None] - stored) ** 2).sum(-1)
     luts, w = lookup_tables(index, xq), words(index)
     return luts[:, np.arange(w.shape[1]), w].sum(-1)
 

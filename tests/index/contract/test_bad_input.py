@@ -78,6 +78,7 @@ UNTRAINABLE = {
 }
 
 
+@kinds.not_in_cells_of_faiss
 @pytest.mark.parametrize("x", UNTRAINABLE.values(), ids=UNTRAINABLE)
 def test_what_cannot_be_learned_from_is_refused(kind, x):
     index = kinds.untrained(kind)
@@ -181,17 +182,17 @@ MISUSES = {
         None,
     ),
     "sa_decode of integers": (
-        lambda index: index.sa_decode(np.zeros((2, index.code_size), int)),
+        lambda index: index.sa_decode(np.zeros((2, index.sa_code_size()), int)),
         TypeError,
         TypeError,
     ),
     "sa_decode of wide codes": (
-        lambda index: index.sa_decode(np.zeros((2, index.code_size + 1), "u1")),
+        lambda index: index.sa_decode(np.zeros((2, index.sa_code_size() + 1), "u1")),
         ValueError,
         AssertionError,
     ),
     "add_sa_codes of wide codes": (
-        lambda index: index.add_sa_codes(np.zeros((2, index.code_size + 1), "u1")),
+        lambda index: index.add_sa_codes(np.zeros((2, index.sa_code_size() + 1), "u1")),
         ValueError,
         AssertionError,
     ),
@@ -223,7 +224,7 @@ MISUSES = {
         RuntimeError,
     ),
     "search with another's parameters": (
-        lambda index: index.search(XQ, 3, params=faiss.SearchParametersIVF()),
+        lambda index: index.search(XQ, 3, params=faiss.SearchParametersHNSW()),
         (TypeError, ValueError),
         RuntimeError,
     ),
@@ -236,6 +237,7 @@ MISUSES = {
 
 
 @pytest.mark.parametrize(("call", "natural", "theirs"), MISUSES.values(), ids=MISUSES)
+@kinds.not_in_cells_of_faiss
 def test_a_misuse_is_refused(kind, request, call, natural, theirs):
     index = kinds.filled(kind)
     require(index, request.node.callspec.id.split("-")[-1].split()[0])
@@ -252,8 +254,8 @@ BEFORE_TRAINING = {
 BEFORE_TRAINING_OURS = {
     "range_search": lambda index: index.range_search(XQ, 3.0),
     "sa_encode": lambda index: index.sa_encode(XQ),
-    "sa_decode": lambda index: index.sa_decode(np.zeros((2, index.code_size), "u1")),
-    "add_sa_codes": lambda index: index.add_sa_codes(np.zeros((2, index.code_size), "u1")),
+    "sa_decode": lambda index: index.sa_decode(np.zeros((2, index.sa_code_size()), "u1")),
+    "add_sa_codes": lambda index: index.add_sa_codes(np.zeros((2, index.sa_code_size()), "u1")),
 }
 
 

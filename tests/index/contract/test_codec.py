@@ -4,7 +4,7 @@ import faiss
 import numpy as np
 import pytest
 
-from . import oracle
+from . import kinds, oracle
 from .kinds import DIM, OURS, REVERSIBLE, XB, XQ, ours_only, require, reversible_only
 
 widths = pytest.mark.parametrize("nbits", [4, 6, 8])
@@ -28,6 +28,7 @@ def test_a_decoded_code_is_its_codewords_in_the_space_of_the_input(index):
     np.testing.assert_allclose(index.sa_decode(oracle.codes(index)), right, rtol=1e-4, atol=1e-4)
 
 
+@kinds.not_in_cells_of_faiss
 def test_reconstruct_is_sa_decode_of_the_stored_code(index):
     decoded = index.sa_decode(oracle.codes(index))
     assert decoded.shape == (len(XB), DIM)
@@ -47,6 +48,7 @@ def test_reconstructions_are_near_the_originals(kind, index):
     assert error < 0.6 * ((XB - XB.mean(axis=0)) ** 2).sum()
 
 
+@kinds.not_in_cells_of_faiss
 def test_a_reconstruction_fills_a_given_buffer(index):
     one, many = np.empty(DIM, np.float32), np.empty((4, DIM), np.float32)
     assert index.reconstruct(2, one) is one
@@ -57,8 +59,9 @@ def test_a_reconstruction_fills_a_given_buffer(index):
     np.testing.assert_array_equal(many, index.reconstruct_n(1, 4))
 
 
+@kinds.not_in_cells_of_faiss
 def test_codes_and_vectors_fill_given_buffers(index):
-    codes = np.empty((len(XB), index.code_size), np.uint8)
+    codes = np.empty((len(XB), index.sa_code_size()), np.uint8)
     assert index.sa_encode(XB, codes) is codes
     np.testing.assert_array_equal(codes, oracle.codes(index))
     x = np.empty((len(XB), DIM), np.float32)
@@ -66,10 +69,11 @@ def test_codes_and_vectors_fill_given_buffers(index):
     np.testing.assert_array_equal(x, index.reconstruct_n())
 
 
+@kinds.not_in_cells_of_faiss
 def test_nothing_gives_nothing(index, trained):
     assert index.reconstruct_n(5, 0).shape == (0, DIM)
     assert index.reconstruct_batch([]).shape == (0, DIM)
-    assert index.sa_encode(XB[:0]).shape == (0, index.code_size)
+    assert index.sa_encode(XB[:0]).shape == (0, index.sa_code_size())
     assert index.sa_decode(oracle.codes(index)[:0]).shape == (0, DIM)
     assert trained.reconstruct_n().shape == (0, DIM)
 
@@ -78,6 +82,7 @@ def test_reconstruct_n_takes_the_rest_by_default(index):
     assert_close(index.reconstruct_n(len(XB) - 2), index.reconstruct_n()[-2:])
 
 
+@kinds.not_in_cells_of_faiss
 @pytest.mark.parametrize("key", [-1, len(XB)])
 def test_a_key_that_is_not_there_is_refused(index, key):
     for call in (
@@ -97,6 +102,7 @@ def test_numpy_integers_serve_as_keys(index):
     )
 
 
+@kinds.not_in_cells_of_faiss
 def test_search_and_reconstruct_is_both(index):
     D, I, R = index.search_and_reconstruct(XQ, 4)
     oracle.assert_same_neighbours((D, I), oracle.search(index, XQ, 25))
@@ -121,6 +127,7 @@ def test_search_and_reconstruct_fills_given_buffers(index):
     np.testing.assert_array_equal(R, index.search_and_reconstruct(XQ, 3)[2])
 
 
+@kinds.flat_only
 def test_a_decoded_code_is_encoded_to_itself(kind, index):
     if kind.name == "deepq-normalized":
         pytest.skip("a codeword need not have unit length")
@@ -147,6 +154,7 @@ def test_where_faiss_cannot_decode_the_index_does_in_raw_methods(index):
     np.testing.assert_allclose(residual, x - index.reconstruct(0), rtol=1e-6)
 
 
+@kinds.flat_only
 def test_a_distance_computer_agrees_with_search(index):
     query = XQ[0].copy()
     computer = index.get_distance_computer()
@@ -155,6 +163,7 @@ def test_a_distance_computer_agrees_with_search(index):
     np.testing.assert_allclose([computer(i) for i in range(20)], right[:20], rtol=1e-4, atol=1e-4)
 
 
+@kinds.flat_only
 def test_a_flat_codes_distance_computer_agrees_with_search(index):
     query = XQ[0].copy()
     computer = index.get_FlatCodesDistanceComputer()

@@ -36,6 +36,7 @@ def test_an_id_map_renames_the_answers(trained, index, composite):
     np.testing.assert_array_equal(np.sort(I), np.sort(IDS[bare[2]]))
 
 
+@kinds.not_in_cells_of_faiss
 @pytest.mark.parametrize("composite", [faiss.IndexIDMap, faiss.IndexIDMap2])
 def test_an_id_map_removes_by_id(trained, index, composite):
     mapped = composite(trained)
@@ -119,6 +120,7 @@ def test_refinement_ranks_by_exact_distances(trained):
         assert set(ids) <= set(shortlist)
 
 
+@kinds.flat_only
 @pytest.mark.parametrize("nbits", [8])
 @pytest.mark.parametrize("metric", [L2], ids=["l2"])
 def test_a_parameter_space_sets_the_hamming_threshold(index):
@@ -193,6 +195,7 @@ def test_the_index_outlives_its_composite(trained):
     assert trained.ntotal == len(XB) + len(XQ)
 
 
+@kinds.flat_only
 @pytest.mark.parametrize("part", ["pq", "codes"])
 def test_a_part_may_be_used_after_a_search(index, part):
     held = getattr(index, part)

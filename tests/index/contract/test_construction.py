@@ -6,7 +6,7 @@ import pytest
 
 import deepq
 
-from . import oracle
+from . import kinds, oracle
 from .kinds import DIM, IP, L2, XQ, M, ours_only
 
 
@@ -17,17 +17,20 @@ def test_arguments_are_positional_and_the_metric_defaults_to_l2(kind):
     assert kind.build(DIM, M, 6, IP).metric_type == IP
 
 
+@kinds.flat_only
 def test_it_is_an_index_pq(kind):
     assert isinstance(kind.build(DIM, M, 8), faiss.IndexPQ)
     assert isinstance(kind.build(DIM, M, 8), faiss.Index)
 
 
+@kinds.flat_only
 @pytest.mark.parametrize(("nbits", "code_size"), [(1, 1), (3, 2), (4, 2), (5, 3), (8, 4), (12, 6)])
 def test_a_code_has_just_the_bytes_that_its_bits_need(kind, nbits, code_size):
     index = kind.build(DIM, M, nbits)
     assert index.code_size == index.pq.code_size == index.sa_code_size() == code_size
 
 
+@kinds.flat_only
 def test_the_defaults(untrained, nbits):
     defaults = {
         "d": DIM,
@@ -51,11 +54,13 @@ def test_the_quantizer_and_its_clustering_have_their_defaults(untrained, nbits):
     assert cp.seed == 1234
 
 
+@kinds.flat_only
 @pytest.mark.parametrize("name", ["ST_PQ", "ST_HE", "ST_generalized_HE", "ST_SDC", "ST_polysemous"])
 def test_the_search_types_are_reachable_from_the_object(untrained, name):
     assert getattr(untrained, name) == getattr(faiss.IndexPQ, name)
 
 
+@kinds.flat_only
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -72,6 +77,7 @@ def test_an_attribute_that_is_set_stays_set(untrained, name, value):
     assert getattr(untrained, name) == value
 
 
+@kinds.flat_only
 def test_a_setting_of_the_clustering_stays_set(untrained):
     untrained.pq.cp.niter = 3
     untrained.polysemous_training.n_iter = 5
@@ -79,6 +85,7 @@ def test_a_setting_of_the_clustering_stays_set(untrained):
     assert untrained.polysemous_training.n_iter == 5
 
 
+@kinds.flat_only
 @pytest.mark.parametrize(
     ("name", "value"), [("search_type", "SDC"), ("polysemous_ht", 1.5), ("verbose", "yes")]
 )
@@ -87,6 +94,7 @@ def test_a_value_of_the_wrong_kind_is_refused(untrained, name, value):
         setattr(untrained, name, value)
 
 
+@kinds.flat_only
 def test_an_unknown_attribute_is_refused(kind, untrained):
     if not kind.ours and faiss.Index.__setattr__ is object.__setattr__:
         pytest.skip("this faiss takes any attribute")
@@ -127,7 +135,7 @@ def test_arguments_may_be_named_and_numpy_integers(kind):
     assert (index.d, index.pq.nbits, index.metric_type) == (DIM, 5, IP)
 
 
-@ours_only
+@kinds.ours_flat_only
 def test_what_deepq_adds_is_declared(trained):
     assert trained.encoder.d_in == DIM
     assert trained.quantizer.M == M

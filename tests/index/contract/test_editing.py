@@ -9,6 +9,7 @@ from .kinds import DIM, L2, XB, XQ, M, ours_only, require
 from .test_training import cast, plain_copy
 
 
+@kinds.flat_only
 def test_add_returns_nothing_and_counts(trained):
     assert trained.add(XB[:10]) is None
     assert trained.ntotal == 10
@@ -29,6 +30,7 @@ def test_every_layout_of_the_vectors_gives_the_same_codes(trained, cast):
     np.testing.assert_array_equal(oracle.codes(trained), trained.sa_encode(plain_copy(cast(XB))))
 
 
+@kinds.flat_only
 def test_add_with_ids_is_not_for_this_index(trained):
     with pytest.raises(RuntimeError):
         trained.add_with_ids(XB, np.arange(len(XB)))
@@ -43,6 +45,7 @@ def test_codes_may_be_added_as_they_are(index, trained):
     oracle.assert_same_neighbours(trained.search(XQ, 5), index.search(XQ, 25))
 
 
+@kinds.flat_only
 def test_the_raw_methods_that_take_pointers_do_the_same(trained, index):
     require(index, "add_sa_codes_c", "permute_entries_c")
     pointer, x, n = faiss.swig_ptr, XB.copy(), len(XB)
@@ -67,6 +70,7 @@ def test_the_raw_methods_that_take_pointers_do_the_same(trained, index):
     assert trained.ntotal == n
 
 
+@kinds.flat_only
 def test_codebooks_and_codes_may_be_put_into_the_vectors(kind, metric, index):
     """The way in which faiss's users bring codes of their own."""
     other = kind.build(DIM, M, 4, metric)
@@ -80,7 +84,7 @@ def test_codebooks_and_codes_may_be_put_into_the_vectors(kind, metric, index):
     assert other.ntotal == len(XB) + 3
 
 
-@ours_only
+@kinds.ours_flat_only
 def test_memory_beyond_the_codes_is_never_read(index):
     index.ntotal *= 2
     with pytest.raises(RuntimeError):
@@ -111,6 +115,7 @@ REMOVALS = {
 }
 
 
+@kinds.flat_only
 @pytest.mark.parametrize(("ids", "gone"), REMOVALS.values(), ids=REMOVALS)
 def test_removing_counts_and_shifts_the_ids(index, ids, gone):
     left = np.delete(oracle.codes(index), list(gone), axis=0)
@@ -126,6 +131,7 @@ def test_what_was_removed_can_be_added_again(index):
     np.testing.assert_array_equal(oracle.codes(index), index.sa_encode(XB))
 
 
+@kinds.not_in_cells_of_faiss
 def test_merging_moves_the_vectors(index, trained):
     trained.add(XB[:50])
     index.check_compatible_for_merge(trained)
@@ -137,6 +143,7 @@ def test_merging_moves_the_vectors(index, trained):
     assert (trained.search(XQ, 2)[1] == -1).all()
 
 
+@kinds.not_in_cells_of_faiss
 def test_the_emptied_index_may_be_filled_again(index, trained):
     trained.add(XB[:50])
     index.merge_from(trained)
@@ -144,6 +151,7 @@ def test_the_emptied_index_may_be_filled_again(index, trained):
     oracle.assert_same_neighbours(trained.search(XQ, 2), oracle.search(trained, XQ, 20))
 
 
+@kinds.not_in_cells_of_faiss
 @pytest.mark.parametrize(
     "make_other",
     [
@@ -161,6 +169,7 @@ def test_merging_what_does_not_fit_is_refused(kind, make_other):
     assert index.ntotal == len(XB)
 
 
+@kinds.flat_only
 def test_an_offset_in_merge_from_is_refused(index, trained):
     with pytest.raises(RuntimeError):
         index.merge_from(trained, 5)
@@ -201,6 +210,7 @@ def test_other_codebooks_or_another_encoder_do_not_merge(index, trained, metric)
     assert index.ntotal == len(XB)
 
 
+@kinds.flat_only
 def test_entries_may_be_permuted(index):
     before, order = oracle.codes(index), np.random.default_rng(0).permutation(len(XB))
     index.permute_entries(order)

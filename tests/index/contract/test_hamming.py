@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from . import kinds, oracle
-from .kinds import DIM, IP, L2, XB, XQ, XT, M, ours_only
+from .kinds import DIM, IP, L2, XB, XQ, XT, M
 
 bytewise = pytest.mark.parametrize("nbits", [8])
 l2_only = pytest.mark.parametrize("metric", [L2], ids=["l2"])
@@ -42,6 +42,7 @@ def eight_bytes(kind):
 
 @bytewise
 @l2_only
+@kinds.flat_only
 def test_symmetric_search_compares_codewords_with_codewords(index):
     index.pq.compute_sdc_table()
     assert index.pq.sdc_table.size() == M * 256 * 256
@@ -51,7 +52,7 @@ def test_symmetric_search_compares_codewords_with_codewords(index):
     oracle.assert_same_neighbours(index.search(XQ, 5), right)
 
 
-@ours_only
+@kinds.ours_flat_only
 @bytewise
 @l2_only
 def test_symmetric_search_needs_no_call_to_prepare_it(index):
@@ -61,6 +62,7 @@ def test_symmetric_search_needs_no_call_to_prepare_it(index):
 
 @bytewise
 @l2_only
+@kinds.flat_only
 def test_a_distance_computer_gives_symmetric_distances(index):
     index.pq.compute_sdc_table()
     stored = oracle.codewords(index)
@@ -68,6 +70,7 @@ def test_a_distance_computer_gives_symmetric_distances(index):
     np.testing.assert_allclose(index.get_distance_computer().symmetric_dis(3, 8), right, rtol=1e-4)
 
 
+@kinds.flat_only
 @pytest.mark.parametrize("nbits", [4, 8])
 def test_hamming_search_counts_differing_bits(index):
     right = oracle.top(hamming_scores(index), len(XB), L2)
@@ -76,6 +79,7 @@ def test_hamming_search_counts_differing_bits(index):
     oracle.assert_same_neighbours(index.search(XQ, 5), right)
 
 
+@kinds.flat_only
 def test_the_hamming_distance_table_is_all_against_all(kind):
     index = eight_bytes(kind)
     xq, table = XQ.copy(), np.empty((len(XQ), len(XB)), np.int32)
@@ -83,6 +87,7 @@ def test_the_hamming_distance_table_is_all_against_all(kind):
     np.testing.assert_array_equal(table, oracle.hamming(query_codes(index), oracle.codes(index)))
 
 
+@kinds.flat_only
 def test_generalized_hamming_search_counts_differing_words(kind):
     index = eight_bytes(kind)
     index.search_type = index.ST_generalized_HE
@@ -91,6 +96,7 @@ def test_generalized_hamming_search_counts_differing_words(kind):
     oracle.assert_same_neighbours(index.search(XQ, 5), right)
 
 
+@kinds.flat_only
 def test_the_hamming_histogram_counts_every_pair(kind):
     index = eight_bytes(kind)
     xq, histogram = XQ.copy(), np.zeros(8 * 8 + 1, np.int64)
@@ -120,6 +126,7 @@ def assert_polysemous(index, got, ht):
 @bytewise
 @l2_only
 @pytest.mark.parametrize("ht", [12, 33])
+@kinds.flat_only
 def test_polysemous_search_ranks_what_the_hamming_filter_lets_through(index, ht):
     assert_polysemous(index, by_params(index, index.ST_polysemous, ht), ht)
     index.search_type, index.polysemous_ht = index.ST_polysemous, ht
@@ -131,6 +138,7 @@ def test_polysemous_search_ranks_what_the_hamming_filter_lets_through(index, ht)
     assert_polysemous(index, (D, I), ht)
 
 
+@kinds.flat_only
 @bytewise
 @pytest.mark.parametrize("metric", [IP], ids=["ip"])
 def test_polysemous_search_is_for_l2_only(index):
@@ -141,6 +149,7 @@ def test_polysemous_search_is_for_l2_only(index):
 
 @bytewise
 @l2_only
+@kinds.flat_only
 def test_polysemous_training_reorders_the_codewords_and_changes_no_distance(kind, untrained):
     untrained.do_polysemous_training = True
     untrained.polysemous_training.n_iter = 500
@@ -153,6 +162,7 @@ def test_polysemous_training_reorders_the_codewords_and_changes_no_distance(kind
     assert_polysemous(untrained, untrained.search(XQ, 5), 12)
 
 
+@kinds.flat_only
 def test_signs_of_the_query_are_compared_with_one_bit_codes(kind, metric):
     index = kind.build(DIM, DIM, 1, metric)
     index.train(XT)
@@ -163,7 +173,7 @@ def test_signs_of_the_query_are_compared_with_one_bit_codes(kind, metric):
     oracle.assert_same_neighbours(index.search(XQ, 5), oracle.top(scores, len(XB), L2))
 
 
-@ours_only
+@kinds.ours_flat_only
 @pytest.mark.parametrize("search_type", [17, -1])
 def test_an_unknown_search_type_is_refused(index, search_type):
     with pytest.raises(ValueError, match=str(search_type)):

@@ -111,6 +111,7 @@ def test_given_buffers_are_filled_and_returned(index):
     assert index.search(XQ, 5, I=I)[1] is I
 
 
+@kinds.flat_only
 def test_default_parameters_change_nothing(index):
     for params in (None, faiss.SearchParametersPQ()):
         oracle.assert_same_neighbours(index.search(XQ, 5, params=params), wide(index))
@@ -188,6 +189,7 @@ def test_a_range_search_finds_all_that_is_near_and_no_more(index, metric):
     oracle.assert_same_range(index.range_search(XQ, r), scores, r, metric)
 
 
+@kinds.not_in_cells_of_faiss
 def test_a_range_search_honours_a_selector(index, metric):
     r, scores = radius_of(index), oracle.scores(index, XQ)
     params = faiss.SearchParameters(sel=faiss.IDSelectorRange(0, 100))

@@ -7,7 +7,8 @@ import pytest
 
 import deepq
 
-from .kinds import DIM, L2, M, ours_only, run_script
+from . import kinds
+from .kinds import DIM, L2, M, run_script
 
 # Public names of faiss.IndexPQ that DeepQuantIndex leaves as they are, and why that is right.
 INHERITED = {
@@ -70,14 +71,14 @@ def test_it_is_a_subclass():
     assert issubclass(deepq.DeepQuantIndex, faiss.IndexPQ)
 
 
-@ours_only
+@kinds.ours_flat_only
 def test_every_property_can_be_read(index):
     for name in public_names(faiss.IndexPQ):
         if name not in METHODS:
             assert getattr(index, name) is not None
 
 
-@ours_only
+@kinds.ours_flat_only
 def test_every_method_has_a_docstring(kind):
     cls = type(kind.build(DIM, M, 4, L2))
     assert not [name for name in METHODS if not inspect.getdoc(getattr(cls, name))]

@@ -4,7 +4,7 @@ import faiss
 import numpy as np
 import pytest
 
-from . import oracle
+from . import kinds, oracle
 from .kinds import DIM, XB, XQ, XT, M, ours_only
 
 CASTS = {
@@ -52,6 +52,7 @@ def test_integers_are_cast(kind):
     np.testing.assert_array_equal(oracle.codebooks(index), oracle.codebooks(twin))
 
 
+@kinds.flat_only
 def test_codes_are_the_nearest_codewords(index):
     stored = oracle.words(index)
     z = oracle.embed(index, XB).astype(np.float64).reshape(len(XB), M, 1, -1)
