@@ -96,6 +96,7 @@ cdef extern from "_kernels/assign.h" nogil:
 cdef enum:
     BLOCK = 1024  # queries that look into cells together
     NEAR_BLOCK = 256  # queries whose cells are looked up at a time
+    MOST_WORDS = 1 << 16  # of which one nearest is found as a word
 
 _LEVELS = {"portable": 0, "avx2": 1, "avx512": 2}
 
@@ -173,6 +174,9 @@ cdef class Cells:
         are within the range of float32; otherwise cells are not filled.
         """
         cdef const float[:, :, ::1] centres = self.centres
+        if cells.shape[1] == 1 and self.nlist <= MOST_WORDS:
+            np.asarray(cells)[:] = _scan.assign(np.asarray(queries), self.centres, num_threads=num_threads)
+            return True
         with self.lock:
             if not self.has_book:
                 if assign_book_new(&self.book, &centres[0, 0, 0], centres.shape[1], centres.shape[2], 0):

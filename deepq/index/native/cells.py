@@ -12,7 +12,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from deepq import _cells, _scan
+from deepq import _cells
 from deepq._common.errors import InputError
 from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2, Codes, Floats, Ids
 from deepq.encoders.base import Encoder
@@ -27,7 +27,6 @@ from deepq.index.native.plain import PlainCells, PlainIndex
 IndexIVFPQ = faiss.IndexIVFPQ
 
 _FEW = 1000  # ids that are looked up one by one
-_MOST_WORDS = 1 << 16  # of which `_scan.assign` finds the nearest
 
 
 class NativeCells(NativeCentres):
@@ -40,7 +39,6 @@ class NativeCells(NativeCentres):
         self._made: tuple[Any, _cells.Cells] | None = None  # a table, and what it was made for
         self._sorted: tuple[Ids, Ids] | None = None  # all ids in ascending order, and their places
         self._next_id, self._counted = 0, 0  # the latter vectors are known to be below the former
-        self._is_exhaustive = False
 
     @classmethod
     def build(
@@ -110,12 +108,11 @@ class NativeCells(NativeCentres):
         Where the coarse quantizer compares with all centres by L2, our kernels do: what they find
         does not depend on the other embeddings of a call.
         """
-        table = self.table
-        if self._is_exhaustive and params is None and len(z):
-            if nprobe == 1 and self.pq_index.nlist <= _MOST_WORDS:
-                return _scan.assign(z, table.centres, num_threads=threads).astype(np.int64)
+        coarse = faiss.downcast_index(self.pq_index.quantizer)
+        exhaustive = type(coarse) in (faiss.IndexFlat, faiss.IndexFlatL2)
+        if exhaustive and coarse.metric_type == METRIC_L2 and params is None and len(z):
             cells = np.empty((len(z), nprobe), np.int64)
-            if table.nearest(z, cells, threads):
+            if self.table.nearest(z, cells, threads):
                 return cells
         return self.nearest_cells(z, nprobe, threads, params)[1]
 
