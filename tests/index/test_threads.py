@@ -430,7 +430,7 @@ def test_threads_are_set_for_an_index_and_for_a_call(monkeypatch):
 @pytest.mark.usefixtures("two_threads")
 def test_faiss_itself_follows_that_number_in_the_thread_that_calls(monkeypatch):
     index, used = of_bits(9), []
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("deepq._common.threads._PROCESSORS", 8)
     monkeypatch.setattr(
         type(index._native.pq_index),
         "search_c",

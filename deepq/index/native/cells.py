@@ -152,10 +152,6 @@ class NativeCells(NativeCentres):
             index.metric_type == METRIC_INNER_PRODUCT,
         )
         table.place(*vectors_in(index.invlists))
-        coarse = faiss.downcast_index(index.quantizer)
-        self._is_exhaustive = (
-            type(coarse) in (faiss.IndexFlat, faiss.IndexFlatL2) and coarse.metric_type == METRIC_L2
-        )
         return table
 
     def changed(self) -> None:
