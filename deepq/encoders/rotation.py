@@ -33,7 +33,7 @@ Matrix = NDArray[np.float64]
 
 ITERATIONS = 50
 HELD_OUT_ROWS = 4_096
-ROWS, ROWS_PER_CODEWORD = 16_384, 64  # that a rotation is learned from: the more of the two
+ROWS, ROWS_PER_CODEWORD = 16_384, 128  # that a rotation is learned from: the more of the two
 RACE_ITERATIONS = 5
 RACED = 4  # a part of them
 LLOYD_STEPS, FRESH_STEPS = 5, 25  # after it, or without it

@@ -34,7 +34,7 @@ POINTS_PER_CODEWORD = 39  # as faiss demands before it stops warning
 _MOST_PER_CODEWORD = 64
 
 _MOST_HELD = 10_000
-_MOST_QUERIES = 8000
+_MOST_QUERIES = 20_000
 _MOST_RANKED = 20_000  # rows among which queries have their neighbours
 _MOST_CHOSEN = 40_000  # rows whose codes are chosen by a decoder to learn the order of tables
 _SPARES = (10, 20, 40)  # of a decoder, the first by which little is lost
