@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deepq._common.arrays import as_vectors
 from deepq._common.errors import StateError
-from deepq._common.types import Codes, Floats, Ids
+from deepq._common.types import Codes, Floats, Ids, InCells
 from deepq.encoders.base import embed
 from deepq.evaluation.measures import Numbers, image_shape, require_some
 from deepq.index.flat import DeepQuantIndex
@@ -195,9 +195,12 @@ def _coded(index: DeepQuantIndex | DeepQuantIVFIndex, x: Floats) -> _Coded:
     numbers = np.zeros((len(codes), 8), np.uint8)
     numbers[:, :size] = codes[:, :size]
     cells, own = numbers.view("<i8")[:, 0], np.ascontiguousarray(codes[:, size:])
-    if index.by_residual:
-        z = z - index.quantizer.reconstruct_batch(cells)
-    return _Coded(z, own, index.product_quantizer.decode(own), cells)
+    if not index.by_residual:
+        return _Coded(z, own, index.product_quantizer.decode(own), cells)
+    distinct, rows = np.unique(cells, return_inverse=True)
+    known = InCells(index.quantizer.reconstruct_batch(distinct), rows)
+    z = z - known.centres[rows]
+    return _Coded(z, own, index.product_quantizer.decode(own, known), cells)
 
 
 def _no_counts(index: DeepQuantIndex | DeepQuantIVFIndex) -> Counts:

@@ -11,6 +11,7 @@ import pytest
 
 from deepq import DeepQuantIndex, DeepQuantIVFIndex
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
+from deepq.decoders import Decoder
 from deepq.evaluation.diagnosis import diagnose
 
 from .builders import correlated, normal, small_index
@@ -152,6 +153,30 @@ def test_diagnosis_of_cells_by_loops(coarse, by_residual) -> None:
     assert of_x.variance is not None
     assert of_x.error is not None
     assert 0 < of_x.error < 1
+
+
+def test_a_decoder_of_cells_is_told_them() -> None:
+    index = DeepQuantIVFIndex(12, 8, 3, 4)
+    index.train(correlated(700, 12))
+    rng, M, ksub, d, h = np.random.default_rng(0), 3, 16, 12, 5
+    shapes = {
+        "tables": (M, ksub, d),
+        "features": (M, ksub, h),
+        "inner": (h, h),
+        "bias": (h,),
+        "outer": (h, h),
+        "output": (h, d),
+        "centre": (d,),
+        "cells": (d, h),
+    }
+    numbers = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    quantizer = index.product_quantizer
+    quantizer.decoder = Decoder({"sites": quantizer.trained(), **numbers})
+    x = correlated(60, 12, 1)
+    found = diagnose(index, x)
+    lost = np.square(x - index.sa_decode(index.sa_encode(x))).sum(axis=1).mean()
+    assert found.distortion is not None
+    assert found.distortion.sum() == pytest.approx(lost, rel=1e-3)
 
 
 def test_equal_cells_are_balanced() -> None:
