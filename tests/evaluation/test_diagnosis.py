@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 
@@ -170,11 +171,13 @@ def test_a_decoder_of_cells_is_told_them() -> None:
         "cells": (d, h),
     }
     numbers = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
-    quantizer = index.product_quantizer
+    quantizer = copy.copy(index.product_quantizer)
     quantizer.decoder = Decoder({"sites": quantizer.trained(), **numbers})
+    index._inject(index.encoder, quantizer)
     x = correlated(60, 12, 1)
     found = diagnose(index, x)
     lost = np.square(x - index.sa_decode(index.sa_encode(x))).sum(axis=1).mean()
+    assert index.product_quantizer.decoder is not None
     assert found.distortion is not None
     assert found.distortion.sum() == pytest.approx(lost, rel=1e-3)
 
