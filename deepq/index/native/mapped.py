@@ -98,6 +98,11 @@ def _refuses_changes(index: Any, codes: Codes) -> bool:
         lambda: index.merge_from(empty),
         lambda: faiss.clone_index(index),
     ]
+    return all_refused(changes)
+
+
+def all_refused(changes: list[Callable[[], Any]]) -> bool:
+    """Try changes of a trial's index; whether every one of them raises what C++ code throws."""
     for change in changes:
         try:
             change()

@@ -20,6 +20,7 @@ from deepq._common.types import Codes, Ids
 from deepq.index.native import _mapped_lists
 from deepq.index.native.known_faiss import fault_of
 from deepq.index.native.lists import address_of, has_known_vectors
+from deepq.index.native.mapped import all_refused
 
 _IndexIVFPQ = faiss.IndexIVFPQ  # kept at import: a program may put another class in its place
 
@@ -139,10 +140,4 @@ def _refuses_changes(index: Any, memory: Codes) -> bool:
         lambda: lists.resize(0, 1),
         lambda: faiss.clone_index(index),
     ]
-    for change in changes:
-        try:
-            change()
-        except (RuntimeError, MemoryError):
-            continue
-        return False
-    return True
+    return all_refused(changes)
