@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from deepq import _cells, _decode
+from deepq import _cells
 from deepq._common.arrays import as_array, as_output
 from deepq._common.checks import as_real, require_float32
 from deepq._common.errors import DimensionError, InputError
@@ -18,6 +17,7 @@ from deepq.index.cell_parameters import Allowed, CellParameters, limited, member
 from deepq.index.native import cell_scans
 from deepq.index.queries import Queries
 from deepq.index.tensors import accepts_tensors
+from deepq.quantizers.reranking import rank
 
 
 class CellSearch(Queries, CellEditing):
@@ -209,8 +209,7 @@ class CellSearch(Queries, CellEditing):
         rows = np.where(places < 0, 0, np.searchsorted(distinct, places))
         columns = np.where(places < 0, -1, np.arange(places.shape[1]))
         scores, best = np.empty((len(z), k), np.float32), np.empty((len(z), k), np.int64)
-        ip = self.metric_type == faiss.METRIC_INNER_PRODUCT
-        _decode.rank(z, self._decode_places(distinct), columns, rows, ip, scores, best)
+        rank(z, self._decode_places(distinct), columns, rows, self.metric_type, scores, best)
         none, at = best < 0, np.maximum(best, 0)
         ids, places = (
             np.where(none, -1, np.take_along_axis(each, at, axis=1)) for each in (ids, places)

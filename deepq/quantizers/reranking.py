@@ -144,7 +144,7 @@ class Decoded:
                 vectors = np.ascontiguousarray(quantizer.decode(codes[distinct]))
             else:
                 vectors, places = self._refreshed(kept, ids, codes, quantizer), ids
-            _rank(rows, vectors, ids, places, metric, *best)
+            rank(rows, vectors, ids, places, metric, *best)
 
         if k:
             step = max(1, _NUMBERS // max(1, found.shape[1] * d))
@@ -208,12 +208,12 @@ class Decoded:
         return kept
 
 
-def _rank(
+def rank(
     queries: Floats, vectors: Floats, ids: Ids, places: Ids, metric: int, D: Floats, I: Ids
 ) -> None:
     """Fill D and I (nq, k) with the best of ids (nq, n), whose vectors are at `places` (nq, n)."""
     unit = np.float32(1)
-    if not _decode.reaches(queries, TINY):
+    if len(vectors) and not _decode.reaches(queries, TINY):
         vectors = vectors[np.maximum(places, 0)].reshape(-1, queries.shape[1])
         places = np.arange(len(vectors)).reshape(ids.shape)
         unit = unit_of_tiny(queries, vectors)
