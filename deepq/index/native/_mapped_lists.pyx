@@ -17,6 +17,11 @@ cdef extern from "_mapped_lists.h" nogil:
         uint8_t *c_ptr
         size_t c_size
 
+    cppclass Ids "faiss::Ids":
+        pass
+
+    void _make_room "deepq::make_room"(Codes *, size_t) except +
+    void _make_room "deepq::make_room"(Ids *, size_t) except +
     cbool _prepare "deepq::prepare"(const void *, const void *, size_t, size_t, size_t)
     cbool _is_mapped "deepq::is_mapped"(const void *)
     void _place "deepq::place"(void *, uint8_t *, const int64_t *, const int64_t *, const int64_t *, size_t,
@@ -41,6 +46,13 @@ def fields(size_t address, size_t number):
 def word(size_t address):
     """Read 8 bytes of an object."""
     return (<const uint64_t *>address)[0]
+
+
+def make_room(size_t codes, size_t ids, const int64_t[::1] cells, const int64_t[::1] more, size_t code_size):
+    """Let lists of cells, whose vectors of vectors are at `codes` and `ids`, take more rows."""
+    for i in range(len(cells)):
+        _make_room(&(<vector[Codes] *>codes).at(cells[i]), more[i] * code_size)
+        _make_room(&(<vector[Ids] *>ids).at(cells[i]), more[i])
 
 
 def prepare(size_t index, size_t lists, size_t codes, size_t ids, size_t lists_at):

@@ -19,7 +19,7 @@ from deepq.encoders.base import Encoder
 from deepq.index.native.centres import NativeCentres
 from deepq.index.native.chain import IndexPreTransform
 from deepq.index.native.coarse import coarse_state
-from deepq.index.native.lists import CellList, Lists, StoredLists, vectors_in
+from deepq.index.native.lists import CellList, Lists, StoredLists, make_room, vectors_in
 from deepq.index.native.mapped_lists import is_mapped, place_lists
 from deepq.index.native.plain import PlainCells, PlainIndex
 
@@ -262,6 +262,7 @@ class NativeCells(NativeCentres):
         prefix = np.ascontiguousarray(cells, "<i8").view(np.uint8).reshape(-1, 8)
         whole = np.concatenate([prefix[:, : index.coarse_code_size()], codes], axis=1)
         pointer = None if in_order else faiss.swig_ptr(ids)
+        make_room(index.invlists, cells)
         index.add_sa_codes_c(len(whole), faiss.swig_ptr(whole), pointer)
         self.chain.ntotal = self._counted = index.ntotal
         self._next_id = max(following, int(ids.max()) + 1)

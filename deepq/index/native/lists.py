@@ -52,6 +52,19 @@ def vectors_in(invlists: Any) -> tuple[int, int, int, int, int]:
     return codes, ids, _VECTOR_SIZE, _POINTER_AT, _COUNT_AT
 
 
+def make_room(invlists: Any, cells: Ids) -> None:
+    """Let lists take a row more for each of the cells (n,), with little room beyond that.
+
+    Without this a list that grows has room for up to twice its rows. Lists that are not as
+    `vectors_in` knows them are left to faiss.
+    """
+    lists = faiss.downcast_InvertedLists(invlists)
+    if isinstance(lists, faiss.ArrayInvertedLists) and has_known_vectors():
+        codes, ids = address_of(lists.codes), address_of(lists.ids)
+        growing = np.unique(cells, return_counts=True)
+        _mapped_lists.make_room(codes, ids, *growing, lists.code_size)
+
+
 @cache
 def has_known_vectors() -> bool:
     """Whether the vectors in lists of this faiss are what we know, by reading two of them."""

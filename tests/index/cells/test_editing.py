@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import deepq
+from deepq.index.native import _mapped_lists, lists
 
 from .builders import DIM, EVERYWHERE, NLIST, XQ, X, ours, plain
 
@@ -284,3 +285,29 @@ def test_a_part_is_copied_as_faiss_does():
     with pytest.raises(deepq.StateError, match="without a direct map"):
         index.copy_subset_to(mapped, 0, 1, 3)
     refused(index, lambda: index.copy_subset_to(ours(n=0), 77, 1, 3))
+
+
+# ---- growing -------------------------------------------------------------------------------------
+
+
+def room_of(vectors, cell):
+    """Bytes that a vector in a list of faiss's has room for."""
+    begin, _, end = (
+        _mapped_lists.word(_mapped_lists.word(lists.address_of(vectors)) + 80 * cell + 8 * i)
+        for i in (1, 2, 3)
+    )
+    return end - begin
+
+
+def test_lists_that_grow_take_little_room():
+    index, at_once = ours(n=0), ours(n=0)
+    for rows in np.array_split(np.tile(X, (4, 1)), 50):
+        index.add(rows)
+    at_once.add(np.tile(X, (4, 1)))
+    invlists = faiss.downcast_InvertedLists(index.invlists)
+    for cell in range(NLIST):
+        ids, codes = index.get_list(cell)
+        for vectors, stored in ((invlists.ids, ids), (invlists.codes, codes)):
+            assert stored.nbytes <= room_of(vectors, cell) <= stored.nbytes * 17 / 16 + 64
+        for got, right in zip((ids, codes), at_once.get_list(cell), strict=True):
+            np.testing.assert_array_equal(got, right)
