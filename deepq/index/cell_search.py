@@ -17,7 +17,7 @@ from deepq.index.cell_parameters import Allowed, CellParameters, limited, member
 from deepq.index.native import cell_scans
 from deepq.index.queries import Queries
 from deepq.index.tensors import accepts_tensors
-from deepq.quantizers.reranking import rank
+from deepq.quantizers.reranking import rank, share_queries
 
 
 class CellSearch(Queries, CellEditing):
@@ -171,7 +171,7 @@ class CellSearch(Queries, CellEditing):
         else:
             self._scan(table, z, cells, allowed, threads, *found)
         if count and width:
-            found = self._rank_anew(z, found[1], found[2], k)
+            found = self._rank_anew(z, found[1], found[2], k, threads)
         elif whole:
             return found[2]
         scores, ids, places = found
@@ -201,15 +201,23 @@ class CellSearch(Queries, CellEditing):
             return
         _cells.search(table, z, cells, scores, ids, places, allowed=allowed, num_threads=threads)
 
-    def _rank_anew(self, z: Floats, ids: Ids, places: Ids, k: int) -> tuple[Floats, Ids, Ids]:
+    def _rank_anew(
+        self, z: Floats, ids: Ids, places: Ids, k: int, threads: int
+    ) -> tuple[Floats, Ids, Ids]:
         """Scores, ids and places (n, k) of the best out of R, by their decoded vectors."""
         by_id = np.lexsort((ids, ids < 0), axis=1)  # of equal scores the first column wins
         ids, places = (np.take_along_axis(each, by_id, axis=1) for each in (ids, places))
-        distinct = np.unique(places[places >= 0])
-        rows = np.where(places < 0, 0, np.searchsorted(distinct, places))
         columns = np.where(places < 0, -1, np.arange(places.shape[1]))
         scores, best = np.empty((len(z), k), np.float32), np.empty((len(z), k), np.int64)
-        rank(z, self._decode_places(distinct), columns, rows, self.metric_type, scores, best)
+
+        def work(block: slice) -> None:
+            own = places[block]
+            distinct = np.unique(own[own >= 0])
+            rows = np.where(own < 0, 0, np.searchsorted(distinct, own))
+            vectors, found = self._decode_places(distinct), (scores[block], best[block])
+            rank(z[block], vectors, columns[block], rows, self.metric_type, *found)
+
+        share_queries(work, len(z), places.shape[1] * z.shape[1], threads)
         none, at = best < 0, np.maximum(best, 0)
         ids, places = (
             np.where(none, -1, np.take_along_axis(each, at, axis=1)) for each in (ids, places)

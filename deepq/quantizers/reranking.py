@@ -6,6 +6,7 @@ decoded: sums of its summands, in 8 bits, say which may be among the k best, and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -147,8 +148,7 @@ class Decoded:
             rank(rows, vectors, ids, places, metric, *best)
 
         if k:
-            step = max(1, _NUMBERS // max(1, found.shape[1] * d))
-            run_blocks(work, nq, step, num_threads)
+            share_queries(work, nq, found.shape[1] * d, num_threads)
 
     def _worth(
         self,
@@ -206,6 +206,11 @@ class Decoded:
                 np.zeros(room, np.uint8),
             )
         return kept
+
+
+def share_queries(work: Callable[[slice], None], nq: int, numbers: int, num_threads: int) -> None:
+    """Call `work` for blocks of queries; what each decodes holds so many numbers."""
+    run_blocks(work, nq, max(1, _NUMBERS // max(1, numbers)), num_threads)
 
 
 def rank(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import deepq
+from deepq.quantizers import reranking
 
 DIM, NLIST, M = 16, 12, 4
 CLASSES = {"faiss": faiss.IndexIVFPQ, "deepq": deepq.DeepQuantIVFIndex}
@@ -435,6 +436,16 @@ def test_reranked_results_are_ordered_by_decoded_vectors(metric, x, queries):
     assert (index.search(queries, 5, params=tables)[1] != I).any()
     again = pickle.loads(pickle.dumps(index))
     np.testing.assert_array_equal(again.search(queries, 5)[1], I)
+
+
+def test_ranking_anew_in_several_threads_is_that_of_one(trained, x, queries, monkeypatch):
+    index = with_decoder(copy.deepcopy(trained))
+    index.add(x)
+    right = index.search(queries, 5, params=deepq.SearchParameters(nprobe=7, num_threads=1))
+    monkeypatch.setattr(reranking, "_NUMBERS", 3 * 60 * DIM)  # three queries a block
+    for threads in (1, 3):
+        params = deepq.SearchParameters(nprobe=7, num_threads=threads)
+        np.testing.assert_array_equal(index.search(queries, 5, params=params), right)
 
 
 def test_composites_rank_anew_as_well(trained, x, queries):
