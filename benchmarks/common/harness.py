@@ -23,7 +23,7 @@ from deepq import datasets
 _Key = TypeVar("_Key")
 
 # Where things lie on one machine; the name of the data is in every row.
-_NOT_RECORDED = ("data", "output", "smoke", "before", "serve", "indexes")
+_NOT_RECORDED = ("data", "output", "smoke", "before", "serve", "indexes", "work")
 
 
 def in_one_thread(main: Callable[[], None]) -> None:
