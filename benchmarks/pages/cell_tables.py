@@ -21,6 +21,7 @@ _CASES = {
     "flat": "DeepQuantIndex of .98 of the recall",
     "add": "adding",
 }
+_SHOWN = ("all codes", "1 cells", "4 cells", "16 cells", "64 cells")
 _BILLION, _MORE_CELLS, _MACHINE_BYTES = 1_000_000_000, (65_536, 262_144), 256 << 30
 
 
@@ -72,6 +73,35 @@ def growth(results: list[Row]) -> list[Row]:
         for row in results
         if row["case"] == "growth"
     ]
+
+
+def shared(results: list[Row]) -> list[Row]:
+    """Lay out what two processes that search one mapped file take."""
+    return [
+        {
+            "vectors": f"{row['N']:,}",
+            "bytes": row["M"],
+            "opened in": f"{row['open_seconds'] * 1e3:.1f} ms",
+            "memory of its own": f"{row['own_bytes'] / 1e6:.0f} MB",
+            "a query": f"{row['us']:.0f} us",
+            "ids as in memory": f"{row['ids_equal']:.1%}",
+        }
+        for row in results
+        if row["case"] == "shared"
+    ]
+
+
+def multi_index(results: list[Row]) -> list[Row]:
+    """Lay out what is found, and in what time, by share of the codes that is looked at."""
+    rows: dict[tuple[str, ...], Row] = {}
+    for result in results:
+        names = {"data": result["data"], "cells": result["cells"], "learned": result["learned"]}
+        row = rows.setdefault(tuple(names.values()), {**names, **dict.fromkeys(_SHOWN, "")})
+        probed = f"{result['nprobe']} cells" if "nprobe" in result else "all codes"
+        if probed in row:
+            looked = f"{result['share']:.1%}: " if "nprobe" in result else ""
+            row[probed] = f"{looked}{result['measure']:.3f}, {result['us']:.0f} us"
+    return list(rows.values())
 
 
 def costs(results: list[Row]) -> list[Row]:

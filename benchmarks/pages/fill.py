@@ -161,7 +161,11 @@ PAGES: dict[str, dict[str, Table]] = {
     "docs/cells.md": {
         "cells": Table("cells", CELLS, cell_tables.searches),
         "growth": Table("cells", CELLS, cell_tables.growth),
+        "shared": Table("cells", CELLS, cell_tables.shared),
         "costs": Table("cells", CELLS, cell_tables.costs),
+        "multi-index": Table(
+            "multi_index", "data cells learned bits nprobe seed", cell_tables.multi_index
+        ),
         "cells-recall": Table(
             "cells_recall", "data method bytes nlist nprobe seed", recall_tables.cells
         ),

@@ -13,6 +13,7 @@ Without --case all of these are run:
                of what that finds
     add        adding vectors
     growth     adding all vectors in batches, saving and loading: memory and time of a process
+    shared     two processes that search one mapped file at once: memory and time of each
 
 The vectors and the timing are those of bench_scan.py, and `ids_equal` says how far the answers
 agree; equally near codes come in another order in faiss. `recall` is 10-recall@10 of 200 queries.
@@ -57,7 +58,7 @@ COLUMNS = [
 ]
 NLIST = {1_000_000: 1024, 10_000_000: 4096}
 _NPROBE, _K, _RECALL = 16, 10, 0.98
-_JUDGED, _ADDED, _BATCH = 200, 100_000, 100_000
+_JUDGED, _ADDED, _ASKED = 200, 100_000, 1000
 _QUERIES = {1000: 1000, 1: 200}
 # Speed depends on the codebooks only through pruning, so a short training does.
 _TRAINING = deepq.TrainConfig(epochs=4, max_points=20_000)
@@ -288,10 +289,39 @@ def _grow(setting: Setting) -> dict[str, Any]:
     }
 
 
+def sharing(setting: Setting) -> Iterator[dict[str, Any]]:
+    """Measure two processes that search one mapped file."""
+    right = setting.ours.search(setting.source.queries(_ASKED), _K)[1]
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        rows = pool.map(_search_mapped, [replace(setting)] * 2, chunksize=1)
+    equal = [float((row.pop("I") == right).mean()) for row in rows]
+    yield {name: max(row[name] for row in rows) for name in rows[0]} | {"ids_equal": min(equal)}
+
+
+def _search_mapped(setting: Setting) -> dict[str, Any]:
+    faiss.omp_set_num_threads(1)
+    x = setting.source.queries(_ASKED)
+    before, start = _memory("smaps_rollup", "Private_Dirty"), time.perf_counter()
+    index = deepq.read_index(setting.path("cells"), mmap=True)
+    opened = time.perf_counter() - start
+    index.nprobe = min(_NPROBE, setting.nlist)
+    index.search(x, _K)
+    start = time.thread_time()
+    I = index.search(x, _K)[1]
+    spent = time.thread_time() - start
+    own = _memory("smaps_rollup", "Private_Dirty") - before
+    return {"open_seconds": opened, "us": spent / len(x) * 1e6, "own_bytes": own, "I": I}
+
+
 def _resident() -> int:
     """Bytes of memory that this process has."""
-    line = next(s for s in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in s)
-    return int(line.split()[1]) * 1024
+    return _memory("status", "VmRSS")
+
+
+def _memory(file: str, field: str) -> int:
+    """Bytes that Linux says this process has, of some kind."""
+    lines = (Path("/proc/self") / file).read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
 
 
 CASES: dict[str, Callable[[Setting], Iterator[dict[str, Any]]]] = {
@@ -301,6 +331,7 @@ CASES: dict[str, Callable[[Setting], Iterator[dict[str, Any]]]] = {
     "flat": against_flat,
     "add": adding,
     "growth": growing,
+    "shared": sharing,
 }
 
 
