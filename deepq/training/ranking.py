@@ -39,7 +39,7 @@ EPOCHS = 4
 SHRINKS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 
 _RIVALS = 100  # best codes of a query, against which its neighbours must win
-_LOOKED_AT = 2048  # rows among which a step looks for them; each stands for others as well
+_LOOKED_AT = 2048  # rows among which a step looks for them by L2; each stands for others as well
 _FEWEST_RIVALS = 10
 _WORSE = 2  # factors in a row that are worse than the best, after which no smaller one is tried
 _BATCH = 256
@@ -57,6 +57,15 @@ def shrink(codebooks: Floats, mean: Floats, factor: float) -> Floats:
     centre = mean.reshape(len(codebooks), 1, -1)
     drawn: Floats = centre + np.float32(factor) * (codebooks - centre)
     return drawn
+
+
+def looks_at_all(metric: int, cells: Any) -> bool:
+    """Whether every step looks for rivals among all rows.
+
+    By inner product the same few long vectors are the rivals of all queries, and a part of the rows
+    has hardly any of them.
+    """
+    return metric == METRIC_INNER_PRODUCT and cells is None
 
 
 def learn_order(
@@ -140,6 +149,7 @@ class Ranker:
         # Where all vectors are tiny, float32 has no squares of them: then other units are used.
         self.unit = unit_of_tiny(known.base)
         self.given, self.rows = quantizer, known.coded
+        self.looked_at = len(self.rows) if looks_at_all(known.metric, known.cells) else _LOOKED_AT
         self.quantizer = copy.copy(quantizer)
         self.quantizer.share(quantizer.trained() * self.unit)
         queries = known.queries if self.unit == 1 else known.queries * self.unit
@@ -177,8 +187,8 @@ class Ranker:
         order, rows = rng.permutation(len(self.known.queries)), rng.permutation(len(self.rows))
         losses = []
         for first in range(0, len(order), _BATCH):
-            self._look_at(rows[:_LOOKED_AT])
-            rows = np.roll(rows, -_LOOKED_AT)
+            self._look_at(rows[: self.looked_at])
+            rows = np.roll(rows, -self.looked_at)
             loss, gradient = self._loss(order[first : first + _BATCH])
             self._step(gradient)
             losses.append(loss)
