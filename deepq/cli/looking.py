@@ -94,6 +94,7 @@ def _of_index(index: Any) -> dict[str, Any]:
         "encoder": ", ".join(type(member).__name__ for member in index.encoder.members),
         "rerank": int(index.rerank),
         "is_trained": bool(index.is_trained),
+        **({"fingerprint": index.fingerprint} if index.is_trained else {}),
         "ntotal": int(index.ntotal),
     }
 
