@@ -8,6 +8,7 @@ change the result where it was made of an index of ours. `faiss.deserialize_inde
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from typing import Any, NamedTuple
 
 import faiss
 
+from deepq._common.errors import KindError
+from deepq.encoders.base import Encoder
 from deepq.index.native import called
 from deepq.index.revival import clone, revive, unchanged
 
@@ -51,6 +54,11 @@ def patch_faiss(encoder: Any = None) -> None:
         The network of indexes that are read, where its class is not one of `deepq.networks`: see
         `read_index`, which tells what else a file may hold.
 
+    Raises
+    ------
+    KindError
+        If `encoder` is neither.
+
     Notes
     -----
     A function that a program has imported by its name before (``from faiss import read_index``)
@@ -58,8 +66,8 @@ def patch_faiss(encoder: Any = None) -> None:
     ours in them is checked as in our own files, and raises FormatError.
     """
     with _lock:
-        _wishes[:] = [wish for wish in _wishes if not wish.stays]
-        _wishes.insert(0, _Wish(encoder, stays=True))
+        wish = _Wish(_as_network(encoder), stays=True)
+        _wishes[:] = [wish, *(each for each in _wishes if not each.stays)]
         _settle()
 
 
@@ -73,7 +81,7 @@ def unpatch_faiss() -> None:
 @contextmanager
 def patched_faiss(encoder: Any = None) -> Iterator[None]:
     """Do as `patch_faiss` does as long as a context lasts, in all threads."""
-    wish = _Wish(encoder, stays=False)
+    wish = _Wish(_as_network(encoder), stays=False)
     with _lock:
         _wishes.append(wish)
         _settle()
@@ -83,6 +91,14 @@ def patched_faiss(encoder: Any = None) -> Iterator[None]:
         with _lock:
             _wishes.remove(wish)
             _settle()
+
+
+def _as_network(value: Any) -> Any:
+    torch = sys.modules.get("torch")  # without which there is no module
+    is_module = torch is not None and isinstance(value, torch.nn.Module)
+    if not (value is None or is_module or isinstance(value, Encoder)):
+        raise KindError(f"expected a torch.nn.Module or NetworkEncoder, got {type(value).__name__}")
+    return value
 
 
 def _settle() -> None:

@@ -144,6 +144,14 @@ def test_what_others_put_around_it_stays(monkeypatch):
     faiss.read_index = originals.read_index
 
 
+@pytest.mark.parametrize("encoder", ["a network", 3, OwnNetwork], ids=["text", "number", "class"])
+def test_another_encoder_is_refused(encoder):
+    for patch in (deepq.patch_faiss, lambda encoder: deepq.patched_faiss(encoder).__enter__()):
+        with pytest.raises(TypeError, match=r"expected a torch.nn.Module or NetworkEncoder, got"):
+            patch(encoder)
+    assert faiss.read_index is originals.read_index
+
+
 # ---- what comes back -----------------------------------------------------------------------------
 
 
