@@ -76,7 +76,8 @@ class CellTraining(LearnedIndex):
             history = self._learn_cells(self._sample(x, before, config.seed), config)
             if first is not None and not self.by_residual:
                 return first._replace(history=first.history + history)
-            cells, how = self._cells(before), {**how, "y": None}
+            learned = kept is None or stale
+            cells, how = self._cells(before, learned), {**how, "y": None}
             outcome = super()._fit(rotation, quantizer, x, config, cells=cells, **how)
             if isinstance(rotation, Rotation):
                 turned = outcome.encoder
@@ -130,12 +131,19 @@ class CellTraining(LearnedIndex):
             native.replace_centres(quantizer.learn(z, seed=config.seed, progress=report))
         return report.history
 
-    def _cells(self, before: Encoder) -> Cells:
-        """Return the cells that there are, of the embeddings of an encoder."""
+    def _cells(self, before: Encoder, learned: bool) -> Cells:
+        """Return the cells that there are, of the embeddings of an encoder.
+
+        They can move where they have been `learned` just now, and are nearest by L2.
+        """
         native, threads = self._native, self._threads()
-        centres = native.centres
-        whole = centres[0] if len(centres) == 1 else native.centres_of(np.arange(self.nlist))
-        return Cells(before, whole, lambda z, n: native.nearest_cells(z, n, threads)[1])
+        moves = learned and native.pq_index.quantizer.metric_type == faiss.METRIC_L2
+        return Cells(
+            before,
+            native.centres,
+            lambda z, n: native.nearest_cells(z, n, threads)[1],
+            native.put_back if moves and self.nlist <= CentreQuantizer.MOST else None,
+        )
 
     def _in_cells(self, cells: Ids) -> InCells:
         """Cells (n,) of vectors, with the centres of those that there are."""

@@ -100,6 +100,7 @@ class Stages:
         """Go through the stages; return whether Ctrl-C ended them after the first."""
         self.learn_codebooks()
         try:
+            self.move_cells()
             self.learn_order()
             if decoder:
                 self.learn_decoder()
@@ -141,6 +142,31 @@ class Stages:
             self.centres = embed(self.encoder, self.cells.centres)
         if len(self.held):
             self.held_z = embed(self.encoder, self.held)
+
+    def move_cells(self) -> None:
+        """Let centres and codewords move by turns, and keep that if the error gets less."""
+        cells, quantizer, config = self.cells, self.quantizer, self.config
+        if cells is None or not cells.can_move or not self._goes_on("cells and codebooks"):
+            return
+        done = self.checkpoint.get("cells and codebooks")
+        whole, held = self.z + self.centres[self.own], self.held_z + self.centres[self.held_own]
+        if done is None:
+            moved = cells.by_turns(self.encoder, quantizer, whole, held, config.seed, self.report)
+            self._keep("cells and codebooks", moved=moved)
+        else:
+            self._resume(done)
+            moved = done["moved"]
+        if moved is None:
+            _log.info("cells stay where they are: to move them brings held-out rows no less error")
+            return
+        books, quantizer.codebooks = moved
+        self.sites = quantizer.trained()
+        cells.move(books)
+        self.centres = embed(self.encoder, cells.centres)
+        self.own, self.held_own = (
+            cells.nearest(self.encoder.decode(part), 1)[:, 0] for part in (whole, held)
+        )
+        self.z, self.held_z = whole - self.centres[self.own], held - self.centres[self.held_own]
 
     def learn_order(self) -> None:
         """Move the codewords so that they rank better."""
