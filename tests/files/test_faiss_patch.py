@@ -216,6 +216,33 @@ def test_what_is_inside_outlives_the_composite_and_no_more(around):
 
 
 @pytest.mark.usefixtures("patched")
+def test_composites_come_and_go_in_threads():
+    """Each is used and dropped while others are copied, and nothing is kept in the end."""
+    outer, kept = faiss.IndexIDMap2(made("re-ranked")), len(called._handed_over)
+    outer.add_with_ids(XB, np.arange(len(XB)))
+    right = outer.search(XQ, 3)[1]
+
+    def use(seed: int) -> bool:
+        rng, own = np.random.default_rng(seed), [outer]
+        for choice in rng.integers(0, 4, 60):
+            index = own[rng.integers(len(own))]
+            if choice == 0:
+                own.append(faiss.clone_index(index))
+            elif choice == 1:
+                own.append(inside(index))
+            elif len(own) > 1 and choice == 2:
+                own.pop(int(rng.integers(1, len(own))))
+            elif not (index.search(XQ, 3)[1] == right).all():
+                return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(use, range(8)))
+    gc.collect()
+    assert len(called._handed_over) == kept
+
+
+@pytest.mark.usefixtures("patched")
 def test_shards_and_replicas_tell_what_is_inside():
     first, second = bare("re-ranked"), bare("re-ranked")
     shards = faiss.IndexShards(D, False, True)
