@@ -136,7 +136,8 @@ def selection(params: Any, ntotal: int, nq: int) -> Selection:
     bits = _bits(sel, ntotal)
     count = _scan.count_ids(bits, ntotal)
     if count < few or not count:
-        return Selection(np.flatnonzero(np.unpackbits(bits, count=ntotal, bitorder="little")))
+        every = np.unpackbits(bits, count=ntotal, bitorder="little")
+        return Selection(np.flatnonzero(every.view(np.bool_)))  # NumPy is quick for bools alone
     return _span(bits, count, ntotal)
 
 
@@ -144,8 +145,8 @@ def _span(bits: Codes, count: int, ntotal: int) -> Selection:
     """Codes from the first of `count` marked ones to the last; no bits where all are marked."""
     bits = bits[: (ntotal + 7) // 8].copy()
     bits[-1] &= 255 >> -ntotal % 8
-    used = np.flatnonzero(bits)
-    begin, end = int(used[0]), int(used[-1]) + 1  # bytes
+    used = bits != 0
+    begin, end = int(used.argmax()), len(used) - int(used[::-1].argmax())  # bytes
     first = 8 * begin + _marked(bits[begin])[0]
     last = 8 * end - 8 + _marked(bits[end - 1])[-1]
     if count == last + 1 - first:
