@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from deepq.evaluation.measures import evaluate
     from deepq.evaluation.suggestion import Suggestion, suggest
     from deepq.factory import index_factory
+    from deepq.files.faiss_patch import patch_faiss, patched_faiss, unpatch_faiss
     from deepq.files.index_files import read_index, write_index
     from deepq.files.pickles import load_pickle
     from deepq.index.flat import DeepQuantIndex
@@ -69,12 +70,15 @@ __all__ = [
     "metrics",
     "networks",
     "objectives",
+    "patch_faiss",
+    "patched_faiss",
     "quantizers",
     "read_index",
     "recipes",
     "sklearn",
     "suggest",
     "to_faiss",
+    "unpatch_faiss",
     "write_index",
 ]
 
@@ -98,9 +102,12 @@ _HOME = {
     "from_faiss": "index.interop",
     "index_factory": "factory",
     "load_pickle": "files.pickles",
+    "patch_faiss": "files.faiss_patch",
+    "patched_faiss": "files.faiss_patch",
     "read_index": "files.index_files",
     "suggest": "evaluation.suggestion",
     "to_faiss": "index.interop",
+    "unpatch_faiss": "files.faiss_patch",
     "write_index": "files.index_files",
 }
 _MODULES = frozenset(__all__) - frozenset(_HOME)

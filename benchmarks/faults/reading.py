@@ -109,5 +109,9 @@ def _is_whole(content: bytes) -> bool:
         chain = deepq.to_faiss(deepq.read_index(io.BytesIO(content)))
     except deepq.FormatError:
         return False
+    for i in range(chain.chain.size()):  # without what deepq adds, to know its own again
+        transform = faiss.downcast_VectorTransform(chain.chain.at(i))
+        if isinstance(transform, faiss.LinearTransform) and not transform.have_bias:
+            transform.b.resize(0)
     index = chain if content[:4] == b"IxPT" else faiss.downcast_index(chain.index)
     return bool(faiss.serialize_index(index).tobytes() == content)

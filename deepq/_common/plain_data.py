@@ -126,6 +126,25 @@ def from_bytes(content: bytes) -> Any:
         raise FormatError(f"expected data of deepq in safetensors, got {error}") from error
 
 
+def digest(value: Any) -> str:
+    """XXH3, in 16 hexadecimal digits, of nested tuples of bytes and JSON values."""
+    state = xxhash.xxh3_64()
+
+    def put(value: Any) -> None:
+        if isinstance(value, tuple):
+            state.update(b"(%d" % len(value))
+            for item in value:
+                put(item)
+        elif isinstance(value, bytes):
+            state.update(b"b%d:" % len(value))
+            state.update(value)
+        else:
+            state.update(json.dumps(value).encode() + b";")
+
+    put(value)
+    return state.hexdigest()
+
+
 def _checksum(fields: Any, arrays: Sequence[NDArray[Any]]) -> str:
     """XXH3 of the fields as JSON, and of the kind, shape and content of every array."""
     state = xxhash.xxh3_64(json.dumps(fields).encode())

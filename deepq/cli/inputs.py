@@ -92,7 +92,11 @@ def index_of(path: str) -> Any:
     """Read an index: of deepq's, or of faiss's that deepq knows."""
     if not Path(path).exists():
         raise FileNotFoundError(f"expected an index {path}, got no such file")
-    return deepq.read_index(path)
+    index = deepq.read_index(path)
+    if not isinstance(index, deepq.DeepQuantIndex | deepq.DeepQuantIVFIndex):
+        kind = type(index).__name__
+        raise InputError(f"expected an index that is in no composite in {path}, got an {kind}")
+    return index
 
 
 def new_file(path: str, *, replaces: bool) -> None:

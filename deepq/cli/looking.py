@@ -35,7 +35,7 @@ def info(path: str, column: str | None, as_json: bool) -> None:
         rows = deepq.datasets.read_vectors(path, column)
         facts = {"kind": "vectors", "n": len(rows), "d": rows.shape[1], "dtype": str(rows.dtype)}
     else:
-        facts = _of_index(deepq.read_index(path))
+        facts = _of_index(inputs.index_of(path))
         facts["bytes"] = place.stat().st_size
     inputs.tell(facts, as_json=as_json)
 
@@ -94,6 +94,7 @@ def _of_index(index: Any) -> dict[str, Any]:
         "encoder": ", ".join(type(member).__name__ for member in index.encoder.members),
         "rerank": int(index.rerank),
         "is_trained": bool(index.is_trained),
+        **({"fingerprint": index.fingerprint} if index.is_trained else {}),
         "ntotal": int(index.ntotal),
     }
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from deepq._common.errors import FormatError
 from deepq._common.safe_files import Reader, fill
-from deepq._common.types import Ids
+from deepq._common.types import Floats, Ids
 from deepq.files.faiss_values import (
     Header,
     flag,
@@ -109,9 +109,23 @@ def _coarse(reader: Reader, d: int) -> tuple[bool, dict[str, Any]]:
     return header.is_trained, {"kind": FLAT, **_centres(reader, header, d)}
 
 
+def read_flat(reader: Reader, what: str) -> tuple[Header, Floats]:
+    """Read an IndexFlat: its header, and its vectors (n, d)."""
+    name = reader.take(4, f"the name of {what}")
+    if name not in _FLAT:
+        raise FormatError(f"{what} of the kind {text(name)}: an IndexFlat can be read")
+    header = read_header(reader)
+    return header, _vectors(reader, header, what)
+
+
+def _vectors(reader: Reader, header: Header, what: str) -> Floats:
+    numbers = read_vector(reader, "<f4", what, header.ntotal * header.d)
+    return numbers.reshape(-1, header.d)
+
+
 def _centres(reader: Reader, header: Header, d: int) -> dict[str, Any]:
     require(header.d, d, "dimensions of the coarse quantizer")
-    centres = read_vector(reader, "<f4", "centres", header.ntotal * d).reshape(-1, d)
+    centres = _vectors(reader, header, "centres")
     return {"d": d, "metric": header.metric, "centres": centres}
 
 

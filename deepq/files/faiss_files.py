@@ -13,6 +13,7 @@ The layout (faiss 1.14.2 to 1.15); `faiss_values` says what a header, a vector a
     IndexIVFPQ    "IwPQ" ...: see `faiss_cells`
     chain         "IxPT", header, number of transforms int32, the transforms, an index
     map of ids    "IxMp" or "IxM2", header, an index, vector of int64
+    refinement    "IxRF", header, an index, a flat one ("IxF2", ...), k_factor float32
     quantizer     d M nbits int64, vector of float32 centroids
 """
 
@@ -25,8 +26,7 @@ import numpy as np
 from deepq._common.errors import FormatError
 from deepq._common.safe_files import InFile, Reader, fill
 from deepq._common.types import METRIC_L2
-from deepq.encoders.chain import Chain
-from deepq.files.faiss_cells import read_cells
+from deepq.files.faiss_cells import read_cells, read_flat
 from deepq.files.faiss_transforms import check_chain, read_transforms
 from deepq.files.faiss_values import (
     Header,
@@ -39,15 +39,27 @@ from deepq.files.faiss_values import (
     text,
 )
 from deepq.index.native import payload
-from deepq.index.native.plain import PlainCells, PlainIndex, Transform, with_ids
+from deepq.index.native.plain import (
+    PlainAround,
+    PlainCells,
+    PlainIndex,
+    PlainMap,
+    PlainNest,
+    PlainRefinement,
+    PlainTransforms,
+    Transform,
+    with_ids,
+)
 from deepq.index.native.refused import advice_for
-from deepq.index.native.transforms import encoder_of
+from deepq.index.native.transforms import encoders_of
 
 _FLAT = (b"IxPq", b"IxPo", b"IxPQ")
 _CELLS = b"IwPQ"
 _CHAIN = b"IxPT"
 _MAPS = (b"IxMp", b"IxM2")
-INDEXES = (*_FLAT, _CELLS, _CHAIN, *_MAPS)
+_REFINEMENT = b"IxRF"
+INDEXES = (*_FLAT, _CELLS, _CHAIN, *_MAPS, _REFINEMENT)
+_MOST_NESTED = 8
 
 # How the names of faiss's other indexes begin, and whole names of those that people have most.
 FAMILIES = (b"Ix", b"IB", b"IH", b"Iw", b"Iv", b"IN", b"IP", b"Is", b"IL", b"IR")
@@ -83,14 +95,19 @@ def kind_of(name: bytes) -> str:
 
 
 class _Parts(NamedTuple):
-    """What has been read: of an index, of the whole it is in, and the transforms before it."""
+    """What has been read: of an index, the transforms before it, and what is around them.
+
+    `header` is that of the whole; the index with its transforms is trained if `is_trained`.
+    """
 
     header: Header
+    is_trained: bool
     content: dict[str, Any]
     transforms: list[Transform]
+    around: tuple[PlainAround, ...] = ()
 
 
-def parse(reader: Reader, network: Any = None, *, maps: bool = False) -> PlainIndex:
+def parse(reader: Reader, network: Any = None, *, maps: bool = False) -> PlainNest:
     """Read a file from the beginning to its end.
 
     Parameters
@@ -109,30 +126,33 @@ def parse(reader: Reader, network: Any = None, *, maps: bool = False) -> PlainIn
     KindError, InputError
         If it has a transform that no encoder stands for, or an untrained one.
     """
-    header, index, transforms = _read(reader, INDEXES, maps=maps)
+    header, trained, index, transforms, around = _read(reader, _MOST_NESTED, maps=maps)
     reader.end()
-    trained = header.is_trained and all(transform.is_trained for transform in transforms)
     if header.ntotal and not trained:
         raise FormatError(f"{header.ntotal} codes in an untrained index")
-    spare = [t.b for t in transforms if t.kind == "linear" and not t.has_bias]
-    return PlainIndex(
-        encoder=Chain.of([encoder_of(t, network) for t in transforms], index.pop("d")),
+    carried = payload.carried((each.spare for each in transforms), index["codebooks"])
+    plain = PlainIndex(
+        encoder=encoders_of(transforms, index.pop("d"), network, carried),
         is_trained=trained,
-        carried=payload.carried(spare, index["codebooks"]),
+        carried=carried,
         **index,
     )
+    return PlainNest(plain, around)
 
 
-def _read(reader: Reader, allowed: tuple[bytes, ...], *, maps: bool) -> _Parts:
-    """Read an index of one of the kinds that may stand here, with all that is inside."""
+def _read(reader: Reader, most_nested: int, *, maps: bool) -> _Parts:
+    """Read an index with all that is inside."""
     name = reader.take(4, "the name of an index")
-    if name not in allowed:
+    if name not in INDEXES:
         raise FormatError(f"an index of the kind {kind_of(name)}")
+    if not most_nested:
+        raise FormatError(f"more than {_MOST_NESTED} indexes one in the other")
     if name == _CHAIN:
-        return _chain(reader, tuple(kind for kind in allowed if kind != _CHAIN), maps=maps)
+        return _chain(reader, most_nested - 1, maps=maps)
     if name in _MAPS:
-        inside = tuple(kind for kind in allowed if kind not in _MAPS)
-        return _in_a_map(reader, inside, _KINDS[name], maps=maps)
+        return _in_a_map(reader, _KINDS[name], most_nested - 1, maps=maps)
+    if name == _REFINEMENT:
+        return _refined(reader, most_nested - 1, maps=maps)
     if name == _CELLS:
         if maps:  # ids would not be where numbers of 8 bytes may be
             raise FormatError(
@@ -141,28 +161,47 @@ def _read(reader: Reader, allowed: tuple[bytes, ...], *, maps: bool) -> _Parts:
         header, index = read_cells(reader)
     else:
         header, index = _flat(reader, name, maps=maps)
-    return _Parts(header, {"d": header.d, "metric": header.metric, **index}, [])
+    index = {"d": header.d, "metric": header.metric, **index}
+    return _Parts(header, header.is_trained, index, [])
 
 
-def _chain(reader: Reader, allowed: tuple[bytes, ...], *, maps: bool) -> _Parts:
+def _chain(reader: Reader, most_nested: int, *, maps: bool) -> _Parts:
     header, transforms = read_header(reader), read_transforms(reader)
-    inner = _read(reader, allowed, maps=maps)
+    inner = _read(reader, most_nested, maps=maps)
     trained = inner.header.is_trained and all(each.is_trained for each in transforms)
     check_chain(header, transforms, inner.header._replace(is_trained=trained))
-    return inner._replace(header=header, transforms=transforms)
+    if inner.transforms or inner.around:
+        around = (PlainTransforms(transforms), *inner.around)
+        return inner._replace(header=header, around=around)
+    return inner._replace(header=header, is_trained=trained, transforms=transforms)
 
 
-def _in_a_map(reader: Reader, allowed: tuple[bytes, ...], name: str, *, maps: bool) -> _Parts:
-    """Read a map of ids, whose ids become those of the lists inside."""
-    header, inner = read_header(reader), _read(reader, allowed, maps=maps)
-    for own, wanted, what in zip(header, inner.header, Header._fields, strict=True):
-        require(own, wanted, f"as {what} of an {name}")
+def _in_a_map(reader: Reader, name: str, most_nested: int, *, maps: bool) -> _Parts:
+    """Read a map of ids. Around cells alone its ids become those of the lists."""
+    header, inner = read_header(reader), _read(reader, most_nested, maps=maps)
+    _require_same(header, inner.header, name)
     ids = read_vector(reader, "<i8", "ids", header.ntotal)
     cells = inner.content["codes"]
-    if not isinstance(cells, PlainCells):
-        raise FormatError(f"an {name} around an IndexPQ{advice_for(name)}")
-    inner.content["codes"] = with_ids(cells, ids)
-    return inner
+    if isinstance(cells, PlainCells) and not inner.around:
+        return inner._replace(content={**inner.content, "codes": with_ids(cells, ids)})
+    around = PlainMap(ids, name == "IndexIDMap2")
+    return inner._replace(header=header, around=(around, *inner.around))
+
+
+def _refined(reader: Reader, most_nested: int, *, maps: bool) -> _Parts:
+    header, inner = read_header(reader), _read(reader, most_nested, maps=maps)
+    _require_same(header, inner.header, "IndexRefineFlat")
+    exact, vectors = read_flat(reader, "what refines")
+    _require_same(header, exact._replace(is_trained=header.is_trained), "IndexRefineFlat")
+    (k_factor,) = reader.unpack("<f", "k_factor")
+    if not 1 <= k_factor < np.inf:
+        raise FormatError(f"k_factor {k_factor}")
+    return inner._replace(header=header, around=(PlainRefinement(vectors, k_factor), *inner.around))
+
+
+def _require_same(header: Header, inner: Header, name: str) -> None:
+    for own, wanted, what in zip(header, inner, Header._fields, strict=True):
+        require(own, wanted, f"as {what} of an {name}")
 
 
 # ---- an IndexPQ ----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from deepq._common.errors import FormatError
@@ -60,11 +61,13 @@ def _transform(reader: Reader) -> Transform:
         return _linear(reader, *_LINEAR[name])
     if name == b"RmDT":
         transform = _complete(reader, "remapping", read_vector(reader, "<i4", "map"))
-        inputs = transform.numbers
+        inputs, behind = np.split(transform.numbers, [transform.d_out])
         require(len(inputs), transform.d_out, "numbers in a map")
+        if len(behind) and not payload.is_carried(behind):
+            raise FormatError(f"{len(behind)} numbers too many in a map")
         if not ((inputs >= -1) & (inputs < transform.d_in)).all():
             raise FormatError(f"a map of other than {transform.d_in} inputs")
-        return transform
+        return transform._replace(numbers=inputs, spare=behind.view(np.float32))
     if name == b"VCnt":
         transform = _complete(reader, "centring", read_vector(reader, "<f4", "mean"))
         require(len(transform.numbers), transform.d_in, "numbers in a mean")
@@ -97,7 +100,7 @@ def _linear(reader: Reader, layout: str, names: tuple[str, ...]) -> Transform:
         require_finite(b, "b")
     elif len(b) and not payload.is_carried(b):
         raise FormatError(f"{len(b)} numbers in b of a transform without a bias")
-    return transform
+    return transform if has_bias else transform._replace(spare=b)
 
 
 def _complete(reader: Reader, kind: str, numbers: NDArray[Any], *bias: Any) -> Transform:

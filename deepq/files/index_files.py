@@ -20,7 +20,7 @@ from deepq._common.safe_files import (
 from deepq.files import faiss_files
 from deepq.files.format import pieces, read_state
 from deepq.index.flat import DeepQuantIndex
-from deepq.index.interop import from_plain
+from deepq.index.interop import from_nest
 from deepq.index.ivf import DeepQuantIVFIndex
 from deepq.index.kinds import class_of
 from deepq.index.native import mapped, mapped_lists
@@ -68,12 +68,12 @@ def write_index(index: DeepQuantIndex | DeepQuantIVFIndex, path_or_file: PathOrF
 
 def read_index(
     path_or_file: PathOrFile, encoder: Any = None, *, mmap: bool = False, verify: str = "full"
-) -> DeepQuantIndex | DeepQuantIVFIndex:
+) -> Any:
     """Load an index that `write_index` saved, or `faiss.write_index`.
 
-    From a file of faiss's, of an IndexPQ or IndexIVFPQ alone or behind transforms, it is what
-    `from_faiss` makes of its content. Such a file has no checksums: its sizes are checked, its
-    numbers cannot be.
+    From a file of faiss's, of an IndexPQ or IndexIVFPQ alone, behind transforms, or in an
+    IndexIDMap, IndexIDMap2, IndexPreTransform or IndexRefineFlat, it is what `from_faiss` makes of
+    its content. Such a file has no checksums: its sizes are checked, its numbers cannot be.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def read_index(
             if mmap:
                 mapped.require()
             with _told_as(f"expected {_OF_FAISS} in {name}"):
-                return from_plain(faiss_files.parse(Reader(file), encoder, maps=mmap))
+                return from_nest(faiss_files.parse(Reader(file), encoder, maps=mmap))
         with _told_as(f"expected a deepq index, or {_OF_FAISS} in {name}"):
             if start[:2] in faiss_files.FAMILIES:
                 raise FormatError(f"an index of faiss's of the kind {faiss_files.kind_of(start)}")
@@ -125,8 +125,7 @@ def read_index(
         if mmap:
             (mapped_lists if cls is DeepQuantIVFIndex else mapped).require()
         with _told_as(f"expected a whole deepq index in {name}"):
-            index: DeepQuantIndex | DeepQuantIVFIndex = make_index(state, cls)
-            return index
+            return make_index(state, cls)
 
 
 @contextmanager

@@ -1,13 +1,13 @@
 """Indexes: the surface of a faiss class over an encoder, a quantizer and codes.
 
-`learned` has what any index of ours knows: settings, training, encoding, decoding. `flat_codes`
-edits codes that lie one after the other, `flat_search` searches them, and `flat` joins both with
-the surface of faiss.IndexPQ (`surface`) to `DeepQuantIndex`. So do `cell_training`, `cell_lists`,
-`cell_codes`, `cell_editing`, `cell_parameters`, `cell_search` and `ivf` for codes in cells, with
-that of faiss.IndexIVFPQ; `kinds` knows both, and `queries` and `merging` are theirs in common.
-`native` holds the faiss objects underneath. `state` is an index as plain data, `interop` goes from
-and to faiss. `search_parameters` are those of a call, `training_data` what is trained on; `tensors`
-and `torch_data` let torch in.
+`learned` has what any index of ours knows: training, encoding, decoding; `settings` what is set.
+`flat_codes` edits codes that lie one after the other, `flat_search` searches them, and `flat` joins
+both with the surface of faiss.IndexPQ (`surface`) to `DeepQuantIndex`. So do `cell_training`,
+`cell_lists`, `cell_codes`, `cell_editing`, `cell_parameters`, `cell_search` and `ivf` for cells and
+faiss.IndexIVFPQ; `kinds` knows both, `queries` and `merging` are theirs in common. `native` holds
+the faiss objects underneath. `state` is an index as plain data, `carried` what faiss's files have
+of it, `interop` goes from and to faiss, `revival` mends what faiss reads. `search_parameters` are
+those of a call, `training_data` what is trained on; `tensors` and `torch_data` let torch in.
 
 It imports the rooms below it but `metrics` and `datasets`. An index over another class of faiss:
 its codes in `native`, its strand of editing and searching, and the join in a file of its own.

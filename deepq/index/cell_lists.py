@@ -30,16 +30,16 @@ class CellLists(CellTraining):
         "verbose",
     )
 
-    def _stored(self) -> dict[str, Any]:
-        index = self._native.pq_index
+    def _stored(self, *, empty: bool = False) -> dict[str, Any]:
+        index, lists = self._native.pq_index, self._native.lists
         return {
             "nlist": int(self.nlist),
             "by_residual": bool(self.by_residual),
             "coarse": coarse_state(index.quantizer),
             "cp": {name: int(getattr(index.cp, name)) for name in ("niter", "seed")},
             "direct_map": self._native.direct_map_type,
-            "next_id": self._native.next_id if self.is_trained else 0,
-            **state_of(self._native.lists, self.nlist, self.code_size),
+            "next_id": self._native.next_id if self.is_trained and not empty else 0,
+            **state_of((lambda: iter(())) if empty else lists, self.nlist, self.code_size),
         }
 
     def _store(self, state: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from deepq.encoders.rotation import Rotation
 from deepq.index.learned import LearnedIndex
 from deepq.index.native.cells import NativeCells
 from deepq.index.native.coarse import coarse_of, trains_alone
+from deepq.index.native.originals import downcast_index
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training.cells import Cells, CentreQuantizer, split_rotation
 from deepq.training.progress import Report
@@ -104,7 +105,7 @@ class CellTraining(LearnedIndex):
     @property
     def _keeps_cells(self) -> bool:
         """Whether the centres cannot be turned: they are a user's, or those of a multi-index."""
-        coarse = faiss.downcast_index(self._native.pq_index.quantizer)
+        coarse = downcast_index(self._native.pq_index.quantizer)
         return self._native.has_cells or isinstance(coarse, faiss.MultiIndexQuantizer)
 
     def _sample(self, x: Any, encoder: Encoder, seed: int) -> Floats:

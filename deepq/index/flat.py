@@ -27,13 +27,15 @@ from deepq.encoders.rotation import Rotation
 from deepq.index.flat_search import FlatSearch
 from deepq.index.native.fast_scan import explain_conversion
 from deepq.index.native.flat import IndexPQ
-from deepq.index.state import make_index, pack, unpack
+from deepq.index.state import empty_copy, make_index, pack, unpack
 from deepq.index.surface import FLAT, surface
 from deepq.quantizers.binary import kind_of
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training.settings import TrainConfig
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from deepq.objectives.base import Objective
 
 
@@ -172,6 +174,13 @@ class DeepQuantIndex(FlatSearch, surface(IndexPQ, FLAT)):  # type: ignore[misc]
             f"encoder={type(self._encoder).__name__}, is_trained={self.is_trained}, "
             f"ntotal={self.ntotal})"
         )
+
+    def copy_empty(self) -> Self:
+        """Copy without vectors: the same training, `fingerprint` and settings.
+
+        What is trained once can so be filled in several places, and merged: see `merge_from`.
+        """
+        return empty_copy(self)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         text, parts, *living = pack(self, operator.index(protocol))

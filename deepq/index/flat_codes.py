@@ -44,8 +44,9 @@ class FlatCodes(Merging):
     def _build(self, encoder: Encoder, quantizer: ProductQuantizer, metric: int) -> NativeFlat:
         return NativeFlat.build(encoder, quantizer.M, quantizer.nbits, metric)
 
-    def _stored(self) -> dict[str, Any]:
-        return {"codes": self._native.codes}
+    def _stored(self, *, empty: bool = False) -> dict[str, Any]:
+        codes = self._native.codes
+        return {"codes": codes[:0] if empty else codes}
 
     def _store(self, state: dict[str, Any]) -> None:
         codes = state["codes"]

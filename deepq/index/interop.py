@@ -10,36 +10,44 @@ import numpy as np
 
 from deepq._common.errors import InputError, KindError
 from deepq._common.types import Ids
-from deepq.decoders import Decoder
+from deepq.index.carried import take_decoder, take_settings
 from deepq.index.flat import DeepQuantIndex
 from deepq.index.ivf import DeepQuantIVFIndex
+from deepq.index.native import called
 from deepq.index.native.cells import IndexIVFPQ, NativeCells
 from deepq.index.native.chain import IndexPreTransform
 from deepq.index.native.coarse import coarse_of
+from deepq.index.native.composites import many_like, nested, put_around, put_inside
 from deepq.index.native.flat import IndexPQ, NativeFlat
-from deepq.index.native.plain import PlainCells, PlainIndex, with_ids
+from deepq.index.native.originals import downcast_index, written
+from deepq.index.native.plain import PlainCells, PlainIndex, PlainNest, with_ids
 from deepq.index.native.refused import advice_for
 from deepq.quantizers.binary import BinaryQuantizer, kind_of
 from deepq.quantizers.product import ProductQuantizer
 
+_BARE = (IndexPQ, IndexIVFPQ)  # by type: an IndexIVFPQR has more codes
 
-def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex | DeepQuantIVFIndex:
+
+def from_faiss(index: Any, encoder: Any = None) -> Any:
     """Copy an IndexPQ or IndexIVFPQ, alone or behind transforms, or an IndexBinaryFlat.
 
     An IndexIVFPQ may be in an IndexIDMap or IndexIDMap2: its ids become those of the lists.
+    Of another composite a copy is made that has an index of deepq inside.
 
     Parameters
     ----------
     index : faiss.IndexPQ, IndexIVFPQ, IndexPreTransform or IndexBinaryFlat
-        Also what ``faiss.read_index`` and ``faiss.downcast_index`` give back. Transforms may be
-        linear (OPQ, PCA, random rotations), centring, or normalising to unit L2 norm, or what faiss
-        has read of an encoder of deepq's, of a class in `deepq.encoders.TYPES`.
+        Or an IndexIDMap, IndexIDMap2, IndexPreTransform, IndexRefineFlat, IndexShards or
+        IndexReplicas around one, or around an index of deepq. Also what
+        ``faiss.read_index`` and ``faiss.downcast_index`` give back. Transforms may be linear (OPQ,
+        PCA, random rotations), centring, or normalising to unit L2 norm, or what faiss has read of
+        an encoder of deepq's, of a class in `deepq.encoders.TYPES`.
     encoder : torch.nn.Module or NetworkEncoder, optional
         The network of the index, if that is of a class of your own: see `read_index`.
 
     Returns
     -------
-    DeepQuantIndex, or DeepQuantIVFIndex
+    DeepQuantIndex, DeepQuantIVFIndex, or a composite of faiss's
         With the same codebooks, codes, cells and search settings. Coarse quantizers may be
         IndexFlat, IndexHNSWFlat or MultiIndexQuantizer. Codebooks that are exactly those of a
         `BinaryQuantizer` make an index with one. That of an IndexBinaryFlat takes rows of +-1
@@ -62,28 +70,51 @@ def from_faiss(index: Any, encoder: Any = None) -> DeepQuantIndex | DeepQuantIVF
         raise KindError(f"expected a faiss index, got {type(index).__name__}")
     chain, ids = _inside(index)
     source = NativeCells.of(chain) or NativeFlat.of(chain)
-    if source is None:
-        name = type(chain).__name__
-        raise KindError(
-            "expected an IndexPQ or IndexIVFPQ, or an IndexPreTransform over one, "
-            f"got {name}{advice_for(name)}"
-        )
-    plain, native = source.plain(encoder), source.pq_index
+    if source is None or (ids is not None and not isinstance(source, NativeCells)):
+        return _around(downcast_index(index), encoder)
+    return copy_of(source, encoder, ids)
+
+
+def copy_of(
+    source: Any, network: Any = None, ids: Ids | None = None
+) -> DeepQuantIndex | DeepQuantIVFIndex:
+    """Make the index of C++ objects; ids that lists have got by a map around them are given."""
+    plain, native = source.plain(network), source.pq_index
     if ids is not None:
-        if not isinstance(plain.codes, PlainCells):
-            name = type(faiss.downcast_index(index)).__name__
-            raise KindError(f"expected an IndexPQ, got one in an {name}{advice_for(name)}")
         plain = plain._replace(codes=with_ids(plain.codes, ids))
     kind = DeepQuantIVFIndex if isinstance(plain.codes, PlainCells) else DeepQuantIndex
-    copied = from_plain(
+    index = from_plain(
         plain._replace(settings={name: getattr(native, name) for name in kind.settings})
     )
-    clusterings = [(copied.pq.cp, native.pq.cp)]
-    if isinstance(copied, DeepQuantIVFIndex):
-        clusterings.append((copied.cp, native.cp))
+    clusterings = [(index.pq.cp, native.pq.cp)]
+    if isinstance(index, DeepQuantIVFIndex):
+        clusterings.append((index.cp, native.cp))
     for own, theirs in clusterings:
         own.niter, own.seed = theirs.niter, theirs.seed
-    return copied
+    return index
+
+
+# ---- composites ----------------------------------------------------------------------------------
+
+
+def _around(index: Any, network: Any) -> Any:
+    """Copy a composite, with indexes of ours inside. Raises KindError where none can be."""
+    fault = called.fault()
+    if not fault:
+        many = many_like(index, lambda inner: from_faiss(inner, network))
+        if many is not None:
+            return many
+        for depth, inner in enumerate(nested(index)):
+            if depth and (NativeCells.of(inner) or NativeFlat.of(inner) or type(inner) in _BARE):
+                living, copied = called.living(inner), written(index)
+                put_inside(copied, depth, from_faiss(inner if living is None else living, network))
+                return copied
+    outer, name = type(index).__name__, type(nested(index)[-1]).__name__
+    where = "" if name == outer else f" in an {outer}"
+    raise KindError(
+        "expected an IndexPQ or IndexIVFPQ, or an IndexPreTransform or a composite over one, "
+        f"got {name}{where}{': ' + fault if fault else advice_for(name)}"
+    )
 
 
 def _inside(index: Any) -> tuple[Any, Ids | None]:
@@ -94,11 +125,12 @@ def _inside(index: Any) -> tuple[Any, Ids | None]:
     native, ids = _without_map(index)
     transforms: list[Any] = []
     if isinstance(native, IndexPreTransform) and ids is None:
-        inner, ids = _without_map(native.index)
-        if ids is not None:
+        inner, ids_inside = _without_map(native.index)
+        if ids_inside is not None and type(inner) in _BARE:
+            ids = ids_inside
             transforms = [native.chain.at(i) for i in range(native.chain.size())]
             native = inner
-    if type(native) in (IndexPQ, IndexIVFPQ):  # an IndexIVFPQR has more codes
+    if type(native) in _BARE:
         native = IndexPreTransform(native)
         for transform in reversed(transforms):
             native.prepend_transform(transform)
@@ -107,10 +139,23 @@ def _inside(index: Any) -> tuple[Any, Ids | None]:
 
 def _without_map(index: Any) -> tuple[Any, Ids | None]:
     """Return the index in a map of ids, and its ids; without one the index itself, and None."""
-    native = faiss.downcast_index(index)
+    native = downcast_index(index)
     if not isinstance(native, faiss.IndexIDMap):
         return native, None
-    return faiss.downcast_index(native.index), faiss.vector_to_array(native.id_map)
+    return downcast_index(native.index), faiss.vector_to_array(native.id_map)
+
+
+def from_nest(nest: PlainNest) -> Any:
+    """Make the index that a description stands for, and the composites around it.
+
+    Raises KindError where composites cannot call us.
+    """
+    if nest.around and called.fault():
+        raise KindError(f"expected an index that is in no composite, got one: {called.fault()}")
+    made = from_plain(nest.inner)
+    for around in reversed(nest.around):
+        made = put_around(made, around)
+    return made
 
 
 def from_plain(plain: PlainIndex) -> DeepQuantIndex | DeepQuantIVFIndex:
@@ -127,10 +172,10 @@ def from_plain(plain: PlainIndex) -> DeepQuantIndex | DeepQuantIVFIndex:
         plain.metric,
         encoder=plain.encoder,
         quantizer=quantizer,
-        rerank=_rerank(plain),
     )
     for name, value in plain.settings.items():
         setattr(index, name, value)
+    take_settings(index, plain.carried)
     index._store({"codes": plain.codes})
     return index
 
@@ -145,10 +190,10 @@ def _in_cells(plain: PlainIndex, cells: PlainCells) -> DeepQuantIVFIndex:
         plain.metric,
         encoder=plain.encoder,
         by_residual=cells.by_residual,
-        rerank=_rerank(plain),
     )
     for name, value in plain.settings.items():
         setattr(index, name, value)
+    take_settings(index, plain.carried)
     if plain.is_trained:
         index._inject(plain.encoder, _quantizer(plain, index.product_quantizer.fresh()))
         index._fill(cells.lists, cells.direct_map)
@@ -159,13 +204,8 @@ def _quantizer(plain: PlainIndex, quantizer: ProductQuantizer) -> ProductQuantiz
     """Give an untrained quantizer what a description has for it."""
     if plain.is_trained:
         quantizer.codebooks = plain.codebooks
-    if plain.carried is not None:
-        quantizer.decoder = Decoder.from_state(plain.carried["decoder"])
+    take_decoder(quantizer, plain.carried)
     return quantizer
-
-
-def _rerank(plain: PlainIndex) -> Any:
-    return 0 if plain.carried is None else plain.carried["rerank"]
 
 
 def _from_binary(native: Any) -> DeepQuantIndex:
@@ -203,8 +243,8 @@ def to_faiss(index: DeepQuantIndex | DeepQuantIVFIndex, *, binary: bool = False)
     with index._lock.reading():
         if binary:
             return _to_binary(index)
-        native = faiss.deserialize_index(faiss.serialize_index(index))
-        inner = faiss.downcast_index(native.index)
+        native = written(index)
+        inner = downcast_index(native.index)
         for name in index.settings:  # of which faiss's files lack some
             setattr(inner, name, getattr(index, name))
         return native

@@ -23,12 +23,15 @@ from deepq.index.cell_search import CellSearch
 from deepq.index.flat import cosine
 from deepq.index.native.cells import IndexIVFPQ
 from deepq.index.native.coarse import centres_in, make_coarse, trains_alone
-from deepq.index.state import make_index, pack, unpack
+from deepq.index.native.originals import downcast_index
+from deepq.index.state import empty_copy, make_index, pack, unpack
 from deepq.index.surface import CELLS, surface
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training.settings import TrainConfig
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from deepq.objectives.base import Objective
 
 
@@ -113,7 +116,7 @@ class DeepQuantIVFIndex(CellSearch, surface(IndexIVFPQ, CELLS)):  # type: ignore
         Setting another raises InputError, or DimensionError, where it does not fit: a trained index
         needs one with a centre for each cell, and codes need the same centres.
         """
-        return faiss.downcast_index(self._native.pq_index.quantizer)
+        return downcast_index(self._native.pq_index.quantizer)
 
     @quantizer.setter
     def quantizer(self, value: Any) -> None:
@@ -195,6 +198,13 @@ class DeepQuantIVFIndex(CellSearch, surface(IndexIVFPQ, CELLS)):  # type: ignore
             f"encoder={type(self._encoder).__name__}, is_trained={self.is_trained}, "
             f"ntotal={self.ntotal})"
         )
+
+    def copy_empty(self) -> Self:
+        """Copy without vectors: the same training, `fingerprint` and settings.
+
+        What is trained once can so be filled in several places, and merged: see `merge_from`.
+        """
+        return empty_copy(self)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         text, parts, *living = pack(self, operator.index(protocol))

@@ -9,19 +9,20 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-import faiss
 import numpy as np
 
 from deepq import _decode, _scan
 from deepq._common.arrays import as_codes, as_output, require_finite
-from deepq._common.checks import as_count, as_metric, as_size, require_float32
-from deepq._common.errors import DimensionError, InputError, KindError, StateError
-from deepq._common.plain_data import to_bytes
+from deepq._common.checks import as_metric, require_float32
+from deepq._common.errors import DimensionError, InputError, StateError
+from deepq._common.plain_data import digest, to_bytes
 from deepq._common.threads import SharedLock, openmp_threads
 from deepq._common.types import Codes, Floats
 from deepq.encoders.base import Encoder, embed
+from deepq.encoders.plain import encoder_state
 from deepq.index.native import called
 from deepq.index.native.chain import NativeChain
+from deepq.index.settings import IndexSettings
 from deepq.index.tensors import accepts_tensors
 from deepq.index.training_data import (
     checked_blocks,
@@ -36,17 +37,16 @@ from deepq.training.settings import TrainConfig
 from deepq.training.trainer import Outcome, fit
 
 if TYPE_CHECKING:
-    from deepq.objectives.base import Objective
+    pass
 
 _BLOCK = 1 << 16  # rows in a block
-_MOST_THREADS = 1 << 10
 _OWN = {
     *("this", "referenced_objects", "_native", "_encoder", "_quantizer"),
     *("_lock", "_decoded", "_decoded_by"),
 }
 
 
-class LearnedIndex:
+class LearnedIndex(IndexSettings):
     """An encoder and a quantizer, in a faiss object that holds the codes."""
 
     kind: str  # by which a state names it: a strand has one
@@ -62,18 +62,8 @@ class LearnedIndex:
     pq: Any
     do_polysemous_training: bool
 
-    # Declared here because setting an undeclared attribute raises, as in faiss.
-    history: list[dict[str, Any]] = []  # noqa: RUF012 - replaced, never changed in place
-    _training: TrainConfig | None = None
-    _rerank: int = 0
-    _num_threads: int | None = None
-    _objective: Objective | None = None
-    _native: NativeChain
-    _encoder: Encoder
-    _quantizer: ProductQuantizer
     _lock: SharedLock
     _decoded: Decoded
-    _decoded_by: Floats | None = None  # the codebooks that the decoder belongs to
 
     def _assemble(
         self, metric: int, encoder: Encoder, quantizer: ProductQuantizer, training: Any
@@ -83,11 +73,11 @@ class LearnedIndex:
             raise InputError(
                 f"expected M to divide the embedding's {encoder.d_out} numbers, got {quantizer.M}"
             )
-        self.training = training
         native = self._build(encoder, quantizer, as_metric(metric))
         self.this = native.chain.this
         self._native, self._encoder, self._quantizer = native, encoder, quantizer
-        self._lock, self._decoded, self.history = SharedLock(), Decoded(), []
+        self._lock, self._decoded = SharedLock(), Decoded()
+        self.history, self.training = [], training
         called.place(native.chain, self)
         if quantizer.codebooks is not None:
             if quantizer.M * quantizer.dsub != encoder.d_out:
@@ -108,8 +98,8 @@ class LearnedIndex:
     def _begin(self, state: dict[str, Any]) -> None:
         """Take what `_build` needs from a state."""
 
-    def _stored(self) -> dict[str, Any]:
-        """Return what it stores, for a state: views, while the caller holds the lock."""
+    def _stored(self, *, empty: bool = False) -> dict[str, Any]:
+        """Return what it stores, or nothing, for a state: views; the caller holds the lock."""
         raise NotImplementedError
 
     def _store(self, state: dict[str, Any]) -> None:
@@ -121,74 +111,7 @@ class LearnedIndex:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         object.__setattr__(self, name, value)
 
-    # ---- settings ----------------------------------------------------------------------------
-
-    @property
-    def training(self) -> TrainConfig | None:
-        """Settings of the next training; None for those of ``pq.cp``."""
-        return self._training
-
-    @training.setter
-    def training(self, value: TrainConfig | None) -> None:
-        if value is not None and not isinstance(value, TrainConfig):
-            raise KindError(f"expected a TrainConfig, got {type(value).__name__}")
-        self._training = value
-
-    @property
-    def objective(self) -> Objective | None:
-        """What the network in the encoder minimises when it is trained with labels, if anything."""
-        return self._objective
-
-    @objective.setter
-    def objective(self, value: Objective | None) -> None:
-        if value is not None and not hasattr(value, "quantization_weight"):
-            raise KindError(f"expected an Objective, got {type(value).__name__}")
-        self._objective = value
-
-    @property
-    def rerank(self) -> int:
-        """How many of the best vectors of a scan are ranked anew by the decoder; 0 for none.
-
-        Above 0 when `train` is called, a decoder is learned. Without a decoder it has no effect.
-        Setting it above 0 raises InputError with a `BinaryQuantizer`, which takes no decoder.
-        """
-        return self._rerank
-
-    @rerank.setter
-    def rerank(self, value: int) -> None:
-        count = as_count(value, "rerank")
-        if count and self._quantizer.is_frozen:
-            name = type(self._quantizer).__name__
-            raise InputError(f"expected rerank = 0 with a {name}, got {count}")
-        self._rerank = count
-        if self.is_trained:
-            self._carry(self.product_quantizer)
-
-    @property
-    def num_threads(self) -> int | None:
-        """Most threads of a call; None for as many as `faiss.omp_get_max_threads` says then.
-
-        A setting of this object, which files, pickles and copies leave out. NumPy's matrix products
-        and torch have settings of their own. Setting it raises InputError below 1.
-        """
-        return self._num_threads
-
-    @num_threads.setter
-    def num_threads(self, value: int | None) -> None:
-        self._num_threads = None if value is None else as_size(value, "num_threads")
-
-    def _threads(self, params: Any = None) -> int:
-        """How many threads a call may use that was given these parameters."""
-        asked = getattr(params, "num_threads", None) or self._num_threads
-        return min(asked or int(faiss.omp_get_max_threads()), _MOST_THREADS)
-
-    def _carry(self, quantizer: ProductQuantizer) -> None:
-        """Let the C++ object take along what faiss does not know, for `from_faiss`."""
-        decoder, value = quantizer.decoder, None
-        if decoder is not None:
-            crc = self._native.codebooks_crc()
-            value = {"decoder": decoder.state(), "rerank": self._rerank, "crc": crc}
-        self._native.carry(value)
+    # ---- what it is made of ------------------------------------------------------------------
 
     @property
     def encoder(self) -> Encoder:
@@ -235,12 +158,12 @@ class LearnedIndex:
         with self._lock.exclusive():
             self._native.write_encoder(encoder)
             self._native.write_codebooks(quantizer.trained())
-            self._carry(quantizer)
             self._native.finish_training()
             self._encoder = encoder
             self._quantizer.take(quantizer)
             self._quantizer.share(self._native.codebooks)
             self._decoded_by = None if quantizer.decoder is None else quantizer.trained().copy()
+            self._carry()
 
     def _follow_native(self) -> None:
         """Take over what others have written into the C++ object, or faiss has trained there."""
@@ -254,7 +177,7 @@ class LearnedIndex:
         quantizer = self._quantizer
         if quantizer.decoder and not _decode.same(quantizer.trained(), self._decoded_by):
             quantizer.decoder = None
-            self._carry(quantizer)
+            self._carry()
 
     # ---- training ----------------------------------------------------------------------------
 
@@ -372,12 +295,28 @@ class LearnedIndex:
         codes = as_codes(codes, self.code_size)
         return self._decode(codes, as_output(x, (len(codes), self.d), np.float32, "x"))
 
-    # ---- checks ------------------------------------------------------------------------------
+    # ---- what codes mean ---------------------------------------------------------------------
 
-    def _fingerprint(self) -> tuple[Any, ...]:
-        """Everything that gives codes their meaning; equal fingerprints, equal meaning."""
+    @property
+    def fingerprint(self) -> str | None:
+        """16 hexadecimal digits that say what the codes mean; None before the training.
+
+        Indexes have the same where encoder, codebooks, decoder, metric and cells are the same, in
+        every process, whatever they hold: what is of the same meaning can be merged. Raises
+        KindError for an encoder that has no `state`, which is like no other.
+        """
+        if not self.is_trained:
+            return None
+        encoder_state(self.encoder)
+        with self._lock.reading():
+            return digest(self._meaning())
+
+    def _meaning(self) -> tuple[Any, ...]:
+        """Everything that gives codes their meaning."""
         decoder = self.product_quantizer.decoder
-        return (*self._native.fingerprint(), decoder and to_bytes(decoder.state()))
+        return (*self._native.meaning(), decoder and to_bytes(decoder.state()))
+
+    # ---- checks ------------------------------------------------------------------------------
 
     def _require_trained(self) -> None:
         if not self.is_trained:

@@ -9,8 +9,10 @@ from typing import Any
 import faiss
 
 from deepq._common.errors import InputError, KindError, StateError
+from deepq._common.plain_data import digest
 from deepq.index.learned import LearnedIndex
 from deepq.index.native.chain import NativeChain
+from deepq.index.native.originals import downcast_index
 
 
 class Merging(LearnedIndex):
@@ -46,14 +48,17 @@ class Merging(LearnedIndex):
     def _check_same(self, other: NativeChain, otherIndex: Any) -> None:
         if not (self.is_trained and other.chain.is_trained):
             raise InputError("expected two trained indexes to merge, got one that is not")
-        if isinstance(otherIndex, Merging):
-            same = self._fingerprint() == otherIndex._fingerprint()
+        is_ours = isinstance(otherIndex, Merging)
+        if is_ours:
+            own, others = self._meaning(), otherIndex._meaning()
         else:
             both = self._native, other
-            training, compared = [(each.fingerprint(), each.carried_decoder()) for each in both]
-            same = training == compared
-        if not same:
-            raise InputError("expected an index with the same encoder and codebooks, got another")
+            own, others = [(each.meaning(), each.carried_decoder()) for each in both]
+        if own != others:
+            prints = f": fingerprints {digest(own)} and {digest(others)}" if is_ours else ""
+            raise InputError(
+                f"expected an index with the same encoder and codebooks, got another{prints}"
+            )
 
     def _require_other(self, otherIndex: Any) -> Any:
         """Return the C++ objects of another index: one of ours, or what faiss made of one."""
@@ -64,7 +69,7 @@ class Merging(LearnedIndex):
         else:
             other = type(self._native).of(otherIndex)
         if other is None:
-            kind = type(faiss.downcast_index(otherIndex)).__name__
+            kind = type(downcast_index(otherIndex)).__name__
             raise InputError(
                 f"expected a {type(self).__name__} to merge, or an IndexPreTransform that faiss "
                 f"has read or copied of one, got {kind}"

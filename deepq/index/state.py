@@ -6,7 +6,6 @@ A state is a dict of JSON values and arrays, nested where encoders are. Nothing 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,13 +20,13 @@ from deepq._common.errors import FormatError, KindError
 from deepq._common.plain_data import Blocks, OwnObject, join_arrays, split_arrays
 from deepq.decoders import Decoder
 from deepq.encoders.plain import encoder_state, make_encoder
+from deepq.index.carried import made_objective, make_training, objective_state, training_state
 from deepq.index.learned import LearnedIndex
 from deepq.quantizers.binary import TYPES
 from deepq.quantizers.product import ProductQuantizer
-from deepq.training.settings import TrainConfig
 
 if TYPE_CHECKING:
-    from deepq.objectives.base import Objective
+    pass
 
 _log = logging.getLogger("deepq.index")
 
@@ -41,8 +40,11 @@ DTYPES = ("|u1", "<f4", "<i8")
 _FIRST_KIND = "flat"
 
 
-def live_state(index: LearnedIndex) -> State:
-    """Describe an index by its own codebooks and codes, while the caller holds the lock."""
+def live_state(index: LearnedIndex, *, empty: bool = False) -> State:
+    """Describe an index by its own codebooks and codes, while the caller holds the lock.
+
+    Where it is to be `empty` there are no codes.
+    """
     quantizer, pq = index.product_quantizer, index._native.pq_index.pq
     named = {} if index.kind == _FIRST_KIND else {"kind": index.kind}
     return {
@@ -55,31 +57,37 @@ def live_state(index: LearnedIndex) -> State:
         "settings": {name: getattr(index, name) for name in index.settings},
         "clustering": {"niter": int(pq.cp.niter), "seed": int(pq.cp.seed)},
         "rerank": index.rerank,
-        "training": _training_state(index.training),
-        "objective": _objective_state(index.objective),
+        "training": training_state(index.training),
+        "objective": objective_state(index.objective),
         "history": list(index.history),
         "encoder": encoder_state(index.encoder),
         "codebooks": quantizer.codebooks if index.is_trained else None,
         "decoder": None if quantizer.decoder is None else quantizer.decoder.state(),
-        **index._stored(),
+        **index._stored(empty=empty),
     }
 
 
 @contextmanager
-def held_state(index: LearnedIndex) -> Iterator[State]:
+def held_state(index: LearnedIndex, *, empty: bool = False) -> Iterator[State]:
     """Describe an index as it stays while the context lasts: changes wait."""
     with index._lock.reading():
-        yield live_state(index)
+        yield live_state(index, empty=empty)
 
 
-def pack(index: LearnedIndex, protocol: int) -> tuple[Any, ...]:
+def empty_copy(index: Index) -> Index:
+    """Copy an index without its codes."""
+    text, parts, *living = pack(index, 5, empty=True)
+    return make_index(unpack(text, [part.raw() for part in parts], *living), type(index))
+
+
+def pack(index: LearnedIndex, protocol: int, *, empty: bool = False) -> tuple[Any, ...]:
     """Give `unpack` its arguments: text and bytes, and objects of a user's own classes if any.
 
     Pickles pass the bytes on without a copy: from protocol 5 on as buffers, out of band if wanted.
     """
     arrays: list[NDArray[Any] | Blocks] = []
     living: list[OwnObject] = []
-    with held_state(index) as state:
+    with held_state(index, empty=empty) as state:
         fields = split_arrays(state, arrays, living)
         require_known(arrays)
         content = [array.tobytes() for array in arrays]  # of this moment; no view may outlive it
@@ -139,17 +147,11 @@ def make_index(state: State, cls: type[Index]) -> Index:
         if encoder.d_in != state["d"]:
             raise FormatError(f"d = {state['d']} and an encoder of {encoder.d_in} inputs")
         index = cls.__new__(cls)
-        # Whoever made the file does not choose where a training writes.
-        config = None if training is None else TrainConfig(**{**training, "checkpoint": None})
+        config = make_training(training)
         index._begin(state)
         index._assemble(state["metric"], encoder, quantizer, config)
         index.rerank = state["rerank"]
-        if isinstance(state["objective"], OwnObjective):
-            index.objective = state["objective"].objective
-        elif state["objective"] is not None:
-            from deepq.objectives.plain import make_objective  # torch: only with a network
-
-            index.objective = make_objective(state["objective"])
+        index.objective = made_objective(state["objective"])
         for name in index.settings:
             setattr(index, name, state["settings"][name])
         cp = index._native.pq_index.pq.cp
@@ -163,39 +165,9 @@ def make_index(state: State, cls: type[Index]) -> Index:
     return index
 
 
-class OwnObjective(OwnObject):
-    """An objective of a user's own class: pickles and copies hold it, files leave it out."""
-
-    def __init__(self, objective: Objective) -> None:
-        self.objective = objective
-
-    def plain(self) -> None:
-        """Nothing: it is needed to train, not to search."""
-        _log.warning(
-            "the objective is of a class of your own, %s: the file does without",
-            type(self.objective).__name__,
-        )
-
-
 def _quantizer_state(quantizer: ProductQuantizer) -> str:
     """Name the kind of a quantizer; files know those in `quantizers.TYPES`."""
     name = type(quantizer).__name__
     if TYPES.get(name) is not type(quantizer):
         raise KindError(f"expected a quantizer of a class in deepq.quantizers.TYPES, got {name}")
     return name
-
-
-def _objective_state(objective: Objective | None) -> Any:
-    if objective is None:
-        return None
-    from deepq.objectives.plain import objective_state
-
-    state = objective_state(objective)
-    return OwnObjective(objective) if state is None else state
-
-
-def _training_state(training: TrainConfig | None) -> State | None:
-    """Describe settings, without the place of a checkpoint on one machine."""
-    if training is None:
-        return None
-    return dataclasses.asdict(dataclasses.replace(training, checkpoint=None))

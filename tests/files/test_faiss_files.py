@@ -275,7 +275,7 @@ def structure(plain: Any) -> tuple[Any, ...]:
 
 
 def described(data: bytes) -> tuple[Any, ...]:
-    return structure(parse(Reader(io.BytesIO(data))))
+    return structure(parse(Reader(io.BytesIO(data))).inner)
 
 
 def accepted_as(data: bytes) -> tuple[Any, ...] | None:
@@ -451,7 +451,6 @@ OTHERS = {
     "outputs of nothing": (edited(CHAIN, (INSIDE - 5, i4(0))), "from 9 to 0 numbers"),
     "an untrained part": (edited(CHAIN, (INSIDE - 1, b"\0")), "True as is_trained of the chain"),
     "another index": (edited(CHAIN, (INSIDE, b"IxFl")), r"of the kind IndexFlat \('IxFl'\)"),
-    "a chain in a chain": (edited(CHAIN, (INSIDE, b"IxPT")), "an index of the kind 'IxPT'"),
     "a map too far": (edited(REMAP, (REMAP.index(b"RmDT") + 12, i4(9))), "a map of other than 9"),
     "a map before": (edited(REMAP, (REMAP.index(b"RmDT") + 12, i4(-2))), "a map of other than 9"),
     "ITQ": (content(filled([faiss.ITQTransform(D, 3, True)])), "a transform of the kind 'Viqt'"),

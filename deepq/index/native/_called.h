@@ -91,6 +91,7 @@ struct Python {
     Answer (*remove_ids)(const void *chain, const IDSelector *sel, size_t &count, std::string &fault);
     Answer (*merge_from)(const void *chain, const void *other, int64_t add_id, std::string &fault);
     Answer (*reset)(const void *chain, std::string &fault);
+    bool (*take_back)(const void *chain); /* whether Python deletes it from now on */
 };
 static Python python;
 
@@ -105,6 +106,7 @@ enum Function {
     REMOVE_IDS,
     MERGE_FROM,
     RESET,
+    DESTROY,
     FUNCTIONS
 };
 static Table<FUNCTIONS> table;
@@ -175,6 +177,11 @@ inline void reset(void *chain) {
     table.original<void (*)(void *)>(RESET)(chain);
 }
 
+inline void destroy(void *chain) {
+    if (python_runs() && python.take_back(chain)) return;
+    table.original<void (*)(void *)>(DESTROY)(chain);
+}
+
 /* Make the table from that of an IndexPreTransform of faiss's; false if that is not as expected. */
 inline bool prepare(const void *chain) {
     const Replacement ours[FUNCTIONS] = {
@@ -189,6 +196,7 @@ inline bool prepare(const void *chain) {
         {"_ZN5faiss17IndexPreTransform10remove_idsERKNS_10IDSelectorE", (void *)&remove_ids},
         {"_ZN5faiss17IndexPreTransform10merge_fromERNS_5IndexEl", (void *)&merge_from},
         {"_ZN5faiss17IndexPreTransform5resetEv", (void *)&reset},
+        {"_ZN5faiss17IndexPreTransformD0Ev", (void *)&destroy},
     };
     return table.make(chain, "_ZTVN5faiss17IndexPreTransformE", ours);
 }

@@ -10,6 +10,7 @@ def prepare(
     find: Callable[[int], Any],
     params_at: Callable[[int], Any],
     params_like: Callable[[int], Any],
+    give_back: Callable[[int], bool],
     has_first_parameters: bool,
 ) -> bool: ...
 def place(chain: int) -> None: ...

@@ -59,6 +59,7 @@ cdef extern from "_called.h" nogil:
         Answer (*remove_ids)(const void *, const IDSelector *, size_t &, string &) noexcept
         Answer (*merge_from)(const void *, const void *, int64_t, string &) noexcept
         Answer (*reset)(const void *, string &) noexcept
+        cbool (*take_back)(const void *) noexcept
 
     Python _python "deepq::python"
     Kind _kind_of "deepq::kind_of"(const SearchParameters *)
@@ -70,7 +71,7 @@ cdef extern from "_called.h" nogil:
     cbool _prepare "deepq::prepare"(const void *)
     void _place "deepq::place"(void *)
 
-_find = _params_at = _params_like = None
+_find = _params_at = _params_like = _give_back = None
 cdef bint _has_first_parameters = False
 
 
@@ -215,6 +216,14 @@ cdef Answer _reset(const void *chain, string &fault) noexcept with gil:
         return _failed(error, fault)
 
 
+cdef cbool _take_back(const void *chain) noexcept with gil:
+    try:
+        return _give_back(<size_t>chain)
+    except BaseException:  # nobody could be told: it lives on, as it may be in use
+        return True
+
+
+_python.take_back = _take_back
 _python.train, _python.add, _python.add_with_ids, _python.search = _train, _add, _add_with_ids, _search
 _python.range_search, _python.reconstruct = _range_search, _reconstruct
 _python.remove_ids, _python.merge_from, _python.reset = _remove_ids, _merge_from, _reset
@@ -281,15 +290,17 @@ cdef _params(const SearchParameters *params):
 KINDS = {"pq": <int>PQ, "ivf": <int>IVF, "any": <int>ANY}
 
 
-def prepare(size_t chain, find, params_at, params_like, bint has_first_parameters):
+def prepare(size_t chain, find, params_at, params_like, give_back, bint has_first_parameters):
     """Whether an IndexPreTransform of faiss's has the functions that we replace.
 
     `find` is to return the index for the address of such an object, or None; `params_at` a Python object for the
-    address of parameters, or None; `params_like` new parameters of one of `KINDS`. `has_first_parameters` says
-    that those of an IndexIVF are as in faiss 1.14.
+    address of parameters, or None; `params_like` new parameters of one of `KINDS`. `give_back` is called with the
+    address of an object that C++ code deletes: True if that is Python's to do. `has_first_parameters` says that
+    those of an IndexIVF are as in faiss 1.14.
     """
-    global _find, _params_at, _params_like, _has_first_parameters
-    _find, _params_at, _params_like, _has_first_parameters = find, params_at, params_like, has_first_parameters
+    global _find, _params_at, _params_like, _give_back, _has_first_parameters
+    _find, _params_at, _params_like, _give_back = find, params_at, params_like, give_back
+    _has_first_parameters = has_first_parameters
     return _prepare(<const void *>chain)
 
 

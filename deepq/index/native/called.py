@@ -7,6 +7,9 @@ virtual functions in which `train`, `add`, `add_with_ids`, `search`, `range_sear
 of the object without us, by files or clones, is faiss's own; so are searches with parameters of a
 class that no index takes, and training where that is over.
 
+An index may also be given to a composite, which then owns its chain: `hand_over`. Deleting such a
+chain gives it back to its index, which lives as long as somebody has it.
+
 This takes knowledge of faiss's classes that no header checks: `fault` does.
 """
 
@@ -42,13 +45,40 @@ _indexes: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 _parameters: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
+# By the address of the C++ object: indexes that C++ code owns, which keeps them alive.
+_handed_over: dict[int, Any] = {}
+
+
 def place(chain: Any, index: Any) -> None:
     """Let methods of `index` be called where C++ code calls the chain, if this faiss can.
 
     It has `d` and `is_trained`, and must keep the chain as long as it lives.
     """
+    _indexes[int(chain.this)] = index
     if not fault():
-        _place(chain, index)
+        _called.place(int(chain.this))
+
+
+def living(index: Any) -> Any:
+    """Return the index whose chain a faiss.Index is; None if it is nobody's."""
+    return _indexes.get(int(index.this))
+
+
+def hand_over(index: Any) -> None:
+    """Let a composite, into which it has been put, own an index: deleting the chain releases it.
+
+    Only where there is no `fault`.
+    """
+    _handed_over[int(index.this)] = index
+    index.this.disown()
+
+
+def _give_back(address: int) -> bool:
+    """Give the chain that C++ code deletes back to its index, if that has been handed over."""
+    index = _handed_over.pop(address, None)
+    if index is not None:
+        index.this.acquire()  # what ends with the index, maybe at once
+    return index is not None
 
 
 def remember(params: Any) -> None:
@@ -96,12 +126,7 @@ def _prepared() -> bool:
     """Make the table of functions, if the class has them."""
     chain = _IndexPreTransform(faiss.IndexFlatL2(2))
     first = not hasattr(_ParametersIVF, "max_lists_num")
-    return _called.prepare(int(chain.this), _indexes.get, _parameters.get, _like, first)
-
-
-def _place(chain: Any, index: Any) -> None:
-    _indexes[int(chain.this)] = index
-    _called.place(int(chain.this))
+    return _called.prepare(int(chain.this), _indexes.get, _parameters.get, _like, _give_back, first)
 
 
 def _like(kind: int) -> Any:
@@ -116,6 +141,7 @@ class _Trial:
     def __init__(self) -> None:
         self.is_trained = False
         self.given: list[Any] = []
+        self.this: Any = None
 
     def train(self, x: Floats) -> None:
         self.given.append(x)
@@ -172,7 +198,8 @@ def _works() -> bool:
     flat = faiss.IndexFlatL2(2)
     chain, trial = _IndexPreTransform(flat), _Trial()
     chain.is_trained = False
-    _place(chain, trial)
+    _indexes[int(chain.this)] = trial
+    _called.place(int(chain.this))
     outer = faiss.IndexIDMap(chain)
     outer.train_c(3, rows)
     chain.is_trained = True
@@ -189,6 +216,7 @@ def _works() -> bool:
         and _searches_right(outer, trial, x)
         and _changes_right(outer, chain, trial)
     )
+    right = right and _is_given_back(chain, trial)
     del trial
     outer.add_with_ids_c(3, rows, numbers)  # by faiss
     return right and flat.ntotal == 3
@@ -242,6 +270,16 @@ def _changes_right(outer: Any, chain: Any, trial: _Trial) -> bool:
     chain.merge_from(chain, 4)
     chain.reset()
     return trial.given[-4:] == [([0], 3), ([0], None), (True, 4), "reset"]
+
+
+def _is_given_back(chain: Any, trial: _Trial) -> bool:
+    """Let a composite own the chain, and delete it."""
+    trial.this = chain.this
+    hand_over(trial)
+    owner = faiss.IndexIDMap(chain)
+    owner.own_fields = True
+    del owner
+    return bool(chain.this.own())
 
 
 def _fill(cells: Any) -> list[int]:

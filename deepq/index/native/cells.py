@@ -21,6 +21,7 @@ from deepq.index.native.chain import IndexPreTransform
 from deepq.index.native.coarse import coarse_state
 from deepq.index.native.lists import CellList, Lists, StoredLists, make_room, vectors_in
 from deepq.index.native.mapped_lists import is_mapped, place_lists
+from deepq.index.native.originals import downcast_index
 from deepq.index.native.plain import PlainCells, PlainIndex
 
 # Kept at import: a program may put DeepQuantIVFIndex in its place.
@@ -59,10 +60,10 @@ class NativeCells(NativeCentres):
     @classmethod
     def of(cls, index: Any) -> NativeCells | None:
         """Take an index of faiss's that is an IndexIVFPQ behind transforms; None for another."""
-        chain = faiss.downcast_index(index)
+        chain = downcast_index(index)
         is_cells = (
             isinstance(chain, IndexPreTransform)
-            and type(faiss.downcast_index(chain.index)) is IndexIVFPQ  # an IVFPQR has more codes
+            and type(downcast_index(chain.index)) is IndexIVFPQ  # an IVFPQR has more codes
         )
         return cls(chain) if is_cells else None
 
@@ -108,7 +109,7 @@ class NativeCells(NativeCentres):
         Where the coarse quantizer compares with all centres by L2, our kernels do: what they find
         does not depend on the other embeddings of a call.
         """
-        coarse = faiss.downcast_index(self.pq_index.quantizer)
+        coarse = downcast_index(self.pq_index.quantizer)
         exhaustive = type(coarse) in (faiss.IndexFlat, faiss.IndexFlatL2)
         if exhaustive and coarse.metric_type == METRIC_L2 and params is None and len(z):
             cells = np.empty((len(z), nprobe), np.int64)
@@ -192,10 +193,10 @@ class NativeCells(NativeCentres):
         """Whether the lists are in a file; they cannot change but by `reset` then."""
         return is_mapped(self.pq_index)
 
-    def fingerprint(self) -> tuple[Any, ...]:
-        """Everything that gives codes their meaning; equal fingerprints, equal meaning."""
+    def meaning(self) -> tuple[Any, ...]:
+        """Everything that gives codes their meaning; compared with ==."""
         centres = self.centres.tobytes() if self.has_cells else b""
-        return (*super().fingerprint(), bool(self.pq_index.by_residual), centres)
+        return (*super().meaning(), bool(self.pq_index.by_residual), centres)
 
     def finish_training(self) -> None:
         """Declare encoder, cells and codebooks complete."""

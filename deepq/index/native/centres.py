@@ -12,6 +12,7 @@ from deepq._common.threads import openmp_threads
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids
 from deepq.index.native.chain import NativeChain
 from deepq.index.native.coarse import centres_in
+from deepq.index.native.originals import downcast_index
 
 _ITERATIONS = 10  # of faiss's training of cells, unless somebody asks for others
 
@@ -41,7 +42,7 @@ class NativeCentres(NativeChain):
     def has_own_training(self) -> bool:
         """Whether the coarse quantizer is other than flat, for L2, or its training was changed."""
         index, cp = self.pq_index, self.pq_index.cp
-        coarse = faiss.downcast_index(index.quantizer)
+        coarse = downcast_index(index.quantizer)
         usual = faiss.ClusteringParameters()
         return (
             type(coarse) not in (faiss.IndexFlat, faiss.IndexFlatL2)
@@ -69,7 +70,7 @@ class NativeCentres(NativeChain):
 
     def forget_cells(self) -> None:
         """Take away the centres, for another training."""
-        coarse = faiss.downcast_index(self.pq_index.quantizer)
+        coarse = downcast_index(self.pq_index.quantizer)
         if isinstance(coarse, faiss.MultiIndexQuantizer):  # which has no vectors of its own
             coarse.is_trained, coarse.ntotal = False, 0
         else:
@@ -77,7 +78,7 @@ class NativeCentres(NativeChain):
 
     def put_back(self, centres: Floats) -> None:
         """Make `centres` what it was when that was read."""
-        coarse = faiss.downcast_index(self.pq_index.quantizer)
+        coarse = downcast_index(self.pq_index.quantizer)
         if isinstance(coarse, faiss.MultiIndexQuantizer):
             faiss.copy_array_to_vector(centres.ravel(), coarse.pq.centroids)
             coarse.is_trained, coarse.ntotal = True, self.pq_index.nlist

@@ -15,15 +15,21 @@ from deepq._common.errors import StateError
 from deepq._common.plain_data import to_bytes
 from deepq._common.types import Floats
 from deepq.encoders.base import Encoder
-from deepq.encoders.chain import Chain
 from deepq.encoders.fixed import Affine
 from deepq.index.native import bridge, payload
+from deepq.index.native.originals import downcast_index
 from deepq.index.native.transforms import (
     encoder_in,
+    fill_spare,
+    has_spare,
     is_foreign,
+    joined,
     make_transform,
     members_of,
     numbers_of,
+    placed_members,
+    rotations,
+    spare_in,
     write_affine,
 )
 
@@ -46,7 +52,7 @@ class NativeChain:
 
     def __init__(self, chain: Any) -> None:
         self.chain = chain
-        self.pq_index = faiss.downcast_index(chain.index)
+        self.pq_index = downcast_index(chain.index)
 
     @classmethod
     def of(cls: type[Native], index: Any) -> Native | None:
@@ -56,9 +62,7 @@ class NativeChain:
     @classmethod
     def around(cls: type[Native], pq_index: Any, encoder: Encoder, M: int) -> Native:
         """Put the transforms of an encoder before an empty index, which the chain then owns."""
-        members = members_of(encoder)
-        if not members:  # without one, training a composite would train the codebooks again
-            members = [encoder]
+        members = placed_members(encoder)
         chain = IndexPreTransform(pq_index)
         pq_index.this.disown()
         for member in reversed(members):
@@ -91,8 +95,9 @@ class NativeChain:
 
         Raises KindError for an unknown transform.
         """
-        members = [encoder_in(transform, network) for transform in self.transforms]
-        return Chain.of(members, self.chain.d)
+        known = zip(self.transforms, rotations(self.carried()), strict=False)
+        members = (encoder_in(each, network, is_rotation=learned) for each, learned in known)
+        return joined(members, self.chain.d)
 
     # ---- codebooks --------------------------------------------------------------------------
 
@@ -133,10 +138,10 @@ class NativeChain:
         """Declare encoder and codebooks complete."""
         self.pq_index.is_trained = self.chain.is_trained = True
 
-    def fingerprint(self) -> tuple[Any, ...]:
-        """Everything that gives codes their meaning; equal fingerprints, equal meaning."""
+    def meaning(self) -> tuple[Any, ...]:
+        """Everything that gives codes their meaning; compared with ==."""
         pq = self.pq_index.pq
-        parts = [numbers_of(encoder_in(transform)) for transform in self.transforms]
+        parts = [numbers_of(member) for member in members_of(self.read_encoder())]
         return (self.chain.metric_type, pq.M, pq.nbits, self.codebooks.tobytes(), *parts)
 
     # ---- codes ------------------------------------------------------------------------------
@@ -156,24 +161,26 @@ class NativeChain:
 
     # ---- what faiss does not know ------------------------------------------------------------
 
-    def carry(self, value: Any) -> None:
-        """Put nested data where faiss takes it along, if the chain has a place; None for none."""
-        for transform in self._spare_biases()[:1]:
-            faiss.copy_array_to_vector(payload.carry(value), transform.b)
+    def carry(self, value: dict[str, Any]) -> None:
+        """Put nested data where faiss takes it along."""
+        fill_spare(self._spare()[0], payload.carry(value))
 
-    def carried(self) -> Any:
+    def carried(self) -> dict[str, Any] | None:
         """Return what `carry` put there; see `payload.carried`."""
-        spare = [faiss.vector_to_array(transform.b) for transform in self._spare_biases()[:1]]
-        return payload.carried(spare, self.codebooks) if spare else None
+        return payload.carried(map(spare_in, self._spare()), self.codebooks)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is the chain of an index of ours, or what faiss has made of one."""
+        return any(payload.is_carried(spare_in(each)) for each in self._spare())
 
     def carried_decoder(self) -> bytes:
         """Return the decoder that is carried as bytes that can be compared; none without one."""
         value = self.carried()
-        return b"" if value is None else to_bytes(value["decoder"])
+        return b"" if value is None or value["decoder"] is None else to_bytes(value["decoder"])
 
-    def _spare_biases(self) -> list[Any]:
-        linear = [t for t in self.transforms if isinstance(t, faiss.LinearTransform)]
-        return [transform for transform in linear if not transform.have_bias]
+    def _spare(self) -> list[Any]:
+        return [transform for transform in self.transforms if has_spare(transform)]
 
 
 class Memory:

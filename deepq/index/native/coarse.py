@@ -11,6 +11,7 @@ from deepq._common.arrays import require_usable
 from deepq._common.checks import as_integer, as_metric, as_size
 from deepq._common.errors import FormatError, InputError, KindError, StateError
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats
+from deepq.index.native.originals import downcast_index
 
 FLAT, GRAPH, MULTI = "flat", "hnsw", "imi"
 
@@ -38,7 +39,7 @@ def _flat(d: int, metric: int) -> Any:
 
 def trains_alone(coarse: Any) -> bool:
     """Whether a coarse quantizer learns its own centres, and is not given those of k-means."""
-    return isinstance(faiss.downcast_index(coarse), faiss.MultiIndexQuantizer)
+    return isinstance(downcast_index(coarse), faiss.MultiIndexQuantizer)
 
 
 def centres_in(coarse: Any, nlist: int) -> Floats:
@@ -50,7 +51,7 @@ def centres_in(coarse: Any, nlist: int) -> Floats:
         raise StateError(
             f"expected a coarse quantizer with {nlist} centres, got one with {coarse.ntotal}"
         )
-    coarse = faiss.downcast_index(coarse)
+    coarse = downcast_index(coarse)
     if isinstance(coarse, faiss.MultiIndexQuantizer):
         pq = coarse.pq
         return np.array(faiss.vector_to_array(pq.centroids).reshape(pq.M, pq.ksub, pq.dsub))
@@ -61,7 +62,7 @@ def centres_in(coarse: Any, nlist: int) -> Floats:
 
 def coarse_state(coarse: Any) -> dict[str, Any]:
     """Describe a coarse quantizer: kind, settings, centres. Raises KindError for an unknown one."""
-    coarse = faiss.downcast_index(coarse)
+    coarse = downcast_index(coarse)
     known = {"d": int(coarse.d), "metric": int(coarse.metric_type)}
     if isinstance(coarse, faiss.MultiIndexQuantizer):
         pq = coarse.pq
@@ -116,7 +117,7 @@ def coarse_of(state: dict[str, Any]) -> Any:
     if centres.ndim != 2 or centres.shape[1] != d:
         raise FormatError(f"centres of shape {centres.shape} for {d} numbers")
     if len(centres):
-        store = faiss.downcast_index(coarse.storage) if kind == GRAPH else coarse
+        store = downcast_index(coarse.storage) if kind == GRAPH else coarse
         store.add_c(len(centres), faiss.swig_ptr(centres))
     if kind == GRAPH:
         _put_graph(coarse, state["graph"], len(centres))

@@ -18,6 +18,7 @@ from deepq._common.types import Codes, Floats
 from deepq.encoders.base import Encoder
 from deepq.index.native import mapped
 from deepq.index.native.chain import IndexPreTransform, Memory, NativeChain
+from deepq.index.native.originals import downcast_index
 from deepq.index.native.plain import PlainIndex
 
 # Kept at import: a program may put DeepQuantIndex in its place.
@@ -45,9 +46,9 @@ class NativeFlat(NativeChain):
     @classmethod
     def of(cls, index: Any) -> NativeFlat | None:
         """Take an index of faiss's that is an IndexPQ behind transforms; None for another."""
-        chain = faiss.downcast_index(index)
+        chain = downcast_index(index)
         is_flat = isinstance(chain, IndexPreTransform) and isinstance(
-            faiss.downcast_index(chain.index), IndexPQ
+            downcast_index(chain.index), IndexPQ
         )
         return cls(chain) if is_flat else None
 

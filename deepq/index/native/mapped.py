@@ -20,6 +20,7 @@ from deepq._common.errors import StateError
 from deepq._common.types import Codes
 from deepq.index.native import _mapped
 from deepq.index.native.known_faiss import fault_of
+from deepq.index.native.originals import clone_index
 
 _IndexPQ = faiss.IndexPQ  # kept at import: a program may put another class in its place
 
@@ -96,7 +97,7 @@ def _refuses_changes(index: Any, codes: Codes) -> bool:
         lambda: index.add_sa_codes_c(1, faiss.swig_ptr(codes), None),
         lambda: index.remove_ids_c(selector),
         lambda: index.merge_from(empty),
-        lambda: faiss.clone_index(index),
+        lambda: clone_index(index),
     ]
     return all_refused(changes)
 

@@ -21,6 +21,7 @@ from deepq.index.native import _mapped_lists
 from deepq.index.native.known_faiss import fault_of
 from deepq.index.native.lists import address_of, has_known_vectors
 from deepq.index.native.mapped import all_refused
+from deepq.index.native.originals import clone_index
 
 _IndexIVFPQ = faiss.IndexIVFPQ  # kept at import: a program may put another class in its place
 
@@ -138,6 +139,6 @@ def _refuses_changes(index: Any, memory: Codes) -> bool:
         lambda: lists.add_entries(1, 1, pointers[1], pointers[2]),
         lambda: lists.update_entries(0, 0, 1, pointers[1], pointers[2]),
         lambda: lists.resize(0, 1),
-        lambda: faiss.clone_index(index),
+        lambda: clone_index(index),
     ]
     return all_refused(changes)

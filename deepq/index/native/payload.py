@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -39,35 +40,46 @@ def unseal(numbers: Floats, magic: bytes) -> bytes | None:
 
 
 # ---- what faiss does not know --------------------------------------------------------------------
-# A LinearTransform without a bias has a vector for one all the same. faiss writes, reads and
-# copies it, and never looks inside. `NativeChain.carry` puts nested data there.
+# A LinearTransform without a bias has a vector for one all the same, and the map of a
+# RemapDimensionsTransform may be longer than what comes out. faiss writes, reads and copies both,
+# and never looks. `NativeChain.carry` puts nested data there: it is also the mark by which a chain
+# is known to be of an index of ours.
 
 _MAGIC = b"deepq\r\nD"
+# What there was not in the first that were written.
+_LATER: dict[str, Any] = {"encoder": [], "training": None, "objective": None, "history": []}
 
 
 def carry(value: Any) -> Floats:
-    """Nested data as numbers for a spare bias; none for None."""
-    return np.empty(0, np.float32) if value is None else seal(to_bytes(value), _MAGIC)
+    """Nested data as numbers for a spare place."""
+    return seal(to_bytes(value), _MAGIC)
 
 
 def is_carried(spare: Floats) -> bool:
-    """Whether a spare bias holds what `carry` made."""
+    """Whether a spare place holds what `carry` made."""
     return spare[: len(_MAGIC) // 4].tobytes() == _MAGIC
 
 
-def carried(spare: list[Floats], codebooks: Floats | None) -> Any:
-    """Return what is in the first spare bias; None for nothing, or somebody else's numbers.
+def carried(spares: Iterable[Floats], codebooks: Floats | None) -> dict[str, Any] | None:
+    """Return what is in the first spare place that holds something of ours; None for nothing.
 
-    The "crc" in it must be that of the codebooks: others may stand beside the transform now.
-    Raises FormatError if it is damaged.
+    A decoder is that of codebooks with the checksum "crc": others may stand beside it now, and then
+    it is left out. Raises FormatError for damaged data.
     """
-    content = unseal(spare[0], _MAGIC) if spare and codebooks is not None else None
-    value = from_bytes(content) if content else None
-    if value is None or codebooks is None or value["crc"] != codebooks_crc(codebooks):
+    content = next((unseal(spare, _MAGIC) for spare in spares if is_carried(spare)), None)
+    if content is None:
         return None
+    value = from_bytes(content)
+    if not isinstance(value, dict) or not {"decoder", "crc", "rerank"} <= value.keys():
+        raise FormatError("expected a decoder and settings among the numbers, got other data")
+    value = {**_LATER, **value}
+    if not isinstance(value["encoder"], list):
+        raise FormatError(f"expected a list of kinds of encoders, got {value['encoder']!r}")
+    if codebooks is None or value["crc"] != codebooks_crc(codebooks):
+        value["decoder"] = None
     return value
 
 
 def codebooks_crc(codebooks: Floats) -> int:
     """Checksum of codebooks."""
-    return zlib.crc32(codebooks.data)
+    return zlib.crc32(np.ascontiguousarray(codebooks).data)

@@ -18,9 +18,9 @@ _HASHTABLE = 2  # faiss.DirectMap.Hashtable
 class Transform(NamedTuple):
     """A faiss VectorTransform.
 
-    Of the kinds "linear" (`numbers` are A, `b` may be somebody else's without a bias), "centring"
-    (the mean), "remapping" (which input is each output, -1 for none) and "normalizing" (the norm),
-    or of another, whose numbers are not known.
+    Of the kinds "linear" (`numbers` are A, and there is `b`), "centring" (the mean), "remapping"
+    (which input is each output, -1 for none) and "normalizing" (the norm), or of another, whose
+    numbers are not known. Some have a `spare` place, where `payload` may have put something.
     """
 
     kind: str
@@ -30,6 +30,7 @@ class Transform(NamedTuple):
     numbers: NDArray[Any]
     has_bias: bool = False
     b: Floats = np.empty(0, np.float32)
+    spare: Floats = np.empty(0, np.float32)
 
 
 class PlainCells(NamedTuple):
@@ -67,4 +68,37 @@ class PlainIndex(NamedTuple):
     codebooks: Floats | None
     codes: Codes | InFile | PlainCells
     settings: dict[str, Any]
-    carried: Any  # what `NativeChain.carry` put into it, or None
+    carried: dict[str, Any] | None  # what `NativeChain.carry` put into it
+
+
+# ---- what may be around it -----------------------------------------------------------------------
+
+
+class PlainMap(NamedTuple):
+    """An IndexIDMap, or an IndexIDMap2, which also `finds` the place of an id."""
+
+    ids: Ids
+    finds: bool
+
+
+class PlainTransforms(NamedTuple):
+    """An IndexPreTransform around another composite, or another chain."""
+
+    transforms: list[Transform]
+
+
+class PlainRefinement(NamedTuple):
+    """An IndexRefineFlat with its vectors (n, d)."""
+
+    vectors: Floats
+    k_factor: float
+
+
+PlainAround = PlainMap | PlainTransforms | PlainRefinement
+
+
+class PlainNest(NamedTuple):
+    """An index, and the composites that it is in, the outermost first."""
+
+    inner: PlainIndex
+    around: tuple[PlainAround, ...]

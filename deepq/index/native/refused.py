@@ -10,8 +10,6 @@ _OF_OTHER_CODES = (
     "its codes are of another kind: convert the IndexPQ or IndexIVFPQ that it was made of, or "
     "train an index of deepq on the original vectors"
 )
-_AROUND = "convert index.{}, and put a faiss.{} around the result"
-_SHARDS = "convert each shard, and merge_from one into the other"
 _BITS = "from_faiss converts an IndexBinaryFlat with its codes"
 
 _ADVICE = {
@@ -19,9 +17,6 @@ _ADVICE = {
     **dict.fromkeys(("IndexIVFFlat", "IndexIVFFlatDedup"), _OF_VECTORS),
     **dict.fromkeys(("IndexScalarQuantizer", "IndexIVFScalarQuantizer"), _OF_OTHER_CODES),
     **dict.fromkeys(("IndexPQFastScan", "IndexIVFPQFastScan", "IndexIVFPQR"), _OF_OTHER_CODES),
-    **{name: _AROUND.format("index", "IndexIDMap2") for name in ("IndexIDMap", "IndexIDMap2")},
-    **{name: _AROUND.format("base_index", name) for name in ("IndexRefine", "IndexRefineFlat")},
-    **dict.fromkeys(("IndexShards", "IndexShardsIVF"), _SHARDS),
     **dict.fromkeys(("IndexBinaryFlat", "IndexBinaryIVF", "IndexBinaryHNSW"), _BITS),
 }
 

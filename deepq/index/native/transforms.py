@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 import faiss
@@ -19,9 +21,37 @@ from deepq.index.native.plain import Transform
 _MOST_NUMBERS = 1 << 24  # of a matrix that stands for something smaller
 
 
-def encoder_of(transform: Transform, network: Any = None) -> Encoder:
+def encoders_of(
+    transforms: Sequence[Transform], d: int, network: Any, carried: dict[str, Any] | None
+) -> Encoder:
+    """Make the encoder that does what transforms of vectors (n, d) do one after the other.
+
+    `carried` says which of them have been learned. Raises as `encoder_of` does.
+    """
+    return joined(
+        (
+            encoder_of(transform, network, is_rotation=is_rotation)
+            for transform, is_rotation in zip(transforms, rotations(carried), strict=False)
+        ),
+        d,
+    )
+
+
+def rotations(carried: dict[str, Any] | None) -> Iterator[bool]:
+    """Yield whether the transforms of a chain are learned rotations, from the first on."""
+    kinds = [] if carried is None else carried["encoder"]
+    return chain((kind == Rotation.__name__ for kind in kinds), repeat(False))
+
+
+def joined(encoders: Iterable[Encoder], d: int) -> Encoder:
+    """One encoder of several, without those that do nothing: see `placed_members`."""
+    return Chain.of([each for each in encoders if type(each) is not Identity], d)
+
+
+def encoder_of(transform: Transform, network: Any = None, *, is_rotation: bool = False) -> Encoder:
     """Make the encoder that does what a transform does, with the network that a user hands back.
 
+    Of a rotation that is not learned yet nothing is demanded.
     Raises KindError for an unknown kind, FormatError for a damaged state, InputError for an
     untrained transform or a matrix that would be too large.
     """
@@ -30,6 +60,8 @@ def encoder_of(transform: Transform, network: Any = None) -> Encoder:
         stored = bridge.stored(transform.numbers, d_in * d_out, network)
         if stored is not None:
             return stored
+        if is_rotation and d_in == d_out and not transform.has_bias:
+            return _rotation(transform)
     if not transform.is_trained:
         raise InputError(f"expected trained transforms, got an untrained {kind} one")
     if kind == "linear":
@@ -52,7 +84,7 @@ def _bias(transform: Transform) -> Floats | None:
 
 def _remapping(transform: Transform) -> Encoder:
     source = transform.numbers
-    if len(source) == transform.d_in and np.array_equal(source, np.arange(len(source))):
+    if transform.d_out == transform.d_in and np.array_equal(source, np.arange(len(source))):
         return Identity(transform.d_in)
     _require_room(transform.d_in, transform.d_out)
     A = np.zeros((transform.d_out, transform.d_in), np.float32)
@@ -73,6 +105,18 @@ def members_of(encoder: Encoder) -> list[Encoder]:
     if type(encoder) is Chain:
         return [inner for member in encoder.members for inner in members_of(member)]
     return [] if type(encoder) is Identity else [encoder]
+
+
+def placed_members(encoder: Encoder) -> list[Encoder]:
+    """Return the encoders that get a transform each, one of which has a spare place.
+
+    Where none has, an Identity stands at the end. It is needed as well where there would be none:
+    then training a composite would train the codebooks again.
+    """
+    members = members_of(encoder)
+    if any(is_foreign(each) or (isinstance(each, Affine) and each.b is None) for each in members):
+        return members
+    return [*members, Identity(encoder.d_out)]
 
 
 def is_foreign(encoder: Encoder) -> bool:
@@ -98,6 +142,18 @@ def make_transform(encoder: Encoder, M: int) -> Any:
     return faiss.RemapDimensionsTransform(encoder.d_in, encoder.d_out, True)
 
 
+def plain_transform(transform: Transform) -> Any:
+    """Make the faiss transform that does what a trained one did.
+
+    Raises KindError for an encoder that faiss has no transform for.
+    """
+    encoder = encoder_of(transform)
+    if is_foreign(encoder):
+        name = type(encoder).__name__
+        raise KindError(f"expected transforms of faiss around a composite, got a {name}")
+    return make_transform(encoder, 1)
+
+
 def write_affine(transform: Any, encoder: Affine) -> None:
     """Copy the numbers of an encoder, if it has been fitted, into a faiss transform."""
     if not encoder.is_fitted:
@@ -109,11 +165,10 @@ def write_affine(transform: Any, encoder: Affine) -> None:
     transform.is_trained = True
 
 
-def _rotation(transform: Any) -> Rotation:
+def _rotation(transform: Transform) -> Rotation:
     if not transform.is_trained:
         return Rotation(transform.d_in)
-    A = faiss.vector_to_array(transform.A)
-    return Rotation.of(A.reshape(transform.d_out, transform.d_in))
+    return Rotation.of(transform.numbers.reshape(transform.d_out, transform.d_in))
 
 
 def numbers_of(encoder: Encoder) -> tuple[Any, ...]:
@@ -129,15 +184,14 @@ def numbers_of(encoder: Encoder) -> tuple[Any, ...]:
     )
 
 
-def encoder_in(transform: Any, network: Any = None) -> Encoder:
-    """Make the encoder that does what one faiss transform does."""
+def encoder_in(transform: Any, network: Any = None, *, is_rotation: bool = False) -> Encoder:
+    """Make the encoder that does what one faiss transform does: see `encoder_of`."""
     if isinstance(transform, faiss.LinearTransform):
         foreign = bridge.read(transform, network)
         if foreign is not None:
             return foreign
-    if isinstance(transform, faiss.OPQMatrix) and transform.d_in == transform.d_out:
-        return _rotation(transform)
-    return encoder_of(_described(transform))
+    is_rotation = is_rotation or isinstance(transform, faiss.OPQMatrix)
+    return encoder_of(_described(transform), is_rotation=is_rotation)
 
 
 def _described(transform: Any) -> Transform:
@@ -147,9 +201,37 @@ def _described(transform: Any) -> Transform:
         A, b = faiss.vector_to_array(transform.A), faiss.vector_to_array(transform.b)
         return Transform("linear", *known, A, transform.have_bias, b)
     if isinstance(transform, faiss.RemapDimensionsTransform):
-        return Transform("remapping", *known, faiss.vector_to_array(transform.map))
+        numbers = faiss.vector_to_array(transform.map)[: transform.d_out]
+        return Transform("remapping", *known, numbers)
     if isinstance(transform, faiss.CenteringTransform):
         return Transform("centring", *known, faiss.vector_to_array(transform.mean))
     if isinstance(transform, faiss.NormalizationTransform):
         return Transform("normalizing", *known, np.array([transform.norm], np.float32))
     return Transform(type(transform).__name__, *known, np.empty(0, np.float32))
+
+
+# ---- spare places: see `payload` -----------------------------------------------------------------
+
+
+def has_spare(transform: Any) -> bool:
+    """Whether a faiss transform has numbers that it never looks at."""
+    if isinstance(transform, faiss.LinearTransform):
+        return not transform.have_bias
+    return isinstance(transform, faiss.RemapDimensionsTransform)
+
+
+def spare_in(transform: Any) -> Floats:
+    """Copy of what is in the spare place of a transform that has one."""
+    if isinstance(transform, faiss.LinearTransform):
+        return faiss.vector_to_array(transform.b)  # type: ignore[no-any-return]
+    behind = faiss.vector_to_array(transform.map)[transform.d_out :]
+    return behind.view(np.float32)  # type: ignore[no-any-return]
+
+
+def fill_spare(transform: Any, numbers: Floats) -> None:
+    """Put numbers into the spare place of a transform that has one."""
+    if isinstance(transform, faiss.LinearTransform):
+        faiss.copy_array_to_vector(numbers, transform.b)
+        return
+    inputs = faiss.vector_to_array(transform.map)[: transform.d_out]
+    faiss.copy_array_to_vector(np.concatenate([inputs, numbers.view(np.int32)]), transform.map)

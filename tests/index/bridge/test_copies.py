@@ -242,12 +242,13 @@ def test_arrays_that_files_cannot_hold_are_refused_when_writing():
 
 def test_a_decoder_goes_along():
     index = filled()
-    value = {"crc": index._native.codebooks_crc(), "numbers": np.arange(5, dtype=np.float32)}
+    numbers = np.arange(5, dtype=np.float32)
+    value = {"crc": index._native.codebooks_crc(), "decoder": {"numbers": numbers}, "rerank": 3}
     index._native.carry(value)
     assert_same(native(index).search(XQ, 5), index.search(XQ, 5))
     plain = faiss.deserialize_index(faiss.serialize_index(index))
     carried = type(index._native)(plain).carried()
-    np.testing.assert_array_equal(carried["numbers"], value["numbers"])
+    np.testing.assert_array_equal(carried["decoder"]["numbers"], numbers)
 
 
 def merge_in_python(a, b):

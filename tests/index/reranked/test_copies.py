@@ -196,21 +196,23 @@ def test_an_untrained_index_keeps_its_count(tmp_path) -> None:
         assert (twin.rerank, twin.is_trained) == (9, False)
 
 
-# Where the encoder's transforms have no place (no transform, or one with an offset), faiss's files
-# cannot take the decoder along. Known, and what comes back must then be right by its codewords.
+# Where the encoder's transforms have no spare place (no transform, or one with an offset), another
+# transform, which changes nothing, has one.
 @pytest.mark.parametrize(
     "encoder", [encoders.Identity(D), encoders.Affine(TURN, np.ones(D))], ids=["none", "offset"]
 )
-def test_without_a_place_for_it_codewords_are_left(encoder, tmp_path) -> None:
+def test_without_a_place_for_it_one_is_made(encoder, tmp_path) -> None:
     index = deepq.DeepQuantIndex(D, M, 4, encoder=encoder, quantizer=parts(L2, 4)[1], rerank=20)
     index.add(XB)
     assert_same(index, copy.deepcopy(index))
     deepq.write_index(index, tmp_path / "j")
     assert_same(index, deepq.read_index(tmp_path / "j"))
-    back = deepq.from_faiss(through_file(index, tmp_path))
-    assert back.quantizer.decoder is None
+    plain = through_file(index, tmp_path)
     want = index.search(XQ, 5, params=tables())
-    np.testing.assert_allclose(back.search(XQ, 5)[0], want[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(plain.search(XQ, 5)[0], want[0], rtol=1e-4, atol=1e-4)
+    back = deepq.from_faiss(plain)
+    assert type(back.encoder) is type(encoder)
+    assert_same(index, back)
 
 
 SCRIPT = """

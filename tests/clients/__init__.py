@@ -1,0 +1,1 @@
+"""Programs of other people with indexes of ours inside, run for real."""
