@@ -21,7 +21,7 @@ _CASES = {
     "flat": "DeepQuantIndex of .98 of the recall",
     "add": "adding",
 }
-_SHOWN = ("all codes", "1 cells", "4 cells", "16 cells", "64 cells")
+_SHOWN = ("all codes", "1 cell", "4 cells", "16 cells", "64 cells")
 _BILLION, _MORE_CELLS, _MACHINE_BYTES = 1_000_000_000, (65_536, 262_144), 256 << 30
 
 
@@ -95,11 +95,14 @@ def multi_index(results: list[Row]) -> list[Row]:
     """Lay out what is found, and in what time, by share of the codes that is looked at."""
     rows: dict[tuple[str, ...], Row] = {}
     for result in results:
+        if result["benchmark"] == "trunk":
+            continue
         names = {"data": result["data"], "cells": result["cells"], "learned": result["learned"]}
         row = rows.setdefault(tuple(names.values()), {**names, **dict.fromkeys(_SHOWN, "")})
-        probed = f"{result['nprobe']} cells" if "nprobe" in result else "all codes"
+        cells = result.get("nprobe", 0)
+        probed = f"{cells} cell{'s' * (cells > 1)}" if cells else "all codes"
         if probed in row:
-            looked = f"{result['share']:.1%}: " if "nprobe" in result else ""
+            looked = f"{result['share']:.1%}: " if cells else ""
             row[probed] = f"{looked}{result['measure']:.3f}, {result['us']:.0f} us"
     return list(rows.values())
 

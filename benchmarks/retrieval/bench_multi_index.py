@@ -37,13 +37,14 @@ from benchmarks.retrieval.bench_retrieval import tiny
 from benchmarks.retrieval.images import load as load_images
 from benchmarks.retrieval.judge import protocol
 from benchmarks.retrieval.trunk import settings, trunk
-from benchmarks.retrieval.two_levels import TwoLevels, cells_of
+from benchmarks.retrieval.two_levels import cells_of, index_of
 from deepq import recipes
 from deepq._common.types import METRIC_INNER_PRODUCT, METRIC_L2, Floats
 from deepq.datasets import Dataset
 from deepq.labels.supervision import as_supervision
 from deepq.metrics import average_precision, recall
 from deepq.quantizers import ProductQuantizer
+from deepq.training.cells import TwoLevels
 from deepq.training.checkpoint import Checkpoint
 from deepq.training.network import NetworkTraining
 from deepq.training.progress import Report
@@ -104,13 +105,13 @@ class Setting(NamedTuple):
         parts = (np.array_split(x, 1 + len(x) // 4096) for x in (data.train, data.base, data.query))
         return Sets(*(np.concatenate([encoder.encode(rows) for rows in part]) for part in parts))
 
-    def measure(self, D: Floats, I: NDArray[np.int64]) -> float:
+    def measure(self, I: NDArray[np.int64]) -> float:
         """Return the mAP of the first 5,000 results with labels, else 10-recall@10."""
         data = self.data
         if self.body is None:
             return recall(I, data.neighbours(10), 10, 10)
         labels = data.query_labels, data.base_labels
-        return float(average_precision(I, *labels, top=self.depth, D=D).mean())
+        return float(average_precision(I, *labels, top=self.depth).mean())
 
     @property
     def depth(self) -> int:
@@ -138,10 +139,11 @@ def compared(setting: Setting) -> Iterator[dict[str, Any]]:
             own = setting.embedded(two) if learned == "together" else sets
             turns = 0 if learned == "apart" else _TURNS
             two.train(own.train, iterations=turns, seed=setting.seed)
-            index = two.index(setting.metric)
+            index = index_of(two, setting.metric)
             index.add(own.base)
             sizes = np.array([index.get_list_size(cell) for cell in range(index.nlist)])
-            about = {**row, "cells": kind, "learned": learned, "error": two.error(own.base)}
+            error = float(two.errors(own.base).mean())
+            about = {**row, "cells": kind, "learned": learned, "error": error}
             for nprobe in options.nprobe:
                 index.nprobe = min(nprobe, index.nlist)
                 looked = index.quantizer.search(own.query, index.nprobe)[1]
@@ -154,13 +156,13 @@ def compared(setting: Setting) -> Iterator[dict[str, Any]]:
 def judged(setting: Setting, index: Any, queries: Floats) -> dict[str, Any]:
     """Return the measure of an index, and microseconds a query for ten results."""
     found = [index.search(block, setting.depth) for block in np.array_split(queries, 10)]
-    D, I = (np.concatenate(part) for part in zip(*found, strict=True))
+    I = np.concatenate([ids for _, ids in found])
     seconds = []
     for _ in range(_TIMED):
         start = time.thread_time()
         index.search(queries, 10)
         seconds.append(time.thread_time() - start)
-    return {"measure": setting.measure(D, I), "us": median(seconds) / len(queries) * 1e6}
+    return {"measure": setting.measure(I), "us": median(seconds) / len(queries) * 1e6}
 
 
 def settings_of(options: argparse.Namespace) -> Iterator[Setting]:
