@@ -110,8 +110,8 @@ def multi_index(results: list[Row]) -> list[Row]:
 def costs(results: list[Row]) -> list[Row]:
     """Lay out what is measured, and what a billion vectors would take.
 
-    Adding costs so much a vector and so much a centre, a query so much a centre and so much a code
-    of the cells that it looks into: two sizes tell both.
+    Adding costs so much a vector and so much a centre, as two sizes tell; a query so much a centre
+    and so much a code of the cells that it looks into, as two numbers of cells tell.
     """
     grown = {row["N"]: row for row in results if row["case"] == "growth" and row["M"] == 8}
     asked = {
@@ -123,11 +123,17 @@ def costs(results: list[Row]) -> list[Row]:
     if len(sizes) < 2:
         return []
     add = _line(*((grown[N]["nlist"], 1.0, grown[N]["us"]) for N in sizes[:2]))
-    ask = _line(*((asked[N]["nlist"], _looked(asked[N]), asked[N]["us"]) for N in sizes[:2]))
+    most = sizes[-1]
+    fewer = next(
+        row
+        for row in results
+        if (row["case"], row["N"], row["M"], row.get("nq")) == ("flat", most, 8, 1000)
+    )
+    ask = _line(*((row["nlist"], _looked(row), row["us"]) for row in (asked[most], fewer)))
     rows = [_cost(N, grown[N]["nlist"], grown[N]["us"], asked[N]["us"], grown[N]) for N in sizes]
     for nlist in _MORE_CELLS:
         looked = asked[sizes[0]]["nprobe"] * _BILLION / nlist
-        last = grown[sizes[-1]]
+        last = grown[most]
         rows.append(_cost(_BILLION, nlist, add(nlist, 1.0), ask(nlist, looked), last))
     return rows
 
