@@ -25,12 +25,11 @@ from deepq.training.checkpoint import Checkpoint, training_key
 from deepq.training.rows import Rows
 from deepq.training.run import Run
 from deepq.training.settings import Plan, plan
-from deepq.training.structure import LEAST_ROWS, has_structure
+from deepq.training.structure import warn
 
 DEFAULT_EPOCHS = 25
 _EPOCHS_AFTER = 5  # where the encoder has learned codebooks, too
 DEFAULT_MAX_POINTS = 100_000
-POINTS_PER_CODEWORD = 39  # as faiss demands before it stops warning
 _MOST_PER_CODEWORD = 64
 
 _MOST_HELD = 10_000
@@ -70,7 +69,7 @@ class Stages:
         positions, x = rows.sample(most, rng)
         quantizer.require_rows(len(x))
         if not quantizer.is_frozen:
-            _warn(x, ksub, config.seed)
+            warn(x, ksub, config.seed)
         held = self._held(len(x), rng)
         x, own = self._split(x)
         self.held_positions, self.held, self.held_own = positions[held], x[held], own[held]
@@ -174,12 +173,23 @@ class Stages:
             return
         done = self.checkpoint.get("order")
         if done is None:
-            known = self._some(len(self.z))
+            known, start = self._some(len(self.z)), self.quantizer.trained()
             self._rank(self.quantizer, known, self._judge(known))
+            if self.cells is not None and not self._pays_apart(start):
+                self.quantizer.codebooks = start
             self._keep("order", codebooks=self.quantizer.trained())
         else:
             self._resume(done)
             self.quantizer.codebooks = done["codebooks"]
+
+    def _pays_apart(self, start: Floats) -> bool:
+        """Whether the codewords rank held-out rows alone better than others did, too.
+
+        Among rows that they were learned from they look too good in cells.
+        """
+        judge, trial = self._judge(None), self.quantizer.fresh()
+        trial.codebooks = start
+        return pays(judge.by_tables(self.quantizer), judge.by_tables(trial))
 
     def learn_decoder(self) -> None:
         """Learn a decoder and codes for it, and keep them if their re-ranked results are better."""
@@ -378,19 +388,3 @@ class Stages:
     def _resume(self, done: dict[str, Any]) -> None:
         _log.info("going on from the checkpoint %s", self.config.checkpoint)
         self.report.history[:] = done["history"]
-
-
-def _warn(x: Floats, ksub: int, seed: int) -> None:
-    """Log what training vectors cannot give to codebooks."""
-    if len(x) < POINTS_PER_CODEWORD * ksub:
-        _log.warning(
-            "%d training vectors for %d codewords: at least %d are better",
-            len(x),
-            ksub,
-            POINTS_PER_CODEWORD * ksub,
-        )
-    if len(x) >= LEAST_ROWS and not has_structure(x, seed=seed):
-        _log.warning(
-            "the vectors have no structure to learn: quantization loses as much of them as of "
-            "independent normal numbers, and only more bytes help"
-        )

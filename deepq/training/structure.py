@@ -10,6 +10,7 @@ nothing in that, nor do scale and offset, so axes that happen to be independent 
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from deepq._common.types import Floats
 from deepq.encoders.rotation import eigenvalue_allocation, held_out_error, rotate
 from deepq.quantizers.product import ProductQuantizer
 
+POINTS_PER_CODEWORD = 39  # as faiss demands before it stops warning
 LEAST_ROWS = 256  # below, chance decides
 LEAST_STRUCTURE = 0.02
 
@@ -27,6 +29,24 @@ _MOST_ROWS = 10_000
 _ROWS_PER_COLUMN, _CLEAR = 5, -0.5  # where variances alone tell that there is structure
 _DSUB = 8
 _ITERATIONS = 10
+
+_log = logging.getLogger("deepq.training")
+
+
+def warn(x: Floats, ksub: int, seed: int) -> None:
+    """Log what training vectors cannot give to codebooks."""
+    if len(x) < POINTS_PER_CODEWORD * ksub:
+        _log.warning(
+            "%d training vectors for %d codewords: at least %d are better",
+            len(x),
+            ksub,
+            POINTS_PER_CODEWORD * ksub,
+        )
+    if len(x) >= LEAST_ROWS and not has_structure(x, seed=seed):
+        _log.warning(
+            "the vectors have no structure to learn: quantization loses as much of them as of "
+            "independent normal numbers, and only more bytes help"
+        )
 
 
 def has_structure(x: Any, *, seed: int = 1234) -> bool:
