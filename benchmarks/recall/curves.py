@@ -1,9 +1,10 @@
 """Draw recall against bytes and against speed, of all methods in one picture each.
 
-    python -m benchmarks.recall.curves --results benchmarks/results/recall.jsonl --output docs
+    python -m benchmarks.recall.curves --output docs
 
-Reads what `bench_recall.py` recorded, the newest result of every data set, method and size, and
-writes DATA_recall_bytes.png and DATA_recall_speed.png for every data set.
+Reads what `bench_recall.py` and `bench_cells_recall.py` recorded, the newest result of every data
+set, method and size, and writes DATA_recall_bytes.png, DATA_recall_speed.png and, of codes in
+cells, DATA_cells_BYTES.png.
 """
 
 from __future__ import annotations
@@ -52,11 +53,14 @@ STYLES = {
     "faiss RaBitQ": Style("#8c6d31", "<"),
     "faiss SQ": Style("#bd9e39", "h"),
     "turbovec": Style("#393b79", ">", ":"),
+    "IVFPQ": Style("#7f7f7f", "o"),
+    "OPQ, IVFPQ": Style("#3182bd", "s", "--"),
+    "OPQ from the identity, IVFPQ": Style("#08519c", "s"),
 }
 _OTHER = Style("black", ".", ":")
 
 
-def lines_of(rows: list[Row]) -> dict[str, list[Row]]:
+def lines_of(rows: list[Row], size: str = "bytes") -> dict[str, list[Row]]:
     """Return the results of every method by size, in the order of `STYLES`.
 
     What has one byte more is one method with what has the bytes asked for.
@@ -66,7 +70,7 @@ def lines_of(rows: list[Row]) -> dict[str, list[Row]]:
     for name in dict.fromkeys([*STYLES, *names]):
         mine = [row for row, its in zip(rows, names, strict=True) if its == name]
         if mine:
-            lines[name] = sorted(mine, key=lambda row: row["bytes"])
+            lines[name] = sorted(mine, key=lambda row: row[size])
     return lines
 
 
@@ -76,12 +80,15 @@ def queries_per_second(row: Row) -> float:
 
 
 def picture(
-    rows: list[Row], x: Callable[[Row], float], finish: Callable[[Axes, list[Row]], None]
+    rows: list[Row],
+    x: Callable[[Row], float],
+    finish: Callable[[Axes, list[Row]], None],
+    size: str = "bytes",
 ) -> Figure:
-    """Draw recall against x, a line for each method."""
+    """Draw recall against x, a line for each method, from the least size to the largest."""
     figure = Figure(figsize=(9, 5.2), layout="constrained")
     axes = figure.subplots()
-    for name, line in lines_of(rows).items():
+    for name, line in lines_of(rows, size).items():
         style, ours = STYLES.get(name, _OTHER), name.startswith("deepq")
         axes.plot(
             [x(row) for row in line],
@@ -118,9 +125,23 @@ def finish_bytes(axes: Axes, rows: list[Row]) -> None:
 
 def finish_speed(axes: Axes, rows: list[Row]) -> None:
     """Label the picture of speeds, with the bytes beside every point."""
+    _tell_sizes(axes, rows, "bytes")
+    axes.set_xlabel("queries a second, one thread (beside each point: bytes a vector)")
+    axes.set_title(f"{title(rows)}: recall against speed", loc="left", fontsize=11)
+
+
+def finish_cells(axes: Axes, rows: list[Row]) -> None:
+    """Label the picture of cells, with the number of those looked into beside every point."""
+    _tell_sizes(axes, rows, "nprobe")
+    axes.set_xlabel("queries a second, one thread (beside each point: cells looked into)")
+    about = f"{rows[0]['data']}, {rows[0]['bytes']} bytes, {rows[0]['nlist']} cells"
+    axes.set_title(f"{about}: recall against speed", loc="left", fontsize=11)
+
+
+def _tell_sizes(axes: Axes, rows: list[Row], size: str) -> None:
     for row in rows:
         axes.annotate(
-            str(row["bytes"]),
+            str(row[size]),
             (queries_per_second(row), row[RECALL]),
             xytext=(4, 2.5),
             textcoords="offset points",
@@ -128,8 +149,6 @@ def finish_speed(axes: Axes, rows: list[Row]) -> None:
             color=STYLES.get(row["method"].removesuffix(" +1"), _OTHER).colour,
         )
     axes.xaxis.set_major_formatter(FuncFormatter(lambda speed, _: f"{speed:,.0f}"))
-    axes.set_xlabel("queries a second, one thread (beside each point: bytes a vector)")
-    axes.set_title(f"{title(rows)}: recall against speed", loc="left", fontsize=11)
 
 
 def title(rows: list[Row]) -> str:
@@ -146,25 +165,37 @@ def main() -> None:
         "--results",
         type=Path,
         nargs="+",
-        default=[results.FOLDER / "recall.jsonl"],
+        default=[results.FOLDER / "recall.jsonl", results.FOLDER / "cells_recall.jsonl"],
         help="JSON lines",
     )
     arguments.add_argument("--output", type=Path, default=Path(), help="folder of the pictures")
     arguments.add_argument("--format", default="png", choices=["png", "svg"])
     options = arguments.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    rows = [row for path in options.results for row in results.read(path, "recall")]
+    for name, figure in pictures(options.results).items():
+        path = options.output / f"{name}.{options.format}"
+        figure.savefig(path, dpi=150)
+        print(path)
+
+
+def pictures(paths: list[Path]) -> dict[str, Figure]:
+    """Draw all that files of results have, by the names of pictures."""
+    rows = [row for path in paths for row in results.read(path, "recall")]
     rows = results.newest(rows, "data", "method", "bytes")
+    drawn = {}
     for data in dict.fromkeys(row["data"] for row in rows):
         mine = [row for row in rows if row["data"] == data]
         timed = [row for row in mine if "search_us" in row]
-        pictures = {"bytes": picture(mine, lambda row: row["bytes"], finish_bytes)}
+        drawn[f"{data}_recall_bytes"] = picture(mine, lambda row: row["bytes"], finish_bytes)
         if timed:
-            pictures["speed"] = picture(timed, queries_per_second, finish_speed)
-        for name, figure in pictures.items():
-            path = options.output / f"{data}_recall_{name}.{options.format}"
-            figure.savefig(path, dpi=150)
-            print(path)
+            drawn[f"{data}_recall_speed"] = picture(timed, queries_per_second, finish_speed)
+    rows = [row for path in paths for row in results.read(path, "cells_recall")]
+    rows = results.newest(rows, "data", "method", "bytes", "nprobe")
+    for data, size in dict.fromkeys((row["data"], row["bytes"]) for row in rows):
+        mine = [row for row in rows if (row["data"], row["bytes"]) == (data, size)]
+        figure = picture(mine, queries_per_second, finish_cells, "nprobe")
+        drawn[f"{data}_cells_{size}"] = figure
+    return drawn
 
 
 if __name__ == "__main__":

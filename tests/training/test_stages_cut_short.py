@@ -36,10 +36,11 @@ class After:
 @pytest.mark.parametrize("calls", [0, 3, 70])
 def test_an_interrupt_before_there_is_anything_changes_nothing(calls, monkeypatch) -> None:
     fresh, filled = untrained(rerank=20), train()
+    for index in (fresh, filled):
+        index.training = deepq.TrainConfig(epochs=60)
     before, history = faiss.serialize_index(filled), filled.history
     After(monkeypatch, deepq._scan, "accumulate", calls)
     for index in (fresh, filled):
-        index.training = deepq.TrainConfig(epochs=60)
         with pytest.raises(KeyboardInterrupt):
             index.train(XB)
     assert not fresh.is_trained
