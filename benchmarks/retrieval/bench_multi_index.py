@@ -142,8 +142,7 @@ def compared(setting: Setting) -> Iterator[dict[str, Any]]:
             index = index_of(two, setting.metric)
             index.add(own.base)
             sizes = np.array([index.get_list_size(cell) for cell in range(index.nlist)])
-            error = float(two.errors(own.base).mean())
-            about = {**row, "cells": kind, "learned": learned, "error": error}
+            about = {**row, "cells": kind, "learned": learned, "error": two.error(own.base)}
             for nprobe in options.nprobe:
                 index.nprobe = min(nprobe, index.nlist)
                 looked = index.quantizer.search(own.query, index.nprobe)[1]

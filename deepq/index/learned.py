@@ -7,7 +7,7 @@ surface of a faiss class: see `flat`.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -35,9 +35,6 @@ from deepq.quantizers.product import ProductQuantizer
 from deepq.quantizers.reranking import Decoded
 from deepq.training.settings import TrainConfig
 from deepq.training.trainer import Outcome, fit
-
-if TYPE_CHECKING:
-    pass
 
 _BLOCK = 1 << 16  # rows in a block
 _OWN = {

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pickle import PickleBuffer
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,6 @@ from deepq.index.carried import made_objective, make_training, objective_state, 
 from deepq.index.learned import LearnedIndex
 from deepq.quantizers.binary import TYPES
 from deepq.quantizers.product import ProductQuantizer
-
-if TYPE_CHECKING:
-    pass
 
 _log = logging.getLogger("deepq.index")
 

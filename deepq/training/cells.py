@@ -92,9 +92,9 @@ class Cells:
             both.coarse.codebooks = embed(encoder, self.books[0])[None]
         both.fine.codebooks = quantizer.trained()
         both.coarse.num_threads = both.fine.num_threads = quantizer.num_threads
-        before = both.errors(held).mean()
+        before = both.error(held)
         both.train(z, seed=seed, progress=progress)
-        if both.errors(held).mean() >= before:
+        if both.error(held) >= before:
             return None
         books, codebooks = both.coarse.trained(), both.fine.trained()
         return encoder.decode(books[0])[None] if one else books, numbered(codebooks)
@@ -166,10 +166,9 @@ class TwoLevels:
         whole: Floats = self.coarse.gather(words[0]) + self.fine.gather(words[1])
         return whole
 
-    def errors(self, z: Floats) -> Floats:
-        """Squared distances (n,) of vectors (n, d) to what they are quantized to."""
-        distances: Floats = np.square(z - self.gather(self.assign(z))).sum(axis=1)
-        return distances
+    def error(self, z: Floats) -> float:
+        """Mean squared distance of vectors (n, d) to what they are quantized to."""
+        return float(np.square(z - self.gather(self.assign(z))).sum(axis=1).mean())
 
 
 class CentreQuantizer(ProductQuantizer):
