@@ -7,7 +7,6 @@ A state is a dict of JSON values and arrays, nested where encoders are. Nothing 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pickle import PickleBuffer
@@ -24,8 +23,6 @@ from deepq.index.carried import made_objective, make_training, objective_state, 
 from deepq.index.learned import LearnedIndex
 from deepq.quantizers.binary import TYPES
 from deepq.quantizers.product import ProductQuantizer
-
-_log = logging.getLogger("deepq.index")
 
 Index = TypeVar("Index", bound=LearnedIndex)
 State = dict[str, Any]
