@@ -46,8 +46,13 @@ class Cells:
         nearest: Callable[[Floats, int], Ids],
         place: Callable[[Floats], None] | None = None,
     ) -> None:
-        self.before, self.nearest, self.can_move, self._place = before, nearest, bool(place), place
+        self.before, self.nearest, self._place = before, nearest, place
         self._take(books)
+
+    @property
+    def can_move(self) -> bool:
+        """Whether there is where other centres can be put."""
+        return self._place is not None
 
     def _take(self, books: Floats) -> None:
         """Set `centres` (nlist, d): the first part of a cell's number changes fastest."""
