@@ -126,6 +126,33 @@ def add(
     inputs.tell({**facts, "seconds": time.monotonic() - start}, as_json=as_json)
 
 
+@click.command(short_help="Put the vectors of several indexes into one.")
+@click.argument("indexes", metavar="INDEX...", nargs=-1, required=True)
+@click.option("--output", metavar="FILE", required=True, help="Where to write.")
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@inputs.as_json
+def merge(indexes: tuple[str, ...], output: str, force: bool, as_json: bool) -> None:
+    """Write what is in all INDEXes, which must be of one training, as one index.
+
+    \b
+      deepq merge first.dpq second.dpq third.dpq --output whole.dpq
+
+    Ids of each follow on from those of the ones before. Indexes of another fingerprint are refused.
+    """
+    inputs.new_file(output, replaces=force)
+    whole = inputs.index_of(indexes[0])
+    for path in indexes[1:]:
+        other = inputs.index_of(path)
+        try:
+            whole.check_compatible_for_merge(other)
+        except InputError as error:
+            raise InputError(f"{path} beside {indexes[0]}: {error}") from error
+        whole.merge_from(other)
+    deepq.write_index(whole, output)
+    facts = {"index": output, "merged": len(indexes), "ntotal": int(whole.ntotal)}
+    inputs.tell({**facts, "fingerprint": whole.fingerprint}, as_json=as_json)
+
+
 @click.command(short_help="Turn an index of deepq's into one of faiss's, or back.")
 @click.argument("source")
 @click.argument("target")

@@ -24,7 +24,7 @@ from deepq.index.interop import from_nest
 from deepq.index.ivf import DeepQuantIVFIndex
 from deepq.index.kinds import class_of
 from deepq.index.native import mapped, mapped_lists
-from deepq.index.state import held_state, make_index
+from deepq.index.state import fingerprint_of, held_state, make_index
 
 # What may be raised on the way from the content of a file to objects.
 _FAULTS = (
@@ -142,5 +142,5 @@ def _told_as(expected: str) -> Iterator[None]:
 
 def _write(index: DeepQuantIndex | DeepQuantIVFIndex, file: BinaryIO) -> None:
     with held_state(index) as state:
-        for piece in pieces(state):
+        for piece in pieces({**state, **fingerprint_of(index)}):
             write_whole(file, piece)

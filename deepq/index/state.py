@@ -7,7 +7,7 @@ A state is a dict of JSON values and arrays, nested where encoders are. Nothing 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pickle import PickleBuffer
 from typing import Any, TypeVar, cast
@@ -66,6 +66,12 @@ def held_state(index: LearnedIndex, *, empty: bool = False) -> Iterator[State]:
     """Describe an index as it stays while the context lasts: changes wait."""
     with index._lock.reading():
         yield live_state(index, empty=empty)
+
+
+def fingerprint_of(index: LearnedIndex) -> dict[str, str]:
+    """Return the `fingerprint` of an index in a `held_state`, as a part of that."""
+    found = index._fingerprint()
+    return {} if found is None else {"fingerprint": found}
 
 
 def empty_copy(index: Index) -> Index:
@@ -142,21 +148,29 @@ def make_index(state: State, cls: type[Index]) -> Index:
             raise FormatError(f"d = {state['d']} and an encoder of {encoder.d_in} inputs")
         index = cls.__new__(cls)
         config = make_training(training)
-        index._begin(state)
-        index._assemble(state["metric"], encoder, quantizer, config)
-        index.rerank = state["rerank"]
-        index.objective = made_objective(state["objective"])
-        for name in index.settings:
-            setattr(index, name, state["settings"][name])
-        cp = index._native.pq_index.pq.cp
-        cp.niter, cp.seed = clustering["niter"], clustering["seed"]
-        index._store(state)
-        index.history = list(state["history"])
+        with index._carrying_once():
+            index._begin(state)
+            index._assemble(state["metric"], encoder, quantizer, config)
+            _require_same(index._fingerprint, state.get("fingerprint"))
+            index.rerank = state["rerank"]
+            index.objective = made_objective(state["objective"])
+            for name in index.settings:
+                setattr(index, name, state["settings"][name])
+            cp = index._native.pq_index.pq.cp
+            cp.niter, cp.seed = clustering["niter"], clustering["seed"]
+            index._store(state)
+            index.history = list(state["history"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FormatError(
             f"expected the state of an index, got one with a fault: {error}"
         ) from error
     return index
+
+
+def _require_same(own: Callable[[], str | None], stored: Any) -> None:
+    """Raise FormatError if codes stood for other vectors when a state was made."""
+    if stored is not None and stored != own():
+        raise FormatError(f"the fingerprint {stored!r} of an index that has {own()!r} now")
 
 
 def _quantizer_state(quantizer: ProductQuantizer) -> str:
