@@ -171,14 +171,20 @@ def convert(source: str, target: str, kind: str | None, force: bool, as_json: bo
     inputs.new_file(target, replaces=force)
     if kind is None:
         kind = "faiss" if Path(target).suffix in _OF_FAISS else "deepq"
-    index = inputs.index_of(source)
+    index, inner = inputs.nest_of(source)
     if kind == "deepq":
+        if index is not inner:
+            raise InputError(
+                f"expected an index that is in no composite for a file of deepq's, got an "
+                f"{type(index).__name__} in {source}: --to faiss keeps it"
+            )
         deepq.write_index(index, target)
     else:
         import faiss
 
+        plain = deepq.to_faiss(index) if index is inner else index
         with replacing(target) as file:
-            write_whole(file, faiss.serialize_index(deepq.to_faiss(index)).data)
+            write_whole(file, faiss.serialize_index(plain).data)
     facts = {"index": target, "format": kind, "ntotal": int(index.ntotal)}
     inputs.tell({**facts, "bytes": Path(target).stat().st_size}, as_json=as_json)
 

@@ -90,13 +90,21 @@ def metric_of(asked: str | None, source: str) -> Any:
 
 def index_of(path: str) -> Any:
     """Read an index: of deepq's, or of faiss's that deepq knows."""
-    if not Path(path).exists():
-        raise FileNotFoundError(f"expected an index {path}, got no such file")
-    index = deepq.read_index(path)
+    index, _ = nest_of(path)
     if not isinstance(index, deepq.DeepQuantIndex | deepq.DeepQuantIVFIndex):
         kind = type(index).__name__
         raise InputError(f"expected an index that is in no composite in {path}, got an {kind}")
     return index
+
+
+def nest_of(path: str) -> tuple[Any, Any]:
+    """Read an index, maybe a composite of faiss's; return it, and the index of deepq inside."""
+    from deepq.index.interop import inner_index
+
+    if not Path(path).exists():
+        raise FileNotFoundError(f"expected an index {path}, got no such file")
+    index = deepq.read_index(path)
+    return index, inner_index(index)
 
 
 def new_file(path: str, *, replaces: bool) -> None:

@@ -48,7 +48,11 @@ def info(
         rows = deepq.datasets.read_vectors(path, column)
         facts = {"kind": "vectors", "n": len(rows), "d": rows.shape[1], "dtype": str(rows.dtype)}
     else:
-        facts = _of_index(inputs.index_of(path))
+        outer, inner = inputs.nest_of(path)
+        facts = _of_index(inner)
+        if outer is not inner:
+            facts = {"in": type(outer).__name__, **facts, "ntotal": int(outer.ntotal)}
+            facts["d"] = int(outer.d)  # a transform may change it
         facts["bytes"] = place.stat().st_size
     inputs.tell(facts, as_json=as_json)
 
