@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": LEARNING - {"training"} | {"metrics"},
     "index.native": {"_cells", "encoders"},
     "index": INDEX - {"index"},
-    "files": {"index", "index.native", "encoders"},
+    "files": {"index", "index.native", "encoders", "quantizers"},
     "recipes": INDEX,
     "evaluation": INDEX | {"metrics", "datasets"},
     "factory": INDEX | {"recipes"},

@@ -26,7 +26,9 @@ datasets.wordnet_glosses = lambda: few
 runpy.run_path(sys.argv[1], run_name="__main__")
 """
 # Pages whose blocks need what is not always there.
-NEEDS = {"clients.md": ("langchain_community", "llama_index.vector_stores.faiss", "datasets")}
+NEEDS = {
+    "clients.md": ("langchain_community", "llama_index.vector_stores.faiss", "datasets", "lance")
+}
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)[^)]*\)|<img[^>]*\bsrc=\"([^\"]+)\"")
 
 each_page = pytest.mark.parametrize(
