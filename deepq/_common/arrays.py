@@ -50,7 +50,7 @@ def as_vectors(
         return x
     if not _is_array(x):  # lists: faiss refuses them, too
         raise KindError(f"expected {name} to be an (n, {d}) array, got {type(x).__name__}")
-    x = as_array(x, name)
+    x = _stacked(as_array(x, name), d, name)
     given, x = x.shape, flattened(x, image)
     if x.ndim != 2 or x.shape[1] != d:
         images = f" or (n, {', '.join(map(str, image))})" if len(image) == 3 else ""
@@ -78,6 +78,23 @@ def _is_rows(x: Any, d: int) -> TypeGuard[Floats]:
         and x.shape[1] == d
         and x.flags.c_contiguous
     )
+
+
+def _stacked(x: NDArray[Any], d: int, name: str) -> NDArray[Any]:
+    """Rows (n, d) of an array of arrays (n,), as Ray reads a column of lists; else `x`.
+
+    Raises DimensionError where a row has another length.
+    """
+    if x.dtype.kind != "O" or x.ndim != 1 or not len(x):
+        return x
+    if not all(isinstance(row, np.ndarray | list | tuple) for row in x):
+        return x
+    for i, row in enumerate(x):
+        if len(row) != d:
+            raise DimensionError(
+                f"expected rows of {d} numbers in {name}, got {len(row)} in row {i}"
+            )
+    return np.array(x.tolist())
 
 
 def flattened(x: Any, image: tuple[int, ...]) -> Any:

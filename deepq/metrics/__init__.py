@@ -7,7 +7,8 @@ it were -1.
 
 `neighbours` compares with true neighbours, `ranking` compares classes, each with its formula.
 `relevance` says which results are relevant, and sums over their ranks. `arguments` checks what is
-given. ``docs/evaluation.md`` says what published code divides by.
+given, `results` takes those of other libraries. ``docs/evaluation.md`` says what published code
+divides by.
 
 A leaf: it imports `_common` alone. A new measure: one function in `ranking`, one line here, one
 row in ``docs/evaluation.md``, and a test against a computation by hand.
@@ -20,10 +21,12 @@ from deepq.metrics.ranking import (
     precision_at,
     precision_recall_curve,
 )
+from deepq.metrics.results import plain_results
 
 __all__ = [
     "average_precision",
     "mean_average_precision",
+    "plain_results",
     "precision_at",
     "precision_recall_curve",
     "recall",

@@ -146,3 +146,32 @@ def test_read_only_arrays_are_taken_everywhere(index):
     labelled = deepq.recipes.dqn(8, 8)
     labelled.training = deepq.TrainConfig(epochs=1)
     labelled.train(still(X), tags)
+
+
+def of_rows(rows: Any) -> Any:
+    """An array of arrays, as Ray makes of a column of lists."""
+    made = np.empty(len(rows), object)
+    for i, row in enumerate(rows):
+        made[i] = row
+    return made
+
+
+@pytest.mark.parametrize("kind", [np.asarray, list])
+def test_arrays_of_rows_are_stacked(index, kind):
+    other = deepq.DeepQuantIndex(8, 4, 4, training=index.training)
+    other.train(of_rows([kind(row) for row in X]))
+    assert other.fingerprint == index.fingerprint
+    index.add(X)
+    other.add(of_rows([kind(row) for row in X]))
+    right = index.search(X[:3], 2)
+    np.testing.assert_array_equal(other.search(of_rows(list(X[:3])), 2)[1], right[1])
+
+
+def test_a_row_of_another_length_is_named(index):
+    ragged = of_rows([*X[:7], X[0, :5], X[1]])
+    with pytest.raises(ValueError, match="expected rows of 8 numbers in x, got 5 in row 7"):
+        index.add(ragged)
+    with pytest.raises(ValueError, match=r"expected x of shape \(n, 8\), got \(2,\)"):
+        index.add(of_rows(["a", "b"]))
+    with pytest.raises((TypeError, ValueError), match="expected"):
+        index.add(of_rows([[None] * 8]))
