@@ -54,7 +54,8 @@ def plain_results(D: Any, I: Any) -> tuple[Floats, Ids]:
             continue
         if its_ids.dtype.kind not in "iu":
             raise KindError(f"expected integer ids in I, got dtype {its_ids.dtype}")
-        numbers = as_scores(its_scores, its_ids.shape, "D").astype(np.float32)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite
+            numbers = as_scores(its_scores, its_ids.shape, "D").astype(np.float32)
         there = ~np.isnan(numbers) & (its_ids >= 0) & (its_ids != np.iinfo(its_ids.dtype).max)
         there &= its_ids <= _LARGEST
         found[row, : len(its_ids)] = np.where(there, its_ids, 0).astype(np.int64) - ~there
@@ -67,7 +68,8 @@ def _rows(value: Any, name: str) -> Sequence[Any]:
     if isinstance(value, list | tuple):
         rows = [as_array(row, name) for row in value]
     else:
-        rows = list(as_array(value, name))
+        whole = as_array(value, name)
+        rows = list(whole) if whole.ndim else [whole]
     if any(np.ndim(row) != 1 for row in rows):
-        raise DimensionError(f"expected rows in {name}, got others")
+        raise DimensionError(f"expected {name} of nq rows, got others")
     return rows

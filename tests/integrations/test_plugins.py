@@ -130,8 +130,8 @@ def test_what_config_yml_asks_for_can_be_made(folder):
     assert len({entry["name"] for entry in entries}) == len(entries)
 
 
-def test_an_image_is_made_of_a_wheel_beside_the_module():
+def test_an_image_is_made_of_a_package_beside_the_module():
     for name in ("ann_benchmarks/Dockerfile", "vibe/image.def"):
         text = (INTEGRATIONS / name).read_text()
-        assert "algorithms/deepq/*.whl" in text
+        assert "algorithms/deepq/deepq-*" in text
         assert "pip install" in text

@@ -51,8 +51,8 @@ def test_nothing_at_all_and_a_row_without_results():
         ([[0.5]], [[1.5]], TypeError, "integer ids"),
         ([["near"]], [[1]], TypeError, "real numbers"),
         ([[0.5]], [[1, 2]], ValueError, "as many scores"),
-        ([0.5], [1], ValueError, "expected rows"),
-        (np.zeros((1, 1, 1)), np.zeros((1, 1, 1), int), ValueError, "expected rows"),
+        ([0.5], [1], ValueError, "of nq rows"),
+        (np.zeros((1, 1, 1)), np.zeros((1, 1, 1), int), ValueError, "of nq rows"),
     ],
 )
 def test_anything_else_is_refused(D, I, error, match):
