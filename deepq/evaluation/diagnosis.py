@@ -11,7 +11,7 @@ import numpy as np
 
 from deepq._common.arrays import as_vectors
 from deepq._common.checks import as_real
-from deepq._common.errors import KindError, StateError
+from deepq._common.errors import InputError, KindError, StateError
 from deepq._common.types import Codes, Floats, Ids, InCells
 from deepq.encoders.base import embed
 from deepq.evaluation.measures import Numbers, image_shape, require_some
@@ -53,6 +53,8 @@ class Diagnosis:
         training; None where it is not known.
     expected_bits : float or None
         Sum of the entropies of the words of very many such rows.
+    fingerprint : str or None
+        That of the index; None where its encoder has no state.
     """
 
     n: int
@@ -64,6 +66,7 @@ class Diagnosis:
     cells: Counts | None = None
     expected_error: float | None = None
     expected_bits: float | None = None
+    fingerprint: str | None = None
 
     @property
     def drift(self) -> float | None:
@@ -172,7 +175,7 @@ def diagnose(
         If the index is not trained.
     InputError
         If there is nothing to look at: neither stored codes nor rows of `x`; or if a row, or
-        `warn_above`, is not finite.
+        `warn_above`, is not finite; or if `like` is of another training.
     DimensionError, KindError
         If `x` is not an (n, d) array of real numbers, `index` is another kind of index, or `like`
         no Diagnosis.
@@ -187,27 +190,42 @@ def diagnose(
         found = _of_vectors(index, as_vectors(x, index.d, finite=True, image=image))
     else:
         found = _of_codes(index)
-    expected = _of_training(index) if like is None else _of_others(like)
-    found = replace(found, **expected)
+    own = _fingerprint(index)
+    expected = _of_training(index, own) if like is None else _of_others(like, own)
+    found = replace(found, fingerprint=own, **expected)
     if most is not None:
         _warn(found, most)
     return found
 
 
-def _of_training(index: DeepQuantIndex | DeepQuantIVFIndex) -> dict[str, Any]:
+def _fingerprint(index: DeepQuantIndex | DeepQuantIVFIndex) -> str | None:
+    try:
+        return index.fingerprint
+    except KindError:
+        return None
+
+
+def _of_training(
+    index: DeepQuantIndex | DeepQuantIVFIndex, fingerprint: str | None
+) -> dict[str, Any]:
     """Return what the training has left in `history`, if it was that of these codebooks."""
     for entry in reversed(index.history):
         if isinstance(entry, dict) and entry.get("stage") == HELD_OUT:
-            if entry.get("fingerprint") != index.fingerprint:
+            if entry.get("fingerprint") != fingerprint:
                 break
             known = {f"expected_{name}": entry.get(name) for name in ("error", "bits")}
             return {name: value for name, value in known.items() if isinstance(value, float)}
     return {}
 
 
-def _of_others(like: Any) -> dict[str, Any]:
+def _of_others(like: Any, fingerprint: str | None) -> dict[str, Any]:
     if not isinstance(like, Diagnosis):
         raise KindError(f"expected a Diagnosis to compare with, got {type(like).__name__}")
+    if like.fingerprint != fingerprint:
+        raise InputError(
+            f"expected a Diagnosis of the same training to compare with, {fingerprint}, got one "
+            f"of {like.fingerprint}"
+        )
     expected = {"expected_bits": like._bits_of_many}
     if like.distortion is not None:
         expected["expected_error"] = float(like.distortion.sum())
@@ -215,7 +233,9 @@ def _of_others(like: Any) -> dict[str, Any]:
 
 
 def _warn(found: Diagnosis, most: float) -> None:
-    if found.drift is None:
+    if found.distortion is None:
+        _log.warning("drift of stored codes is not known: it takes vectors")
+    elif found.drift is None:
         _log.warning("drift is not known: what the training lost of held-out rows is not there")
     elif found.drift > most:
         _log.warning(

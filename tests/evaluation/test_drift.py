@@ -105,12 +105,15 @@ def test_a_training_with_labels_tells_nothing():
     assert diagnose(index, x).drift is None
 
 
-def test_stored_codes_tell_of_bits_alone(trained):
+def test_stored_codes_tell_of_bits_alone(trained, caplog):
     index = trained["flat"].copy_empty()
     index.add(rows(2000, 2))
     found = diagnose(index)
     assert found.drift is None
     assert abs(found.idle) < 0.3
+    with caplog.at_level(logging.WARNING, "deepq.evaluation"):
+        diagnose(index, warn_above=0.1)
+    assert "drift of stored codes is not known" in caplog.text
 
 
 def test_other_rows_to_compare_with(trained):
@@ -124,6 +127,10 @@ def test_other_rows_to_compare_with(trained):
     assert "drift" not in str(then)
     index.add(rows(100, 2))
     assert diagnose(index, rows(100, 2), like=diagnose(index)).drift is None
+    other = trained["cells"]
+    both = f"{index.fingerprint}, got one of {other.fingerprint}"
+    with pytest.raises(ValueError, match=f"of the same training to compare with, {both}"):
+        diagnose(index, rows(100, 2), like=diagnose(other, rows(100, 2)))
     with pytest.raises(TypeError, match="expected a Diagnosis to compare with, got float"):
         diagnose(index, rows(100, 2), like=0.3)
 
