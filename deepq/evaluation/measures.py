@@ -17,6 +17,7 @@ from deepq._common.checks import as_tuple
 from deepq._common.errors import InputError, KindError
 from deepq._common.threads import openmp_threads
 from deepq._common.types import Ids
+from deepq.hash_table.index import HashTableIndex
 from deepq.index.flat import DeepQuantIndex
 from deepq.index.ivf import DeepQuantIVFIndex
 from deepq.metrics.neighbours import recall
@@ -197,7 +198,7 @@ def _as_ground_truth(ground_truth: Any, nq: int) -> Ids:
 
 def image_shape(index: Any) -> tuple[int, ...]:
     """Shape of the images that an index takes beside vectors, if it does."""
-    is_ours = isinstance(index, DeepQuantIndex | DeepQuantIVFIndex)
+    is_ours = isinstance(index, DeepQuantIndex | DeepQuantIVFIndex | HashTableIndex)
     return index.encoder.input_shape if is_ours else ()
 
 

@@ -68,7 +68,7 @@ def test_triplet(known, margin) -> None:
 def test_triplets_of_one_class_cost_nothing() -> None:
     z = torch.randn(4, 3, requires_grad=True)
     same = torch.ones(4, 4, dtype=torch.bool)
-    loss = losses.triplet(z, same, same, 1.0)
+    loss = losses.triplet(losses.squared_distances(z), same, same, 1.0)
     loss.backward()
     assert loss.item() == 0
     assert not z.grad.any()
@@ -122,7 +122,7 @@ def test_rows_that_are_equal_have_finite_gradients() -> None:
         (
             losses.pairwise_cosine(z, similar, known),
             losses.contrastive(z, similar, known, 1.0),
-            losses.triplet(z, similar, known, 1.0),
+            losses.triplet(losses.squared_distances(z), similar, known, 1.0),
         )
     )
     loss.backward()
