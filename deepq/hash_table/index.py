@@ -124,9 +124,10 @@ class HashTableIndex(Queries):
             raise InputError(
                 f"expected a sparsity of at most {self.width}, the words of a level, got {sparsity}"
             )
-        d = getattr(hasher, "d_in", 0)
-        self._embedder = copy.deepcopy(as_encoder(embedder, d))
-        self._hasher = copy.deepcopy(as_encoder(hasher, d))
+        if not isinstance(hasher, Encoder):
+            raise KindError(f"expected an Encoder as hasher, got {type(hasher).__name__}")
+        self._embedder = copy.deepcopy(as_encoder(embedder, hasher.d_in))
+        self._hasher = copy.deepcopy(hasher)
         if self._hasher.d_out != self.levels * self.width:
             raise DimensionError(
                 f"expected a hasher that gives {self.levels} x {self.width} scores, "

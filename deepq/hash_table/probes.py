@@ -30,7 +30,7 @@ class Probes(NamedTuple):
 
 def ranked_words(scores: Floats, levels: int) -> Ids:
     """Words (n, levels, width) of each level by their scores (n, levels * width), best first."""
-    each = scores.reshape(len(scores), levels, -1)
+    each = scores.reshape(len(scores), levels, scores.shape[1] // levels)
     return np.argsort(-each, axis=2, kind="stable")
 
 

@@ -130,7 +130,7 @@ class CompoundCodes(Objective):
     def _compare(self, f: Tensor, h: Tensor, known: Tensor) -> Tensor:
         """Loss of one level: scores f (n, width), words h (n, width) of 0 and 1."""
         if self.loss == "softmax":
-            return cross_entropy(f, h / self.sparsity)
+            return cross_entropy(f, h / h.sum(1, keepdim=True).clamp_min(1))
         same = (h[:, None] == h).all(2)
         rest = 1 - h
         if self.loss == "npair":

@@ -26,7 +26,6 @@ _REGULARIZATION, _CROWDING = (0.03, 0.01, 0.003, 0.001), (0.07, 0.1, 0.1, 0.1)
 _MARGIN, _TRIPLET_CROWDING = (0.3, 0.5, 0.3, 0.5), 1.0
 _EMBEDDING = {"npair": 64, "triplet": 256}
 _METRIC_REGULARIZATION, _METRIC_MARGIN = 0.003, 0.3
-_BATCH = 128  # 64 classes, two rows each
 
 
 def hierarchical(
@@ -71,7 +70,8 @@ def hierarchical(
     warm_up : float, optional
         Share of the epochs of the first network in which a classifier is trained: see `dqn`.
     training : TrainConfig, optional
-        Settings; by default those of a `TrainConfig` with batches of 128 rows.
+        Settings. Batches are of 512 rows by default, two of each of 256 classes; the papers have
+        128.
     **encoder
         Further arguments of `NetworkEncoder`: layout, mirrored, precision.
 
@@ -86,7 +86,6 @@ def hierarchical(
     metric_loss = "triplet" if loss == "triplet" else "npair"
     numbers = _EMBEDDING[metric_loss] if embedding is None else as_size(embedding, "embedding")
     setting = min(as_size(sparsity, "sparsity"), len(_REGULARIZATION)) - 1
-    training = TrainConfig(batch_size=_BATCH) if training is None else training
     design = Design(input_shape, 8, None, backbone, training, encoder)
 
     def metric_head(features: int) -> nn.Module:

@@ -61,7 +61,7 @@ def test_triplet(known, margin) -> None:
             beyond = [d2[i, k] for k in others if d2[i, k] > d2[i, j]]
             rival = min(beyond) if beyond else max(d2[i, k] for k in others)
             found.append(max(margin + d2[i, j] - rival, 0))
-    got = call(losses.triplet, Z, SIMILAR, known, margin)
+    got = call(losses.triplet, d2, SIMILAR, known, margin)
     assert got == pytest.approx(np.mean(found))
 
 
