@@ -59,9 +59,7 @@ def order_of_buckets(x: np.ndarray) -> list[tuple[int, ...]]:
     """All buckets of one vector, as words, in the order of the paper: by counting."""
     scores = (SCORES.astype(np.float64) @ x).reshape(LEVELS, WIDTH)
     ranked = np.argsort(-scores, axis=1, kind="stable")
-    return [
-        (int(ranked[0, i]), int(ranked[1, j])) for i in range(WIDTH) for j in range(WIDTH)
-    ]
+    return [(int(ranked[0, i]), int(ranked[1, j])) for i in range(WIDTH) for j in range(WIDTH)]
 
 
 @cache
