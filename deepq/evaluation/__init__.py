@@ -4,6 +4,6 @@
 codewords are used and what codes lose, `bucket_use` at the buckets of hash tables. `suggestion`
 sweeps over settings and measures each.
 
-It imports `hash_table` and all below, `metrics` and `datasets`. A new measure: one row in `measures`,
-and one in docs/evaluation.md.
+It imports `hash_table` and all below, `metrics` and `datasets`. A new measure: one row in
+`measures`, and one in docs/evaluation.md.
 """

@@ -114,6 +114,8 @@ class CompoundCodes(Objective):
             means, present = _means(scores.detach(), classes, self.codes_of_classes)
             self.codes_of_classes[present] = self._assigned(means).to(self.codes_of_classes)
         h = self.codes_of_classes[classes]
+        if self.loss == "softmax":
+            return self._softmax(scores, h)
         parts = [self._compare(scores[:, at], h[:, at], batch.known) for at in range(self.levels)]
         return torch.stack(parts).sum()
 
@@ -127,10 +129,15 @@ class CompoundCodes(Objective):
         codes = compound_codes(means.double().cpu().numpy(), self.sparsity, crowding)
         return torch.from_numpy(codes)
 
+    def _softmax(self, scores: Tensor, h: Tensor) -> Tensor:
+        """Cross-entropy of the buckets of classes, whose scores are the sums of their words'."""
+        codes = self.codes_of_classes[self.codes_of_classes.any(2).all(1)].unique(dim=0)
+        shares = codes / codes.sum(2, keepdim=True)
+        right = (h[:, None] == codes).all(3).all(2).float()
+        return cross_entropy(torch.einsum("nlw,clw->nc", scores, shares), right)
+
     def _compare(self, f: Tensor, h: Tensor, known: Tensor) -> Tensor:
         """Loss of one level: scores f (n, width), words h (n, width) of 0 and 1."""
-        if self.loss == "softmax":
-            return cross_entropy(f, h / h.sum(1, keepdim=True).clamp_min(1))
         same = (h[:, None] == h).all(2)
         rest = 1 - h
         if self.loss == "npair":

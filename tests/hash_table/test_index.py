@@ -11,7 +11,7 @@ from deepq import HashTableIndex
 from deepq.encoders import Affine, Identity
 from deepq.quantizers import ProductQuantizer
 
-from .builders import D, IP, KEPT, L2, LEVELS, SCORES, WIDTH, XB, XQ, filled, plain_search, table
+from .builders import IP, KEPT, L2, LEVELS, SCORES, WIDTH, XB, XQ, D, filled, plain_search, table
 
 FLT_MAX = np.finfo(np.float32).max
 

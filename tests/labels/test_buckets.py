@@ -80,7 +80,7 @@ def test_no_assignment_costs_less(data) -> None:
 
 @pytest.mark.parametrize(("n", "d", "sparsity"), [(64, 16, 1), (40, 64, 3)])
 def test_it_costs_what_a_linear_program_does(n, d, sparsity) -> None:
-    """The program of the same pairs, which a whole solution solves: units of flow cost 0, 1, 2..."""
+    """The program of the same pairs: units of flow through a bucket cost 0, 1, 2, ... of them."""
     scores, groups = RNG.standard_normal((n, d)), RNG.integers(0, 9, n)
     crowding, rivalry = 0.1, 0.7
     names = sorted(set(groups))

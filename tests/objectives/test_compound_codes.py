@@ -33,7 +33,7 @@ def words(codes) -> np.ndarray:
 
 
 def means(scores) -> np.ndarray:
-    return np.array([scores[Y == c].mean(axis=0) for c in range(3)])
+    return np.array([scores[c == Y].mean(axis=0) for c in range(3)])
 
 
 def n_pair(similarity, same) -> float:
@@ -111,12 +111,23 @@ def test_triplets_of_l1_distances_in_the_words_of_either() -> None:
     assert value(objective) == pytest.approx(want, rel=1e-5)
 
 
-def test_softmax_of_the_words() -> None:
-    objective = prepared(objectives.CompoundCodes(2, 3, 2, loss="softmax"), 6, Classes(Y))
-    objective.begin_epoch(0, 1, lambda: F.astype(np.float32))
-    h = words(objective.codes_of_classes.numpy().astype(bool))
-    logs = LEVELS - np.log(np.exp(LEVELS).sum(axis=2, keepdims=True))
-    want = sum(-(h[:, at] / (1 + at) * logs[:, at]).sum(axis=1).mean() for at in range(2))
+@pytest.mark.parametrize("sparsity", [1, 2])
+def test_softmax_of_the_buckets_of_classes(sparsity) -> None:
+    """Two of three classes share a bucket: together they are right for each other's rows."""
+    objective = prepared(objectives.CompoundCodes(2, 3, sparsity, loss="softmax"), 6, Classes(Y))
+    codes = np.array([[0, 0], [2, 1], [0, 0]])
+    for c, words_of_c in enumerate(codes):
+        for level, word in enumerate(words_of_c):
+            objective.codes_of_classes[c, level, word] = 1
+            objective.codes_of_classes[c, level, (word + 1) % 3] = float(level and sparsity == 2)
+    buckets = [[0, 0], [2, 1]]
+    sums = np.zeros((6, 2))
+    for number, (first, second) in enumerate(buckets):
+        last = [second] if sparsity == 1 else [second, (second + 1) % 3]
+        sums[:, number] = LEVELS[:, 0, first] + LEVELS[:, 1, last].mean(axis=1)
+    right = np.where(Y == 1, 1, 0)
+    logs = sums - np.log(np.exp(sums).sum(axis=1, keepdims=True))
+    want = -np.mean([logs[i, right[i]] for i in range(6)])
     assert value(objective) == pytest.approx(want, rel=1e-5)
 
 
