@@ -104,6 +104,8 @@ def nest_of(path: str) -> tuple[Any, Any]:
     if not Path(path).exists():
         raise FileNotFoundError(f"expected an index {path}, got no such file")
     index = deepq.read_index(path)
+    if isinstance(index, deepq.HashTableIndex):
+        raise InputError(f"expected an index of codes in {path}, got a HashTableIndex")
     return index, inner_index(index)
 
 

@@ -14,7 +14,9 @@ from deepq._common.checks import as_real
 from deepq._common.errors import InputError, KindError, StateError
 from deepq._common.types import Codes, Floats, Ids, InCells
 from deepq.encoders.base import embed
+from deepq.evaluation.bucket_use import BucketUse, bucket_use
 from deepq.evaluation.measures import Numbers, image_shape, require_some
+from deepq.hash_table.index import HashTableIndex
 from deepq.index.flat import DeepQuantIndex
 from deepq.index.interop import from_faiss
 from deepq.index.ivf import DeepQuantIVFIndex
@@ -150,7 +152,7 @@ class Diagnosis:
 
 def diagnose(
     index: Any, x: Any = None, *, like: Diagnosis | None = None, warn_above: float | None = None
-) -> Diagnosis:
+) -> Diagnosis | BucketUse:
     """Return how the codebooks are used, by the stored codes or by those of `x`, and what drifts.
 
     The training leaves in `history` what it lost of rows that it had held out. Vectors that lose
@@ -158,8 +160,8 @@ def diagnose(
 
     Parameters
     ----------
-    index : DeepQuantIndex, DeepQuantIVFIndex, or what `from_faiss` takes
-        A trained index.
+    index : DeepQuantIndex, DeepQuantIVFIndex, HashTableIndex, or what `from_faiss` takes
+        A trained index. Of a hash table it is told how the buckets are used.
     x : (n, d) array, optional
         Finite vectors, encoded for this and not added; without them the stored codes are looked
         at, and nothing is known of the distortion.
@@ -181,10 +183,14 @@ def diagnose(
         no Diagnosis.
     """
     most = None if warn_above is None else as_real(warn_above, "warn_above")
-    if not isinstance(index, DeepQuantIndex | DeepQuantIVFIndex):
+    if not isinstance(index, DeepQuantIndex | DeepQuantIVFIndex | HashTableIndex):
         index = from_faiss(index)
     if not index.is_trained:
         raise StateError("expected a trained index, got one before train()")
+    if isinstance(index, HashTableIndex):
+        if like is not None or most is not None:
+            raise InputError("expected an index of codes to tell drift, got a HashTableIndex")
+        return bucket_use(index, x)
     if x is not None:
         image = image_shape(index)
         found = _of_vectors(index, as_vectors(x, index.d, finite=True, image=image))

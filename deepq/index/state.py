@@ -68,10 +68,9 @@ def held_state(index: LearnedIndex, *, empty: bool = False) -> Iterator[State]:
         yield live_state(index, empty=empty)
 
 
-def fingerprint_of(index: LearnedIndex) -> dict[str, str]:
-    """Return the `fingerprint` of an index in a `held_state`, as a part of that."""
-    found = index._fingerprint()
-    return {} if found is None else {"fingerprint": found}
+def held_fingerprint(index: LearnedIndex) -> str | None:
+    """Return the `fingerprint` of an index, inside of a `held_state`."""
+    return index._fingerprint()
 
 
 def empty_copy(index: Index) -> Index:
@@ -85,12 +84,17 @@ def pack(index: LearnedIndex, protocol: int, *, empty: bool = False) -> tuple[An
 
     Pickles pass the bytes on without a copy: from protocol 5 on as buffers, out of band if wanted.
     """
+    with held_state(index, empty=empty) as state:
+        return packed(state, protocol)
+
+
+def packed(state: State, protocol: int) -> tuple[Any, ...]:
+    """Pack a state, as `pack` does, while it stays as it is."""
     arrays: list[NDArray[Any] | Blocks] = []
     living: list[OwnObject] = []
-    with held_state(index, empty=empty) as state:
-        fields = split_arrays(state, arrays, living)
-        require_known(arrays)
-        content = [array.tobytes() for array in arrays]  # of this moment; no view may outlive it
+    fields = split_arrays(state, arrays, living)
+    require_known(arrays)
+    content = [array.tobytes() for array in arrays]  # of this moment; no view may outlive it
     listing = [(array.dtype.str, array.shape) for array in arrays]
     text = json.dumps({"index": fields, "arrays": listing})
     parts: list[Any] = content
@@ -151,7 +155,7 @@ def make_index(state: State, cls: type[Index]) -> Index:
         with index._carrying_once():
             index._begin(state)
             index._assemble(state["metric"], encoder, quantizer, config)
-            _require_same(index._fingerprint, state.get("fingerprint"))
+            require_same(index._fingerprint, state.get("fingerprint"))
             index.rerank = state["rerank"]
             index.objective = made_objective(state["objective"])
             for name in index.settings:
@@ -167,7 +171,7 @@ def make_index(state: State, cls: type[Index]) -> Index:
     return index
 
 
-def _require_same(own: Callable[[], str | None], stored: Any) -> None:
+def require_same(own: Callable[[], str | None], stored: Any) -> None:
     """Raise FormatError if codes stood for other vectors when a state was made."""
     if stored is not None and stored != own():
         raise FormatError(f"the fingerprint {stored!r} of an index that has {own()!r} now")
