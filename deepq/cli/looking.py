@@ -122,7 +122,7 @@ def _drifted(index: Any, data: str, column: str | None, most: float) -> dict[str
     rows = inputs.rows_of(data, column, "base")
     if len(rows) > _MOST_ROWS:
         rows = rows[np.sort(np.random.default_rng(0).choice(len(rows), _MOST_ROWS, replace=False))]
-    found = deepq.diagnose(index, np.asarray(rows), warn_above=most)
+    found: Any = deepq.diagnose(index, np.asarray(rows), warn_above=most)
     facts = {"rows": found.n, "relative_error": found.error, "bits": found.bits}
     return {**facts, "drift": found.drift, "idle_bits": found.idle}
 
