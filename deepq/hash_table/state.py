@@ -104,7 +104,7 @@ def made_table(state: dict[str, Any], cls: type[Table]) -> Table:
         if index.d != state["d"]:
             raise FormatError(f"d = {state['d']} and encoders of {index.d} inputs")
         index.history = list(state["history"])
-        require_same(lambda: index.fingerprint, state.get("fingerprint"))
+        require_same(lambda: index.fingerprint, state, index.embedder, index.hasher)
         if len(state["ids"]):
             index._require_trained()
             index._hold(_rows(state, index))

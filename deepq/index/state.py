@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from deepq._common.errors import FormatError, KindError
 from deepq._common.plain_data import Blocks, OwnObject, join_arrays, split_arrays
 from deepq.decoders import Decoder
+from deepq.encoders.base import Encoder
 from deepq.encoders.plain import encoder_state, make_encoder
 from deepq.index.carried import made_objective, make_training, objective_state, training_state
 from deepq.index.learned import LearnedIndex
@@ -155,7 +156,7 @@ def make_index(state: State, cls: type[Index]) -> Index:
         with index._carrying_once():
             index._begin(state)
             index._assemble(state["metric"], encoder, quantizer, config)
-            require_same(index._fingerprint, state.get("fingerprint"))
+            require_same(index._fingerprint, state, encoder)
             index.rerank = state["rerank"]
             index.objective = made_objective(state["objective"])
             for name in index.settings:
@@ -171,9 +172,15 @@ def make_index(state: State, cls: type[Index]) -> Index:
     return index
 
 
-def require_same(own: Callable[[], str | None], stored: Any) -> None:
-    """Raise FormatError if codes stood for other vectors when a state was made."""
-    if stored is not None and stored != own():
+def require_same(own: Callable[[], str | None], state: State, *encoders: Encoder) -> None:
+    """Raise FormatError if codes stood for other vectors when a state was made.
+
+    An encoder of a user's own class may describe itself otherwise now, and mean the same.
+    """
+    stored, members = state.get("fingerprint"), [m for each in encoders for m in each.members]
+    if stored is None or not all(type(m).__module__.startswith("deepq.") for m in members):
+        return
+    if stored != own():
         raise FormatError(f"the fingerprint {stored!r} of an index that has {own()!r} now")
 
 

@@ -226,3 +226,27 @@ def test_a_refused_merge_tells_both():
     index, other = bare("re-ranked"), bare("inner product")
     with pytest.raises(ValueError, match=f"{index.fingerprint} and {other.fingerprint}"):
         index.merge_from(other)
+
+
+def test_encoders_of_the_users_may_describe_themselves_otherwise(monkeypatch):
+    """Only they know whether that changes what codes mean."""
+    index = deepq.DeepQuantIndex(D, 4, 4, encoder=Described(D, D))
+    index.train(XT)
+    file = io.BytesIO()
+    monkeypatch.setitem(encoders.TYPES, "Described", f"{__name__}:Described")
+    deepq.write_index(index, file)
+    before = index.fingerprint
+    monkeypatch.setattr(Described, "more", {"since": "yesterday"})
+    file.seek(0)
+    assert deepq.read_index(file).fingerprint != before
+
+
+class Described(Stateless):
+    more: dict[str, Any] = {}  # noqa: RUF012
+
+    def state(self) -> dict[str, Any]:
+        return {"d": self.d_in, **self.more}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Described:
+        return cls(state["d"], state["d"])
