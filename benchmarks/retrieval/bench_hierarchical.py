@@ -16,6 +16,7 @@ time       wall time of a query among a million rows, beside a scan of codes of 
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -58,9 +59,7 @@ def precision(options: argparse.Namespace, split: Split) -> Iterator[dict[str, A
             if method not in (options.methods or [method]):
                 continue
             row = {"case": "precision", "data": split.name, "method": method, "seed": seed}
-            cases = [
-                (among, wanted) for among in ("train", "query") for wanted in options.speed_ups
-            ]
+            cases = list(itertools.product(("train", "query"), options.speed_ups))
             if method == _EXHAUSTIVE:
                 cases = [("train", 1.0), ("query", 1.0)]
             if all((*row.values(), *case) in there for case in cases):
@@ -87,7 +86,7 @@ def made(
 
 
 def trained(
-    options: argparse.Namespace, split: Split, seed: int, method: str, kept: Any = "float32"
+    options: argparse.Namespace, split: Split, seed: int, method: str
 ) -> tuple[HashTableIndex, dict[str, float]]:
     """Train a hash table; the metric network is that of the other ones with this seed."""
     path = options.work / f"{split.name}-{seed}"
@@ -97,7 +96,7 @@ def trained(
     training = TrainConfig(
         seed=seed, epochs=options.epochs, checkpoint=path, precision=options.precision
     )
-    index = recipes.hierarchical(shape, kept=kept, training=training, **TABLES[method])
+    index = recipes.hierarchical(shape, training=training, **TABLES[method])
     start = time.process_time()
     index.train(*split.parts["train"])
     seconds = time.process_time() - start
@@ -146,14 +145,17 @@ def timed(options: argparse.Namespace, split: Split) -> Iterator[dict[str, Any]]
     seed, (x, y) = options.seeds[0], split.parts["train"]
     copies = -(-options.rows // len(x))
     labels, queries, truth = np.tile(y, copies), *split.parts["query"]
-    metric = trained(options, split, seed, next(iter(TABLES)))[0].embedder
+    base = trained(options, split, seed, next(iter(TABLES)))[0]
+    metric = base.embedder
     scan = DeepQuantIndex(metric.d_in, 16, encoder=metric)
     scan.train(x)
     engines: dict[str, Any] = {"scan of 16 bytes": scan}
     quantizer = ProductQuantizer(16)
     quantizer.train(metric.encode(x), seed=seed)
     for kept, how in (("embeddings", "float32"), ("codes", quantizer)):
-        engines[f"table of {kept}"] = trained(options, split, seed, next(iter(TABLES)), how)[0]
+        engines[f"table of {kept}"] = HashTableIndex(
+            metric, base.hasher, base.levels, base.width, kept=how
+        )
     for index in engines.values():
         for _ in range(copies):
             index.add(x)
@@ -206,6 +208,8 @@ def main() -> None:
             how["width"] = min(how["width"], 64)
     options.work.mkdir(parents=True, exist_ok=True)
     split = load(options.data)
+    if options.smoke:
+        split = split.cut(700)
     found = []
     for case, rows in (
         ("precision", precision(options, split)),

@@ -41,9 +41,8 @@ def product_codes(embedder: Encoder, z: Floats, seed: int, words: int) -> HashTa
     books = quantizer.trained()
     A = np.zeros((2 * words, z.shape[1]), np.float32)
     for half, book in enumerate(books):
-        A[
-            half * words : (half + 1) * words, half * quantizer.dsub : (half + 1) * quantizer.dsub
-        ] = 2 * book
+        rows = slice(half * words, (half + 1) * words)
+        A[rows, half * quantizer.dsub : (half + 1) * quantizer.dsub] = 2 * book
     return table(embedder, Affine(A, -np.square(books).sum(axis=2).ravel()), 2, words)
 
 
@@ -67,7 +66,7 @@ def _of_signs(embedder: Encoder, directions: Floats, offsets: Any) -> HashTableI
 
 
 def largest(embedder: Encoder, z: Floats, seed: int, _: int) -> HashTableIndex:  # noqa: ARG001
-    """The largest number of an embedding: "th" of the paper of 2018, with a sparsity of one."""
+    """Take the largest number of an embedding: "th" of the paper of 2018, with one a row."""
     m = z.shape[1]
     return table(embedder, Affine(np.eye(m, dtype=np.float32)), 1, m)
 

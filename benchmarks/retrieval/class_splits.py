@@ -36,6 +36,11 @@ class Split:
     shape: tuple[int, ...]
     parts: dict[str, tuple[NDArray[Any], NDArray[Any]]]
 
+    def cut(self, rows: int) -> Split:
+        """Keep the first rows of each part."""
+        parts = {name: (x[:rows], y[:rows]) for name, (x, y) in self.parts.items()}
+        return Split(self.name, self.shape, parts)
+
 
 def load(path: str | None) -> Split:
     """Split the data at a path.
