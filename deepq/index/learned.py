@@ -322,16 +322,16 @@ class LearnedIndex(IndexSettings):
         if not self.is_trained:
             return None
         encoder_state(self.encoder)
-        return digest(self._meaning())
+        return digest(self._meaning(self.encoder))
 
-    def _meaning(self) -> tuple[Any, ...]:
-        """Everything that gives codes their meaning.
+    def _meaning(self, encoder: Encoder | None = None) -> tuple[Any, ...]:
+        """Everything that gives codes their meaning; an encoder that is given is that in the chain.
 
         Files hold its digest and are refused where it is another: what changes it needs another
         member there.
         """
         decoder = self.product_quantizer.decoder
-        return (*self._native.meaning(), decoder and as_parts(decoder.state()))
+        return (*self._native.meaning(encoder), decoder and as_parts(decoder.state()))
 
     # ---- checks ------------------------------------------------------------------------------
 
