@@ -15,11 +15,11 @@ from typing import Any
 from deepq.plots import style
 from deepq.plots.markup import Html, escaped
 
-_SIZE = (4.5, 3.0)  # inches: letters are readable where a telephone shows the whole width
+_SIZE = (3.9, 2.8)  # inches: letters are readable where a telephone shows the whole width
 _INK, _LINE = "#010203", "#040506"
 _NAMES = {
     _INK: "var(--ink)",
-    _LINE: "var(--line)",
+    _LINE: "var(--grid)",
     "#808080": "var(--muted)",  # "gray"
     **{colour.lower(): f"var(--series-{i})" for i, colour in enumerate(style.COLOURS)},
 }

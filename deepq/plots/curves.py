@@ -248,16 +248,14 @@ def _points(lines: dict[str, list[tuple[float, float, str]]], ax: Any) -> Any:
         best = _unbeaten(line)
         ax.plot([p[0] for p in best], [p[1] for p in best], color=colour, linestyle=dashes)
         ax.plot(x, y, mark, color=colour, markersize=6, label=name or None)
-        for at, value, said in line:
+        for place, (at, value, said) in enumerate(line):
+            above = place % 2 == 0  # so that those of near points do not meet
+            how = {"xytext": (0, 6 if above else -6), "va": "bottom" if above else "top"}
             if said:
                 ax.annotate(
-                    said,
-                    (at, value),
-                    xytext=(4, -9),
-                    textcoords="offset points",
-                    fontsize="x-small",
+                    said, (at, value), textcoords="offset points", ha="center", size="small", **how
                 )
-    ax.margins(x=0.08, y=0.12)
+    ax.margins(x=0.08, y=0.16)
     return ax
 
 

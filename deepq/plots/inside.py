@@ -74,9 +74,9 @@ def training(source: Any, *, stage: str | None = None, ax: Any = None) -> Any:
         ax.axvline(place, color="gray", linewidth=0.6, alpha=0.5)
     ax.axhline(1, color="gray", linewidth=0.8)
     ax.set_xlim(0, len(runs))
+    names = [f"{run.stage} ({len(run.entries)})" for run in runs]
     ax.set_xticks(
-        np.arange(len(runs)) + 0.5,
-        [f"{run.stage}\n{len(run.entries)}".replace(" and ", " and\n") for run in runs],
+        np.arange(len(runs)) + 0.5, names, rotation=30, ha="right", rotation_mode="anchor"
     )
     ax.tick_params(axis="x", length=0, labelsize="small")
     style.finish(ax, "stages, and the number of their steps", "part of the first value in a stage")
@@ -168,7 +168,7 @@ def codebook_usage(source: Any, *, ax: Any = None) -> Any:
     at = np.arange(len(found.usage))
     colour = style.look(0).colour
     ax.bar(at, found.usage * found.ksub, 0.8, color=colour, alpha=_PALE, label="that occur")
-    ax.bar(at, found.perplexity, 0.45, color=colour, label="as many, used evenly (perplexity)")
+    ax.bar(at, found.perplexity, 0.45, color=colour, label="used evenly (perplexity)")
     ax.axhline(found.ksub, color="gray", linewidth=0.8)
     ax.set_ylim(0, found.ksub * 1.2)
     return _by_codebook(ax, "codewords")
@@ -202,8 +202,8 @@ def distortion(source: Any, *, ax: Any = None) -> Any:
     ax = style.axes_of(ax)
     at = np.arange(len(source.distortion))
     colour = style.look(1).colour
-    ax.bar(at, source.variance, 0.8, color=colour, alpha=_PALE, label="variance of the vectors")
-    ax.bar(at, source.distortion, 0.45, color=colour, label="distortion: lost in codes")
+    ax.bar(at, source.variance, 0.8, color=colour, alpha=_PALE, label="variance")
+    ax.bar(at, source.distortion, 0.45, color=colour, label="distortion")
     ax.set_ylim(0, max(1e-12, float(max(source.variance.max(), source.distortion.max()))) * 1.25)
     return _by_codebook(ax, "mean squared distance")
 

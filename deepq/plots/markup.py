@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NewType
 
 Html = NewType("Html", str)
@@ -35,12 +35,27 @@ def paragraph(text: str, kind: str = "") -> Html:
     return Html(f"<p{_kind(kind)}>{escaped(text)}</p>")
 
 
-def table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Html:
-    """Return a table whose columns, and whose rows by their first cell, have headings."""
-    head = "".join(f'<th scope="col">{escaped(one)}</th>' for one in headings)
+def table(
+    caption: str,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    words: Container[int] = (),
+) -> Html:
+    """Return a table whose columns, and whose rows by their first cell, have headings.
+
+    Columns of numbers stand right, those in `words`, by their number, left.
+    """
+    kinds = [_kind("words" if column in words else "") for column in range(len(headings))]
+    head = "".join(
+        f'<th scope="col"{kind}>{escaped(one)}</th>'
+        for kind, one in zip(kinds, headings, strict=True)
+    )
     body = "\n".join(
-        f'<tr><th scope="row">{escaped(first)}</th>'
-        + "".join(f"<td>{escaped(one)}</td>" for one in rest)
+        f'<tr><th scope="row"{_kind("" if " " in str(first) else "whole")}>{escaped(first)}</th>'
+        + "".join(
+            f"<td{kind}>{escaped(one)}</td>" for kind, one in zip(kinds[1:], rest, strict=True)
+        )
         + "</tr>"
         for first, *rest in rows
     )
@@ -69,18 +84,20 @@ def tiles(numbers: Iterable[tuple[str, str, str]]) -> Html:
     return Html(f'<dl class="tiles">\n{rows}\n</dl>')
 
 
-def figure(title: str, picture: Html, caption: str, numbers: Html) -> Html:
+def figure(title: str, picture: Html, caption: str, numbers: Html | None = None) -> Html:
     """Return a picture with its title and caption, and its numbers for those who open them."""
+    opened = (
+        "" if numbers is None else f"<details><summary>Numbers</summary>\n{numbers}\n</details>"
+    )
     return Html(
         f"<figure>\n<h3>{escaped(title)}</h3>\n{picture}\n"
-        f"<figcaption>{escaped(caption)}</figcaption>\n"
-        f"<details><summary>Numbers</summary>\n{numbers}\n</details>\n</figure>"
+        f"<figcaption>{escaped(caption)}</figcaption>\n{opened}</figure>"
     )
 
 
-def figures(parts: Sequence[Html]) -> Html:
-    """Return pictures beside each other, where there is room."""
-    return Html(f'<div class="figures">\n{joined(parts)}\n</div>')
+def beside(parts: Sequence[Html], kind: str = "figures") -> Html:
+    """Return pictures, or other parts, beside each other, where there is room."""
+    return Html(f"<div{_kind(kind)}>\n{joined(parts)}\n</div>")
 
 
 def _kind(kind: str) -> str:

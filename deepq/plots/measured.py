@@ -26,7 +26,7 @@ _MOST_RANKED = 20_000  # stored vectors, up to which the whole ranking is judged
 _DEEP = 1000  # results that are judged by labels among more
 _ALONE = 50  # queries that are searched one by one
 _ROWS = 20_000  # of the stored vectors, that the distortion is measured on
-_RERANKS = (10, 20, 50, 100, 200, 500)
+_RERANKS = (20, 50, 100, 200, 500)
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,8 +46,6 @@ def numbers(index: Any, found: Findings) -> list[tuple[str, str, str]]:
     )
     times = 4 * int(index.d) / int(index.code_size)
     told.append(("Bytes of a vector", f"{int(index.code_size)}", f"{times:.3g} times smaller"))
-    if found.lost is not None and found.lost.error is not None:
-        told.append(("Lost in codes", f"{100 * found.lost.error:.1f} %", "of the variance"))
     return told
 
 

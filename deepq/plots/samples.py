@@ -48,7 +48,9 @@ def samples(index: Any, asked: Questions, count: int, seed: int) -> Html:
         "squared distance" if index.metric_type == 1 else "inner product"
     )
     told += " that the codes give."
-    return html.section("samples", "What queries find", html.paragraph(told), html.figures(cards))
+    return html.section(
+        "samples", "What queries find", html.paragraph(told), html.beside(cards, "samples")
+    )
 
 
 def _results(asked: Questions, q: int, ids: Any, scores: Any) -> list[_Result]:

@@ -50,6 +50,7 @@ def recall(found: Findings, asked: Questions) -> Html:
             for r in ranks
         ],
     )
+    headings = ["Measure", "Value", "Says"]
     rows = [[name, _part(value), _MEANS[name]] for name, value in found.recalls.items()]
     return html.section(
         "recall",
@@ -58,7 +59,7 @@ def recall(found: Findings, asked: Questions) -> Html:
             "Recall is the part of the true nearest neighbours that is among the results. A search "
             "through the vectors themselves finds all of them: 1."
         ),
-        html.figures(
+        html.beside(
             [
                 html.figure(
                     "Recall by rank",
@@ -66,7 +67,7 @@ def recall(found: Findings, asked: Questions) -> Html:
                     "The more results are looked at, the more of the nearest vectors are there.",
                     numbers,
                 ),
-                _card(html.table("Recall of this index", ["Measure", "Value", "Says"], rows)),
+                _card(html.table("Recall of this index", headings, rows, words=(2,))),
             ]
         ),
     )
@@ -122,7 +123,7 @@ def by_labels(found: Findings) -> Html:
             f"A result is right if it shares a class with its query: {said}. mAP is the mean over "
             "queries of the average precision."
         ),
-        html.figures(parts),
+        html.beside(parts),
     )
 
 
@@ -161,7 +162,7 @@ def times(found: Findings, asked: Questions) -> Html:
             "Times are of one processor, on the machine that wrote this page, and grow with the "
             "number of vectors."
         ),
-        html.figures(parts),
+        html.beside(parts),
     )
 
 
@@ -206,8 +207,11 @@ def codebooks(found: Findings) -> Html:
                 for m, (d, v) in enumerate(zip(lost.distortion, lost.variance, strict=True))
             ],
         )
+        error = 100 * (lost.error or 0)
         caption = (
-            f"Codes lose {100 * (lost.error or 0):.1f} % of the variance of {lost.n:,} vectors."
+            f"Of the variance of {lost.n:,} vectors, {error:.1f} % lies between them and what the "
+            "codebooks make of their codes. Codewords that were moved for the order of neighbours "
+            "lose more, and find more."
         )
         parts.append(html.figure("What codes lose", picture, caption, numbers))
     cells = []
@@ -227,7 +231,7 @@ def codebooks(found: Findings) -> Html:
             "the perplexity is near their number."
         ),
         *cells,
-        html.figures(parts),
+        html.beside(parts),
     )
 
 
@@ -238,28 +242,23 @@ def training(history: Sequence[Mapping[str, Any]]) -> Html:
         lambda ax: inside.training(history, ax=ax),
         "training",
         "Errors, losses and recall in each stage of the training, as parts of their first values; "
-        "the last ones are in the table below.",
+        "the numbers are in the table beside it.",
     )
     rows = []
     for run in runs:
         for name, values in run.values().items():
             known = values[~np.isnan(values)]
             rows.append([run.stage, name, len(known), f"{known[0]:.4g}", f"{known[-1]:.4g}"])
-    numbers = html.table(
-        "First and last values of each stage", ["Stage", "Measure", "Steps", "First", "Last"], rows
-    )
+    headings = ["Stage", "Measure", "Steps", "First", "Last"]
+    numbers = html.table("First and last values of each stage", headings, rows, words=(1,))
     caption = (
         "Each stage has the same width here, however many steps it took, and its values are parts "
-        "of the first one. Noise that is added on purpose fades during the rotation."
+        "of the first one. During the rotation noise is added that fades."
     )
     return html.section(
         "training",
         "How it was trained",
-        html.figures(
-            [
-                html.figure("Stages of the training", picture, caption, numbers),
-            ]
-        ),
+        html.beside([html.figure("Stages of the training", picture, caption), _card(numbers)]),
     )
 
 
@@ -301,7 +300,7 @@ def suggestions(tried: Sequence[Suggestion]) -> Html:
             "What deepq suggest has tried, on a sample of the vectors, with short trainings. "
             "Recall is lower among more vectors."
         ),
-        html.figures(parts),
+        html.beside(parts),
     )
 
 

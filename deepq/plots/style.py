@@ -9,6 +9,7 @@ user's style, a dark one included.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from deepq._common.errors import KindError
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AE4A8B", "#8F6B00", "#7F7F7F")
 SIZE = (6.0, 4.0)  # inches
 
+_MOST_TICKS = 8
 _MARKS = ("o", "s", "^", "D", "v", "P")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.3)), (0, (5, 2, 1, 2)), (0, (8, 2)), ":")
 
@@ -71,9 +73,11 @@ def finish(ax: Any, x: str, y: str, *, names: bool = True) -> Any:
 
 
 def plain_ticks(ax: Any, values: Iterable[float]) -> None:
-    """Let a logarithmic x axis have these numbers beside its ticks, and no others."""
+    """Let a logarithmic x axis have these numbers beside its ticks, or of many powers of ten."""
     ticker = needed("matplotlib.ticker")
     ticks = sorted(set(values))
+    if len(ticks) > _MOST_TICKS:
+        ticks = [tick for tick in ticks if math.log10(tick).is_integer()]
     ax.set_xticks(ticks)
     ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.6g}"))
     ax.xaxis.set_minor_locator(ticker.NullLocator())

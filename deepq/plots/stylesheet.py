@@ -4,13 +4,13 @@ from __future__ import annotations
 
 _LIGHT = """
 --page: #fafaf8; --surface: #ffffff; --ink: #1a1f24; --muted: #56606b; --line: #dde1e6;
---accent: #00588f; --right: #00664a; --wrong: #9c3a00; --wash: #e9f4f0;
+--accent: #00588f; --right: #00664a; --wrong: #9c3a00; --wash: #e9f4f0; --grid: #b6bec8;
 --series-0: #0072b2; --series-1: #d55e00; --series-2: #009e73; --series-3: #ae4a8b;
 --series-4: #8f6b00; --series-5: #7f7f7f;
 """
 _DARK = """
 --page: #12161a; --surface: #1a2026; --ink: #e6eaee; --muted: #a3aeb9; --line: #303943;
---accent: #6fbcf2; --right: #4fd1a5; --wrong: #f5a06a; --wash: #17302a;
+--accent: #6fbcf2; --right: #4fd1a5; --wrong: #f5a06a; --wash: #17302a; --grid: #566270;
 --series-0: #56b4e9; --series-1: #f08a45; --series-2: #33c79b; --series-3: #e093c3;
 --series-4: #d9b44a; --series-5: #a8a8a8;
 """
@@ -53,11 +53,10 @@ nav ul {
 nav a { display: inline-block; padding: .25rem 0; }
 
 .tiles {
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(min(9.5rem, 45%), 1fr));
-  gap: 1px; margin: 0; overflow: hidden;
+  display: flex; flex-wrap: wrap; gap: 1px; margin: 0; overflow: hidden;
   background: var(--line); border: 1px solid var(--line); border-radius: 12px;
 }
-.tiles > div { background: var(--surface); padding: .9rem 1.1rem 1rem; }
+.tiles > div { flex: 1 1 9rem; background: var(--surface); padding: .9rem 1.1rem 1rem; }
 .tiles dt { color: var(--muted); font-size: .86rem; }
 .tiles dd { margin: 0; }
 .tiles .number {
@@ -86,11 +85,14 @@ table {
   width: 100%; border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums;
 }
 caption { padding-bottom: .4rem; color: var(--muted); font-size: .9rem; text-align: left; }
-th, td { padding: .42rem .8rem .42rem 0; text-align: right; vertical-align: top; }
-th:first-child, td:first-child { text-align: left; }
+th, td { padding: .42rem 1rem .42rem 0; text-align: right; vertical-align: top; }
+th, td { overflow-wrap: normal; }
+th:first-child, .words { text-align: left; }
 th:last-child, td:last-child { padding-right: 0; }
+td, .whole { white-space: nowrap; }
+td.words { white-space: normal; }
 thead th { border-bottom: 2px solid var(--line); color: var(--muted); font-weight: 600; }
-tbody th { font-weight: 500; overflow-wrap: normal; }
+tbody th { font-weight: 500; }
 tbody tr + tr > * { border-top: 1px solid var(--line); }
 
 .facts { margin: 0; }
@@ -102,6 +104,9 @@ tbody tr + tr > * { border-top: 1px solid var(--line); }
 .facts dt { color: var(--muted); }
 .facts dd { margin: 0; }
 
+.samples { columns: 25rem; column-gap: 1.25rem; }
+.samples > * { break-inside: avoid; }
+.samples > * + * { margin-top: 1.25rem; }
 .query h3 { font-size: 1.02rem; }
 .query .label { color: var(--muted); font-size: .86rem; font-weight: 400; }
 .found { margin: 0; padding: 0; list-style: none; }
@@ -111,7 +116,7 @@ tbody tr + tr > * { border-top: 1px solid var(--line); }
   line-height: 1.4;
 }
 .found li.right { background: var(--wash); }
-.found .mark { align-self: center; width: 1.05rem; height: 1.05rem; }
+.found .mark { align-self: start; width: 1.05rem; height: 1.05rem; margin-top: .14rem; }
 .right .mark { color: var(--right); }
 .wrong .mark { color: var(--wrong); }
 .found .rank { color: var(--muted); text-align: right; font-variant-numeric: tabular-nums; }
@@ -146,14 +151,17 @@ footer {
 """
 _PRINT = """
 @page { margin: 15mm 13mm; }
-body { max-width: none; padding: 0; font-size: 9.5pt; background: none; }
+html { font-size: 8.5pt; }
+body { max-width: none; padding: 0; background: none; }
 nav, details, .skip { display: none; }
-section { margin-top: 8mm; }
-h2, h3 { break-after: avoid; }
+section { margin-top: 7mm; }
+h2, h3, section > p { break-after: avoid; }
+p { max-width: none; break-inside: avoid; }
 figure, .card, .query, .tiles, tr, .found li { break-inside: avoid; }
 figure, .card, .query { padding: 3mm 3.5mm; }
 .figures { grid-template-columns: 1fr 1fr; gap: 4mm; }
-.figures > :only-child { max-width: 60%; }
+.samples { columns: 1; }
+.gallery { grid-template-columns: repeat(10, 1fr); }
 a { color: inherit; text-decoration: none; }
 * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
 """
