@@ -90,9 +90,9 @@ def recall_against_time(points: Any, *, measure: str = _RECALL, ax: Any = None) 
     ax = _points(lines, style.axes_of(ax))
     ax.set_xscale("log")
     least, *_, most = sorted(x for line in lines.values() for x, _, _ in [*line, *line])
-    ticks = [t for t in _steps(least / 2.5, most * 2.5) if least / 1.3 <= t <= most * 1.3]
-    style.plain_ticks(ax, ticks or [least])
-    ax.set_xlim(min([least, *ticks]) / 1.25, max([most, *ticks]) * 1.4)
+    ticks = _steps(least / 1.4, most * 1.4)
+    style.plain_ticks(ax, ticks)
+    ax.set_xlim(min(least, *ticks) / 1.25, max(most, *ticks) * 1.3)
     return style.finish(ax, "time of a query (µs, one thread)", measure)
 
 
@@ -315,11 +315,14 @@ def _point(point: Any, x: str, measure: str) -> tuple[float, float, str]:
 
 
 def _steps(least: float, most: float) -> list[float]:
-    """Return 1, 2 and 5 times powers of ten from `least` to `most`, or only the powers."""
+    """Return round numbers between two, about three to eight of them."""
     powers = range(int(np.floor(np.log10(least))), int(np.ceil(np.log10(most))) + 1)
-    fine = (1, 2, 5) if most / least < 1000 else (1,)
-    steps = [step * 10.0**power for power in powers for step in fine]
-    return [step for step in steps if least <= step <= most]
+    for leading in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(np.arange(10, 100) / 10)):
+        steps = [step * 10.0**power for power in powers for step in leading]
+        found = [step for step in steps if least <= step <= most]
+        if len(found) > 2:
+            return found
+    return [least, most]
 
 
 def _spread(depth: int) -> Any:

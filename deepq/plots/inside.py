@@ -79,7 +79,7 @@ def training(source: Any, *, stage: str | None = None, ax: Any = None) -> Any:
         np.arange(len(runs)) + 0.5, names, rotation=30, ha="right", rotation_mode="anchor"
     )
     ax.tick_params(axis="x", length=0, labelsize="small")
-    style.finish(ax, "stages, and the number of their steps", "part of the first value in a stage")
+    style.finish(ax, "stages, and the number of their steps", "relative to the first")
     ax.grid(visible=False, axis="x")
     return ax
 

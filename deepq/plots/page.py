@@ -9,7 +9,7 @@ from typing import Any
 from deepq import __version__
 from deepq.plots import markup as html
 from deepq.plots.markup import Html
-from deepq.plots.measured import Findings, compared
+from deepq.plots.measured import Findings, compared, smaller
 from deepq.plots.questions import Questions
 from deepq.plots.stylesheet import CSS
 
@@ -44,8 +44,8 @@ def numbers(index: Any, found: Findings) -> list[tuple[str, str, str]]:
     told.append(
         ("Time of a query", f"{us:,.0f} µs" if us >= 10 else f"{us:.2g} µs", "one processor")
     )
-    times = 4 * int(index.d) / int(index.code_size)
-    told.append(("Bytes of a vector", f"{int(index.code_size)}", f"{times:.3g} times smaller"))
+    size = int(index.code_size)
+    told.append(("Bytes of a vector", f"{size}", f"{smaller(index)} times smaller"))
     return told
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from deepq._common.types import METRIC_L2
 from deepq.index.search_parameters import SearchParameters
 from deepq.plots import markup as html
 from deepq.plots.found import share_a_class
@@ -44,10 +45,9 @@ def samples(index: Any, asked: Questions, count: int, seed: int) -> Html:
         told += "Marked is what shares a class with the query."
     elif asked.truth is not None:
         told += f"Marked is what belongs to its {min(TOP, asked.truth.shape[1])} true neighbours."
-    told += " The number on the right is the " + (
-        "squared distance" if index.metric_type == 1 else "inner product"
-    )
-    told += " that the codes give."
+    if asked.shown.images is None:
+        score = "squared distance" if index.metric_type == METRIC_L2 else "inner product"
+        told += f" The number on the right is the {score} that the codes give."
     return html.section(
         "samples", "What queries find", html.paragraph(told), html.beside(cards, "samples")
     )

@@ -124,12 +124,12 @@ tbody tr + tr > * { border-top: 1px solid var(--line); }
   color: var(--muted); font-size: .84rem; font-variant-numeric: tabular-nums;
 }
 .gallery {
-  display: grid; grid-template-columns: repeat(auto-fill, minmax(5.4rem, 1fr)); gap: .7rem .6rem;
+  display: grid; grid-template-columns: repeat(5, 1fr); gap: .7rem .6rem;
   margin: .8rem 0 0; padding: 0; list-style: none;
 }
 .gallery li { font-size: .8rem; line-height: 1.35; color: var(--muted); min-width: 0; }
 .gallery img, .asked img {
-  display: block; width: 100%; aspect-ratio: 1; object-fit: contain; background: var(--page);
+  display: block; width: 100%; height: auto; aspect-ratio: 1; object-fit: contain; background: var(--page);
   border: 1px dashed var(--line); border-radius: 6px;
 }
 .gallery .right img { border: 3px solid var(--right); }

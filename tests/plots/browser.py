@@ -76,6 +76,7 @@ def main() -> None:
     from PySide6.QtWebEngineCore import (
         QWebEnginePage,
         QWebEngineProfile,
+        QWebEngineSettings,
         QWebEngineUrlRequestInterceptor,
     )
     from PySide6.QtWebEngineWidgets import QWebEngineView
@@ -111,6 +112,7 @@ def main() -> None:
     view = QWebEngineView()
     page = Page(profile, view)
     view.setPage(page)
+    page.settings().setAttribute(QWebEngineSettings.WebAttribute.ShowScrollBars, False)
     view.resize(options.width, 800)
     view.show()
     found = {}
@@ -123,12 +125,22 @@ def main() -> None:
         found.update(json.loads(text))
         if options.picture:
             view.resize(options.width, min(options.most_height, found["height"]))
-            QTimer.singleShot(700, pictured)
+            QTimer.singleShot(500, lambda: page.runJavaScript("innerHeight", grown))
         else:
             printed()
 
-    def pictured():
-        view.grab().save(str(options.picture))
+    def grown(height):
+        if height != view.height():
+            QTimer.singleShot(200, lambda: page.runJavaScript("innerHeight", grown))
+        else:
+            QTimer.singleShot(300, lambda: pictured(None))
+
+    def pictured(before):  # once two looks are the same, everything has been painted
+        picture = view.grab().toImage()
+        if picture != before:
+            QTimer.singleShot(400, lambda: pictured(picture))
+            return
+        picture.save(str(options.picture))
         printed()
 
     def printed():
