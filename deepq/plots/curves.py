@@ -19,6 +19,14 @@ from deepq.plots import style
 _BYTES, _TIME, _RECALL = "bytes_per_vector", "us_per_query", "10-recall@10"
 # What a curve has where nobody says how fine: a mean of each query's steps needs no more.
 _MOST_RANKS = 200
+# Of round numbers on a logarithmic axis, ever finer.
+_LEADING = (
+    (1,),
+    (1, 3),
+    (1, 2, 5),
+    (1, 1.5, 2, 3, 5, 7),
+    (1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9),
+)
 
 
 def recall_against_bytes(points: Any, *, measure: str = _RECALL, ax: Any = None) -> Any:
@@ -317,7 +325,7 @@ def _point(point: Any, x: str, measure: str) -> tuple[float, float, str]:
 def _steps(least: float, most: float) -> list[float]:
     """Return round numbers between two, about three to eight of them."""
     powers = range(int(np.floor(np.log10(least))), int(np.ceil(np.log10(most))) + 1)
-    for leading in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(np.arange(10, 100) / 10)):
+    for leading in _LEADING:
         steps = [step * 10.0**power for power in powers for step in leading]
         found = [step for step in steps if least <= step <= most]
         if len(found) > 2:

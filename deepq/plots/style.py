@@ -1,10 +1,10 @@
 """How pictures look: colours, marks and axes. matplotlib is imported when something is drawn.
 
 Six colours that people with any kind of colour blindness tell apart, at a contrast of 3 : 1 or more
-on white and on black; the first three and the grey are those of M. Okabe and K. Ito, "Color
-universal design" (2008), the others darker than theirs. Every series has a mark and a dash of its
-own as well, so that a picture is read in grey. Text and lines of axes have the colours of the
-user's style, a dark one included.
+on white and on black. The first three are of M. Okabe and K. Ito, "Color universal design" (2008);
+the others lie as far from them, and from each other, as such eyes see. Every series has a mark and
+a dash of its own as well, so that a picture is read in grey. Text and lines of axes have the
+colours of the user's style, a dark one included.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from deepq._common.errors import KindError
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AE4A8B", "#8F6B00", "#7F7F7F")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8A2BE2", "#5F6273", "#DE1B51")
 SIZE = (6.0, 4.0)  # inches
 
 _MOST_TICKS = 8

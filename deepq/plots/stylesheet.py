@@ -5,14 +5,14 @@ from __future__ import annotations
 _LIGHT = """
 --page: #fafaf8; --surface: #ffffff; --ink: #1a1f24; --muted: #56606b; --line: #dde1e6;
 --accent: #00588f; --right: #00664a; --wrong: #9c3a00; --wash: #e9f4f0; --grid: #b6bec8;
---series-0: #0072b2; --series-1: #d55e00; --series-2: #009e73; --series-3: #ae4a8b;
---series-4: #8f6b00; --series-5: #7f7f7f;
+--series-0: #0072b2; --series-1: #d55e00; --series-2: #009e73; --series-3: #8a2be2;
+--series-4: #5f6273; --series-5: #de1b51;
 """
 _DARK = """
 --page: #12161a; --surface: #1a2026; --ink: #e6eaee; --muted: #a3aeb9; --line: #303943;
 --accent: #6fbcf2; --right: #4fd1a5; --wrong: #f5a06a; --wash: #17302a; --grid: #566270;
---series-0: #56b4e9; --series-1: #f08a45; --series-2: #33c79b; --series-3: #e093c3;
---series-4: #d9b44a; --series-5: #a8a8a8;
+--series-0: #56b4e9; --series-1: #f08a45; --series-2: #33c79b; --series-3: #b894ff;
+--series-4: #b4b8c8; --series-5: #ff7f9f;
 """
 _RULES = """
 * { box-sizing: border-box; }
@@ -129,7 +129,8 @@ tbody tr + tr > * { border-top: 1px solid var(--line); }
 }
 .gallery li { font-size: .8rem; line-height: 1.35; color: var(--muted); min-width: 0; }
 .gallery img, .asked img {
-  display: block; width: 100%; height: auto; aspect-ratio: 1; object-fit: contain; background: var(--page);
+  display: block; width: 100%; height: auto; aspect-ratio: 1; object-fit: contain;
+  background: var(--page);
   border: 1px dashed var(--line); border-radius: 6px;
 }
 .gallery .right img { border: 3px solid var(--right); }
