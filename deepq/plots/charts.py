@@ -32,6 +32,7 @@ _RC = {
     "xtick.color": _INK,
     "ytick.color": _INK,
     "grid.color": _LINE,
+    "legend.edgecolor": _LINE,
     "axes.facecolor": "none",
     "figure.facecolor": "none",
     "savefig.facecolor": "none",
@@ -77,7 +78,7 @@ def _as_part(text: str, name: str, said: str) -> Html:
     text = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
     text = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", text)
     text = re.sub(r"#[0-9a-fA-F]{6}\b", lambda m: _NAMES.get(m[0].lower(), m[0]), text)
-    text = re.sub(r"(font: [^;\"]*?px) [^;\"]+", r"\1 var(--font)", text)
+    text = re.sub(r"(font-family:|font: [^;\"]*?px) [^;\"]+", r"\1 var(--font)", text)
     text = re.sub(r"\n\s*", "\n", text)
     view = box[1] if box else "0 0 324 216"
     return Html(

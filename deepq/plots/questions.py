@@ -105,7 +105,8 @@ def questions(
             truth = data.gt if truth is None else truth
             labels = (_first(labels[0], data.query_labels), labels[1])
             texts = (_first(texts[0], data.query_texts), texts[1])
-        labels = (labels[0], _first(labels[1], data.base_labels))
+        if labels[0] is not None:
+            labels = (labels[0], _first(labels[1], data.base_labels))
         texts = (texts[0], _first(texts[1], data.base_texts))
     if base is not None:
         base = _as_base(base, index)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import deepq
+from tests.index.reranked import builders
 
 plt = pytest.importorskip("matplotlib.pyplot", reason="needs deepq[plots]")
 
@@ -59,9 +60,6 @@ def cells(small) -> deepq.DeepQuantIVFIndex:
 
 
 @pytest.fixture(scope="session")
-def reranked(small) -> deepq.DeepQuantIndex:
-    """The same vectors, with a decoder that was kept whatever it found."""
-    index = deepq.DeepQuantIndex(16, 2, 4, rerank=20, training=QUICK)
-    index.train(small.base)
-    index.add(small.base)
-    return index
+def reranked() -> deepq.DeepQuantIndex:
+    """An index of the vectors `builders.XB`, with a decoder."""
+    return builders.filled()
