@@ -97,8 +97,8 @@ def report(
         sys.stdout.buffer if output == "-" else output,
         queries=None if queries is None else inputs.rows_of(queries, column, "query"),
         truth=None if truth is None else deepq.datasets.read_vectors(truth),
-        labels=_array(labels),
-        query_labels=_array(query_labels),
+        labels=None if labels is None else inputs.array_of(labels),
+        query_labels=None if query_labels is None else inputs.array_of(query_labels),
         texts=_lines(texts),
         query_texts=_lines(query_texts),
         images=_lines(images, paths=True),
@@ -120,12 +120,6 @@ def _known(data: str, column: str | None) -> Any:
     if column is None and inputs.is_data_set(data):
         return deepq.datasets.load(data)
     return inputs.rows_of(data, column, "base")
-
-
-def _array(path: str | None) -> Any:
-    import numpy as np
-
-    return None if path is None else np.load(path, allow_pickle=False)
 
 
 def _lines(path: str | None, *, paths: bool = False) -> list[Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from tqdm import tqdm
@@ -11,7 +12,7 @@ from tqdm import tqdm
 from deepq._common.arrays import as_array
 from deepq._common.checks import as_count, as_flag, as_integer
 from deepq._common.errors import KindError
-from deepq._common.safe_files import replacing, require_method, write_whole
+from deepq._common.safe_files import refuse_special, replacing, require_method, write_whole
 from deepq.evaluation.suggestion import Suggestion
 from deepq.index.flat import DeepQuantIndex
 from deepq.index.interop import from_faiss
@@ -105,6 +106,12 @@ def report(
         If the file cannot be written.
     """
     style.needed("matplotlib")
+    if isinstance(output, str | os.PathLike):  # before all that takes time
+        refuse_special(Path(output))
+        if not Path(output).absolute().parent.is_dir():
+            raise FileNotFoundError(f"expected a folder for {os.fspath(output)}, got none")
+    else:
+        require_method(output, "write")
     if not isinstance(index, DeepQuantIndex | DeepQuantIVFIndex):
         index = from_faiss(index)
     tried = list(suggestions)
@@ -143,7 +150,6 @@ def report(
         with replacing(output) as file:
             write_whole(file, content)
     else:
-        require_method(output, "write")
         write_whole(output, content)
     told: dict[str, Any] = {"queries": len(asked.queries), "us_per_query": found.together_us}
     told |= found.recalls | found.by_labels

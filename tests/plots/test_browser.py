@@ -110,5 +110,5 @@ def test_pictures_for_the_docs(glosses, tmp_path):
     whole.paste(parts[0], (24, 24))
     whole.paste(parts[1], (24 + 1200 + 24, 24))
     whole = whole.resize((whole.width * 3 // 4, whole.height * 3 // 4), image.Resampling.LANCZOS)
-    few = whole.quantize(256, image.Quantize.MAXCOVERAGE, dither=image.Dither.NONE)
+    few = whole.quantize(256, image.Quantize.MAXCOVERAGE, kmeans=2, dither=image.Dither.NONE)
     few.save(Path(os.environ["DEEPQ_DOCS"]) / "report.png", optimize=True)
