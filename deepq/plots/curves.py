@@ -283,7 +283,7 @@ def _lines(points: Any, x: str, measure: str) -> dict[str, list[tuple[float, flo
         raise KindError(f"expected a sequence of points, got {type(given['']).__name__}")
     if "" in given and not isinstance(points, Mapping):
         series: dict[str, list[Any]] = {}
-        for point in points:
+        for point in sorted(points, key=_place):
             series.setdefault(_kind(point), []).append(point)
         given = series
     lines = {
@@ -301,6 +301,12 @@ def _kind(point: Any) -> str:
         return ""
     words = ["in cells" if point.nlist else "", "re-ranked" if point.rerank else ""]
     return ", ".join(word for word in words if word) or "codes"
+
+
+def _place(point: Any) -> int:
+    """Where the series of a point comes: plain codes, re-ranked ones, those in cells."""
+    is_one = isinstance(point, Suggestion)
+    return 2 * bool(point.nlist) + bool(point.rerank) if is_one else 0
 
 
 def _point(point: Any, x: str, measure: str) -> tuple[float, float, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from deepq import __version__
+import deepq
 from deepq.plots import markup as html
 from deepq.plots.markup import Html
 from deepq.plots.measured import Findings, compared, smaller
@@ -70,7 +70,7 @@ def whole(
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta name="generator" content="deepq {html.escaped(__version__)}">
+<meta name="generator" content="deepq {html.escaped(deepq.__version__)}">
 <title>{heading} - deepq report</title>
 <style>{CSS}</style>
 </head>
@@ -89,7 +89,7 @@ def whole(
 {body}
 </main>
 <footer>
-<p>Written by deepq {html.escaped(__version__)} on
+<p>Written by deepq {html.escaped(deepq.__version__)} on
 <time datetime="{date:%Y-%m-%dT%H:%M}Z">{date:%Y-%m-%d %H:%M} UTC</time>.
 This page is one file: it loads nothing and runs nothing.</p>
 </footer>

@@ -67,7 +67,7 @@ def finish(ax: Any, x: str, y: str, *, names: bool = True) -> Any:
     ax.grid(alpha=0.35, linewidth=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    if names and len(ax.get_legend_handles_labels()[1]) > 1:
+    if names and ax.get_legend_handles_labels()[1]:
         ax.legend(frameon=False)
     return ax
 

@@ -256,7 +256,7 @@ def test_a_file_is_replaced_whole(small, tmp_path):
     report(small.index, small.base, path, samples=1)
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert path.stat().st_mode & 0o777 == 0o640
-    with pytest.raises(OSError, match="expected a folder for .*gone.*, got none"):
+    with pytest.raises(OSError, match=r"expected a folder for .*gone.*, got none"):
         report(small.index, small.base, tmp_path / "gone" / "report.html")
     with pytest.raises(TypeError, match="expected a path or a binary file, got int"):
         report(small.index, small.base, 3)
