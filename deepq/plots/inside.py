@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepq._common.errors import InputError, KindError
+from deepq.evaluation.bucket_use import BucketUse
 from deepq.evaluation.diagnosis import Diagnosis, diagnose
 from deepq.plots import style
 
@@ -163,7 +164,11 @@ def codebook_usage(source: Any, *, ax: Any = None) -> Any:
     ImportError
         If matplotlib is missing.
     """
-    found = source if isinstance(source, Diagnosis) else diagnose(source)
+    found = source if isinstance(source, BucketUse | Diagnosis) else diagnose(source)
+    if not isinstance(found, Diagnosis):
+        raise KindError(
+            f"expected an index of codes, or its diagnosis, got {type(source).__name__}"
+        )
     ax = style.axes_of(ax)
     at = np.arange(len(found.usage))
     colour = style.look(0).colour
@@ -172,6 +177,43 @@ def codebook_usage(source: Any, *, ax: Any = None) -> Any:
     ax.axhline(found.ksub, color="gray", linewidth=0.8)
     ax.set_ylim(0, found.ksub * 1.2)
     return _by_codebook(ax, "codewords")
+
+
+def bucket_usage(source: Any, *, ax: Any = None) -> Any:
+    """Draw how many vectors each bucket of a hash table holds, the fullest first.
+
+    Parameters
+    ----------
+    source : BucketUse, or HashTableIndex
+        What `deepq.diagnose` returns of a hash table; of an index its stored vectors count.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure of pyplot's.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError, KindError, StateError
+        If there are no vectors, or it is no hash table.
+    ImportError
+        If matplotlib is missing.
+    """
+    found = source if isinstance(source, BucketUse | Diagnosis) else diagnose(source)
+    if not isinstance(found, BucketUse):
+        raise KindError(f"expected a hash table, or its use, got {type(source).__name__}")
+    ax = style.axes_of(ax)
+    first, second = style.look(0), style.look(1)
+    sizes = np.sort(found.sizes)[::-1]
+    ax.stairs(sizes, np.arange(len(sizes) + 1), color=first.colour, alpha=_PALE, fill=True)
+    ax.stairs(sizes, np.arange(len(sizes) + 1), color=first.colour, label="vectors in a bucket")
+    ax.axhline(
+        sizes.mean(), color=second.colour, linestyle=second.dashes, label="if all were equal"
+    )
+    ax.set_xlim(0, len(sizes))
+    ax.set_ylim(0, max(1, sizes.max()) * 1.1)
+    return style.finish(ax, "buckets, the fullest first", "vectors")
 
 
 def distortion(source: Any, *, ax: Any = None) -> Any:

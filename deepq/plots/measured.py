@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from deepq._common.errors import KindError
 from deepq._common.types import METRIC_L2, Ids
 from deepq.evaluation.diagnosis import Diagnosis, diagnose
 from deepq.evaluation.measures import in_one_thread
@@ -115,7 +116,7 @@ def measure(
     lost = None
     if asked.base is not None:
         rows = np.random.default_rng(seed).permutation(len(asked.base))[:_ROWS]
-        lost = diagnose(index, np.asarray(asked.base[np.sort(rows)]))
+        lost = _codes(index, np.asarray(asked.base[np.sort(rows)]))
     return Findings(
         I,
         recalls,
@@ -126,9 +127,16 @@ def measure(
         deep,
         labels,
         by_labels,
-        diagnose(index),
+        _codes(index),
         lost,
     )
+
+
+def _codes(index: Index, x: Any = None) -> Diagnosis:
+    found = diagnose(index, x)
+    if not isinstance(found, Diagnosis):
+        raise KindError(f"expected an index of codes, got {type(index).__name__}")
+    return found
 
 
 def _least_seconds(work: Callable[[], Any]) -> float:

@@ -7,7 +7,9 @@ import pytest
 
 import deepq
 from deepq import plots
+from deepq.evaluation.bucket_use import BucketUse
 from deepq.plots.inside import runs_of
+from tests.index.reranked.builders import filled
 
 plt = pytest.importorskip("matplotlib.pyplot", reason="needs deepq[plots]")
 
@@ -96,6 +98,19 @@ def test_distortion(small):
     ax = plots.distortion(found)
     np.testing.assert_allclose(heights(ax, 0), found.variance)
     np.testing.assert_allclose(heights(ax, 1), found.distortion)
+
+
+def test_buckets_of_a_hash_table():
+    sizes = np.array([3, 0, 5, 4])
+    use = BucketUse(12, sizes, np.array([[3, 9], [8, 4]]))
+    ax = plots.bucket_usage(use)
+    values = ax.patches[-1].get_data().values
+    assert values.tolist() == [5, 4, 3, 0]
+    assert ax.lines[0].get_ydata()[0] == 3
+    with pytest.raises(TypeError, match="expected a hash table, or its use, got DeepQuantIndex"):
+        plots.bucket_usage(filled())
+    with pytest.raises(TypeError, match="expected an index of codes, or its diagnosis, got"):
+        plots.codebook_usage(use)
 
 
 def test_diagnoses_that_are_of_no_use(small):

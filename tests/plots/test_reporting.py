@@ -13,6 +13,7 @@ import pytest
 import deepq
 from deepq.datasets import Dataset
 from deepq.plots import report
+from tests.hash_table import builders
 from tests.index.reranked.builders import XB
 from tests.plots.pages import Page
 
@@ -170,6 +171,12 @@ def test_every_kind_of_index(small, reranked):
     assert "training" not in [a["id"] for a in page.all("section")]
     assert "compared by cosine" in page.text
     assert page_of(deepq.to_faiss(small.index), small.base)[0]["queries"] == 60
+
+
+def test_a_hash_table_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="HashTableIndex"):
+        report(builders.filled(), builders.XB, tmp_path / "r.html")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_same_page_twice(small):
