@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from deepq._common.arrays import as_labels, as_numbers, as_vectors, as_whole
 from deepq._common.checks import as_size, as_tuple
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
+from deepq._common.sources import RowSource, row_blocks
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids
 from deepq.datasets.dataset import Dataset
 from deepq.datasets.exact import exact_neighbours
@@ -213,8 +214,7 @@ def _true_neighbours(index: Any, base: Any, rows: Floats, drawn: Ids | None) -> 
     metric = int(index.metric_type)
     query = rows
     if is_cosine(index):  # the nearest of unit vectors, by inner product
-        unit = Normalize(index.d).encode
-        base, query = unit(np.asarray(base, np.float32)), unit(rows)
+        base, query = _UnitRows(base), Normalize(index.d).encode(rows)
         metric = METRIC_INNER_PRODUCT
     ids = exact_neighbours(base, query, depth + left_out, metric)[1]
     if drawn is None:
@@ -222,6 +222,18 @@ def _true_neighbours(index: Any, base: Any, rows: Floats, drawn: Ids | None) -> 
     kept = ~np.isin(ids, drawn)
     order = np.argsort(~kept, axis=1, kind="stable")[:, :depth]
     return np.take_along_axis(ids, order, axis=1)
+
+
+class _UnitRows(RowSource):
+    """Rows scaled to length 1 as they are read."""
+
+    def __init__(self, rows: Any) -> None:
+        super().__init__("the unit vectors", [0, len(rows)], rows.shape[1], np.float32)
+        self._rows, self._scaled = rows, Normalize(rows.shape[1])
+
+    def _read_part(self, i: int, size: int) -> Iterator[NDArray[Any]]:  # noqa: ARG002 - all are one
+        for block in row_blocks(self._rows, size):
+            yield self._scaled.encode(np.asarray(block, np.float32))
 
 
 class _Pixels(Sequence[Any]):

@@ -216,18 +216,18 @@ def test_pictures_are_in_the_page(small, tmp_path):
 
 def test_a_network_of_images_shows_its_queries():
     rng = np.random.default_rng(0)
-    y = np.arange(200) % 2
-    x = (rng.integers(0, 100, (200, 3, 12, 12)) + 100 * y[:, None, None, None]).astype(np.uint8)
+    y = np.arange(80) % 2
+    x = (rng.integers(0, 100, (80, 3, 12, 12)) + 100 * y[:, None, None, None]).astype(np.uint8)
     index = deepq.recipes.dsh((3, 12, 12), 8)
     index.training = deepq.TrainConfig(epochs=1)
     index.train(x, y)
-    index.add(x[:160])
+    index.add(x[:60])
     told, _, page = page_of(
         index,
-        x[:160],
-        queries=x[160:],
-        labels=y[:160],
-        query_labels=y[160:],
+        x[:60],
+        queries=x[60:],
+        labels=y[:60],
+        query_labels=y[60:],
     )
     assert len(page.all("img")) == 66
     assert list(told) == ["queries", "us_per_query", "mAP", "precision@10", "error"]
