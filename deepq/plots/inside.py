@@ -82,6 +82,7 @@ def training(source: Any, *, stage: str | None = None, ax: Any = None) -> Any:
     ax.tick_params(axis="x", length=0, labelsize="small")
     style.finish(ax, "stages, and the number of their steps", "relative to the first")
     ax.grid(visible=False, axis="x")
+    ax.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
     return ax
 
 

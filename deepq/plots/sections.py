@@ -248,9 +248,10 @@ def training(history: Sequence[Mapping[str, Any]]) -> Html:
     for run in runs:
         for name, values in run.values().items():
             known = values[~np.isnan(values)]
-            rows.append([run.stage, name, len(known), f"{known[0]:.4g}", f"{known[-1]:.4g}"])
-    headings = ["Stage", "Measure", "Steps", "First", "Last"]
-    numbers = html.table("First and last values of each stage", headings, rows, words=(1,))
+            first, last = f"{known[0]:.4g}", f"{known[-1]:.4g}"
+            rows.append([f"{run.stage}: {name}", len(known), first, last])
+    headings = ["Stage", "Steps", "First", "Last"]
+    numbers = html.table("First and last values of each stage", headings, rows)
     caption = (
         "Each stage has the same width here, however many steps it took, and its values are parts "
         "of the first one. During the rotation noise is added that fades."
