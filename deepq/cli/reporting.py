@@ -115,7 +115,7 @@ def report(
 
 def _known(data: str, column: str | None) -> Any:
     """Open what is known of the vectors in an index: a data set, vectors, or nothing."""
-    if data == _NONE:
+    if data == _NONE and not Path(data).exists():
         return None
     if column is None and inputs.is_data_set(data):
         return deepq.datasets.load(data)
