@@ -19,7 +19,7 @@ from deepq._common.threads import SharedLock, openmp_threads
 from deepq._common.types import Floats, Ids
 from deepq.encoders.base import Encoder, embed
 from deepq.encoders.plain import as_encoder
-from deepq.hash_table.probes import own_buckets, probes, ranked_words
+from deepq.hash_table.probes import ORDERS, Words, probes
 from deepq.hash_table.ranking import ByCodes, ByEmbeddings, Ranking
 from deepq.hash_table.rows import MOST_BUCKETS, BucketRows
 from deepq.hash_table.state import held_table, made_table
@@ -76,6 +76,9 @@ class HashTableIndex(Queries):
         Settings of `train`.
     min_candidates : int
         Candidates that a query has at least, as far as there are so many; never fewer than k.
+    order : "scores" or "counting"
+        Which buckets a query looks into after its own: by the sums of their words' scores, or in
+        the paper's order, in which the last level's word varies first.
 
     Attributes
     ----------
@@ -114,6 +117,7 @@ class HashTableIndex(Queries):
         hash_objective: Objective | None = None,
         training: TrainConfig | None = None,
         min_candidates: int = 0,
+        order: str = "scores",
     ) -> None:
         self.levels, self.width = as_size(levels, "levels"), as_size(width, "width")
         self.sparsity = as_size(sparsity, "sparsity")
@@ -144,6 +148,9 @@ class HashTableIndex(Queries):
         if training is not None and not isinstance(training, TrainConfig):
             raise KindError(f"expected a TrainConfig, got {type(training).__name__}")
         self.objective, self.hash_objective = objective, hash_objective
+        if order not in ORDERS:
+            raise InputError(f"expected an order of {' or '.join(ORDERS)}, got {order!r}")
+        self.order = order
         self.training, self.min_candidates = training, as_count(min_candidates, "min_candidates")
         self.history: list[dict[str, Any]] = []
         self.candidates: float | None = None
@@ -360,8 +367,9 @@ class HashTableIndex(Queries):
         ranking, share = self._ranking(), 0.0
         if len(x) and len(ranking.rows):
             usable, z = self._encode_queries(x)
-            words = ranked_words(self._scores(x[usable]), self.levels)
-            looked = probes(ranking.rows, words, self.sparsity, max(least, D.shape[1]))
+            words = Words.ranked(self._scores(x[usable]), self.levels)
+            least = max(least, D.shape[1])
+            looked = probes(ranking.rows, words, self.sparsity, least, self.order)
             costs, found = ranking.best(z, looked.buckets, D.shape[1], self._threads())
             is_found = found >= 0
             costs[is_found] *= 1.0 if self.metric_type == faiss.METRIC_L2 else -1.0
@@ -455,7 +463,7 @@ class HashTableIndex(Queries):
         return halves
 
     def _buckets(self, x: Floats) -> Ids:
-        return own_buckets(ranked_words(self._scores(x), self.levels), self.sparsity)
+        return Words.ranked(self._scores(x), self.levels).own_buckets(self.sparsity)
 
     def _scores(self, x: Floats) -> Floats:
         scores = embed(self._hasher, x)

@@ -2,15 +2,65 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepq._common.types import Floats, Ids
 from deepq.hash_table.rows import BucketRows, numbers_of
 
+ORDERS = ("scores", "counting")
+
 _FIRST, _FASTER = 8, 4  # buckets of each query that are looked at first, and how many more then
-_ENTRIES = 1 << 22  # buckets that are looked at together, of all queries
+_ENTRIES = 1 << 21  # buckets that are looked at together, of all queries
+
+
+class Words(NamedTuple):
+    """The words of each level of some rows by their scores, the best first.
+
+    Attributes
+    ----------
+    words : (n, levels, width) int64
+    scores : (n, levels, width) float64
+    """
+
+    words: Ids
+    scores: NDArray[np.float64]
+
+    @classmethod
+    def ranked(cls, scores: Floats, levels: int) -> Words:
+        """Rank the words by their scores (n, levels * width); equal ones stay in order."""
+        each = scores.reshape(len(scores), levels, scores.shape[1] // levels).astype(np.float64)
+        words = np.argsort(-each, axis=2, kind="stable")
+        return cls(words, np.take_along_axis(each, words, axis=2))
+
+    def part(self, rows: Ids | slice) -> Words:
+        """Those of some of the rows."""
+        return Words(self.words[rows], self.scores[rows])
+
+    def own_buckets(self, sparsity: int) -> Ids:
+        """Buckets (n, sparsity) that the rows lie in: of the best words on the last level."""
+        return self.buckets(_digits(*self.words.shape[1:], sparsity))
+
+    def buckets(self, ranks: Ids) -> Ids:
+        """Buckets (n, m) of the words with these ranks (m, levels)."""
+        levels, width = self.words.shape[1:]
+        return numbers_of(self.words[:, np.arange(levels), ranks], width)
+
+    def first(self, count: int, sparsity: int, order: str) -> Ids:
+        """Return the first buckets (n, count) in an order: see `probes`."""
+        levels, width = self.words.shape[1:]
+        if order == "counting" or levels == 1:
+            return self.buckets(_digits(levels, width, count))
+        ranks = _reachable(levels, width, count)
+        sums = self.scores[:, np.arange(levels), ranks].sum(axis=2)
+        sums[:, (ranks[:, :-1] == 0).all(axis=1) & (ranks[:, -1] < sparsity)] = np.inf
+        best = np.argsort(-sums, axis=1, kind="stable")[:, :count]
+        chosen = ranks[best]
+        words = self.words[np.arange(len(best))[:, None, None], np.arange(levels), chosen]
+        return numbers_of(words, width)
 
 
 class Probes(NamedTuple):
@@ -28,63 +78,57 @@ class Probes(NamedTuple):
     found: Ids
 
 
-def ranked_words(scores: Floats, levels: int) -> Ids:
-    """Words (n, levels, width) of each level by their scores (n, levels * width), best first."""
-    each = scores.reshape(len(scores), levels, scores.shape[1] // levels)
-    return np.argsort(-each, axis=2, kind="stable")
-
-
-def own_buckets(words: Ids, sparsity: int) -> Ids:
-    """Buckets (n, sparsity) of rows with these ranked words: the best words on the last level."""
-    return _nth(words, np.arange(sparsity))
-
-
-def probes(rows: BucketRows, words: Ids, sparsity: int, wanted: int) -> Probes:
+def probes(rows: BucketRows, words: Words, sparsity: int, wanted: int, order: str) -> Probes:
     """Look for buckets until each query has its own `sparsity`, and `wanted` rows in all.
 
-    The order is that of Jeong, Kim & Song, CVPR 2019: the n-th bucket has the words whose ranks are
-    the digits of n, the last level's varying first. It ends where there are no more buckets.
+    It ends where there are no more buckets.
 
     Parameters
     ----------
     rows : BucketRows
         What is stored.
-    words : (nq, levels, width) int64
-        See `ranked_words`.
+    words : Words
+        Of the queries.
     sparsity, wanted : int
+    order : "scores" or "counting"
+        Which buckets come after a query's own. "scores": by the sum of the scores of their words,
+        as in an inverted multi-index (Babenko & Lempitsky, CVPR 2012). "counting": as in Jeong,
+        Kim & Song, CVPR 2019, the n-th bucket has the words whose ranks are the digits of n, the
+        last level's varying first.
     """
-    size = max(1, _ENTRIES // rows.number)
-    starts = range(0, len(words), size)
-    parts = [_probes(rows, words[i : i + size], sparsity, wanted) for i in starts]
+    n, size = len(words.words), max(1, _ENTRIES // rows.number)
+    parts = [
+        _probes(rows, words.part(slice(i, i + size)), sparsity, wanted, order)
+        for i in range(0, n, size)
+    ]
     most = max((part.buckets.shape[1] for part in parts), default=sparsity)
-    buckets = np.full((len(words), most), -1, np.int64)
+    buckets = np.full((n, most), -1, np.int64)
     for i, part in enumerate(parts):
         buckets[i * size : i * size + len(part.buckets), : part.buckets.shape[1]] = part.buckets
     found = np.concatenate([part.found for part in parts] or [np.empty(0, np.int64)])
     return Probes(buckets, found)
 
 
-def _probes(rows: BucketRows, words: Ids, sparsity: int, wanted: int) -> Probes:
-    sizes, nq = rows.sizes, len(words)
-    wanted = min(wanted, len(rows))
-    taken, found = np.zeros(nq, np.int64), np.zeros(nq, np.int64)
-    waiting, most = np.arange(nq), min(rows.number, max(sparsity, _FIRST))
+def _probes(rows: BucketRows, words: Words, sparsity: int, wanted: int, order: str) -> Probes:
+    sizes, wanted = rows.sizes, min(wanted, len(rows))
+    waiting, most = np.arange(len(words.words)), min(rows.number, max(sparsity, _FIRST))
+    found = np.zeros(len(waiting), np.int64)
+    buckets = np.empty((len(waiting), 0), np.int64)
     while len(waiting):
-        buckets = _nth(words[waiting], np.arange(most))
-        entries = sizes[buckets]
-        # Of rows in several buckets there are fewer than entries: so many count for sure.
-        sure = entries.cumsum(axis=1) if sparsity == 1 else _distinct(rows, buckets)
-        enough = sure >= wanted
+        looked = words.part(waiting).first(most, sparsity, order)
+        count = sizes[looked].cumsum(axis=1) if sparsity == 1 else _distinct(rows, looked)
+        enough = count >= wanted
         enough[:, : sparsity - 1] = False
-        done = enough.any(axis=1) | (most == rows.number)
-        count = np.where(enough.any(axis=1), enough.argmax(axis=1) + 1, most)
-        taken[waiting] = count
-        found[waiting] = sure[np.arange(len(waiting)), count - 1]
+        enough[:, -1] |= most == rows.number
+        done, last = enough.any(axis=1), enough.argmax(axis=1)
+        looked[np.arange(most) > last[:, None]] = -1
+        more = np.full((len(buckets), most - buckets.shape[1]), -1, np.int64)
+        buckets = np.concatenate([buckets, more], axis=1)
+        buckets[waiting[done]] = looked[done]
+        found[waiting[done]] = count[done, last[done]]
         waiting, most = waiting[~done], min(rows.number, most * _FASTER)
-    reach = int(taken.max(initial=sparsity))
-    buckets = _nth(words, np.arange(reach))
-    buckets[np.arange(reach) >= taken[:, None]] = -1
-    return Probes(buckets, found)
+    reach = int((buckets >= 0).sum(axis=1).max(initial=sparsity))
+    return Probes(np.ascontiguousarray(buckets[:, :reach]), found)
 
 
 def _distinct(rows: BucketRows, buckets: Ids) -> Ids:
@@ -98,12 +142,28 @@ def _distinct(rows: BucketRows, buckets: Ids) -> Ids:
     return counts
 
 
-def _nth(words: Ids, numbers: Ids) -> Ids:
-    """Buckets (nq, m) that come at these places in the order of queries (nq, levels, width)."""
-    _, levels, width = words.shape
-    digits = np.empty((len(numbers), levels), np.int64)
-    rest = numbers
+@lru_cache(maxsize=64)
+def _digits(levels: int, width: int, count: int) -> Ids:
+    """Digits (count, levels) of 0, 1, 2, ... in the base `width`."""
+    digits = np.empty((count, levels), np.int64)
+    rest = np.arange(count)
     for level in reversed(range(levels)):
         rest, digits[:, level] = np.divmod(rest, width)
-    chosen = words[:, np.arange(levels), digits]
-    return numbers_of(chosen, width)
+    return digits
+
+
+@lru_cache(maxsize=64)
+def _reachable(levels: int, width: int, count: int) -> Ids:
+    """Ranks (m, levels) that the best `count` buckets may have, in the order of counting.
+
+    Of ranks r there are at least prod(r + 1) buckets with none of larger ones, whose sums are as
+    large: one with more than `count` is not among the first.
+    """
+    ranks, product = np.zeros((1, 0), np.int64), np.ones(1, np.int64)
+    for _ in range(levels):
+        each = np.minimum(count // product, width)
+        product = np.repeat(product, each)
+        digit = np.arange(len(product)) - np.repeat(np.cumsum(each) - each, each)
+        ranks = np.column_stack([np.repeat(ranks, each, axis=0), digit])
+        product = product * (digit + 1)
+    return ranks

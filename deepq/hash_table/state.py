@@ -43,6 +43,7 @@ def held_table(index: HashTableIndex, *, empty: bool = False) -> Iterator[dict[s
             "nbits": None if quantizer is None else quantizer.nbits,
             "codebooks": books,
             "min_candidates": index.min_candidates,
+            "order": index.order,
             "training": training_state(index.training),
             "objective": objective_state(index.objective),
             "hash_objective": objective_state(index.hash_objective),
@@ -81,6 +82,7 @@ def made_table(state: dict[str, Any], cls: type[Table]) -> Table:
             hash_objective=made_objective(state["hash_objective"]),
             training=make_training(state["training"]),
             min_candidates=state["min_candidates"],
+            order=state["order"],
         )
         if index.d != state["d"]:
             raise FormatError(f"d = {state['d']} and encoders of {index.d} inputs")

@@ -21,7 +21,8 @@ from deepq.training.trainer import Outcome, fit
 if TYPE_CHECKING:
     from deepq.objectives.base import Objective
 
-_ON_TRAINED = 0.1  # of the rate, for a network that begins with trained features
+# Of a network that begins with trained features: share of the rate, and epochs by default.
+_ON_TRAINED, _EPOCHS = 0.1, 12
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class HashTraining:
             from deepq.training.network import LEARNING_RATE
 
             rate = LEARNING_RATE if config.learning_rate is None else config.learning_rate
-            config = replace(config, learning_rate=_ON_TRAINED * rate)
+            epochs = _EPOCHS if config.epochs is None else config.epochs
+            config = replace(config, learning_rate=_ON_TRAINED * rate, epochs=epochs)
         return config
 
     def _fit(
@@ -127,15 +129,28 @@ def as_classes(y: Any, n: int) -> Any:
 
 
 def _on_same_features(hasher: Encoder, embedder: Encoder) -> bool:
-    """Give the hasher the trained features of the embedder, where both are networks with such."""
-    own, trained = _backbone(hasher), _backbone(embedder)
-    if own is None or type(own) is not type(trained):
+    """Let the network of the hasher begin with that of the embedder, or with its backbone.
+
+    Returns whether it has such a part.
+    """
+    own = getattr(_network(hasher), "backbone", None)
+    trained = _network(embedder)
+    part: Any
+    for part in (trained, getattr(trained, "backbone", None)):
+        if own is not None and _is_like(own, part):
+            own.load_state_dict(copy.deepcopy(part.state_dict()))
+            return True
+    return False
+
+
+def _network(encoder: Encoder) -> Any:
+    """Return the network in an encoder, if there is one."""
+    return next((m.network for m in encoder.members if hasattr(m, "network")), None)
+
+
+def _is_like(a: Any, b: Any) -> bool:
+    """Whether two modules have the same class and shapes."""
+    if type(a) is not type(b):
         return False
-    own.load_state_dict(copy.deepcopy(trained.state_dict()))
-    return True
-
-
-def _backbone(encoder: Encoder) -> Any:
-    """Return what makes the features of the network in an encoder, if there is such a part."""
-    networks = [getattr(m, "network", None) for m in encoder.members if m.learns_from == "epochs"]
-    return getattr(networks[0], "backbone", None) if networks else None
+    shapes = [[(name, t.shape) for name, t in m.state_dict().items()] for m in (a, b)]
+    return bool(shapes[0] == shapes[1])

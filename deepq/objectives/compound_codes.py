@@ -37,15 +37,18 @@ class CompoundCodes(Objective):
         There are width**levels buckets.
     sparsity : int
         Words of a class on the last level, and so buckets of a row.
-    loss : "npair", "triplet" or "softmax"
-        `n_pair` of inner products; `triplet` of L1 distances of scores of unit length on a level;
-        or `cross_entropy` of a level's scores with the words of the class, which is ours.
+    loss : "softmax", "npair" or "triplet"
+        `cross_entropy` of the buckets of all classes, each with the sum of its words' scores, which
+        is ours; `n_pair` of inner products, or `triplet` of L1 distances of scores of unit length,
+        level by level.
     regularization : float
         For "npair", weight of half the mean squared length of a level's scores.
     margin : float
         For "triplet".
     crowding : float
         Cost of two classes with one word in common, of 64 classes. Of more it is less by as much.
+        With "softmax" it has to be so large that all words have as many: classes with one bucket
+        are not told apart, and there would be ever more of them.
     codes : "epoch" or "batch"
         When classes get their words: at the beginning of an epoch, from all rows, which is ours; or
         in every batch, of its classes from its rows, as in the papers.
@@ -61,10 +64,10 @@ class CompoundCodes(Objective):
         levels: int = 2,
         width: int = 32,
         sparsity: int = 1,
-        loss: str = "npair",
+        loss: str = "softmax",
         regularization: float = 0.03,
         margin: float = 0.5,
-        crowding: float = 0.1,
+        crowding: float = 1000.0,
         codes: str = "epoch",
         rows_per_class: int | None = 2,
         quantization_weight: float = 0.0,
@@ -131,7 +134,7 @@ class CompoundCodes(Objective):
 
     def _softmax(self, scores: Tensor, h: Tensor) -> Tensor:
         """Cross-entropy of the buckets of classes, whose scores are the sums of their words'."""
-        codes = self.codes_of_classes[self.codes_of_classes.any(2).all(1)].unique(dim=0)
+        codes = torch.unique(self.codes_of_classes[self.codes_of_classes.any(2).all(1)], dim=0)
         shares = codes / codes.sum(2, keepdim=True)
         right = (h[:, None] == codes).all(3).all(2).float()
         return cross_entropy(torch.einsum("nlw,clw->nc", scores, shares), right)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -9,7 +10,6 @@ from torch import nn
 from deepq._common.checks import as_size
 from deepq._common.errors import InputError
 from deepq._common.types import METRIC_L2
-from deepq.encoders.base import Encoder
 from deepq.encoders.chain import Chain
 from deepq.encoders.fixed import Normalize
 from deepq.hash_table.index import HashTableIndex
@@ -24,7 +24,8 @@ from deepq.training.settings import TrainConfig
 # The settings of the authors' code, for a sparsity of 1, 2, 3 and 4, and those of the metric.
 _REGULARIZATION, _CROWDING = (0.03, 0.01, 0.003, 0.001), (0.07, 0.1, 0.1, 0.1)
 _MARGIN, _TRIPLET_CROWDING = (0.3, 0.5, 0.3, 0.5), 1.0
-_EMBEDDING = {"npair": 64, "triplet": 256}
+_SOFTMAX_CROWDING = 1000.0  # as many classes with each word as that goes: nothing else parts them
+_EMBEDDING = {"softmax": 64, "npair": 64, "triplet": 256}
 _METRIC_REGULARIZATION, _METRIC_MARGIN = 0.003, 0.3
 
 
@@ -34,7 +35,7 @@ def hierarchical(
     levels: int = 2,
     width: int = 32,
     sparsity: int = 1,
-    loss: str = "npair",
+    loss: str = "softmax",
     codes: str = "epoch",
     backbone: str | nn.Module | None = None,
     embedding: int | None = None,
@@ -56,13 +57,14 @@ def hierarchical(
         Shape of an image, or of a vector.
     levels, width, sparsity : int
         There are width ** levels buckets, and a vector lies in `sparsity` of them.
-    loss : "npair", "triplet" or "softmax"
-        Of the second network, and of the first: see `objectives.CompoundCodes`. With "softmax" the
-        first has "npair". "triplet" is meant for a width of 64.
+    loss : "softmax", "npair" or "triplet"
+        Of the second network: see `objectives.CompoundCodes`. The papers have the other two, and
+        "triplet" with a width of 64; the first network has "npair" in place of "softmax".
     codes : "epoch" or "batch"
         See `objectives.CompoundCodes`.
     backbone : str or torch.nn.Module, optional
-        See `dqn`. Both networks begin with it; the second goes on from what the first has learned.
+        See `dqn`. The second network begins with the first, as that was learned, and its head is
+        one more layer.
     embedding : int, optional
         Numbers of an embedding; by default 64, and 256 with "triplet".
     kept : "float32", "float16" or ProductQuantizer
@@ -80,11 +82,10 @@ def hierarchical(
     InputError, KindError, DimensionError
         If an argument is out of range or of the wrong kind, or the parts do not fit each other.
     """
-    if loss not in ("npair", "triplet", "softmax"):
-        raise InputError(f"expected a loss npair, triplet or softmax, got {loss!r}")
+    if loss not in _EMBEDDING:
+        raise InputError(f"expected a loss of {', '.join(_EMBEDDING)}, got {loss!r}")
     levels, width = as_size(levels, "levels"), as_size(width, "width")
-    metric_loss = "triplet" if loss == "triplet" else "npair"
-    numbers = _EMBEDDING[metric_loss] if embedding is None else as_size(embedding, "embedding")
+    numbers = _EMBEDDING[loss] if embedding is None else as_size(embedding, "embedding")
     setting = min(as_size(sparsity, "sparsity"), len(_REGULARIZATION)) - 1
     design = Design(input_shape, 8, None, backbone, training, encoder)
 
@@ -94,14 +95,14 @@ def hierarchical(
     def hash_head(features: int) -> nn.Module:
         return Bottleneck(features, levels * width, tanh=False, on_pretrained=True)
 
+    network = design.network(metric_head)
     first = as_warm_up(warm_up, backbone)
     objective: Objective = NPair(_METRIC_REGULARIZATION, warm_up=first)
-    embedder: Encoder = Chain([design.network(metric_head), Normalize(numbers)])
-    if metric_loss == "triplet":
+    if loss == "triplet":
         objective = TripletRanking(_METRIC_MARGIN, warm_up=first, unit=True, rows_per_class=2)
     return HashTableIndex(
-        embedder,
-        design.network(hash_head),
+        Chain([network, Normalize(numbers)]),
+        replace(design, backbone=network.network).network(hash_head),
         levels,
         width,
         sparsity=sparsity,
@@ -115,7 +116,11 @@ def hierarchical(
             loss,
             regularization=_REGULARIZATION[setting],
             margin=_MARGIN[setting],
-            crowding=_TRIPLET_CROWDING if loss == "triplet" else _CROWDING[setting],
+            crowding={
+                "softmax": _SOFTMAX_CROWDING,
+                "npair": _CROWDING[setting],
+                "triplet": _TRIPLET_CROWDING,
+            }[loss],
             codes=codes,
         ),
         training=training,

@@ -28,7 +28,9 @@ def quantizer() -> ProductQuantizer:
 KEPT: dict[str, Any] = {"float32": "float32", "float16": "float16", "codes": quantizer()}
 
 
-def table(kept: str = "float32", *, sparsity: int = 1, metric: int = L2, **more) -> HashTableIndex:
+def table(
+    kept: str = "float32", *, sparsity: int = 1, metric: int = L2, order="counting", **more
+) -> HashTableIndex:
     return HashTableIndex(
         Identity(D),
         Affine(SCORES),
@@ -37,6 +39,7 @@ def table(kept: str = "float32", *, sparsity: int = 1, metric: int = L2, **more)
         sparsity=sparsity,
         kept=KEPT[kept],
         metric=metric,
+        order=order,
         **more,
     )
 
@@ -56,7 +59,7 @@ def stands_for(kept: str) -> np.ndarray:
 
 
 def order_of_buckets(x: np.ndarray) -> list[tuple[int, ...]]:
-    """All buckets of one vector, as words, in the order of the paper: by counting."""
+    """All buckets of one vector, as words, in the order of counting, its own first."""
     scores = (SCORES.astype(np.float64) @ x).reshape(LEVELS, WIDTH)
     ranked = np.argsort(-scores, axis=1, kind="stable")
     return [(int(ranked[0, i]), int(ranked[1, j])) for i in range(WIDTH) for j in range(WIDTH)]

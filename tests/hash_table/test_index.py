@@ -165,6 +165,7 @@ def test_searches_go_on_while_rows_come() -> None:
         ({"metric": 7}, "METRIC"),
         ({"min_candidates": -1}, "min_candidates"),
         ({"training": "fast"}, "TrainConfig"),
+        ({"order": "random"}, "scores or counting"),
         ({"embedder": Identity(9)}, "8 inputs"),
         ({"hasher": "hash"}, "Encoder"),
     ],

@@ -76,7 +76,7 @@ def test_rows_without_a_positive_do_not_count() -> None:
 @pytest.mark.parametrize("sparsity", [1, 2])
 def test_n_pair_of_the_words_of_either(codes, sparsity) -> None:
     objective = objectives.CompoundCodes(
-        2, 3, sparsity, regularization=0.4, crowding=0.2, codes=codes
+        2, 3, sparsity, "npair", regularization=0.4, crowding=0.2, codes=codes
     )
     objective = prepared(objective, 6, Classes(Y))
     objective.begin_epoch(0, 1, lambda: F.astype(np.float32))
@@ -134,7 +134,7 @@ def test_softmax_of_the_buckets_of_classes(sparsity) -> None:
 def test_crowding_is_that_of_64_classes() -> None:
     """Of 640 classes with equal scores each word has ten times as many, at the same price."""
     y = np.repeat(np.arange(640), 2)
-    objective = prepared(objectives.CompoundCodes(1, 8, crowding=0.5), 8, Classes(y))
+    objective = prepared(objectives.CompoundCodes(1, 8, loss="npair", crowding=0.5), 8, Classes(y))
     scores = np.zeros((1280, 8), np.float32)
     scores[:, 0] = 3.0  # nobody leaves the first word while it costs less than this
     objective.begin_epoch(0, 1, lambda: scores)
