@@ -82,7 +82,8 @@ def training(source: Any, *, stage: str | None = None, ax: Any = None) -> Any:
     ax.tick_params(axis="x", length=0, labelsize="small")
     style.finish(ax, "stages, and the number of their steps", "relative to the first")
     ax.grid(visible=False, axis="x")
-    ax.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
+    if named:
+        ax.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
     return ax
 
 
@@ -119,7 +120,7 @@ class Run(NamedTuple):
         found = {}
         for name, numbers in values.items():
             first = numbers[:1] if plain is None else plain
-            if len(numbers) > 1 and (first != 0).all():
+            if (first != 0).all():
                 found[name] = numbers / first
         return found
 

@@ -54,6 +54,13 @@ def test_one_stage():
     assert ax.get_ylabel() == "recall"
 
 
+def test_stages_of_one_step_or_of_zeros():
+    ax = plots.training([{"stage": "network", "iteration": 0, "loss": 3.0}])
+    assert [line.get_ydata().tolist() for line in ax.lines[:-1]] == [[1]]
+    ax = plots.training([{"stage": "network", "iteration": 0, "loss": 0.0}])
+    assert ax.get_legend() is None
+
+
 def test_a_real_training(small, cells):
     for index in (small.index, cells):
         ax = plots.training(index)
