@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from deepq._common.errors import DimensionError, InputError, KindError
 from deepq.plots import style
 
 _LETTERS = 78  # of a text
+_LONG_WORD = 20  # letters, from which on a word may be cut
 _CHANNELS = (1, 3)
 
 
@@ -99,6 +99,16 @@ def share_a_class(label: Any, others: Any) -> NDArray[np.bool_]:
     return np.asarray((theirs & (own > 0)).any(axis=1))
 
 
+def cut(text: str, letters: int) -> str:
+    """Return the beginning of a text in one line, up to a word where one ends soon."""
+    line = " ".join(text.split())
+    if len(line) <= letters:
+        return line
+    line = line[: letters - 4]
+    words, space, last = line.rpartition(" ")
+    return f"{words if space and len(last) < _LONG_WORD else line} ..."
+
+
 def as_image(value: Any, name: str) -> NDArray[Any]:
     """Return an image as (H, W) or (H, W, 3) uint8.
 
@@ -147,14 +157,14 @@ def _texts(
     ax.set_axis_off()
     ax.set(xlim=(0, 1), ylim=(len(shown) + 0.6, -1.2))
     plain = {"va": "center", "parse_math": False}  # a text may have dollars in it
-    ax.text(0, -0.6, shorten(query, _LETTERS, placeholder=" ..."), weight="bold", **plain)
+    ax.text(0, -0.6, cut(query, _LETTERS), weight="bold", **plain)
     for row, (text, mark, score) in enumerate(zip(shown, marks, beside, strict=True)):
         y = row + 0.5
         ax.text(0.045, y, f"{row + 1}", ha="right", alpha=0.7, **plain)
         if mark is not None:
             colour = _colour(mark)
             ax.text(0.075, y, _sign(mark), ha="center", color=colour, weight="bold", **plain)
-        ax.text(0.105, y, shorten(text, _LETTERS, placeholder=" ..."), **plain)
+        ax.text(0.105, y, cut(text, _LETTERS), **plain)
         ax.text(1, y, score, ha="right", size="small", alpha=0.7, **plain)
     return ax
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import shorten
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from deepq._common.types import METRIC_L2
 from deepq.index.search_parameters import SearchParameters
 from deepq.plots import markup as html
-from deepq.plots.found import share_a_class
+from deepq.plots.found import cut, share_a_class
 from deepq.plots.markup import Html
 from deepq.plots.measured import TOP
 from deepq.plots.pictures import img
@@ -71,7 +70,7 @@ def _card(asked: Questions, q: int, results: list[_Result]) -> Html:
     shown = asked.shown
     name = None if shown.texts is None else shown.texts[0][q]
     number = q if asked.drawn is None else int(asked.drawn[q])
-    title = html.escaped(shorten(name, _LETTERS, placeholder=" ...") if name else f"Query {number}")
+    title = html.escaped(cut(name, _LETTERS) if name else f"Query {number}")
     said = "" if asked.labels is None else _class(asked, asked.labels[0][q])
     label = f' <span class="label">{html.escaped(said)}</span>' if said else ""
     head = f'<h3><span dir="auto">{title}</span>{label}</h3>'
@@ -89,11 +88,7 @@ def _card(asked: Questions, q: int, results: list[_Result]) -> Html:
 
 def _written(asked: Questions, rank: int, one: _Result) -> str:
     texts = asked.shown.texts
-    text = (
-        f"vector {one.id}"
-        if texts is None
-        else shorten(texts[1][one.id], _LETTERS, placeholder=" ...")
-    )
+    text = f"vector {one.id}" if texts is None else cut(texts[1][one.id], _LETTERS)
     return (
         f'<li class="{_kind(one.right)}"><span class="rank">{rank}</span>'
         f'{_mark(one.right)}<span dir="auto">{html.escaped(text)}</span>'
@@ -107,7 +102,7 @@ def _pictured(asked: Questions, rank: int, one: _Result) -> str:
     if asked.labels is not None:
         said = [_class(asked, asked.labels[1][one.id]) or said[0]]
     if shown.texts is not None:
-        said = [shorten(shown.texts[1][one.id], 60, placeholder=" ...")]
+        said = [cut(shown.texts[1][one.id], 60)]
     picture = shown.images[1][one.id] if shown.images else None
     return (
         f'<li class="{_kind(one.right)}">{img(picture, f"Result {rank}: {said[0]}")}'

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deepq import plots
-from deepq.plots.found import as_image, share_a_class
+from deepq.plots.found import as_image, cut, share_a_class
 
 plt = pytest.importorskip("matplotlib.pyplot", reason="needs deepq[plots]")
 
@@ -35,6 +35,13 @@ def test_the_first_ten():
     assert "text 10" not in said
     assert not set(said) & set("✓✗")
     assert "text 2" not in written(plots.neighbours("q", [f"text {i}" for i in range(30)], top=2))
+
+
+def test_where_a_text_is_cut():
+    assert cut("  one\n two  ", 20) == "one two"
+    assert cut("one two three", 12) == "one ..."
+    assert cut("x" * 100, 50) == "x" * 46 + " ...", "a word that is too long is not left out"
+    assert cut("one " + "x" * 100, 50) == "one " + "x" * 42 + " ..."
 
 
 def test_long_texts_are_cut():
