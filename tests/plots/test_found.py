@@ -39,7 +39,8 @@ def test_the_first_ten():
 
 def test_where_a_text_is_cut():
     assert cut("  one\n two  ", 20) == "one two"
-    assert cut("one two three", 12) == "one ..."
+    assert cut("one two three", 12) == "one two ..."
+    assert cut("one two three", 10) == "one ..."
     assert cut("x" * 100, 50) == "x" * 46 + " ...", "a word that is too long is not left out"
     assert cut("one " + "x" * 100, 50) == "one " + "x" * 42 + " ..."
 
