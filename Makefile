@@ -21,7 +21,8 @@ export OMP_WAIT_POLICY ?= passive
 BENCHMARKS := $(subst /,.,$(basename $(wildcard benchmarks/*/bench_*.py)))
 SOURCES := pyproject.toml setup.py MANIFEST.in $(shell find deepq -name "*.pyx" -o -name "*.h")
 
-.PHONY: help setup demo test test-levels lint types sanitize bench-smoke faults fuzz test-oldest sdist-check clean
+.PHONY: help setup demo test test-levels lint types sanitize bench-smoke faults fuzz test-oldest sdist-check \
+	browser-check clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -81,6 +82,10 @@ sdist-check: $(VENV)/.stamp  ## build an sdist, install it in a fresh environmen
 	$(PYTHON) -m venv $(SDIST)/venv
 	$(PINNED) $(SDIST)/venv/bin/python -m pip install --quiet $(SDIST)/deepq-*.tar.gz
 	cd $(SDIST) && venv/bin/python -I ../../tests/house/smoke_installed.py
+
+browser-check: $(VENV)/.stamp  ## install Chromium from PyPI (260 MB) and look at the page of deepq report
+	$(PINNED) $(PY) -m pip install --quiet PySide6-WebEngine
+	DEEPQ_DOCS=docs $(PY) -m pytest -q tests/plots/test_browser.py
 
 clean:  ## remove everything that was built, environments included
 	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
