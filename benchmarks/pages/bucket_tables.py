@@ -29,10 +29,8 @@ def precision(results: list[Row]) -> list[Row]:
             line[column] = _figure(found, rank, wanted)
     columns = ["data", "queries among", "buckets"]
     columns += [f"{rank}, {wanted:.0f}x" for wanted in _SHOWN[1:] for rank in _RANKS]
-    return [
-        {name: line.get(name, _exhaustive(line, name)) for name in columns}
-        for line in rows.values()
-    ]
+    lines = rows.values()
+    return [{name: line.get(name, _exhaustive(line, name)) for name in columns} for line in lines]
 
 
 def _figure(found: list[Row], rank: str, wanted: float) -> str:

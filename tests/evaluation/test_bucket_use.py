@@ -23,9 +23,6 @@ def test_buckets_are_counted(sparsity) -> None:
     assert use.empty == (sizes == 0).sum()
     assert use.imbalance == pytest.approx(25 * np.square(p).sum())
     assert use.perplexity == pytest.approx(np.exp(-(p[p > 0] * np.log(p[p > 0])).sum()))
-    assert use.candidates == pytest.approx(
-        np.mean([sizes[b] for b in buckets[:, 0]]) / 400, rel=0.2
-    )
     assert f"400 vectors in 25 buckets of up to {sizes.max()}" in str(use)
     assert len(str(use).splitlines()) == 2 + LEVELS
 
@@ -53,7 +50,7 @@ def test_tables_are_evaluated() -> None:
     y, yq = np.arange(400) % 5, np.arange(30) % 5
     names = ["precision@3", "speed_up", "NMI", "us_per_query"]
     got = deepq.evaluate(index, XQ, measures=names, labels=(yq, y))
-    _, I = index.search(XQ, 10)
+    _, I = index.search(XQ, 3)
     assert got["precision@3"] == pytest.approx((y[I[:, :3]] == yq[:, None]).mean())
     assert got["speed_up"] == pytest.approx(1 / index.candidates)
     buckets = index.bucket_ids(XQ)
