@@ -131,11 +131,12 @@ def _looked(
     Buckets that are not needed are -1.
     """
     buckets = words.first(most, sparsity, order)
-    count = rows.sizes[buckets].cumsum(axis=1) if sparsity == 1 else _distinct(rows, buckets)
+    count: Ids = rows.sizes[buckets].cumsum(axis=1) if sparsity == 1 else _distinct(rows, buckets)
     enough = count >= min(wanted, len(rows))
     enough[:, : sparsity - 1] = False
     enough[:, -1] |= most == rows.number
-    done, last = enough.any(axis=1), enough.argmax(axis=1)
+    done: NDArray[np.bool_] = np.asarray(enough.any(axis=1))
+    last = enough.argmax(axis=1)
     buckets[np.arange(most) > last[:, None]] = -1
     return buckets, count[np.arange(len(count)), last], done
 
