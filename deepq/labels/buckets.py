@@ -219,7 +219,8 @@ def _most_in_a_bucket(scores: NDArray[np.float64], sparsity: int, crowding: floa
     """
     n, d = scores.shape
     spread = float(np.ptp(scores, axis=1).max(initial=0))
-    return n * sparsity // d + 1 + int(min(n, spread / crowding))
+    more = min(float(n), spread / crowding)
+    return int(n * sparsity // d + 1 + more)
 
 
 def _convex(tails: Ids, heads: Ids, most: int, price: float) -> list[_Arcs]:
