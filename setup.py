@@ -42,7 +42,7 @@ native = [
 extensions = [*kernels, *native]
 for extension in extensions:
     extension.cython_directives = {"language_level": 3}
-    extension.extra_compile_args += HARDENED
+    extension.extra_compile_args += ["-g0", *HARDENED]  # Python's own flags ask for debug symbols
     extension.extra_link_args += LINKED
 
 setup(ext_modules=extensions)

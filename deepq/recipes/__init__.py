@@ -9,6 +9,10 @@ It imports `index` and all below, and torch. A new recipe: one function in the f
 one line here, one row in the docs, and a test that it learns.
 """
 
+from deepq._common.extras import need_torch
+
+need_torch()
+
 from deepq.recipes.hashing import cnnh, csq, dnnh, dsh, ftbe, ksh, orthohash
 from deepq.recipes.parts import code_shape
 from deepq.recipes.quantization import class_codes, dqn, dqn_ip, dqn_two_step
