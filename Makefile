@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 OLDEST := .venv-oldest
-SDIST := build/sdist-check
+WHEELS := build/wheels
+# Interpreters to build wheels for.
+PYTHONS ?= $(PYTHON)
 SANITIZED := build/sanitized
 FUZZ := build/fuzz
 # For what is installed, and for what builds it, in older and newer releases of pip.
@@ -21,7 +23,7 @@ export OMP_WAIT_POLICY ?= passive
 BENCHMARKS := $(subst /,.,$(basename $(wildcard benchmarks/*/bench_*.py)))
 SOURCES := pyproject.toml setup.py MANIFEST.in $(shell find deepq -name "*.pyx" -o -name "*.h")
 
-.PHONY: help setup demo test test-levels lint types sanitize bench-smoke faults fuzz test-oldest sdist-check clean
+.PHONY: help setup demo test test-levels lint types sanitize bench-smoke faults fuzz test-oldest wheels clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -75,12 +77,17 @@ fuzz: $(VENV)/.stamp  ## fuzz read_index for ten minutes with atheris (from PyPI
 test-oldest: $(OLDEST)/.stamp  ## run the tests with the oldest NumPy and faiss-cpu of the range
 	$(OLDEST)/bin/python $(PYTEST)
 
-sdist-check: $(VENV)/.stamp  ## build an sdist, install it in a fresh environment, search with it
-	rm -rf $(SDIST)
-	$(PINNED) $(PY) -m build --sdist --outdir $(SDIST) .
-	$(PYTHON) -m venv $(SDIST)/venv
-	$(PINNED) $(SDIST)/venv/bin/python -m pip install --quiet $(SDIST)/deepq-*.tar.gz
-	cd $(SDIST) && venv/bin/python -I ../../tests/house/smoke_installed.py
+wheels: $(VENV)/.stamp  ## build sdist and manylinux wheels into dist/, install each where there is nothing else, search
+	rm -rf dist $(WHEELS)
+	$(PINNED) $(PY) -m build --sdist --outdir dist .
+	set -e; for python in $(PYTHONS); do \
+		there=$(WHEELS)/$$(basename $$python); $$python -m venv $$there; \
+		$(PINNED) $$there/bin/python -m pip wheel --quiet --no-deps --wheel-dir $$there/built dist/deepq-*.tar.gz; \
+		PATH="$(CURDIR)/$(VENV)/bin:$$PATH" auditwheel repair --wheel-dir $$there/repaired $$there/built/*.whl; \
+		$(PINNED) $$there/bin/python -m pip install --quiet $$there/repaired/*.whl; \
+		mv $$there/repaired/*.whl dist; \
+		(cd $$there && bin/python -I $(CURDIR)/tests/house/smoke_installed.py); \
+	done
 
 clean:  ## remove everything that was built, environments included
 	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
