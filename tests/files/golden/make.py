@@ -14,7 +14,6 @@ from typing import Any
 
 import faiss
 import numpy as np
-from torch import nn
 
 import deepq
 from deepq import recipes
@@ -85,6 +84,8 @@ def main() -> None:
             (folder / f"{name}.pickle").write_bytes(pickle.dumps(index, protocol=4))
             keep(name, index)
     if "own" not in there:
+        from torch import nn
+
         own = deepq.DeepQuantIndex(D, 4, 4, encoder=nn.Sequential(nn.Linear(D, D)))
         own.train(x)
         own.add(x[:100])
