@@ -2,8 +2,7 @@
 # Cross-build a wheel for aarch64 and run tests of it under qemu-user, on an x86-64 machine of Debian 12 (`make aarch64`).
 #
 # Needs gcc-aarch64-linux-gnu, g++-aarch64-linux-gnu and qemu-user-static. Python 3.11 for arm64 comes from Debian's
-# packages and is unpacked into the folder; nothing of the machine is changed. Tests that start Python again, or need
-# torch, are left out.
+# packages and is unpacked into the folder; nothing of the machine is changed. Tests that need torch are left out.
 set -eu
 python=$1 folder=$(mkdir -p "$2" && cd "$2" && pwd) root=$(cd "$(dirname "$0")/../.." && pwd)
 there=$folder/debian
@@ -53,9 +52,17 @@ echo "== its environment"
     --platform manylinux_2_35_aarch64 --only-binary :all: --python-version 3.11 "$folder"/dist/*.whl
 
 echo "== tests"
+# Python under qemu, which tests start again as sys.executable. Without SVE: qemu's of Debian 12 computes it wrongly.
+cat > "$folder/python" <<EOF
+#!/bin/sh
+exec qemu-aarch64-static -cpu cortex-a72 -L "$there" "$there/usr/bin/python3.11" "\$@"
+EOF
+chmod +x "$folder/python"
+echo "import sys; sys.executable = '$folder/python'" > "$folder/site/sitecustomize.py"
 rm -rf "$folder/tests"
 cp -r "$root/tests" "$folder/tests"
 cd "$folder"
-PYTHONPATH="$folder/site" OPENBLAS_NUM_THREADS=1 qemu-aarch64-static -L "$there" "$there/usr/bin/python3.11" -m pytest -q \
-    -p no:cacheprovider -W "ignore::RuntimeWarning" -m "not slow" -k "not fork and not process and not subprocess" \
-    tests/scan tests/index/bridge tests/index/test_called.py tests/index/test_mapped.py tests/files/test_golden.py
+export PYTHONPATH="$folder/site" OPENBLAS_NUM_THREADS=1
+./python -m pytest -q -p no:cacheprovider -k "not dqn and not dsh and not cnnh and not own" \
+    tests/files/test_golden.py tests/index/bridge tests/index/test_called.py tests/index/test_mapped.py \
+    tests/index/cells/test_search.py

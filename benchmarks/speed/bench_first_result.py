@@ -1,0 +1,72 @@
+"""How long a newcomer takes from nothing to a first result: the commands of docs/quick_start.md.
+
+    python -m benchmarks.speed.bench_first_result [--wheel dist/deepq-....whl] --output ...
+
+Runs the first block of commands of the page in a copy of the checkout, as committed, and the
+first Python block as `first.py`; with `--wheel` that is installed instead. Packages
+come from where pip takes them. Seconds are those of a clock on the wall.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common.harness import in_one_thread, parser, run
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "quick_start.md"
+COLUMNS = ["from", "command", "seconds"]
+
+
+def blocks(language: str) -> list[str]:
+    """Return the blocks of the page that are in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def timed(wheel: Path | None) -> Iterator[dict[str, Any]]:
+    """Run the commands, and say how long each takes."""
+    whole = 0.0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        archive = subprocess.run(
+            ["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True
+        ).stdout
+        subprocess.run(["tar", "-x"], cwd=folder, input=archive, check=True)
+        (folder / "first.py").write_text(blocks("python")[0])
+        for command in blocks("bash")[0].splitlines():
+            done = command if wheel is None else command.replace("install .", f"install {wheel}")
+            begun = time.monotonic()
+            subprocess.run(done, shell=True, cwd=folder, check=True, stdout=subprocess.PIPE)
+            seconds = time.monotonic() - begun
+            whole += seconds
+            yield _row(wheel, command, seconds)
+    yield _row(wheel, "all", whole)
+
+
+def _row(wheel: Path | None, command: str, seconds: float) -> dict[str, Any]:
+    how = "a checkout" if wheel is None else "a wheel"
+    return {"from": how, "command": command, "seconds": round(seconds, 1)}
+
+
+def main() -> None:
+    """Print the times."""
+    arguments = parser(__doc__ or "")
+    arguments.add_argument("--wheel", type=Path, help="install this in place of the checkout")
+    options = arguments.parse_args()
+    wheel = options.wheel and options.wheel.absolute()
+    options.wheel = wheel and wheel.name
+    if options.smoke:  # which would install packages
+        print(*blocks("bash")[0].splitlines(), os.linesep, blocks("python")[0], sep="\n")
+        return
+    run(options, "first result", timed(wheel), COLUMNS)
+
+
+if __name__ == "__main__":
+    in_one_thread(main)
