@@ -23,7 +23,7 @@ export OMP_WAIT_POLICY ?= passive
 BENCHMARKS := $(subst /,.,$(basename $(wildcard benchmarks/*/bench_*.py)))
 SOURCES := pyproject.toml setup.py MANIFEST.in $(shell find deepq -name "*.pyx" -o -name "*.h")
 
-.PHONY: help setup demo test test-levels lint types sanitize bench-smoke faults fuzz test-oldest wheels clean
+.PHONY: help setup demo test test-levels lint types sanitize bench-smoke faults fuzz test-oldest docs aarch64 wheels clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -76,6 +76,12 @@ fuzz: $(VENV)/.stamp  ## fuzz read_index for ten minutes with atheris (from PyPI
 
 test-oldest: $(OLDEST)/.stamp  ## run the tests with the oldest NumPy and faiss-cpu of the range
 	$(OLDEST)/bin/python $(PYTEST)
+
+docs: $(VENV)/.stamp  ## build the site of docs/ into build/site, without warnings
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
+
+aarch64: $(VENV)/.stamp  ## cross-build for aarch64, run tests under qemu-user (Debian 12 with both installed)
+	tests/house/aarch64.sh $(CURDIR)/$(PY) build/aarch64
 
 wheels: $(VENV)/.stamp  ## build sdist and manylinux wheels into dist/, install each where there is nothing else, search
 	rm -rf dist $(WHEELS)

@@ -23,7 +23,8 @@ few = {name: getattr(whole, name)[:1000] for name in parts}
 gt = datasets.exact_neighbours(few["base"], whole.query, whole.gt.shape[1])[1]
 few = dataclasses.replace(whole, gt=gt, **few)
 datasets.wordnet_glosses = lambda: few
-runpy.run_path(sys.argv[1], run_name="__main__")
+del sys.argv[0]  # so that it is the program's own name
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 # Pages whose blocks need what is not always there.
 NEEDS = {"clients.md": ("langchain_community", "llama_index.vector_stores.faiss", "datasets")}
