@@ -27,7 +27,7 @@ SOURCES := pyproject.toml setup.py MANIFEST.in $(shell find deepq -name "*.pyx" 
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' Makefile | expand -t 16
 
 setup: $(VENV)/.stamp  ## make .venv with deepq, editable, and the development tools
 
@@ -94,6 +94,7 @@ wheels: $(VENV)/.stamp  ## build sdist and manylinux wheels into dist/, install 
 		mv $$there/repaired/*.whl dist; \
 		(cd $$there && bin/python -I $(CURDIR)/tests/house/smoke_installed.py); \
 	done
+	$(PY) -m benchmarks.speed.bench_first_result --wheels dist
 
 clean:  ## remove everything that was built, environments included
 	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

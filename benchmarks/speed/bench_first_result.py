@@ -1,9 +1,9 @@
 """How long a newcomer takes from nothing to a first result: the commands of docs/quick_start.md.
 
-    python -m benchmarks.speed.bench_first_result [--wheel dist/deepq-....whl] --output ...
+    python -m benchmarks.speed.bench_first_result [--wheels dist] --output ...
 
 Runs the first block of commands of the page in a copy of the checkout, as committed, and the
-first Python block as `first.py`; with `--wheel` that is installed instead. Packages
+first Python block as `first.py`; with `--wheels` that of a folder is installed. Packages
 come from where pip takes them. Seconds are those of a clock on the wall.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -58,10 +59,13 @@ def _row(wheel: Path | None, command: str, seconds: float) -> dict[str, Any]:
 def main() -> None:
     """Print the times."""
     arguments = parser(__doc__ or "")
-    arguments.add_argument("--wheel", type=Path, help="install this in place of the checkout")
+    arguments.add_argument("--wheels", type=Path, help="a folder with a wheel for this Python")
     options = arguments.parse_args()
-    wheel = options.wheel and options.wheel.absolute()
-    options.wheel = wheel and wheel.name
+    wheel = None
+    if options.wheels is not None:
+        tag = f"*-cp{sys.version_info.major}{sys.version_info.minor}-*.whl"
+        wheel = next(options.wheels.absolute().glob(tag))
+    options.wheels = wheel and wheel.name
     if options.smoke:  # which would install packages
         print(*blocks("bash")[0].splitlines(), os.linesep, blocks("python")[0], sep="\n")
         return
