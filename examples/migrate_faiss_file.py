@@ -21,8 +21,8 @@ import deepq
 def made(path: str) -> None:
     """Write an index of faiss's, as an old program might have."""
     data = deepq.datasets.wordnet_glosses()
-    old = faiss.index_factory(data.d, "OPQ16,PQ16x4")
-    old.train(data.train[:2000])
+    old = faiss.index_factory(data.d, "PCA64,PQ16np")
+    old.train(data.train)
     old.add(data.base)
     faiss.write_index(old, path)
 

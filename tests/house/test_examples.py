@@ -1,4 +1,4 @@
-"""The examples run, are small, and are listed. `make demo` runs the demo, tests/clients LangChain's."""
+"""The examples run, are small and listed. `make demo` runs the demo, tests/clients another."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """README.md and docs/: every block runs or is checked, every relative link leads somewhere.
 
-Blocks of Python and bash run, but for those of `ELSEWHERE`, which others run. Blocks marked sh take hours:
-the programs and options in them are there. JSON is read, and what a diff adds is Python.
+Blocks of Python and bash run, but for those of `ELSEWHERE`, which others run. Blocks marked sh take
+hours: the programs and options in them are there. JSON is read, and what a diff adds is Python.
 """
 
 from __future__ import annotations
