@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from deepq.files.faiss_patch import patch_faiss, patched_faiss, unpatch_faiss
     from deepq.files.index_files import read_index, write_index
     from deepq.files.pickles import load_pickle
+    from deepq.hash_table.index import HashTableIndex
     from deepq.index.flat import DeepQuantIndex
     from deepq.index.interop import from_faiss, to_faiss
     from deepq.index.ivf import DeepQuantIVFIndex
     from deepq.index.search_parameters import SearchParameters
+    from deepq.labels.buckets import assign_buckets
     from deepq.labels.supervision import Pairs, Positives
     from deepq.training.settings import TrainConfig
 
@@ -50,6 +52,7 @@ __all__ = [
     "Diagnosis",
     "DimensionError",
     "FormatError",
+    "HashTableIndex",
     "InputError",
     "KindError",
     "NetworkEncoder",
@@ -59,6 +62,7 @@ __all__ = [
     "StateError",
     "Suggestion",
     "TrainConfig",
+    "assign_buckets",
     "datasets",
     "decoders",
     "diagnose",
@@ -88,6 +92,7 @@ _HOME = {
     "Diagnosis": "evaluation.diagnosis",
     "DimensionError": "_common.errors",
     "FormatError": "_common.errors",
+    "HashTableIndex": "hash_table",
     "InputError": "_common.errors",
     "KindError": "_common.errors",
     "StateError": "_common.errors",
@@ -97,6 +102,7 @@ _HOME = {
     "SearchParameters": "index.search_parameters",
     "Suggestion": "evaluation.suggestion",
     "TrainConfig": "training.settings",
+    "assign_buckets": "labels.buckets",
     "diagnose": "evaluation.diagnosis",
     "evaluate": "evaluation.measures",
     "from_faiss": "index.interop",

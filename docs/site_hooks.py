@@ -27,7 +27,7 @@ OF_ROOT = {
 }
 # Pages of the API for names of the front door; the others are its modules.
 TOPICS = {
-    "Indexes": ("index", "factory"),
+    "Indexes": ("index", "factory", "hash_table"),
     "Training": ("training", "labels", "encoders"),
     "Files and faiss": ("files",),
     "Measuring": ("evaluation",),

@@ -1,12 +1,10 @@
-"""Small labelled images in the files of their authors: CIFAR-10, CIFAR-100 and SVHN."""
+"""Small labelled images in the files of their authors: CIFAR-10 and -100, SVHN, ImageNet-32."""
 
 from __future__ import annotations
 
-import io
-import pickle
 import tarfile
+import zipfile
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,14 @@ import numpy.typing as npt
 
 from deepq._common.errors import DimensionError, FormatError
 from deepq._common.types import Ids
-
-Pixels = npt.NDArray[np.uint8]
-
-_SHAPE = (3, 32, 32)
-_PIXELS = 3 * 32 * 32
+from deepq.datasets.image_pickles import (
+    PIXELS,
+    SHAPE,
+    Pixels,
+    as_images,
+    entry_of,
+    images_in_pickle,
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -165,6 +166,56 @@ def svhn(folder: str | Path) -> ImageSet:
     return ImageSet("SVHN", *train, *test, tuple("0123456789"))
 
 
+def imagenet32(folder: str | Path) -> ImageSet:
+    """Read ImageNet in 32 x 32 pixels as published: 1,281,167 and 50,000 images of 1,000 classes.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where ``train_data_batch_1`` to ``train_data_batch_10`` and ``val_data`` are, or the same
+        with ``.npz``. The images take 4.1 GB of memory.
+
+    Returns
+    -------
+    ImageSet
+        Labels from 0 on, where the files have them from 1 on.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    FormatError
+        If a file is damaged. Of the pickles nothing is run: see `cifar10`.
+
+    Notes
+    -----
+    P. Chrabaszcz, I. Loshchilov & F. Hutter, "A downsampled variant of ImageNet as an alternative
+    to the CIFAR datasets", arXiv 1707.08819, 2017.
+    """
+    *batches, test = (
+        _imagenet_batch(Path(folder) / name)
+        for name in (*(f"train_data_batch_{i}" for i in range(1, 11)), "val_data")
+    )
+    x = np.empty((sum(len(labels) for _, labels in batches), *SHAPE), np.uint8)
+    np.concatenate([images for images, _ in batches], out=x)
+    y = np.concatenate([labels for _, labels in batches])
+    _check_labels(Path(folder), np.concatenate([y, test[1]]), 1, 1000)
+    return ImageSet("ImageNet-32", x, y - 1, test[0], test[1] - 1)
+
+
+def _imagenet_batch(path: Path) -> tuple[Pixels, Ids]:
+    if path.is_file():
+        return images_in_pickle(path.name, path.read_bytes(), "labels")
+    arrays = path.with_name(f"{path.name}.npz")
+    if not arrays.is_file():
+        raise FileNotFoundError(f"expected a file {path}, or {arrays.name}")
+    try:
+        with np.load(arrays, allow_pickle=False) as opened:
+            return as_images(arrays.name, opened["data"], opened["labels"])
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise FormatError(f"{arrays}: expected arrays data and labels, got: {error}") from error
+
+
 @dataclass(frozen=True)
 class _Cifar:
     """What the files of one of the two sets are called and hold."""
@@ -186,9 +237,9 @@ def _read_cifar(path: Path, its: _Cifar) -> ImageSet:
     files = _contents(path, {*python, *binary, its.meta, its.text})
     names: tuple[str, ...] = ()
     if files.keys() >= set(python):
-        *train, test = (_from_pickle(name, files[name], its.key) for name in python)
+        *train, test = (images_in_pickle(name, files[name], its.key) for name in python)
         if its.meta in files:
-            listed = _entry(its.meta, files[its.meta], f"{its.key[:-1]}_names", list)
+            listed = entry_of(its.meta, files[its.meta], f"{its.key[:-1]}_names", list)
             names = tuple(n.decode() if isinstance(n, bytes) else str(n) for n in listed)
     elif files.keys() >= set(binary):
         *train, test = (_from_binary(name, files[name], its) for name in binary)
@@ -216,109 +267,14 @@ def _contents(path: Path, names: set[str]) -> dict[str, bytes]:
 
 
 def _from_binary(name: str, content: bytes, its: _Cifar) -> tuple[Pixels, Ids]:
-    width = its.label_bytes + _PIXELS
+    width = its.label_bytes + PIXELS
     if not content or len(content) % width:
         raise FormatError(f"{name}: expected images of {width} bytes, got {len(content)} bytes")
     rows = np.frombuffer(content, np.uint8).reshape(-1, width)
     return (
-        rows[:, its.label_bytes :].copy().reshape(-1, *_SHAPE),
+        rows[:, its.label_bytes :].copy().reshape(-1, *SHAPE),
         rows[:, its.label_at].astype(np.int64),
     )
-
-
-def _from_pickle(name: str, content: bytes, key: str) -> tuple[Pixels, Ids]:
-    rows = _entry(name, content, "data", _Array).rows
-    labels = _entry(name, content, key, list, _Array)
-    if isinstance(labels, _Array):
-        labels = labels.rows.tolist()
-    if rows.ndim != 2 or rows.shape[1] != _PIXELS or not len(rows):
-        raise FormatError(f"{name}: expected data of shape (n, {_PIXELS}), got {rows.shape}")
-    if rows.dtype != np.uint8:
-        raise FormatError(f"{name}: expected data of bytes, got {rows.dtype}")
-    if not all(isinstance(label, int) for label in labels):
-        raise FormatError(f"{name}: expected integers in {key}")
-    return np.array(rows).reshape(-1, *_SHAPE), np.array(labels, np.int64)
-
-
-def _entry(name: str, content: bytes, key: str, *kinds: type[Any]) -> Any:
-    """Return one entry of a pickled dict, whose keys Python 2 wrote as bytes."""
-    try:
-        loaded = _Unpickler(io.BytesIO(content), encoding="bytes").load()
-    except Exception as error:  # of a damaged pickle it may be of any class
-        raise FormatError(f"{name}: expected a pickle of CIFAR's, got: {error}") from error
-    both = loaded if isinstance(loaded, dict) else {}
-    found = both.get(key.encode(), both.get(key))
-    if not isinstance(found, kinds):
-        raise FormatError(f"{name}: expected a dict with {key}, got {type(found).__name__} for it")
-    return found
-
-
-class _Unpickler(pickle.Unpickler):
-    """Loads what Python and NumPy wrote, old or new, and calls nothing but what is below for it."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        known = _KNOWN.get(f"{module.replace('numpy._core', 'numpy.core')}.{name}")
-        if known is None:
-            raise pickle.UnpicklingError(f"{module}.{name}, which is not allowed")
-        return known
-
-
-class _Dtype:
-    """A type of integers, as far as its pickle tells."""
-
-    def __init__(self, code: bytes | str, *_: object) -> None:
-        name = code.decode() if isinstance(code, bytes) else code
-        if name not in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"):
-            raise pickle.UnpicklingError(f"numbers of type {code!r}")
-        self.numpy = np.dtype(f"<{name}")
-
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        """Take the byte order, the second part; single bytes have none."""
-        if state[1] in (b">", ">"):
-            self.numpy = self.numpy.newbyteorder(">")
-
-
-class _Array:
-    """A NumPy array of integers, as far as its pickle tells."""
-
-    rows: npt.NDArray[Any]
-
-    def __init__(self, *_: object) -> None:
-        """Make an empty one, whatever of; all is in the state."""
-
-    def __setstate__(self, state: tuple[int, tuple[int, ...], _Dtype, bool, bytes]) -> None:
-        _, shape, dtype, fortran, content = state
-        rows = np.frombuffer(content, dtype.numpy)
-        self.rows = rows.reshape(shape, order="F" if fortran else "C")
-
-
-def _from_buffer(content: Any, dtype: _Dtype, shape: tuple[int, ...], order: str) -> _Array:
-    """Make an array as protocol 5 has it."""
-    array = _Array()
-    array.__setstate__((1, shape, dtype, order in ("F", b"F"), content))
-    return array
-
-
-def _number(dtype: _Dtype, content: bytes) -> int:
-    """Return one of NumPy's numbers."""
-    return int(np.frombuffer(content, dtype.numpy, 1)[0])
-
-
-def _encoded(text: str, encoding: str | bytes) -> bytes:
-    """Return bytes as Python 3 writes them in the protocols of Python 2."""
-    if encoding not in ("latin1", b"latin1"):
-        raise pickle.UnpicklingError(f"the encoding {encoding!r}")
-    return text.encode("latin1")
-
-
-_KNOWN: dict[str, Any] = {
-    "numpy.ndarray": _Array,
-    "numpy.dtype": _Dtype,
-    "numpy.core.multiarray._reconstruct": _Array,
-    "numpy.core.multiarray.scalar": _number,
-    "numpy.core.numeric._frombuffer": _from_buffer,
-    "_codecs.encode": _encoded,
-}
 
 
 def _read_svhn(path: Path) -> tuple[Pixels, Ids]:

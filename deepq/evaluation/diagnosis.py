@@ -13,7 +13,9 @@ from deepq._common.arrays import as_vectors
 from deepq._common.errors import StateError
 from deepq._common.types import Codes, Floats, Ids, InCells
 from deepq.encoders.base import embed
+from deepq.evaluation.bucket_use import BucketUse, bucket_use
 from deepq.evaluation.measures import Numbers, image_shape, require_some
+from deepq.hash_table.index import HashTableIndex
 from deepq.index.flat import DeepQuantIndex
 from deepq.index.interop import from_faiss
 from deepq.index.ivf import DeepQuantIVFIndex
@@ -108,13 +110,13 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def diagnose(index: Any, x: Any = None) -> Diagnosis:
+def diagnose(index: Any, x: Any = None) -> Diagnosis | BucketUse:
     """Return how the codebooks are used, by the stored codes or by those of `x`.
 
     Parameters
     ----------
-    index : DeepQuantIndex, DeepQuantIVFIndex, or what `from_faiss` takes
-        A trained index.
+    index : DeepQuantIndex, DeepQuantIVFIndex, HashTableIndex, or what `from_faiss` takes
+        A trained index. Of a hash table it is told how the buckets are used.
     x : (n, d) array, optional
         Finite vectors, encoded for this and not added; without them the stored codes are looked
         at, and nothing is known of the distortion.
@@ -129,10 +131,12 @@ def diagnose(index: Any, x: Any = None) -> Diagnosis:
     DimensionError, KindError
         If `x` is not an (n, d) array of real numbers, or `index` is another kind of index.
     """
-    if not isinstance(index, DeepQuantIndex | DeepQuantIVFIndex):
+    if not isinstance(index, DeepQuantIndex | DeepQuantIVFIndex | HashTableIndex):
         index = from_faiss(index)
     if not index.is_trained:
         raise StateError("expected a trained index, got one before train()")
+    if isinstance(index, HashTableIndex):
+        return bucket_use(index, x)
     if x is not None:
         image = image_shape(index)
         return _of_vectors(index, as_vectors(x, index.d, finite=True, image=image))

@@ -17,13 +17,16 @@ from deepq._common.checks import as_tuple
 from deepq._common.errors import InputError, KindError
 from deepq._common.threads import openmp_threads
 from deepq._common.types import Ids
+from deepq.hash_table.index import HashTableIndex
 from deepq.index.flat import DeepQuantIndex
 from deepq.index.ivf import DeepQuantIVFIndex
+from deepq.metrics.buckets import normalized_mutual_information, speed_up
 from deepq.metrics.neighbours import recall
 from deepq.metrics.ranking import mean_average_precision, precision_at
 
 MEASURES = ("1-recall@1", "1-recall@10", "1-recall@100", "10-recall@10")
 TIMES = ("us_per_query", "queries_per_second")
+OF_BUCKETS = ("speed_up", "NMI")
 
 _MEASURE = re.compile(r"(?:([1-9][0-9]*)-recall|(mAP|precision))@([1-9][0-9]*)")
 _TIMED_K = 10  # how many results are asked for where only times are
@@ -61,9 +64,13 @@ def evaluate(
         ``"us_per_query"``, ``"queries_per_second"``
             CPU time of the search of all queries in one call, for the deepest R asked for, or for
             10 results. Where a time is asked for, faiss and deepq use one thread for the search.
+        ``"speed_up"``, ``"NMI"``
+            Of a `HashTableIndex`: how many times fewer vectors a query looks at than are stored
+            (`metrics.speed_up`), and how much the buckets of queries and their classes say of each
+            other (`metrics.normalized_mutual_information`).
     labels : pair of arrays, optional
-        Classes of the queries and of the stored vectors, by id, as `metrics` takes them; for mAP
-        and precision.
+        Classes of the queries and of the stored vectors, by id, as `metrics` takes them; for mAP,
+        precision and NMI.
 
     Returns
     -------
@@ -73,7 +80,8 @@ def evaluate(
     Raises
     ------
     InputError
-        If a measure is unknown, or lacks `ground_truth` or `labels`; if R is larger than the number
+        If a measure is unknown, is one of hash tables for another index, or lacks `ground_truth` or
+        `labels`; if R is larger than the number
         of stored vectors; if `ground_truth` has fewer than K columns, or it or `labels` another
         number of rows than there are vectors; or if a query is not finite.
     DimensionError, KindError
@@ -93,7 +101,9 @@ def evaluate(
     if not (hasattr(index, "ntotal") and hasattr(index, "search")):
         raise KindError(f"expected an index, got {type(index).__name__}")
     names = (measures,) if isinstance(measures, str) else as_tuple(measures, "measures")
-    others = [name for name in names if not isinstance(name, str) or name not in TIMES]
+    given = [name for name in names if not isinstance(name, str) or name not in TIMES]
+    others = [name for name in given if name not in OF_BUCKETS]
+    _check_buckets([name for name in given if name in OF_BUCKETS], index, labels)
     wanted = {name: _parse(name, index.ntotal) for name in others}
     if isinstance(index, faiss.IndexBinary):
         queries = as_codes(queries, index.code_size)
@@ -113,6 +123,10 @@ def evaluate(
         values["us_per_query"] = seconds / len(queries) * 1e6
         values["queries_per_second"] = len(queries) / max(seconds, 1e-9)
     values |= {name: measure.of(I, true, labels) for name, measure in wanted.items()}
+    if "speed_up" in names:
+        values["speed_up"] = speed_up(index.candidates)
+    if "NMI" in names and labels is not None:
+        values["NMI"] = normalized_mutual_information(index.bucket_ids(queries), labels[0])
     return {name: values[name] for name in names}
 
 
@@ -167,10 +181,17 @@ def _parse(name: Any, ntotal: int) -> _Measure:
         return _Measure("mAP", ntotal)
     match = _MEASURE.fullmatch(word)
     if match is None:
-        known = " or ".join(("K-recall@R", "mAP", "mAP@R", "precision@R", *TIMES))
+        known = " or ".join(("K-recall@R", "mAP", "mAP@R", "precision@R", *TIMES, *OF_BUCKETS))
         raise InputError(f"expected a measure {known}, got {name!r}")
     k, kind, r = match.groups()
     return _Measure(kind or "recall", int(r), int(k or 0))
+
+
+def _check_buckets(names: list[str], index: Any, labels: Any) -> None:
+    if names and not isinstance(index, HashTableIndex):
+        raise InputError(f"expected a HashTableIndex for {names[0]}, got {type(index).__name__}")
+    if "NMI" in names and labels is None:
+        raise InputError("expected labels for NMI, got None")
 
 
 def _check_labels(labels: tuple[Any, Any], nq: int, ntotal: int) -> None:
@@ -197,7 +218,7 @@ def _as_ground_truth(ground_truth: Any, nq: int) -> Ids:
 
 def image_shape(index: Any) -> tuple[int, ...]:
     """Shape of the images that an index takes beside vectors, if it does."""
-    is_ours = isinstance(index, DeepQuantIndex | DeepQuantIVFIndex)
+    is_ours = isinstance(index, DeepQuantIndex | DeepQuantIVFIndex | HashTableIndex)
     return index.encoder.input_shape if is_ours else ()
 
 

@@ -96,7 +96,10 @@ def read_state(reader: Reader, network: Any, *, maps: bool, checks: bool) -> dic
     listing = [(names.get(i, f"array {i}"), entry) for i, entry in enumerate(document["arrays"])]
     arrays: list[Any] = list(_arrays(reader, listing, maps=maps, checks=checks))
     state: dict[str, Any] = join_arrays(fields, arrays)
-    state["encoder"] = with_network(state["encoder"], network)
+    given = network if isinstance(network, tuple) else (network,)
+    for name, own in zip(("encoder", "hasher"), given, strict=False):
+        if name in state:
+            state[name] = with_network(state[name], own)
     return state
 
 

@@ -19,12 +19,12 @@ from deepq._common.safe_files import (
 )
 from deepq.files import faiss_files
 from deepq.files.format import pieces, read_state
+from deepq.files.kinds import INDEXES, class_of, held, made
+from deepq.hash_table.index import HashTableIndex
 from deepq.index.flat import DeepQuantIndex
 from deepq.index.interop import from_nest
 from deepq.index.ivf import DeepQuantIVFIndex
-from deepq.index.kinds import class_of
 from deepq.index.native import mapped, mapped_lists
-from deepq.index.state import held_state, make_index
 
 # What may be raised on the way from the content of a file to objects.
 _FAULTS = (
@@ -32,15 +32,17 @@ _FAULTS = (
     *(AttributeError, ArithmeticError, RuntimeError),
 )
 
+AnyIndex = DeepQuantIndex | DeepQuantIVFIndex | HashTableIndex
+
 _OF_FAISS = "an IndexPQ or IndexIVFPQ of faiss's, alone or behind transforms,"
 
 
-def write_index(index: DeepQuantIndex | DeepQuantIVFIndex, path_or_file: PathOrFile) -> None:
+def write_index(index: AnyIndex, path_or_file: PathOrFile) -> None:
     """Save an index; a file that exists is replaced whole, or left as it was on any failure.
 
     Parameters
     ----------
-    index : DeepQuantIndex or DeepQuantIVFIndex
+    index : DeepQuantIndex, DeepQuantIVFIndex or HashTableIndex
         Trained or not. Changes wait until it is written.
     path_or_file : str, path or binary file open for writing
         A file object is written to from its position on, without the promise above.
@@ -56,7 +58,7 @@ def write_index(index: DeepQuantIndex | DeepQuantIVFIndex, path_or_file: PathOrF
     OSError
         If the file cannot be written, or a file object does not say how many bytes it took.
     """
-    if not isinstance(index, DeepQuantIndex | DeepQuantIVFIndex):
+    if not isinstance(index, INDEXES):
         raise KindError(f"expected a DeepQuantIndex, got {type(index).__name__}")
     if not isinstance(path_or_file, str | os.PathLike):
         require_method(path_or_file, "write")
@@ -82,13 +84,14 @@ def read_index(
     encoder : torch.nn.Module or NetworkEncoder, optional
         The network of the index, which must be handed back where its class is not one of
         `deepq.networks`, since files hold the weights only. It is copied and gets those; it must be
-        of the class that was written. Ignored where there is no network in the file.
+        of the class that was written. Ignored where there is no network in the file. For a hash
+        table a tuple of two: the embedder's and the hasher's.
     mmap : bool
         Whether the codes stay in the file, mapped into memory that processes share. Such an index
         takes no time to open, and does not change: what would change its codes raises, through
         faiss's composites too, except `reset`, which lets go of the file. A copy is in memory. The
         file must not be changed in place; `write_index` replaces it. Codes in cells are mapped from
-        files of `write_index` alone.
+        files of `write_index` alone, hash tables not at all.
     verify : "full" or "header"
         "header" checks all but the checksums of codes and lists, as `mmap` does always.
 
@@ -100,7 +103,7 @@ def read_index(
     OSError
         If the file cannot be read.
     InputError
-        If `verify` is another word, or a file object is to be mapped.
+        If `verify` is another word, or a file object or a hash table is to be mapped.
     StateError
         If codes cannot be mapped with this faiss.
     ImportError
@@ -124,10 +127,12 @@ def read_index(
             checks = verify == "full" and not mmap
             state = read_state(Reader(file), encoder, maps=mmap, checks=checks)
             cls = class_of(state)
+        if mmap and cls is HashTableIndex:
+            raise InputError(f"expected mmap=False for a hash table, which is read whole: {name}")
         if mmap:
             (mapped_lists if cls is DeepQuantIVFIndex else mapped).require()
         with _told_as(f"expected a whole deepq index in {name}"):
-            return make_index(state, cls)
+            return made(state, cls)
 
 
 @contextmanager
@@ -142,7 +147,7 @@ def _told_as(expected: str) -> Iterator[None]:
 # ---- writing -------------------------------------------------------------------------------------
 
 
-def _write(index: DeepQuantIndex | DeepQuantIVFIndex, file: BinaryIO) -> None:
-    with held_state(index) as state:
+def _write(index: AnyIndex, file: BinaryIO) -> None:
+    with held(index) as state:
         for piece in pieces(state):
             write_whole(file, piece)

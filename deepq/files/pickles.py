@@ -11,13 +11,10 @@ from typing import Any, BinaryIO
 from deepq._common.errors import FormatError
 from deepq._common.safe_files import PathOrFile, opened
 from deepq.files.format import MOST_HEADER
-from deepq.index.flat import DeepQuantIndex, restore
-from deepq.index.ivf import DeepQuantIVFIndex, restore_cells
+from deepq.files.kinds import INDEXES, RESTORERS
 
 
-def load_pickle(
-    path_or_file: PathOrFile, *, buffers: Iterable[Any] | None = None
-) -> DeepQuantIndex | DeepQuantIVFIndex:
+def load_pickle(path_or_file: PathOrFile, *, buffers: Iterable[Any] | None = None) -> Any:
     """Load the pickle of an index, and run nothing that it may contain.
 
     ``pickle.load`` does what a pickle says; this refuses all but the data of a DeepQuantIndex. So
@@ -42,7 +39,7 @@ def load_pickle(
     with opened(path_or_file) as (file, name):
         try:
             index = _Unpickler(file, buffers=buffers).load()
-            if not isinstance(index, DeepQuantIndex | DeepQuantIVFIndex):
+            if not isinstance(index, INDEXES):
                 raise FormatError(f"one of a {type(index).__name__}")
         except (OSError, MemoryError, ImportError):
             raise
@@ -96,7 +93,7 @@ class _Unpickler(pickle._Unpickler):
         super().__init__(_Bounded(file, size), buffers=given)
 
     def find_class(self, module: str, name: str) -> Any:
-        for maker in (restore, restore_cells):
+        for maker in RESTORERS:
             if (module, name) == (maker.__module__, maker.__name__):
                 return partial(self._restore, maker)
         raise FormatError(f"one that asks for {module}.{name}")

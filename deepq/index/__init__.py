@@ -4,8 +4,8 @@
 `flat_codes` edits codes that lie one after the other, `flat_search` searches them, and `flat` joins
 both with the surface of faiss.IndexPQ (`surface`) to `DeepQuantIndex`. So do `cell_training`,
 `cell_lists`, `cell_codes`, `cell_editing`, `cell_parameters`, `cell_search` and `ivf` for cells and
-faiss.IndexIVFPQ; `kinds` knows both, `queries` and `merging` are theirs in common. `native` holds
-the faiss objects underneath. `state` is an index as plain data, `carried` what faiss's files have
+faiss.IndexIVFPQ; `queries` and `merging` are theirs in common. `native` holds the faiss objects
+underneath. `state` is an index as plain data, `carried` what faiss's files have
 of it, `interop` goes from and to faiss, `revival` mends what faiss reads. `search_parameters` are
 those of a call, `training_data` what is trained on; `tensors` and `torch_data` let torch in.
 

@@ -79,12 +79,17 @@ def pack(index: LearnedIndex, protocol: int, *, empty: bool = False) -> tuple[An
 
     Pickles pass the bytes on without a copy: from protocol 5 on as buffers, out of band if wanted.
     """
+    with held_state(index, empty=empty) as state:
+        return packed(state, protocol)
+
+
+def packed(state: State, protocol: int) -> tuple[Any, ...]:
+    """Pack a state, as `pack` does, while it stays as it is."""
     arrays: list[NDArray[Any] | Blocks] = []
     living: list[OwnObject] = []
-    with held_state(index, empty=empty) as state:
-        fields = split_arrays(state, arrays, living)
-        require_known(arrays)
-        content = [array.tobytes() for array in arrays]  # of this moment; no view may outlive it
+    fields = split_arrays(state, arrays, living)
+    require_known(arrays)
+    content = [array.tobytes() for array in arrays]  # of this moment; no view may outlive it
     listing = [(array.dtype.str, array.shape) for array in arrays]
     text = json.dumps({"index": fields, "arrays": listing})
     parts: list[Any] = content

@@ -56,6 +56,19 @@ class Supervision:
         """Yield the rows (m,) of the batches of one pass; all are of about `size`."""
         yield from np.array_split(rng.permutation(self.n), _count(self.n, size))
 
+    def class_batches(
+        self,
+        size: int,  # noqa: ARG002
+        rng: np.random.Generator,  # noqa: ARG002
+        rows: int,  # noqa: ARG002
+    ) -> Iterator[Ids]:
+        """Yield batches of about `size` with so many `rows` of each class that is in one.
+
+        Raises InputError here: it takes labels of one class a row.
+        """
+        kind = type(self).__name__
+        raise InputError(f"expected labels of one class a row for batches by class, got {kind}")
+
     def digest(self) -> list[int]:
         """Checksums of all that is known."""
         arrays = [value for value in vars(self).values() if isinstance(value, np.ndarray)]
@@ -129,6 +142,28 @@ class Classes(Supervision):
         order = rng.permutation(self.n)
         spread = _spread(order, self._class[order], rng.random)
         yield from np.array_split(spread, _count(self.n, size))
+
+    def class_batches(self, size: int, rng: np.random.Generator, rows: int) -> Iterator[Ids]:
+        """Every row once in a set of `rows` of its class, and classes evenly all the way.
+
+        The last set of a class is filled up with others of its rows; a class of a single row has
+        none. Raises InputError where no class has two rows.
+        """
+        order = rng.permutation(self.n)
+        order = order[np.argsort(self._class[order], kind="stable")]
+        sets, kinds = [], []
+        for own in np.split(order, np.flatnonzero(np.diff(self._class[order])) + 1):
+            if len(own) > 1:
+                count = -(-len(own) // rows)
+                sets.append(np.resize(own, count * rows).reshape(count, rows))
+                kinds.append(np.full(count, self._class[own[0]]))
+        if not sets:
+            raise InputError("expected a class of at least 2 rows, got classes of one row each")
+        drawn = rng.permutation(sum(map(len, sets)))
+        spread = _spread(drawn, np.concatenate(kinds)[drawn], rng.random)
+        together = np.concatenate(sets)[spread]
+        for part in np.array_split(together, _count(together.size, size)):
+            yield np.unique(part)
 
     def part(self, rows: Ids) -> Classes:
         """Classes of some rows; the targets keep their columns."""

@@ -5,7 +5,8 @@ returns them. The id -1 stands for "nothing found" and never counts. An id count
 first place in a row; where it comes again (pieces of one document under its number), that is as if
 it were -1.
 
-`neighbours` compares with true neighbours, `ranking` compares classes, each with its formula.
+`neighbours` compares with true neighbours, `ranking` compares classes, each with its formula;
+`buckets` has what hash tables are measured by.
 `relevance` says which results are relevant, and sums over their ranks. `arguments` checks what is
 given. ``docs/evaluation.md`` says what published code divides by.
 
@@ -13,6 +14,7 @@ A leaf: it imports `_common` alone. A new measure: one function in `ranking`, on
 row in ``docs/evaluation.md``, and a test against a computation by hand.
 """
 
+from deepq.metrics.buckets import normalized_mutual_information, speed_up, without_self
 from deepq.metrics.neighbours import recall
 from deepq.metrics.ranking import (
     average_precision,
@@ -24,7 +26,10 @@ from deepq.metrics.ranking import (
 __all__ = [
     "average_precision",
     "mean_average_precision",
+    "normalized_mutual_information",
     "precision_at",
     "precision_recall_curve",
     "recall",
+    "speed_up",
+    "without_self",
 ]

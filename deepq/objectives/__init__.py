@@ -2,8 +2,8 @@
 
 `base` says what an objective is and what it sees of a batch. `losses` has the formulas, as
 functions of embeddings. By what rows are compared with: each other (`pairs`), their classes
-(`classes`), a code for each class (`class_codes`) or each row (`row_codes`). `plain` has the kinds
-by name.
+(`classes`), a code for each class (`class_codes`, and of several levels `compound_codes`) or each
+row (`row_codes`). `plain` has the kinds by name.
 
 It imports `_common` and `labels`, and torch. A new objective: a subclass of `Objective` with
 `forward` in the file of its kind, which keeps the arguments of its constructor, all with defaults,
@@ -17,7 +17,14 @@ need_torch()
 from deepq.objectives.base import Objective
 from deepq.objectives.class_codes import CentralSimilarity, OrthoHash
 from deepq.objectives.classes import Classification, CosineSoftmax, Likelihood
-from deepq.objectives.pairs import Contrastive, InnerProduct, PairwiseCosine, TripletRanking
+from deepq.objectives.compound_codes import CompoundCodes
+from deepq.objectives.pairs import (
+    Contrastive,
+    InnerProduct,
+    NPair,
+    PairwiseCosine,
+    TripletRanking,
+)
 from deepq.objectives.plain import OBJECTIVES, make_objective, objective_state
 from deepq.objectives.row_codes import CodeRegression, InferredCodes
 
@@ -26,11 +33,13 @@ __all__ = [
     "CentralSimilarity",
     "Classification",
     "CodeRegression",
+    "CompoundCodes",
     "Contrastive",
     "CosineSoftmax",
     "InferredCodes",
     "InnerProduct",
     "Likelihood",
+    "NPair",
     "Objective",
     "OrthoHash",
     "PairwiseCosine",

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from deepq._common.checks import as_share, as_weight
+from deepq._common.checks import as_share, as_size, as_weight
+from deepq._common.errors import InputError
 from deepq._common.types import Floats
 from deepq.labels.supervision import Supervision
 
@@ -58,11 +59,15 @@ class Objective(nn.Module):
     keeps_classes : bool
         Whether a class has a place of its own in embeddings: a number, or a code. A training that
         goes on keeps these places.
+    rows_per_class : int or None
+        So many rows of a class come together in a batch, of as many classes as it has room for; for
+        labels of one class a row. None: batches have about the same number of rows of each class.
     """
 
     mixes = False
     needs_classes = False
     keeps_classes = False
+    rows_per_class: int | None = None
 
     def __init__(self, quantization_weight: float = 0.0, warm_up: float = 0.6) -> None:
         super().__init__()
@@ -91,6 +96,16 @@ class Objective(nn.Module):
     def forward(self, z: Tensor, batch: Batch) -> Tensor:
         """Loss of embeddings z (n, d); `batch` is a `Batch`."""
         raise NotImplementedError
+
+
+def as_rows_per_class(value: Any) -> int | None:
+    """Return a number of at least 2, or None. Raises InputError for any other."""
+    if value is None:
+        return None
+    number = as_size(value, "rows_per_class")
+    if number < 2:
+        raise InputError(f"expected rows_per_class of at least 2, got {number}")
+    return number
 
 
 def drawn_seed() -> int:

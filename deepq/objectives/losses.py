@@ -39,24 +39,41 @@ def contrastive(z: Tensor, similar: Tensor, known: Tensor, margin: float) -> Ten
     return _mean(losses, _others(known))
 
 
-def triplet(z: Tensor, similar: Tensor, known: Tensor, margin: float) -> Tensor:
-    """Mean over similar pairs of max(margin + d^2(i, j) - d^2(i, k), 0), k semi-hard.
+def triplet(distances: Tensor, similar: Tensor, known: Tensor, margin: float) -> Tensor:
+    """Mean over similar pairs of max(margin + d(i, j) - d(i, k), 0), k semi-hard.
 
-    k is the nearest dissimilar row that is farther from i than j is, or the farthest one if there
-    is none. Schroff et al., "FaceNet", CVPR 2015, section 3.2; the loss is that of Lai et al.,
-    "Simultaneous feature learning and hash coding with deep neural networks", CVPR 2015.
+    `distances` (n, n) are d. k is the nearest dissimilar row that is farther from i than j is, or
+    the farthest one if there is none. Schroff et al., "FaceNet", CVPR 2015, section 3.2; the loss
+    is that of Lai et al., "Simultaneous feature learning and hash coding with deep neural
+    networks", CVPR 2015, with squared Euclidean distances.
     """
-    distances = squared_distances(z)
     negative = known & ~similar
     positive = similar & _others(known) & negative.any(1, keepdim=True)
     if not positive.any():
-        return z.sum() * 0
+        return distances.sum() * 0
     # The dissimilar rows of each row by distance: a search in these finds all its rivals at once.
     rivals = distances.masked_fill(~negative, torch.inf).sort(1).values
     beyond = torch.searchsorted(rivals.detach(), distances.detach(), right=True)
     last = negative.sum(1, keepdim=True) - 1
     rival = rivals.gather(1, torch.minimum(beyond, last.clamp_min(0)))
     return relu(margin + distances[positive] - rival[positive]).mean()
+
+
+def n_pair(similarities: Tensor, similar: Tensor, known: Tensor) -> Tensor:
+    """Mean over rows of the cross-entropy of their similarities (n, n) with the similar rows.
+
+    These share the target evenly; a row without one does not count. Sohn, "Improved deep metric
+    learning with multi-class N-pair loss objective", NeurIPS 2016, with every row of a batch as an
+    anchor.
+    """
+    others = _others(known)
+    positive = similar & others
+    counted = positive.any(1)
+    if not counted.any():
+        return similarities.sum() * 0
+    logs = log_softmax(similarities.masked_fill(~others, -torch.inf), dim=1)
+    shares = positive / positive.sum(1, keepdim=True).clamp_min(1)
+    return -(shares * logs.masked_fill(~positive, 0)).sum(1)[counted].mean()
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -102,6 +119,11 @@ def squared_distances(z: Tensor) -> Tensor:
     """Squared Euclidean distances (n, n) of all pairs of rows."""
     squares = z.square().sum(1)
     return relu(squares[:, None] + squares - 2 * z @ z.T)
+
+
+def squared_length(z: Tensor) -> Tensor:
+    """Mean over rows of |z|^2."""
+    return z.square().sum(1).mean()
 
 
 def _signs(similar: Tensor) -> Tensor:

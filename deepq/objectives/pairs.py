@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from deepq._common.checks import as_weight
-from deepq.objectives.base import Objective
+from deepq._common.checks import as_flag, as_weight
+from deepq.objectives.base import Objective, as_rows_per_class
 from deepq.objectives.losses import (
     contrastive,
+    n_pair,
     pairwise_cosine,
     pairwise_inner_product,
     pull_to_signs,
+    squared_distances,
+    squared_length,
     triplet,
 )
 
@@ -60,13 +64,56 @@ class Contrastive(Objective):
 
 
 class TripletRanking(Objective):
-    """`triplet` with a margin."""
+    """`triplet` with a margin, of squared distances.
+
+    Parameters
+    ----------
+    margin : float
+    unit : bool
+        Whether embeddings are scaled to unit length first.
+    rows_per_class : int, optional
+        See `Objective`.
+    """
 
     def __init__(
-        self, margin: float = 1.0, quantization_weight: float = 0.0, warm_up: float = 0.6
+        self,
+        margin: float = 1.0,
+        quantization_weight: float = 0.0,
+        warm_up: float = 0.6,
+        unit: bool = False,
+        rows_per_class: int | None = None,
     ) -> None:
         super().__init__(quantization_weight, warm_up)
-        self.margin = as_weight(margin, "margin")
+        self.margin, self.unit = as_weight(margin, "margin"), as_flag(unit, "unit")
+        self.rows_per_class = as_rows_per_class(rows_per_class)
 
     def forward(self, z: Tensor, batch: Any) -> Tensor:
-        return triplet(z, batch.similar, batch.known, self.margin)
+        z = normalize(z, dim=1) if self.unit else z
+        return triplet(squared_distances(z), batch.similar, batch.known, self.margin)
+
+
+class NPair(Objective):
+    """`n_pair` of inner products, and half the mean squared length of an embedding.
+
+    Parameters
+    ----------
+    regularization : float
+        Weight of the second.
+    rows_per_class : int, optional
+        See `Objective`.
+    """
+
+    def __init__(
+        self,
+        regularization: float = 0.003,
+        quantization_weight: float = 0.0,
+        warm_up: float = 0.6,
+        rows_per_class: int | None = 2,
+    ) -> None:
+        super().__init__(quantization_weight, warm_up)
+        self.regularization = as_weight(regularization, "regularization")
+        self.rows_per_class = as_rows_per_class(rows_per_class)
+
+    def forward(self, z: Tensor, batch: Any) -> Tensor:
+        loss = n_pair(z @ z.T, batch.similar, batch.known)
+        return loss + self.regularization * squared_length(z) / 2

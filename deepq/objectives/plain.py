@@ -8,7 +8,8 @@ from deepq._common.errors import FormatError
 from deepq.objectives.base import Objective
 from deepq.objectives.class_codes import CentralSimilarity, OrthoHash
 from deepq.objectives.classes import Classification, CosineSoftmax, Likelihood
-from deepq.objectives.pairs import Contrastive, InnerProduct, PairwiseCosine, TripletRanking
+from deepq.objectives.compound_codes import CompoundCodes
+from deepq.objectives.pairs import Contrastive, InnerProduct, NPair, PairwiseCosine, TripletRanking
 from deepq.objectives.row_codes import CodeRegression, InferredCodes
 
 
@@ -35,6 +36,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
         InnerProduct,
         Contrastive,
         TripletRanking,
+        NPair,
         Classification,
         CosineSoftmax,
         Likelihood,
@@ -42,5 +44,6 @@ OBJECTIVES: dict[str, type[Objective]] = {
         InferredCodes,
         OrthoHash,
         CentralSimilarity,
+        CompoundCodes,
     )
 }

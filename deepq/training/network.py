@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -206,7 +207,7 @@ class NetworkTraining:
             torch_seed(self.config.seed * 100_003 + self.epoch)
         )
         rng = np.random.default_rng([self.config.seed, self.epoch])
-        batches = list(self.supervision.batches(self.config.batch_size, rng))
+        batches = list(self._batches(objective, rng))
         self.network.train()
         losses = []
         with seeded(self.config.seed + self.epoch, self.device):  # for dropout
@@ -223,6 +224,13 @@ class NetworkTraining:
             self._close(float(np.mean(losses)), weight > 0)
         if not self.cut:
             self._keep()
+
+    def _batches(self, objective: Objective, rng: np.random.Generator) -> Iterator[Ids]:
+        """Yield the rows of the batches of an epoch as the objective wants them."""
+        size, rows = self.config.batch_size, objective.rows_per_class
+        if rows is None:
+            return self.supervision.batches(size, rng)
+        return self.supervision.class_batches(size, rng, rows)
 
     def _close(self, loss: float, quantized: bool) -> None:
         """End an epoch: judge the network, and copy it if it is the best until now."""

@@ -15,6 +15,7 @@ from scipy.io import savemat
 from deepq.datasets import (
     cifar10,
     cifar100,
+    imagenet32,
     svhn,
 )
 
@@ -260,3 +261,45 @@ class TestSvhn:
         monkeypatch.setitem(sys.modules, "scipy.io", None)
         with pytest.raises(ImportError, match="pip install scipy"):
             svhn(tmp_path)
+
+
+class TestImagenet32:
+    def pickles(self, n=3) -> dict[str, bytes]:
+        names = [*(f"train_data_batch_{i}" for i in range(1, 11)), "val_data"]
+        mean = np.random.default_rng(0).random(3072)  # as the files have it beside
+        return {
+            name: pickle.dumps(
+                {"data": pixels(n, i), "labels": [1 + i, 1000, 7], "mean": mean}, protocol=4
+            )
+            for i, name in enumerate(names)
+        }
+
+    @pytest.mark.parametrize("form", ["pickles", "npz"])
+    def test_batches(self, tmp_path, form):
+        files = self.pickles()
+        if form == "npz":
+            for name, content in files.items():
+                np.savez(tmp_path / f"{name}.npz", **pickle.loads(content))
+        else:
+            write(tmp_path, files)
+        images = imagenet32(tmp_path)
+        assert images.train.shape == (30, 3, 32, 32)
+        np.testing.assert_array_equal(images.train[3:6].reshape(3, -1), pixels(3, 1))
+        assert images.train_labels[:4].tolist() == [0, 999, 6, 1]
+        np.testing.assert_array_equal(images.test.reshape(3, -1), pixels(3, 10))
+        assert images.test_labels.tolist() == [10, 999, 6]
+
+    def test_what_is_missing_or_damaged(self, tmp_path):
+        files = self.pickles()
+        del files["train_data_batch_4"]
+        write(tmp_path, files)
+        with pytest.raises(FileNotFoundError, match=r"train_data_batch_4, or .*npz"):
+            imagenet32(tmp_path)
+        np.savez(tmp_path / "train_data_batch_4.npz", data=pixels(3))
+        with pytest.raises(ValueError, match="expected arrays data and labels"):
+            imagenet32(tmp_path)
+        (tmp_path / "train_data_batch_4.npz").unlink()
+        wrong = {"data": pixels(1), "labels": [1001]}
+        (tmp_path / "train_data_batch_4").write_bytes(pickle.dumps(wrong))
+        with pytest.raises(ValueError, match="labels from 1 to 1000"):
+            imagenet32(tmp_path)

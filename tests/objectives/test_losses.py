@@ -61,14 +61,14 @@ def test_triplet(known, margin) -> None:
             beyond = [d2[i, k] for k in others if d2[i, k] > d2[i, j]]
             rival = min(beyond) if beyond else max(d2[i, k] for k in others)
             found.append(max(margin + d2[i, j] - rival, 0))
-    got = call(losses.triplet, Z, SIMILAR, known, margin)
+    got = call(losses.triplet, d2, SIMILAR, known, margin)
     assert got == pytest.approx(np.mean(found))
 
 
 def test_triplets_of_one_class_cost_nothing() -> None:
     z = torch.randn(4, 3, requires_grad=True)
     same = torch.ones(4, 4, dtype=torch.bool)
-    loss = losses.triplet(z, same, same, 1.0)
+    loss = losses.triplet(losses.squared_distances(z), same, same, 1.0)
     loss.backward()
     assert loss.item() == 0
     assert not z.grad.any()
@@ -122,7 +122,7 @@ def test_rows_that_are_equal_have_finite_gradients() -> None:
         (
             losses.pairwise_cosine(z, similar, known),
             losses.contrastive(z, similar, known, 1.0),
-            losses.triplet(z, similar, known, 1.0),
+            losses.triplet(losses.squared_distances(z), similar, known, 1.0),
         )
     )
     loss.backward()

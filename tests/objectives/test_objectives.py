@@ -38,7 +38,10 @@ def test_objectives_are_their_functions() -> None:
             objectives.Contrastive(3.0, pull=0.3),
             losses.contrastive(*pair, 3.0) + 0.3 * losses.pull_to_signs(z),
         ),
-        (objectives.TripletRanking(2.0), losses.triplet(*pair, 2.0)),
+        (
+            objectives.TripletRanking(2.0),
+            losses.triplet(losses.squared_distances(z), *pair[1:], 2.0),
+        ),
     ]
     for objective, want in cases:
         assert objective(z, b).item() == pytest.approx(want.item())

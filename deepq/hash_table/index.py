@@ -1,0 +1,521 @@
+"""``HashTableIndex``: rows in learned buckets, of which a search looks at a few."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from deepq._common.arrays import as_free_ids, require_finite
+from deepq._common.checks import as_count, as_metric, as_size
+from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
+from deepq._common.plain_data import digest, to_bytes
+from deepq._common.threads import SharedLock, openmp_threads
+from deepq._common.types import Floats, Ids
+from deepq.encoders.base import Encoder, embed
+from deepq.encoders.plain import as_encoder
+from deepq.hash_table.probes import ORDERS, Words, probes
+from deepq.hash_table.ranking import ByCodes, ByEmbeddings, Ranking
+from deepq.hash_table.rows import MOST_BUCKETS, BucketRows
+from deepq.hash_table.state import held_table, made_table
+from deepq.hash_table.training import HashTraining, as_classes
+from deepq.index.queries import Queries
+from deepq.index.state import packed, unpack
+from deepq.index.tensors import accepts_tensors
+from deepq.index.training_data import checked_blocks, rows_for, rows_to_add, training_data
+from deepq.quantizers.product import ProductQuantizer
+from deepq.training.settings import TrainConfig
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from deepq.objectives.base import Objective
+
+_KEPT = ("float32", "float16")
+# What buckets and rows follow from, of a state.
+_MEANING = (
+    *("encoder", "hasher", "codebooks"),
+    *("levels", "width", "sparsity", "kept", "metric"),
+)
+
+
+class HashTableIndex(Queries):
+    """A hash table of learned buckets: one network says where a vector lies, another ranks.
+
+    Jeong, Kim & Song, "End-to-end efficient representation learning via cascading combinatorial
+    optimization", CVPR 2019; `recipes.hierarchical` makes one. The hasher gives every vector
+    `width` scores for each of some levels. A word of each level, the best, is the number of its
+    bucket, of width ** levels; with a sparsity of s it lies in s buckets, of the s best words of
+    the last level. A search looks into the buckets of the query, and into more where there are too
+    few candidates; these are ranked by the embeddings of the embedder, or by codes of them.
+
+    It has the methods of an index of faiss's, but is none: faiss's composites do not take it.
+
+    Parameters
+    ----------
+    embedder : Encoder or torch.nn.Module
+        Gives the embeddings that rank; of rows of the same kind as the hasher.
+    hasher : Encoder
+        Gives levels * width scores.
+    levels, width : int
+        There are width ** levels buckets, at most 2^24.
+    sparsity : int
+        Buckets that a vector lies in, 1 to `width`.
+    kept : "float32", "float16" or ProductQuantizer
+        What is kept of a vector: its embedding, or the code of it.
+    metric : int
+        ``faiss.METRIC_L2`` or ``faiss.METRIC_INNER_PRODUCT``, of embeddings.
+    objective, hash_objective : Objective, optional
+        What the networks in embedder and hasher minimise.
+    training : TrainConfig, optional
+        Settings of `train`.
+    min_candidates : int
+        Candidates that a query has at least, as far as there are so many; never fewer than k.
+    order : "scores" or "counting"
+        Which buckets a query looks into after its own: by the sums of their words' scores, or in
+        the paper's order, in which the last level's word varies first.
+
+    Attributes
+    ----------
+    d : int
+        Length of a vector.
+    candidates : float or None
+        Mean share of the stored vectors that the queries of the last search looked at.
+    history : list of dict
+        Entries of the last training: see `deepq.training.trainer.Outcome`. Stages are "metric",
+        "buckets", and those of codebooks.
+    verbose : bool
+        Whether a training shows progress bars.
+    num_threads : int or None
+        Most threads of a call; None for as many as ``faiss.omp_get_max_threads`` says.
+
+    Raises
+    ------
+    InputError, DimensionError, KindError
+        If a number is out of range, an argument of the wrong kind, or the parts do not fit.
+    """
+
+    kind = "hash_table"
+    rerank = 0
+
+    def __init__(
+        self,
+        embedder: Encoder,
+        hasher: Encoder,
+        levels: int,
+        width: int,
+        *,
+        sparsity: int = 1,
+        kept: str | ProductQuantizer = "float32",
+        metric: int = faiss.METRIC_L2,
+        objective: Objective | None = None,
+        hash_objective: Objective | None = None,
+        training: TrainConfig | None = None,
+        min_candidates: int = 0,
+        order: str = "scores",
+    ) -> None:
+        self.levels, self.width = as_size(levels, "levels"), as_size(width, "width")
+        self.sparsity = as_size(sparsity, "sparsity")
+        if self.levels * np.log2(self.width) > np.log2(MOST_BUCKETS):
+            got = f"{self.width} ** {self.levels}"
+            raise InputError(f"expected at most {MOST_BUCKETS} buckets, got {got}")
+        if self.sparsity > self.width:
+            raise InputError(
+                f"expected a sparsity of at most {self.width}, the words of a level, got {sparsity}"
+            )
+        if not isinstance(hasher, Encoder):
+            raise KindError(f"expected an Encoder as hasher, got {type(hasher).__name__}")
+        self._embedder = copy.deepcopy(as_encoder(embedder, hasher.d_in))
+        self._hasher = copy.deepcopy(hasher)
+        if self._hasher.d_out != self.levels * self.width:
+            raise DimensionError(
+                f"expected a hasher that gives {self.levels} x {self.width} scores, "
+                f"got {self._hasher.d_out}"
+            )
+        if self._hasher.input_shape != self._embedder.input_shape:
+            raise DimensionError(
+                f"expected a hasher of inputs {self._embedder.input_shape}, as the embedder's, "
+                f"got {self._hasher.input_shape}"
+            )
+        self.d, self.metric_type = self._embedder.d_in, as_metric(metric)
+        self._quantizer = _as_quantizer(kept, self._embedder.d_out)
+        self.kept = kept if isinstance(kept, str) else "codes"
+        if training is not None and not isinstance(training, TrainConfig):
+            raise KindError(f"expected a TrainConfig, got {type(training).__name__}")
+        self.objective, self.hash_objective = objective, hash_objective
+        if order not in ORDERS:
+            raise InputError(f"expected an order of {' or '.join(ORDERS)}, got {order!r}")
+        self.order = order
+        self.training, self.min_candidates = training, as_count(min_candidates, "min_candidates")
+        self.history: list[dict[str, Any]] = []
+        self.candidates: float | None = None
+        self.verbose, self.num_threads = False, None
+        self._lock = SharedLock()
+        self._start()
+
+    # ---- what it is made of ------------------------------------------------------------------
+
+    @property
+    def embedder(self) -> Encoder:
+        """Gives embeddings; read only."""
+        return self._embedder
+
+    @property
+    def hasher(self) -> Encoder:
+        """Gives the scores of words; read only."""
+        return self._hasher
+
+    @property
+    def encoder(self) -> Encoder:  # type: ignore[override]
+        """The embedder."""
+        return self._embedder
+
+    @property
+    def product_quantizer(self) -> ProductQuantizer | None:  # type: ignore[override]
+        """What makes codes of embeddings; None where these are kept."""
+        return self._quantizer
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether vectors can be added."""
+        encoders = self._embedder.is_fitted and self._hasher.is_fitted
+        return encoders and (self._quantizer is None or self._quantizer.is_trained)
+
+    @property
+    def ntotal(self) -> int:  # type: ignore[override]
+        """How many vectors are stored."""
+        return self._ntotal
+
+    @property
+    def buckets(self) -> int:
+        """How many buckets there are."""
+        return int(self.width**self.levels)
+
+    @property
+    def bucket_sizes(self) -> Ids:
+        """Vectors in each bucket, (buckets,) int64."""
+        return self._ranking().rows.sizes
+
+    @property
+    def fingerprint(self) -> str | None:
+        """16 hexadecimal digits that say what buckets and rows mean; None before the training."""
+        if not self.is_trained:
+            return None
+        with held_table(self, empty=True) as state:
+            return digest((to_bytes({name: state[name] for name in _MEANING}),))
+
+    def __repr__(self) -> str:
+        metric = "L2" if self.metric_type == faiss.METRIC_L2 else "inner product"
+        return (
+            f"{type(self).__name__}(d={self.d}, levels={self.levels}, width={self.width}, "
+            f"sparsity={self.sparsity}, kept={self.kept}, metric={metric}, "
+            f"is_trained={self.is_trained}, ntotal={self.ntotal})"
+        )
+
+    # ---- training ----------------------------------------------------------------------------
+
+    @accepts_tensors
+    def train(self, x: Any, y: Any) -> None:
+        """Learn the metric, then the buckets, and codebooks if codes are kept; it must be empty.
+
+        Parameters
+        ----------
+        x : (n, d) array, or torch Dataset or DataLoader
+            Finite training vectors, or images as the networks take them.
+        y : (n,) int or str, or (n, c) bool
+            A class for each row; tags of which each row has one. A class of one row is left out
+            where rows are compared within classes.
+
+        Raises
+        ------
+        InputError
+            If labels are no classes, or there is nothing to learn; if rows are not finite.
+        StateError
+            If vectors are stored.
+        ImportError
+            If OR-Tools, which finds codes of classes, is not installed.
+        DimensionError, KindError
+            If `x` or `y` is of the wrong shape or kind. The index is unchanged by any failure.
+        FormatError, OSError
+            If a checkpoint is damaged, or cannot be read or written.
+        KeyboardInterrupt
+            On Ctrl-C. If the second network had been trained for an epoch by then, the index is
+            trained with the best that there was; else it is unchanged, and a checkpoint, if there
+            is one, keeps what was reached.
+        """
+        x, y = training_data(x, y, self.d, self._embedder.input_shape)
+        if callable(x):
+            raise KindError("expected an array to train on with labels, got a callable")
+        if y is None:
+            raise InputError("expected labels y to train a hash table with, got None")
+        y = as_classes(y, len(x))
+        with self._lock.changing(), openmp_threads(self._threads()):
+            if self.ntotal:
+                raise StateError(
+                    f"expected an empty index when it is trained, got {self.ntotal} vectors, whose "
+                    "buckets would lose their meaning: reset() it first"
+                )
+            quantizer = None if self._quantizer is None else self._quantizer.fresh()
+            training = HashTraining(
+                self.metric_type,
+                self.objective,
+                self.hash_objective,
+                self.training or TrainConfig(),
+                bool(self.verbose),
+            )
+            copies = copy.deepcopy(self._embedder), copy.deepcopy(self._hasher)
+            embedder, hasher, history, interrupted = training.learn(*copies, quantizer, x, y)
+            self._embedder, self._hasher, self._quantizer = embedder, hasher, quantizer
+            self.history = history
+            self._start()
+        if interrupted:
+            raise KeyboardInterrupt
+
+    # ---- storing -----------------------------------------------------------------------------
+
+    @accepts_tensors
+    def add(self, x: Any) -> None:
+        """Store vectors (n, d); their ids go on from the largest that was ever given.
+
+        Raises StateError before training, and as `train` for rows that are not finite.
+        """
+        x = self._rows_to_add(x)
+        with self._lock.changing():
+            self._append(x, self._next_id + np.arange(len(x)))
+
+    @accepts_tensors
+    def add_with_ids(self, x: Any, xids: Any) -> None:
+        """Store vectors (n, d) under ids (n,), at least 0. Raises as `add`, and for other ids."""
+        x, ids = self._rows_to_add(x), as_free_ids(xids, "xids")
+        if len(ids) != len(x):
+            raise DimensionError(f"expected an id for each of {len(x)} vectors, got {len(ids)}")
+        with self._lock.changing():
+            self._append(x, ids)
+
+    @accepts_tensors
+    def remove_ids(self, x: Any) -> int:
+        """Remove vectors by ids (n,) or a faiss.IDSelector; return how many. Others keep theirs."""
+        with self._lock.changing():
+            rows = self._settled()
+            if isinstance(x, faiss.IDSelector):
+                ids = rows.ids[[bool(x.is_member(int(i))) for i in rows.ids]]
+            else:
+                ids = as_free_ids(x, "x", least=None)
+            left = rows.without(ids)
+            self._hold(left)
+            return len(rows) - len(left)
+
+    def reset(self) -> None:
+        """Remove all vectors; the training stays."""
+        with self._lock.changing():
+            self._start()
+
+    def copy_empty(self) -> Self:
+        """Copy without vectors: the same training and settings."""
+        with held_table(self, empty=True) as state:
+            text, parts, *living = packed(state, 5)
+        return made_table(unpack(text, [part.raw() for part in parts], *living), type(self))
+
+    # ---- searching ---------------------------------------------------------------------------
+
+    @accepts_tensors
+    def search(
+        self, x: Any, k: int, *, min_candidates: int | None = None, D: Any = None, I: Any = None
+    ) -> tuple[Floats, Ids]:
+        """Find the k nearest of the vectors in the buckets of every query.
+
+        Parameters
+        ----------
+        x : (n, d) array
+            Queries.
+        k : int
+            Neighbours per query.
+        min_candidates : int, optional
+            Of this call: see the class. ``index.ntotal`` looks at all vectors.
+        D, I : (n, k) arrays of float32 and int64, optional
+            Where results go.
+
+        Returns
+        -------
+        D : (n, k) float32
+            Scores, best first: squared L2 distances of embeddings, or inner products; of codes, to
+            or with what they stand for. Where there is no k-th vector, or the query is not finite,
+            +FLT_MAX for L2 and -FLT_MAX for inner product.
+        I : (n, k) int64
+            Ids; equal scores in ascending order of id; -1 where there is none.
+
+        Raises
+        ------
+        StateError
+            If the index is not trained.
+        DimensionError, KindError, InputError
+            If an argument has the wrong shape or kind, or is out of range.
+        """
+        x = self._vectors(x)
+        D, I = self._outputs(x, k, D, I)
+        least = as_count(
+            self.min_candidates if min_candidates is None else min_candidates, "min_candidates"
+        )
+        self._require_trained()
+        D.fill(self._worst)
+        I.fill(-1)
+        ranking, share = self._ranking(), 0.0
+        if len(x) and len(ranking.rows):
+            usable, z = self._encode_queries(x)
+            words = Words.ranked(self._scores(x[usable]), self.levels)
+            least = max(least, D.shape[1])
+            looked = probes(ranking.rows, words, self.sparsity, least, self.order)
+            costs, found = ranking.best(z, looked.buckets, D.shape[1], self._threads())
+            is_found = found >= 0
+            costs[is_found] *= 1.0 if self.metric_type == faiss.METRIC_L2 else -1.0
+            D[usable] = np.where(is_found, costs, self._worst)
+            I[usable] = np.where(is_found, ranking.rows.ids[found], -1)
+            share = float(looked.found.mean()) / len(ranking.rows) if len(z) else 0.0
+        self.candidates = share
+        return D, I
+
+    @accepts_tensors
+    def bucket_ids(self, x: Any) -> Ids:
+        """Buckets (n, sparsity) int64 of finite vectors (n, d), the best first.
+
+        Raises StateError before training.
+        """
+        self._require_trained()
+        x = self._vectors(x, finite=True, keep_bytes=True)
+        parts = [self._buckets(block) for _, block in checked_blocks(x)]
+        return np.concatenate(parts or [np.empty((0, self.sparsity), np.int64)])
+
+    # ---- inside ------------------------------------------------------------------------------
+    #
+    # Rows and rankings never change: a change puts others in their place. So a search reads what
+    # there was when it began, and only writers keep each other out.
+
+    def _start(self) -> None:
+        """Hold nothing."""
+        width, quantizer = self._embedder.d_out, self._quantizer
+        nothing = np.empty((0, width if quantizer is None else quantizer.code_size), self._dtype)
+        ids, buckets = np.empty(0, np.int64), np.empty((0, self.sparsity), np.int64)
+        self._hold(BucketRows.of(nothing, ids, buckets, self.buckets))
+        self._next_id = 0
+
+    @property
+    def _dtype(self) -> Any:
+        return {"float32": np.float32, "float16": np.float16, "codes": np.uint8}[self.kept]
+
+    def _hold(self, rows: BucketRows) -> None:
+        """Hold these rows, and none that wait to be sorted in."""
+        self._rows, self._ntotal = rows, len(rows)
+        self._waiting: list[tuple[NDArray[Any], Ids, Ids]] = []
+        self._made: Ranking | None = None
+
+    def _append(self, x: Any, ids: Ids) -> None:
+        """Encode rows, and let them wait to be sorted in; the caller keeps other writers out."""
+        parts = []
+        for first, block in checked_blocks(x, progress=bool(self.verbose)):
+            content, buckets = self._content(block, first), self._buckets(block)
+            parts.append((content, ids[first : first + len(block)], buckets))
+        self._waiting += parts
+        self._ntotal += len(ids)
+        self._next_id = max(self._next_id, int(ids.max(initial=-1)) + 1)
+        self._made = None
+
+    def _settled(self) -> BucketRows:
+        """Sort in what waits; the caller keeps other writers out."""
+        if self._waiting:
+            content, ids, buckets = (
+                np.concatenate(parts) for parts in zip(*self._waiting, strict=True)
+            )
+            self._hold(self._rows.with_more(content, ids, buckets))
+        return self._rows
+
+    def _ranking(self) -> Ranking:
+        """Return what ranks the rows that are stored now."""
+        made = self._made
+        if made is None:
+            with self._lock.changing():
+                rows, metric = self._settled(), self.metric_type
+                made = (
+                    ByEmbeddings(rows, metric)
+                    if self._quantizer is None
+                    else ByCodes(rows, self._quantizer, metric)
+                )
+                self._made = made
+        return made
+
+    def _content(self, x: Floats, first: int) -> NDArray[Any]:
+        """Make what is kept of rows (m, d): embeddings or codes."""
+        z = embed(self._embedder, x)
+        require_finite(z, "embeddings", first)
+        if self._quantizer is not None:
+            return self._quantizer.with_threads(self._threads()).encode(z)
+        if self.kept == "float32":
+            return z
+        with np.errstate(over="ignore"):
+            halves = z.astype(np.float16)
+        if not np.isfinite(halves).all():
+            most = float(np.abs(z).max())
+            raise InputError(f"expected embeddings that float16 holds, up to 65504, got {most:.6g}")
+        return halves
+
+    def _buckets(self, x: Floats) -> Ids:
+        return Words.ranked(self._scores(x), self.levels).own_buckets(self.sparsity)
+
+    def _scores(self, x: Floats) -> Floats:
+        scores = embed(self._hasher, x)
+        require_finite(scores, "scores of buckets")
+        return scores
+
+    def _vectors(self, x: Any, name: str = "x", **how: bool) -> Floats:
+        return rows_for(self._embedder, x, name, **how)
+
+    def _rows_to_add(self, x: Any) -> Any:
+        self._require_trained()
+        return rows_to_add(self._embedder, x)
+
+    def _require_trained(self) -> None:
+        if not self.is_trained:
+            raise StateError("expected a trained index, got one before train()")
+
+    def _threads(self) -> int:
+        asked = self.num_threads
+        return int(faiss.omp_get_max_threads()) if asked is None else as_size(asked, "num_threads")
+
+    # ---- leaving the process -----------------------------------------------------------------
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        with held_table(self) as state:
+            text, parts, *living = packed(state, operator.index(protocol))
+        if type(self) is HashTableIndex and not living:
+            return restore_table, (text, parts)
+        return restore_table, (text, parts, *(living or [()]), type(self))
+
+    def __setstate__(self, state: Any) -> None:
+        """Refuse: a pickle of ours is whole without."""
+        raise FormatError("expected a pickle of an index, got one that changes an index")
+
+
+def restore_table(
+    text: str, parts: Sequence[Any], living: Sequence[Any] = (), cls: Any = HashTableIndex
+) -> HashTableIndex:
+    """Make the hash table that a pickle holds: the only function that one calls."""
+    index: HashTableIndex = made_table(unpack(text, parts, living), cls)
+    return index
+
+
+def _as_quantizer(kept: Any, m: int) -> ProductQuantizer | None:
+    """Return a copy of a quantizer that suits embeddings of m numbers, or None for a dtype."""
+    if isinstance(kept, str) and kept in _KEPT:
+        return None
+    if not isinstance(kept, ProductQuantizer):
+        raise KindError(f"expected kept float32, float16 or a ProductQuantizer, got {kept!r}")
+    if kept.nbits > 8:
+        raise InputError(f"expected a quantizer of at most 8 bits, got {kept.nbits}")
+    dsub = m / kept.M if kept.codebooks is None else kept.dsub
+    if kept.M * dsub != m or m % kept.M:
+        raise InputError(f"expected a quantizer for embeddings of {m} numbers, got {kept.M} parts")
+    return copy.copy(kept)
