@@ -23,7 +23,8 @@ export OMP_WAIT_POLICY ?= passive
 BENCHMARKS := $(subst /,.,$(basename $(wildcard benchmarks/*/bench_*.py)))
 SOURCES := pyproject.toml setup.py MANIFEST.in $(shell find deepq -name "*.pyx" -o -name "*.h")
 
-.PHONY: help setup demo test test-levels lint types sanitize bench-smoke faults fuzz test-oldest docs aarch64 wheels clean
+.PHONY: help setup demo test test-levels lint types sanitize bench-smoke faults fuzz test-oldest docs aarch64 wheels \
+	browser-check clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -95,6 +96,10 @@ wheels: $(VENV)/.stamp  ## build sdist and manylinux wheels into dist/, install 
 		(cd $$there && bin/python -I $(CURDIR)/tests/house/smoke_installed.py); \
 	done
 	$(PY) -m benchmarks.speed.bench_first_result --wheels dist
+
+browser-check: $(VENV)/.stamp  ## install Chromium from PyPI (260 MB) and look at the page of deepq report
+	$(PINNED) $(PY) -m pip install --quiet PySide6-WebEngine
+	DEEPQ_DOCS=docs $(PY) -m pytest -q tests/plots/test_browser.py
 
 clean:  ## remove everything that was built, environments included
 	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

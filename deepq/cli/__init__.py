@@ -1,12 +1,12 @@
-"""The command line, ``deepq``: train, add, search, evaluate, info, suggest, convert.
+"""The command line, ``deepq``: train, add, search, evaluate, info, suggest, convert, report.
 
 `app` has the commands together, and says what an error looks like and which code a run ends with.
 `building` makes and fills indexes, `asking` searches and measures, `looking` says what is there and
-what to take. `inputs` opens what they are given, `results` writes what they find. It is the only
-room that prints.
+what to take, `reporting` writes a page about an index. `inputs` opens what they are given,
+`results` writes what they find. It is the only room that prints.
 
 It imports everything below; nothing imports it. click comes with the extra ``deepq[cli]``. A new
-command: a function in one of the three files, one line in `app`, one in docs/command_line.md.
+command: a function in one of the four files, one line in `app`, one in docs/command_line.md.
 """
 
 from __future__ import annotations

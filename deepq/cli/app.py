@@ -12,7 +12,7 @@ import sys
 
 import click
 
-from deepq.cli import asking, building, looking
+from deepq.cli import asking, building, looking, reporting
 from deepq.cli.results import end_quietly
 
 _DATA, _INTERRUPTED = 1, 130
@@ -34,6 +34,7 @@ def deepq_command() -> None:
       deepq add base.dpq base.parquet
       deepq search base.dpq queries.npy -k 10 > answers.jsonl
       deepq info base.dpq
+      deepq report base.dpq base.parquet
 
     Vectors come in .npy, .npz, .fvecs, .bvecs, .fbin, .u8bin, .i8bin, .hdf5, .safetensors,
     .parquet, .arrow, .feather, folders of these, and folders of Hugging Face's datasets.
@@ -42,7 +43,7 @@ def deepq_command() -> None:
 
 for command in (
     *(building.train, building.add, building.convert),
-    *(asking.search, asking.evaluate, looking.info, looking.suggest),
+    *(asking.search, asking.evaluate, looking.info, looking.suggest, reporting.report),
 ):
     deepq_command.add_command(command)
 

@@ -158,14 +158,12 @@ def convert(source: str, target: str, kind: str | None, force: bool, as_json: bo
 
 def _labels(data: str, labels: str | None, kind: str) -> Any:
     """Read the labels that a kind without codebooks of its own learns from."""
-    import numpy as np
-
     if "PQ" in kind:
         if labels is not None:
             raise InputError(f"expected a kind that learns from labels with --labels, got {kind!r}")
         return None
     if labels is not None:
-        return np.load(labels, allow_pickle=False)
+        return inputs.array_of(labels)
     found = deepq.datasets.load(data).train_labels if inputs.is_data_set(data) else None
     if found is None:
         raise InputError(f"expected --labels, or labels in {data}, for {kind!r}, got none")

@@ -99,6 +99,16 @@ def index_of(path: str) -> Any:
     return index
 
 
+def array_of(path: str) -> Any:
+    """Read an array in a file of numpy.save, such as labels. Raises FormatError for another."""
+    import numpy as np
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise FormatError(f"expected an array of numpy.save in {path}, got: {error}") from error
+
+
 def new_file(path: str, *, replaces: bool) -> None:
     """Refuse a file that is there. Raises InputError."""
     if Path(path).exists() and not replaces:

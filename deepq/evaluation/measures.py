@@ -101,9 +101,9 @@ def evaluate(
     if not (hasattr(index, "ntotal") and hasattr(index, "search")):
         raise KindError(f"expected an index, got {type(index).__name__}")
     names = (measures,) if isinstance(measures, str) else as_tuple(measures, "measures")
-    given = [name for name in names if not isinstance(name, str) or name not in TIMES]
-    others = [name for name in given if name not in OF_BUCKETS]
-    _check_buckets([name for name in given if name in OF_BUCKETS], index, labels)
+    own = [name for name in names if isinstance(name, str) and name in OF_BUCKETS]
+    others = [name for name in names if not isinstance(name, str) or name not in (*TIMES, *own)]
+    _check_buckets(own, index, labels)
     wanted = {name: _parse(name, index.ntotal) for name in others}
     if isinstance(index, faiss.IndexBinary):
         queries = as_codes(queries, index.code_size)

@@ -1,8 +1,9 @@
 """Hash tables with learned buckets: `HashTableIndex`.
 
-`rows` are what is stored, in the order of buckets; `probes` says which buckets a query looks into,
-`ranking` which of the rows there are the best, by embeddings or by codes. `training` learns the
-metric and then the buckets; `state` is a table as plain data. `index` joins them.
+`kept` says what is stored of a vector, `rows` in the order of buckets, and `store` lets rows come
+and go. `probes` says which buckets a query looks into, `ranking` which of the rows there are the
+best, by embeddings or by codes. `training` learns the metric and then the buckets; `state` is a
+table as plain data. `parts` has what a table is made of, and `index` joins all.
 
 It imports `index` and all below. docs/hierarchical.md explains the method.
 """

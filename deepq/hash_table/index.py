@@ -9,34 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
-from deepq._common.arrays import as_free_ids, require_finite
-from deepq._common.checks import as_count, as_metric, as_size
+from deepq._common.arrays import as_free_ids
+from deepq._common.checks import as_count
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
 from deepq._common.plain_data import digest, to_bytes
-from deepq._common.threads import SharedLock, openmp_threads
+from deepq._common.threads import openmp_threads
 from deepq._common.types import Floats, Ids
-from deepq.encoders.base import Encoder, embed
-from deepq.encoders.plain import as_encoder
-from deepq.hash_table.probes import ORDERS, Words, probes
-from deepq.hash_table.ranking import ByCodes, ByEmbeddings, Ranking
-from deepq.hash_table.rows import MOST_BUCKETS, BucketRows
+from deepq.encoders.base import embed
+from deepq.hash_table.kept import Kept
+from deepq.hash_table.parts import TableParts
+from deepq.hash_table.probes import Words, probes
 from deepq.hash_table.state import held_table, made_table
+from deepq.hash_table.store import Store
 from deepq.hash_table.training import HashTraining, as_classes
-from deepq.index.queries import Queries
 from deepq.index.state import packed, unpack
 from deepq.index.tensors import accepts_tensors
-from deepq.index.training_data import checked_blocks, rows_for, rows_to_add, training_data
-from deepq.quantizers.product import ProductQuantizer
+from deepq.index.training_data import checked_blocks, rows_to_add, training_data
 from deepq.training.settings import TrainConfig
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from deepq.objectives.base import Objective
 
-_KEPT = ("float32", "float16")
 # What buckets and rows follow from, of a state.
 _MEANING = (
     *("encoder", "hasher", "codebooks"),
@@ -44,7 +39,7 @@ _MEANING = (
 )
 
 
-class HashTableIndex(Queries):
+class HashTableIndex(TableParts):
     """A hash table of learned buckets: one network says where a vector lies, another ranks.
 
     Jeong, Kim & Song, "End-to-end efficient representation learning via cascading combinatorial
@@ -101,105 +96,6 @@ class HashTableIndex(Queries):
     """
 
     kind = "hash_table"
-    rerank = 0
-
-    def __init__(
-        self,
-        embedder: Encoder,
-        hasher: Encoder,
-        levels: int,
-        width: int,
-        *,
-        sparsity: int = 1,
-        kept: str | ProductQuantizer = "float32",
-        metric: int = faiss.METRIC_L2,
-        objective: Objective | None = None,
-        hash_objective: Objective | None = None,
-        training: TrainConfig | None = None,
-        min_candidates: int = 0,
-        order: str = "scores",
-    ) -> None:
-        self.levels, self.width = as_size(levels, "levels"), as_size(width, "width")
-        self.sparsity = as_size(sparsity, "sparsity")
-        if self.levels * np.log2(self.width) > np.log2(MOST_BUCKETS):
-            got = f"{self.width} ** {self.levels}"
-            raise InputError(f"expected at most {MOST_BUCKETS} buckets, got {got}")
-        if self.sparsity > self.width:
-            raise InputError(
-                f"expected a sparsity of at most {self.width}, the words of a level, got {sparsity}"
-            )
-        if not isinstance(hasher, Encoder):
-            raise KindError(f"expected an Encoder as hasher, got {type(hasher).__name__}")
-        self._embedder = copy.deepcopy(as_encoder(embedder, hasher.d_in))
-        self._hasher = copy.deepcopy(hasher)
-        if self._hasher.d_out != self.levels * self.width:
-            raise DimensionError(
-                f"expected a hasher that gives {self.levels} x {self.width} scores, "
-                f"got {self._hasher.d_out}"
-            )
-        if self._hasher.input_shape != self._embedder.input_shape:
-            raise DimensionError(
-                f"expected a hasher of inputs {self._embedder.input_shape}, as the embedder's, "
-                f"got {self._hasher.input_shape}"
-            )
-        self.d, self.metric_type = self._embedder.d_in, as_metric(metric)
-        self._quantizer = _as_quantizer(kept, self._embedder.d_out)
-        self.kept = kept if isinstance(kept, str) else "codes"
-        if training is not None and not isinstance(training, TrainConfig):
-            raise KindError(f"expected a TrainConfig, got {type(training).__name__}")
-        self.objective, self.hash_objective = objective, hash_objective
-        if order not in ORDERS:
-            raise InputError(f"expected an order of {' or '.join(ORDERS)}, got {order!r}")
-        self.order = order
-        self.training, self.min_candidates = training, as_count(min_candidates, "min_candidates")
-        self.history: list[dict[str, Any]] = []
-        self.candidates: float | None = None
-        self.verbose, self.num_threads = False, None
-        self._lock = SharedLock()
-        self._start()
-
-    # ---- what it is made of ------------------------------------------------------------------
-
-    @property
-    def embedder(self) -> Encoder:
-        """Gives embeddings; read only."""
-        return self._embedder
-
-    @property
-    def hasher(self) -> Encoder:
-        """Gives the scores of words; read only."""
-        return self._hasher
-
-    @property
-    def encoder(self) -> Encoder:  # type: ignore[override]
-        """The embedder."""
-        return self._embedder
-
-    @property
-    def product_quantizer(self) -> ProductQuantizer | None:  # type: ignore[override]
-        """What makes codes of embeddings; None where these are kept."""
-        return self._quantizer
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether vectors can be added."""
-        encoders = self._embedder.is_fitted and self._hasher.is_fitted
-        return encoders and (self._quantizer is None or self._quantizer.is_trained)
-
-    @property
-    def ntotal(self) -> int:  # type: ignore[override]
-        """How many vectors are stored."""
-        return self._ntotal
-
-    @property
-    def buckets(self) -> int:
-        """How many buckets there are."""
-        return int(self.width**self.levels)
-
-    @property
-    def bucket_sizes(self) -> Ids:
-        """Vectors in each bucket, (buckets,) int64."""
-        return self._ranking().rows.sizes
 
     @property
     def fingerprint(self) -> str | None:
@@ -208,14 +104,6 @@ class HashTableIndex(Queries):
             return None
         with held_table(self, empty=True) as state:
             return digest((to_bytes({name: state[name] for name in _MEANING}),))
-
-    def __repr__(self) -> str:
-        metric = "L2" if self.metric_type == faiss.METRIC_L2 else "inner product"
-        return (
-            f"{type(self).__name__}(d={self.d}, levels={self.levels}, width={self.width}, "
-            f"sparsity={self.sparsity}, kept={self.kept}, metric={metric}, "
-            f"is_trained={self.is_trained}, ntotal={self.ntotal})"
-        )
 
     # ---- training ----------------------------------------------------------------------------
 
@@ -260,7 +148,8 @@ class HashTableIndex(Queries):
                     f"expected an empty index when it is trained, got {self.ntotal} vectors, whose "
                     "buckets would lose their meaning: reset() it first"
                 )
-            quantizer = None if self._quantizer is None else self._quantizer.fresh()
+            quantizer = self._kept.quantizer
+            quantizer = None if quantizer is None else quantizer.fresh()
             training = HashTraining(
                 self.metric_type,
                 self.objective,
@@ -270,9 +159,9 @@ class HashTableIndex(Queries):
             )
             copies = copy.deepcopy(self._embedder), copy.deepcopy(self._hasher)
             embedder, hasher, history, interrupted = training.learn(*copies, quantizer, x, y)
-            self._embedder, self._hasher, self._quantizer = embedder, hasher, quantizer
-            self.history = history
-            self._start()
+            self._embedder, self._hasher, self.history = embedder, hasher, history
+            if quantizer is not None:
+                self._kept = Kept(quantizer, embedder.d_out)
         if interrupted:
             raise KeyboardInterrupt
 
@@ -286,7 +175,7 @@ class HashTableIndex(Queries):
         """
         x = self._rows_to_add(x)
         with self._lock.changing():
-            self._append(x, self._next_id + np.arange(len(x)))
+            self._append(x, self._store.next_id + np.arange(len(x)))
 
     @accepts_tensors
     def add_with_ids(self, x: Any, xids: Any) -> None:
@@ -301,19 +190,12 @@ class HashTableIndex(Queries):
     def remove_ids(self, x: Any) -> int:
         """Remove vectors by ids (n,) or a faiss.IDSelector; return how many. Others keep theirs."""
         with self._lock.changing():
-            rows = self._settled()
-            if isinstance(x, faiss.IDSelector):
-                ids = rows.ids[[bool(x.is_member(int(i))) for i in rows.ids]]
-            else:
-                ids = as_free_ids(x, "x", least=None)
-            left = rows.without(ids)
-            self._hold(left)
-            return len(rows) - len(left)
+            return self._store.remove(x)
 
     def reset(self) -> None:
         """Remove all vectors; the training stays."""
         with self._lock.changing():
-            self._start()
+            self._store = Store(self._nothing())
 
     def copy_empty(self) -> Self:
         """Copy without vectors: the same training and settings."""
@@ -390,100 +272,17 @@ class HashTableIndex(Queries):
         parts = [self._buckets(block) for _, block in checked_blocks(x)]
         return np.concatenate(parts or [np.empty((0, self.sparsity), np.int64)])
 
-    # ---- inside ------------------------------------------------------------------------------
-    #
-    # Rows and rankings never change: a change puts others in their place. So a search reads what
-    # there was when it began, and only writers keep each other out.
-
-    def _start(self) -> None:
-        """Hold nothing."""
-        width, quantizer = self._embedder.d_out, self._quantizer
-        nothing = np.empty((0, width if quantizer is None else quantizer.code_size), self._dtype)
-        ids, buckets = np.empty(0, np.int64), np.empty((0, self.sparsity), np.int64)
-        self._hold(BucketRows.of(nothing, ids, buckets, self.buckets))
-        self._next_id = 0
-
-    @property
-    def _dtype(self) -> Any:
-        return {"float32": np.float32, "float16": np.float16, "codes": np.uint8}[self.kept]
-
-    def _hold(self, rows: BucketRows) -> None:
-        """Hold these rows, and none that wait to be sorted in."""
-        self._rows, self._ntotal = rows, len(rows)
-        self._waiting: list[tuple[NDArray[Any], Ids, Ids]] = []
-        self._made: Ranking | None = None
-
     def _append(self, x: Any, ids: Ids) -> None:
-        """Encode rows, and let them wait to be sorted in; the caller keeps other writers out."""
+        """Encode rows, and store them; the caller keeps other writers out."""
         parts = []
         for first, block in checked_blocks(x, progress=bool(self.verbose)):
-            content, buckets = self._content(block, first), self._buckets(block)
-            parts.append((content, ids[first : first + len(block)], buckets))
-        self._waiting += parts
-        self._ntotal += len(ids)
-        self._next_id = max(self._next_id, int(ids.max(initial=-1)) + 1)
-        self._made = None
-
-    def _settled(self) -> BucketRows:
-        """Sort in what waits; the caller keeps other writers out."""
-        if self._waiting:
-            content, ids, buckets = (
-                np.concatenate(parts) for parts in zip(*self._waiting, strict=True)
-            )
-            self._hold(self._rows.with_more(content, ids, buckets))
-        return self._rows
-
-    def _ranking(self) -> Ranking:
-        """Return what ranks the rows that are stored now."""
-        made = self._made
-        if made is None:
-            with self._lock.changing():
-                rows, metric = self._settled(), self.metric_type
-                made = (
-                    ByEmbeddings(rows, metric)
-                    if self._quantizer is None
-                    else ByCodes(rows, self._quantizer, metric)
-                )
-                self._made = made
-        return made
-
-    def _content(self, x: Floats, first: int) -> NDArray[Any]:
-        """Make what is kept of rows (m, d): embeddings or codes."""
-        z = embed(self._embedder, x)
-        require_finite(z, "embeddings", first)
-        if self._quantizer is not None:
-            return self._quantizer.with_threads(self._threads()).encode(z)
-        if self.kept == "float32":
-            return z
-        with np.errstate(over="ignore"):
-            halves = z.astype(np.float16)
-        if not np.isfinite(halves).all():
-            most = float(np.abs(z).max())
-            raise InputError(f"expected embeddings that float16 holds, up to 65504, got {most:.6g}")
-        return halves
-
-    def _buckets(self, x: Floats) -> Ids:
-        return Words.ranked(self._scores(x), self.levels).own_buckets(self.sparsity)
-
-    def _scores(self, x: Floats) -> Floats:
-        scores = embed(self._hasher, x)
-        require_finite(scores, "scores of buckets")
-        return scores
-
-    def _vectors(self, x: Any, name: str = "x", **how: bool) -> Floats:
-        return rows_for(self._embedder, x, name, **how)
+            content = self._kept.rows(embed(self._embedder, block), first, self._threads())
+            parts.append((content, ids[first : first + len(block)], self._buckets(block)))
+        self._store.append(parts)
 
     def _rows_to_add(self, x: Any) -> Any:
         self._require_trained()
         return rows_to_add(self._embedder, x)
-
-    def _require_trained(self) -> None:
-        if not self.is_trained:
-            raise StateError("expected a trained index, got one before train()")
-
-    def _threads(self) -> int:
-        asked = self.num_threads
-        return int(faiss.omp_get_max_threads()) if asked is None else as_size(asked, "num_threads")
 
     # ---- leaving the process -----------------------------------------------------------------
 
@@ -505,17 +304,3 @@ def restore_table(
     """Make the hash table that a pickle holds: the only function that one calls."""
     index: HashTableIndex = made_table(unpack(text, parts, living), cls)
     return index
-
-
-def _as_quantizer(kept: Any, m: int) -> ProductQuantizer | None:
-    """Return a copy of a quantizer that suits embeddings of m numbers, or None for a dtype."""
-    if isinstance(kept, str) and kept in _KEPT:
-        return None
-    if not isinstance(kept, ProductQuantizer):
-        raise KindError(f"expected kept float32, float16 or a ProductQuantizer, got {kept!r}")
-    if kept.nbits > 8:
-        raise InputError(f"expected a quantizer of at most 8 bits, got {kept.nbits}")
-    dsub = m / kept.M if kept.codebooks is None else kept.dsub
-    if kept.M * dsub != m or m % kept.M:
-        raise InputError(f"expected a quantizer for embeddings of {m} numbers, got {kept.M} parts")
-    return copy.copy(kept)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from deepq._common.checks import as_count
 from deepq._common.errors import FormatError
 from deepq.encoders.plain import encoder_state, make_encoder
 from deepq.hash_table.rows import BucketRows
+from deepq.hash_table.store import Store
 from deepq.index.carried import made_objective, make_training, objective_state, training_state
 from deepq.quantizers.product import ProductQuantizer
 
@@ -27,9 +29,9 @@ def held_table(index: HashTableIndex, *, empty: bool = False) -> Iterator[dict[s
     Where it is to be `empty` there are no rows.
     """
     with index._lock.changing():
-        rows = index._settled()
+        rows = index._store.settled()
         part = slice(0, 0) if empty else slice(None)
-        quantizer = index._quantizer
+        quantizer = index.product_quantizer
         books = None if quantizer is None else quantizer.codebooks
         yield {
             "kind": index.kind,
@@ -50,7 +52,7 @@ def held_table(index: HashTableIndex, *, empty: bool = False) -> Iterator[dict[s
             "history": list(index.history),
             "encoder": encoder_state(index.embedder),
             "hasher": encoder_state(index.hasher),
-            "next_id": 0 if empty else index._next_id,
+            "next_id": 0 if empty else index._store.next_id,
             "ids": rows.ids[part],
             "buckets": rows.buckets[part],
             "rows": np.ascontiguousarray(rows.content[part]).view(np.uint8),
@@ -87,10 +89,11 @@ def made_table(state: dict[str, Any], cls: type[Table]) -> Table:
         if index.d != state["d"]:
             raise FormatError(f"d = {state['d']} and encoders of {index.d} inputs")
         index.history = list(state["history"])
+        rows = index._nothing()
         if len(state["ids"]):
             index._require_trained()
-            index._hold(_rows(state, index))
-        index._next_id = int(state["next_id"])
+            rows = _rows(state, index)
+        index._store = Store(rows, as_count(state["next_id"], "next_id"))
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise FormatError(
             f"expected the state of an index, got one with a fault: {error}"
@@ -101,8 +104,8 @@ def made_table(state: dict[str, Any], cls: type[Table]) -> Table:
 def _rows(state: dict[str, Any], index: HashTableIndex) -> BucketRows:
     """Sort in the rows of a state. Raises FormatError where they do not fit."""
     ids, buckets = state["ids"], state["buckets"]
-    content = np.ascontiguousarray(state["rows"], np.uint8).view(index._dtype)
-    wanted = len(ids), index._rows.content.shape[1]
+    content = np.ascontiguousarray(state["rows"], np.uint8).view(index._kept.dtype)
+    wanted = len(ids), index._kept.width
     if ids.shape != (len(ids),) or content.shape != wanted or ids.dtype != np.int64:
         raise FormatError(f"rows of shape {content.shape} and ids of shape {ids.shape}")
     if buckets.shape != (len(ids), index.sparsity) or buckets.dtype != np.int64:

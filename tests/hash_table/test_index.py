@@ -208,8 +208,7 @@ def test_embeddings_beyond_float16_are_refused() -> None:
 
 
 def test_before_training_it_says_so() -> None:
-    index = table()
-    index._quantizer = ProductQuantizer(4, 4)
+    index = HashTableIndex(Identity(D), Affine(SCORES), LEVELS, WIDTH, kept=ProductQuantizer(4, 4))
     for call in (lambda: index.add(XB), lambda: index.search(XQ, 1), lambda: index.bucket_ids(XQ)):
         with pytest.raises(deepq.StateError, match="trained"):
             call()

@@ -45,7 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Names that older pickles ask for.
     "network_encoder": {"encoders"},
     "state": {"index"},
-    **dict.fromkeys(("plots", "distributed", "sklearn", "cli"), BELOW_CLIENTS),
+    **dict.fromkeys(("plots", "distributed", "sklearn"), BELOW_CLIENTS),
+    "cli": BELOW_CLIENTS | {"plots"},
 }
 # Rooms whose fronts may import torch, besides which only single files do.
 FRONTS_OF_TORCH = {"networks", "objectives", "recipes"}

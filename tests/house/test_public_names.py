@@ -26,6 +26,7 @@ FRONTS = (
     "deepq.metrics",
     "deepq.networks",
     "deepq.objectives",
+    "deepq.plots",
     "deepq.quantizers",
     "deepq.recipes",
     "deepq.sklearn",
