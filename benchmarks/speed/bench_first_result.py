@@ -39,10 +39,11 @@ def timed(wheel: Path | None) -> Iterator[dict[str, Any]]:
         archive = subprocess.run(
             ["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True
         ).stdout
-        subprocess.run(["tar", "-x"], cwd=folder, input=archive, check=True)
+        (folder / "deepq").mkdir()
+        subprocess.run(["tar", "-x"], cwd=folder / "deepq", input=archive, check=True)
         (folder / "first.py").write_text(blocks("python")[0])
         for command in blocks("bash")[0].splitlines():
-            done = command if wheel is None else command.replace("install .", f"install {wheel}")
+            done = command if wheel is None else command.replace("install ./deepq", f"install {wheel}")
             begun = time.monotonic()
             subprocess.run(done, shell=True, cwd=folder, check=True, stdout=subprocess.PIPE)
             seconds = time.monotonic() - begun
