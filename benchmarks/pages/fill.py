@@ -130,8 +130,8 @@ PAGES: dict[str, dict[str, Table]] = {
             columns(
                 {
                     "": "{what}",
-                    "faiss and NumPy": "{faiss} {unit}",
-                    "with deepq": "{deepq} {unit}",
+                    "faiss and NumPy": "{alone} {unit}",
+                    "with deepq": "{whole} {unit}",
                     "more": "{besides} {unit}",
                 }
             ),

@@ -4,8 +4,8 @@
     python -m benchmarks.speed.bench_install --python build/wheels/python3/bin/python --output ...
 
 Asks a Python in which deepq is installed. Sizes are those of the files that pip has written, and of
-their bytecode. Times are CPU times of new processes, which take turns; the median counts. `besides`
-is what remains after faiss and what that needs.
+their bytecode. Times are CPU times of new processes, which take turns; the median counts. `alone` is
+faiss and what that needs, `besides` the rest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.common.harness import in_one_thread, parser, run
 
-COLUMNS = ["what", "faiss", "deepq", "besides", "unit"]
+COLUMNS = ["what", "alone", "whole", "besides", "unit"]
 # Each after the imports of faiss, which a program with an index of faiss's has anyway.
 PROGRAMS = {
     "nothing": "",
@@ -75,8 +75,8 @@ def sizes(python: str) -> Iterator[dict[str, Any]]:
     whole = sum(found.values())
     yield {
         "what": "installed",
-        "faiss": round(faiss / 1e6, 1),
-        "deepq": round(whole / 1e6, 1),
+        "alone": round(faiss / 1e6, 1),
+        "whole": round(whole / 1e6, 1),
         "besides": round((whole - faiss) / 1e6, 1),
         "unit": "MB",
         "packages": {name: round(size / 1e6, 2) for name, size in found.items()},
@@ -96,8 +96,8 @@ def times(python: str, file: Path, repeats: int) -> Iterator[dict[str, Any]]:
         besides = median(a - b for a, b in zip(taken[name], taken["faiss"], strict=True))
         yield {
             "what": name,
-            "faiss": round(alone, 3),
-            "deepq": round(median(taken[name]), 3),
+            "alone": round(alone, 3),
+            "whole": round(median(taken[name]), 3),
             "besides": round(besides, 3),
             "unit": "s",
         }
