@@ -43,7 +43,7 @@ def timed(wheel: Path | None) -> Iterator[dict[str, Any]]:
         subprocess.run(["tar", "-x"], cwd=folder / "deepq", input=archive, check=True)
         (folder / "first.py").write_text(blocks("python")[0])
         for command in blocks("bash")[0].splitlines():
-            done = command if wheel is None else command.replace("install ./deepq", f"install {wheel}")
+            done = command if wheel is None else command.replace("./deepq", str(wheel))
             begun = time.monotonic()
             subprocess.run(done, shell=True, cwd=folder, check=True, stdout=subprocess.PIPE)
             seconds = time.monotonic() - begun

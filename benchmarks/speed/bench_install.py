@@ -4,8 +4,8 @@
     python -m benchmarks.speed.bench_install --python build/wheels/python3/bin/python --output ...
 
 Asks a Python in which deepq is installed. Sizes are those of the files that pip has written, and of
-their bytecode. Times are CPU times of new processes, which take turns; the median counts. `alone` is
-faiss and what that needs, `besides` the rest.
+their bytecode. Times are CPU times of new processes, which take turns; the median counts. `alone`
+is faiss and what that needs, `besides` the rest.
 """
 
 from __future__ import annotations
