@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from benchmarks.common.results import FOLDER, Row, newest, read, table
 from benchmarks.pages import (
+    bucket_tables,
     cell_tables,
     deep_tables,
     fault_tables,
@@ -214,6 +215,12 @@ PAGES: dict[str, dict[str, Table]] = {
             "case method bits epochs rate margin pull seed",
             deep_tables.hashing_time,
         ),
+    },
+    "docs/hierarchical.md": {
+        "buckets": Table("hierarchical", bucket_tables.KEY, bucket_tables.precision),
+        "bucket-trainings": Table("hierarchical", bucket_tables.KEY, bucket_tables.trainings),
+        "bucket-times": Table("hierarchical", bucket_tables.KEY, bucket_tables.times),
+        "flows": Table("hierarchical", bucket_tables.KEY, bucket_tables.flows),
     },
     "docs/reliability.md": {
         "faults": Table("faults", FAULTS, fault_tables.damage),

@@ -110,25 +110,35 @@ def probes(rows: BucketRows, words: Words, sparsity: int, wanted: int, order: st
 
 
 def _probes(rows: BucketRows, words: Words, sparsity: int, wanted: int, order: str) -> Probes:
-    sizes, wanted = rows.sizes, min(wanted, len(rows))
-    waiting, most = np.arange(len(words.words)), min(rows.number, max(sparsity, _FIRST))
-    found = np.zeros(len(waiting), np.int64)
-    buckets = np.empty((len(waiting), 0), np.int64)
-    while len(waiting):
-        looked = words.part(waiting).first(most, sparsity, order)
-        count = sizes[looked].cumsum(axis=1) if sparsity == 1 else _distinct(rows, looked)
-        enough = count >= wanted
-        enough[:, : sparsity - 1] = False
-        enough[:, -1] |= most == rows.number
-        done, last = enough.any(axis=1), enough.argmax(axis=1)
-        looked[np.arange(most) > last[:, None]] = -1
-        more = np.full((len(buckets), most - buckets.shape[1]), -1, np.int64)
-        buckets = np.concatenate([buckets, more], axis=1)
-        buckets[waiting[done]] = looked[done]
-        found[waiting[done]] = count[done, last[done]]
-        waiting, most = waiting[~done], min(rows.number, most * _FASTER)
+    most = min(rows.number, max(sparsity, _FIRST))
+    buckets, found, done = _looked(rows, words, sparsity, wanted, order, most)
+    while not done.all():
+        waiting = np.flatnonzero(~done)
+        more = min(rows.number, most * _FASTER)
+        filled = np.full((len(buckets), more - most), -1, np.int64)
+        buckets, most = np.concatenate([buckets, filled], axis=1), more
+        own = _looked(rows, words.part(waiting), sparsity, wanted, order, most)
+        buckets[waiting], found[waiting], done[waiting] = own
     reach = int((buckets >= 0).sum(axis=1).max(initial=sparsity))
     return Probes(np.ascontiguousarray(buckets[:, :reach]), found)
+
+
+def _looked(
+    rows: BucketRows, words: Words, sparsity: int, wanted: int, order: str, most: int
+) -> tuple[Ids, Ids, NDArray[np.bool_]]:
+    """Look at most at so many buckets: which (nq, most), distinct rows (nq,), whether it is over.
+
+    Buckets that are not needed are -1.
+    """
+    buckets = words.first(most, sparsity, order)
+    count: Ids = rows.sizes[buckets].cumsum(axis=1) if sparsity == 1 else _distinct(rows, buckets)
+    enough = count >= min(wanted, len(rows))
+    enough[:, : sparsity - 1] = False
+    enough[:, -1] |= most == rows.number
+    done: NDArray[np.bool_] = np.asarray(enough.any(axis=1))
+    last = enough.argmax(axis=1)
+    buckets[np.arange(most) > last[:, None]] = -1
+    return buckets, count[np.arange(len(count)), last], done
 
 
 def _distinct(rows: BucketRows, buckets: Ids) -> Ids:

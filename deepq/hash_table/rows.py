@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class BucketRows:
         """How many buckets there are."""
         return len(self.offsets) - 1
 
-    @property
+    @cached_property
     def sizes(self) -> Ids:
         """Entries in each bucket."""
         return np.diff(self.offsets)

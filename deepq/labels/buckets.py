@@ -197,7 +197,10 @@ def _network(
         tails, heads = own + np.arange(d), buckets + np.arange(d)
         arcs += _convex(tails, heads, min(len(part), limits.group_capacity), limits.rivalry)
     sinks = np.full(d, sink)
-    arcs += _convex(buckets + np.arange(d), sinks, min(n, limits.capacity), limits.crowding)
+    most = min(n, limits.capacity)
+    if limits.crowding and not parts:
+        most = min(most, _most_in_a_bucket(scores, sparsity, limits.crowding))
+    arcs += _convex(buckets + np.arange(d), sinks, most, limits.crowding)
     items = np.repeat(np.arange(n), d)
     heads = (first[:, None] + np.arange(d)).ravel()
     arcs.insert(0, _Arcs(items, heads, np.ones(n * d, np.int64), -scores.ravel()))
@@ -206,6 +209,18 @@ def _network(
     return _Network(
         _Arcs(*(np.concatenate(column) for column in zip(*arcs, strict=True))), supplies
     )
+
+
+def _most_in_a_bucket(scores: NDArray[np.float64], sparsity: int, crowding: float) -> int:
+    """Return how many items a bucket has at most where it costs least.
+
+    Some bucket has no more than the mean. An item of a fuller one that is not there would save the
+    crowding of the items that there are more of, but for itself, and lose what the scores differ.
+    """
+    n, d = scores.shape
+    spread = float(np.ptp(scores, axis=1).max(initial=0))
+    more = min(float(n), spread / crowding)
+    return int(n * sparsity // d + 1 + more)
 
 
 def _convex(tails: Ids, heads: Ids, most: int, price: float) -> list[_Arcs]:

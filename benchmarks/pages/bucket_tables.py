@@ -1,0 +1,91 @@
+"""Tables of docs/hierarchical.md: precision at equal candidates, and time."""
+
+from __future__ import annotations
+
+from statistics import mean, stdev
+
+from benchmarks.common.results import Row
+
+KEY = "case data method seed among wanted rows nq"
+_RANKS = ("P@1", "P@4", "P@16")
+_SHOWN = (1.0, 50.0, 200.0)
+_NEAR = 1.15  # a method reaches a speed-up factor if it comes as near as this
+
+
+def precision(results: list[Row]) -> list[Row]:
+    """Lay out precision by method and speed-up factor, means over seeds with their spread."""
+    groups: dict[tuple[str, str, str, float], list[Row]] = {}
+    for row in results:
+        if row["case"] == "precision" and row["wanted"] in _SHOWN:
+            key = row["data"], row["among"], row["method"], row["wanted"]
+            groups.setdefault(key, []).append(row)
+    rows: dict[tuple[str, str, str], Row] = {}
+    for (data, among, method, wanted), found in groups.items():
+        stored = "training rows" if among == "train" else "each other"
+        names = {"data": data, "queries among": stored, "buckets": method}
+        line = rows.setdefault((data, among, method), names)
+        for rank in _RANKS:
+            column = f"{rank}, all rows" if wanted == 1 else f"{rank}, {wanted:.0f}x"
+            line[column] = _figure(found, rank, wanted)
+    columns = ["data", "queries among", "buckets"]
+    columns += [f"{rank}, {wanted:.0f}x" for wanted in _SHOWN[1:] for rank in _RANKS]
+    lines = rows.values()
+    return [{name: line.get(name, _exhaustive(line, name)) for name in columns} for line in lines]
+
+
+def _figure(found: list[Row], rank: str, wanted: float) -> str:
+    if mean(row["speed_up"] for row in found) * _NEAR < wanted:
+        return "-"
+    values = [row[rank] for row in found]
+    spread = f" ±{stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{mean(values):.3f}{spread}"
+
+
+def _exhaustive(line: Row, name: str) -> str:
+    """Of a search of all rows there is one figure, whatever the speed-up factor."""
+    return str(line.get(f"{name.partition(',')[0]}, all rows", "-"))
+
+
+def times(results: list[Row]) -> list[Row]:
+    """Lay out wall time a query."""
+    return [
+        {
+            "searched": row["method"],
+            "rows": f"{row['rows']:,}",
+            "queries at once": row["nq"],
+            "us a query": f"{row['us_per_query']:.0f}",
+            "faster than the scan": f"{row['x_scan']:.2g}x",
+            "P@1": f"{row['P@1']:.3f}",
+            "rows looked at": f"{row['candidates']:.2%}",
+        }
+        for row in results
+        if row["case"] == "time"
+    ]
+
+
+def flows(results: list[Row]) -> list[Row]:
+    """Lay out the time of a flow."""
+    return [
+        {"codes of 64 classes, 2 x 64 words": row["method"], "CPU ms": f"{row['ms']:.1f}"}
+        for row in results
+        if row["case"] == "flow"
+    ]
+
+
+def trainings(results: list[Row]) -> list[Row]:
+    """Lay out what the trainings took."""
+    seen: dict[tuple[str, str, int], Row] = {}
+    for row in results:
+        if "with_metric" in row:
+            seen.setdefault((row["data"], row["method"], row["seed"]), row)
+    return [
+        {
+            "data": row["data"],
+            "buckets": row["method"],
+            "seed": row["seed"],
+            "CPU seconds": f"{row['train_cpu_s']:.0f}",
+            "with the metric network": "yes" if row["with_metric"] else "no",
+            "NMI of buckets and classes": f"{row['NMI']:.3f}",
+        }
+        for row in seen.values()
+    ]
