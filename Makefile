@@ -79,7 +79,7 @@ test-oldest: $(OLDEST)/.stamp  ## run the tests with the oldest NumPy and faiss-
 	$(OLDEST)/bin/python $(PYTEST)
 
 docs: $(VENV)/.stamp  ## build the site of docs/ into build/site, without warnings
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 aarch64: $(VENV)/.stamp  ## cross-build for aarch64, run tests under qemu-user (Debian 12 with both installed)
 	tests/house/aarch64.sh $(CURDIR)/$(PY) build/aarch64
