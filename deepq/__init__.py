@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from deepq.factory import index_factory
     from deepq.files.faiss_patch import patch_faiss, patched_faiss, unpatch_faiss
     from deepq.files.index_files import read_index, write_index
+    from deepq.files.lance_files import write_lance
     from deepq.files.pickles import load_pickle
     from deepq.hash_table.index import HashTableIndex
     from deepq.index.flat import DeepQuantIndex
@@ -86,6 +87,7 @@ __all__ = [
     "to_faiss",
     "unpatch_faiss",
     "write_index",
+    "write_lance",
 ]
 
 _HOME = {
@@ -117,6 +119,7 @@ _HOME = {
     "to_faiss": "index.interop",
     "unpatch_faiss": "files.faiss_patch",
     "write_index": "files.index_files",
+    "write_lance": "files.lance_files",
 }
 _MODULES = frozenset(__all__) - frozenset(_HOME)
 

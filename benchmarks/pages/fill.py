@@ -179,6 +179,22 @@ PAGES: dict[str, dict[str, Table]] = {
         ),
         "composites": Table("composites", "data M N nq composite simd", goals.composite_rows),
     },
+    "docs/command_line.md": {
+        "command-line": Table(
+            "command_line",
+            "case rows d kind",
+            columns(
+                {
+                    "command": "{case}",
+                    "rows": "{rows:,}",
+                    "seconds": "{seconds:.0f}",
+                    "of the processor": "{cpu_s:.0f}",
+                    "memory, MB": "{peak_MB:.0f}",
+                }
+            ),
+            note=" The file has {file_MB:,.0f} MB.",
+        ),
+    },
     "docs/cells.md": {
         "cells": Table("cells", CELLS, cell_tables.searches),
         "growth": Table("cells", CELLS, cell_tables.growth),

@@ -48,9 +48,9 @@ def as_vectors(
         if finite:
             require_usable(x, name, rows)
         return x
-    if not hasattr(x, "shape"):  # lists: faiss refuses them, too
+    if not _is_array(x):  # lists: faiss refuses them, too
         raise KindError(f"expected {name} to be an (n, {d}) array, got {type(x).__name__}")
-    x = as_array(x, name)
+    x = _stacked(as_array(x, name), d, name)
     given, x = x.shape, flattened(x, image)
     if x.ndim != 2 or x.shape[1] != d:
         images = f" or (n, {', '.join(map(str, image))})" if len(image) == 3 else ""
@@ -78,6 +78,23 @@ def _is_rows(x: Any, d: int) -> TypeGuard[Floats]:
         and x.shape[1] == d
         and x.flags.c_contiguous
     )
+
+
+def _stacked(x: NDArray[Any], d: int, name: str) -> NDArray[Any]:
+    """Rows (n, d) of an array of arrays (n,), as Ray reads a column of lists; else `x`.
+
+    Raises DimensionError where a row has another length.
+    """
+    if x.dtype.kind != "O" or x.ndim != 1 or not len(x):
+        return x
+    if not all(isinstance(row, np.ndarray | list | tuple) for row in x):
+        return x
+    for i, row in enumerate(x):
+        if len(row) != d:
+            raise DimensionError(
+                f"expected rows of {d} numbers in {name}, got {len(row)} in row {i}"
+            )
+    return np.array(x.tolist())
 
 
 def flattened(x: Any, image: tuple[int, ...]) -> Any:
@@ -120,7 +137,8 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
     """Return what a user gives as a plain NumPy array, uncopied where that goes.
 
     Taken is whatever NumPy makes an array of: arrays, lists, tables of pandas and polars, data sets
-    of h5py and zarr, arrays of jax and tensorflow, and tensors of torch, also those with gradients.
+    of h5py and zarr, arrays of jax and tensorflow, tensors of torch, also those with gradients, and
+    what has DLPack's ``__dlpack__`` alone, in the memory of the CPU.
     bfloat16 becomes float32, and a table of Python's numbers one of NumPy's.
 
     Raises KindError where that is nothing, or would lose something: a mask, or all but the numbers
@@ -133,7 +151,7 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
         got = type(value).__name__
         raise KindError(f"expected {name} to be an array, got a sparse {got}: call toarray()")
     try:
-        array = np.asarray(without_tensor(value))
+        array = np.asarray(without_tensor(value) if not is_dlpack(value) else of_dlpack(value))
     except KindError as error:
         raise KindError(f"expected {name} to be an array of numbers, got {error}") from error
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -151,11 +169,41 @@ def as_numbers(value: Any, name: str) -> NDArray[Any]:
 
     Raises KindError for anything else, also for what has no shape: faiss refuses lists, too.
     """
-    if not hasattr(value, "shape"):
+    if not _is_array(value):
         raise KindError(f"expected {name} to be an array, got {type(value).__name__}")
     array: NDArray[Any] = value if is_outside(value) else as_array(value, name)
     if array.dtype.kind not in "fiub":
         raise KindError(f"expected {name} to be an array of real numbers, got dtype {array.dtype}")
+    return array
+
+
+def _is_array(value: Any) -> bool:
+    """Whether this is an array of some kind, and no list."""
+    return hasattr(value, "shape") or is_dlpack(value)
+
+
+def is_dlpack(value: Any) -> bool:
+    """Whether this gives its numbers by DLPack, and in no way that NumPy's functions know."""
+    return (
+        type(value) is not np.ndarray
+        and hasattr(value, "__dlpack__")
+        and not hasattr(value, "__array__")
+        and not hasattr(value, "__array_interface__")
+    )
+
+
+def of_dlpack(value: Any) -> NDArray[Any]:
+    """Return an array of what has ``__dlpack__``, uncopied.
+
+    Raises KindError where its numbers are not in the memory of the CPU, or of no type of NumPy's.
+    """
+    try:
+        array: NDArray[Any] = np.from_dlpack(value)
+    except (BufferError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise KindError(
+            f"expected a {type(value).__name__} whose numbers NumPy can take by DLPack, from the "
+            f"memory of the CPU, got another: {error}"
+        ) from error
     return array
 
 
@@ -206,7 +254,7 @@ def as_output(out: Any, shape: tuple[int, ...], dtype: Any, name: str) -> NDArra
 
 def as_codes(codes: Any, code_size: int) -> Codes:
     """Packed codes, (n, code_size) uint8, C-contiguous."""
-    if not hasattr(codes, "shape"):
+    if not _is_array(codes):
         raise KindError(f"expected codes to be a uint8 array, got {type(codes).__name__}")
     codes = as_array(codes, "codes")
     if codes.ndim != 2 or codes.shape[1] != code_size:
@@ -309,7 +357,7 @@ def _as_classes(given: NDArray[Any], name: str) -> NDArray[Any]:
 def as_free_ids(ids: Any, name: str, *, least: int | None = 0) -> Ids:
     """Ids (n,) int64 of an array of integers, at least `least`."""
     given = type(ids).__name__
-    ids = as_array(ids, name) if hasattr(ids, "shape") else None  # lists: faiss refuses them, too
+    ids = as_array(ids, name) if _is_array(ids) else None  # lists: faiss refuses them, too
     if ids is None or ids.dtype.kind not in "iu":
         raise KindError(
             f"expected {name} to be an array of integers, got {given if ids is None else ids.dtype}"

@@ -126,6 +126,14 @@ def from_bytes(content: bytes) -> Any:
         raise FormatError(f"expected data of deepq in safetensors, got {error}") from error
 
 
+def as_parts(value: Any) -> tuple[Any, ...]:
+    """Nested data as tuples of bytes and JSON values, to be compared, or for `digest`."""
+    arrays: list[NDArray[Any]] = []
+    fields = split_arrays(value, arrays)
+    named = ((array.dtype.str, array.shape, array.tobytes()) for array in arrays)
+    return (json.dumps(fields, sort_keys=True), *named)
+
+
 def digest(value: Any) -> str:
     """XXH3, in 16 hexadecimal digits, of nested tuples of bytes and JSON values."""
     state = xxhash.xxh3_64()

@@ -14,6 +14,7 @@ from deepq._common.types import Ids
 Array = NDArray[Any]
 
 BLOCK = 1 << 14  # rows of a block, where nobody says how many
+_NUMBERS = 1 << 21  # that are read at a time, for which readers take several times more memory
 
 
 class RowSource:
@@ -98,6 +99,11 @@ class RowSource:
             raise ValueError("expected copy=None or True for rows that are read, got False")
         return self[:] if dtype is None else self[:].astype(dtype, copy=False)
 
+    @property
+    def _few(self) -> int:
+        """Rows that are read at a time."""
+        return max(1, min(BLOCK, _NUMBERS // max(1, self.shape[1])))
+
     def _none(self) -> Array:
         return np.empty((0, self.shape[1]), self.dtype)
 
@@ -105,6 +111,7 @@ class RowSource:
         """Yield the rows from `start` to `stop` in pieces as they come."""
         if start >= stop:
             return
+        size = min(size, self._few)
         for i in range(int(np.searchsorted(self._bounds, start, "right")) - 1, len(self._bounds)):
             first = int(self._bounds[i])
             if first >= stop:
@@ -132,7 +139,7 @@ class RowSource:
         for i in parts.tolist():
             first, last = int(self._bounds[i]), int(self._bounds[i + 1])
             end = np.searchsorted(wanted, last)
-            for piece in self._checked_part(i, BLOCK):
+            for piece in self._checked_part(i, self._few):
                 low, high = np.searchsorted(wanted, [first, first + len(piece)])
                 out[order[low:high]] = piece[wanted[low:high] - first]
                 first += len(piece)

@@ -42,7 +42,7 @@ def deepq_command() -> None:
 
 
 for command in (
-    *(building.train, building.add, building.convert),
+    *(building.train, building.add, building.merge, building.convert),
     *(asking.search, asking.evaluate, looking.info, looking.suggest, reporting.report),
 ):
     deepq_command.add_command(command)

@@ -53,13 +53,20 @@ def search(
     """
     from tqdm import tqdm
 
+    from deepq._common.arrays import as_vectors
     from deepq._common.sources import row_blocks
 
-    searched = inputs.index_of(index)
+    searched, inner = inputs.nest_of(index)
     rows = inputs.rows_of(queries, column, "query")
     asked = (("rerank", rerank), ("nprobe", nprobe))
     given = {name: value for name, value in asked if value is not None}
     params = deepq.SearchParameters(**given) if given else None
+    if searched is not inner:  # composites of faiss's differ in what they pass on
+        if nprobe is not None and not hasattr(inner, "nprobe"):
+            raise InputError(f"expected no --nprobe of an index without cells, got {nprobe}")
+        for name, value in given.items():
+            setattr(inner, name, value)
+        params = None
     if rows.ndim != 2:
         raise InputError(f"expected queries of shape (n, d), got {rows.shape}")
 
@@ -67,7 +74,7 @@ def search(
         quiet, count = not inputs.shows_bars(progress), -(-len(rows) // _BLOCK)
         blocks = row_blocks(rows, _BLOCK)
         for block in tqdm(blocks, "search", total=count, unit="block", disable=quiet):
-            yield searched.search(block, k, params=params)
+            yield searched.search(as_vectors(block, searched.d, "queries"), k, params=params)
 
     results.write(answers(), k, output, kind)
 
@@ -95,10 +102,10 @@ def evaluate(
       deepq evaluate base.dpq queries.npy --truth gt.ivecs --json
 
     DATA is a data set whose base is in INDEX, or queries, with --truth. True neighbours that a data
-    set lacks are computed, which takes a while.
+    set lacks are computed, which takes a while. Those of --truth are ids as INDEX answers with.
     """
     names = [name.strip() for name in measures.split(",")]
-    measured = inputs.index_of(index)
+    measured, _ = inputs.nest_of(index)
     labels = None
     if truth is not None:
         queries = inputs.rows_of(data, column, "query")
@@ -107,6 +114,7 @@ def evaluate(
         if not inputs.is_data_set(data):
             raise InputError(f"expected a data set, or --truth beside queries, got {data}")
         found = deepq.datasets.load(data)
+        measured = _by_rows(measured)
         if len(found.base) != measured.ntotal:
             raise InputError(
                 f"expected an index of the {len(found.base):,} vectors of {data}, got "
@@ -116,6 +124,13 @@ def evaluate(
         if found.query_labels is not None and found.base_labels is not None:
             labels = (found.query_labels, found.base_labels)
     inputs.tell(deepq.evaluate(measured, queries, gt, names, labels=labels), as_json=as_json)
+
+
+def _by_rows(index: Any) -> Any:
+    """Return what answers with the numbers of rows: the index in an IndexIDMap, which has ids."""
+    import faiss
+
+    return faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap) else index
 
 
 def _truth(data: Any, names: list[str], most: int) -> Any:

@@ -126,34 +126,104 @@ def add(
     inputs.tell({**facts, "seconds": time.monotonic() - start}, as_json=as_json)
 
 
-@click.command(short_help="Turn an index of deepq's into one of faiss's, or back.")
+@click.command(short_help="Put the vectors of several indexes into one.")
+@click.argument("indexes", metavar="INDEX...", nargs=-1, required=True)
+@click.option("--output", metavar="FILE", required=True, help="Where to write.")
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@inputs.as_json
+def merge(indexes: tuple[str, ...], output: str, force: bool, as_json: bool) -> None:
+    """Write what is in all INDEXes, which must be of one training, as one index.
+
+    \b
+      deepq merge first.dpq second.dpq third.dpq --output whole.dpq
+
+    Ids of each follow on from those of the ones before. Indexes of another fingerprint are refused.
+    """
+    inputs.new_file(output, replaces=force)
+    whole = inputs.index_of(indexes[0])
+    for path in indexes[1:]:
+        other = inputs.index_of(path)
+        try:
+            whole.check_compatible_for_merge(other)
+        except InputError as error:
+            raise InputError(f"{path} beside {indexes[0]}: {error}") from error
+        whole.merge_from(other)
+    deepq.write_index(whole, output)
+    facts = {"index": output, "merged": len(indexes), "ntotal": int(whole.ntotal)}
+    inputs.tell({**facts, "fingerprint": whole.fingerprint}, as_json=as_json)
+
+
+@click.command(short_help="Turn an index of deepq's into one of faiss's or Lance's, or back.")
 @click.argument("source")
 @click.argument("target")
 @click.option(
-    "--to", "kind", type=click.Choice(["deepq", "faiss"]), help="Without it by TARGET's suffix."
+    "--to",
+    "kind",
+    type=click.Choice(["deepq", "faiss", "lance"]),
+    help="Without it by TARGET's suffix.",
 )
-@click.option("--force", is_flag=True, help="Replace TARGET if it is there.")
+@click.option("--vectors", metavar="DATA", help="For Lance: the vectors that are in SOURCE.")
+@inputs.column
+@click.option("--force", is_flag=True, help="Replace TARGET if it is there, and no folder.")
 @inputs.as_json
-def convert(source: str, target: str, kind: str | None, force: bool, as_json: bool) -> None:
-    """Write the index in SOURCE to TARGET, as deepq's file or as faiss's.
+def convert(
+    source: str,
+    target: str,
+    kind: str | None,
+    vectors: str | None,
+    column: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write the index in SOURCE to TARGET, as a file of deepq's or faiss's, or for Lance.
 
     \b
       deepq convert old.faiss new.dpq        the codes stay, the scan is faster
       deepq convert base.dpq base.faiss      plain faiss opens it
+      deepq convert base.dpq base.lance --vectors base.parquet
+
+    A data set of Lance's has the embeddings of --vectors; or what the codes stand for.
     """
-    inputs.new_file(target, replaces=force)
     if kind is None:
-        kind = "faiss" if Path(target).suffix in _OF_FAISS else "deepq"
-    index = inputs.index_of(source)
-    if kind == "deepq":
+        kind = {".lance": "lance", **dict.fromkeys(_OF_FAISS, "faiss")}.get(
+            Path(target).suffix, "deepq"
+        )
+    inputs.new_file(target, replaces=force and kind != "lance")
+    if vectors is not None and kind != "lance":
+        raise InputError(f"expected no --vectors for a file of {kind}'s, got {vectors}")
+    index, inner = inputs.nest_of(source)
+    if kind == "lance":
+        rows = None if vectors is None else inputs.rows_of(vectors, column, "base")
+        bare, ids = _and_ids(index)
+        deepq.write_lance(bare, target, rows, ids=ids)
+    elif kind == "deepq":
+        if index is not inner:
+            raise InputError(
+                f"expected an index that is in no composite for a file of deepq's, got an "
+                f"{type(index).__name__} in {source}: --to faiss keeps it"
+            )
         deepq.write_index(index, target)
     else:
         import faiss
 
+        plain = deepq.to_faiss(index) if index is inner else index
         with replacing(target) as file:
-            write_whole(file, faiss.serialize_index(deepq.to_faiss(index)).data)
+            write_whole(file, faiss.serialize_index(plain).data)
     facts = {"index": target, "format": kind, "ntotal": int(index.ntotal)}
-    inputs.tell({**facts, "bytes": Path(target).stat().st_size}, as_json=as_json)
+    path = Path(target)
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    inputs.tell({**facts, "bytes": sum(file.stat().st_size for file in files)}, as_json=as_json)
+
+
+def _and_ids(index: Any) -> tuple[Any, Any]:
+    """Return an index and its ids, of an IndexIDMap those of the map."""
+    import faiss
+
+    from deepq.index.interop import inner_index
+
+    if not isinstance(index, faiss.IndexIDMap):
+        return index, None
+    return inner_index(faiss.downcast_index(index.index)), faiss.vector_to_array(index.id_map)
 
 
 def _labels(data: str, labels: str | None, kind: str) -> Any:

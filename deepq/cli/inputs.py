@@ -90,13 +90,23 @@ def metric_of(asked: str | None, source: str) -> Any:
 
 def index_of(path: str) -> Any:
     """Read an index: of deepq's, or of faiss's that deepq knows."""
-    if not Path(path).exists():
-        raise FileNotFoundError(f"expected an index {path}, got no such file")
-    index = deepq.read_index(path)
+    index, _ = nest_of(path)
     if not isinstance(index, deepq.DeepQuantIndex | deepq.DeepQuantIVFIndex):
         kind = type(index).__name__
         raise InputError(f"expected an index that is in no composite in {path}, got an {kind}")
     return index
+
+
+def nest_of(path: str) -> tuple[Any, Any]:
+    """Read an index, maybe a composite of faiss's; return it, and the index of deepq inside."""
+    from deepq.index.interop import inner_index
+
+    if not Path(path).exists():
+        raise FileNotFoundError(f"expected an index {path}, got no such file")
+    index = deepq.read_index(path)
+    if isinstance(index, deepq.HashTableIndex):
+        raise InputError(f"expected an index of codes in {path}, got a HashTableIndex")
+    return index, inner_index(index)
 
 
 def array_of(path: str) -> Any:
@@ -128,6 +138,8 @@ def tell(facts: dict[str, Any], *, as_json: bool) -> None:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if value is None:
+        return "unknown"
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

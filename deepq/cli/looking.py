@@ -12,30 +12,47 @@ import click
 import deepq
 from deepq.cli import inputs
 
+_MOST_ROWS = 50_000  # that are compared
+
 
 @click.command(short_help="Say what is in a file.")
 @click.argument("path")
+@click.option("--drift", metavar="DATA", help="Vectors that an index is compared with.")
+@click.option("--warn-above", type=float, default=0.1, show_default=True, help="Drift to warn of.")
 @inputs.column
 @inputs.as_json
-def info(path: str, column: str | None, as_json: bool) -> None:
+def info(
+    path: str, drift: str | None, warn_above: float, column: str | None, as_json: bool
+) -> None:
     """Say what an index, a data set or a file of vectors holds.
 
     \b
       deepq info base.dpq
       deepq info base.parquet --column emb
+      deepq info base.dpq --drift today.parquet --column emb
+
+    Drift says how much more the vectors of DATA lose than those like which the index was trained: 0
+    is as much, 1 twice as much. Of many a sample is taken.
     """
     from deepq.datasets.vectors import KNOWN
 
     place = Path(path)
     if not place.exists():
         raise FileNotFoundError(f"expected a file {path}, got none")
-    if column is None and inputs.is_data_set(path):
+    if drift is not None:
+        index = inputs.index_of(path)
+        facts = _of_index(index) | _drifted(index, drift, column, warn_above)
+    elif column is None and inputs.is_data_set(path):
         facts = _of_data_set(deepq.datasets.load(path))
     elif place.is_dir() or place.suffix.lower() in KNOWN:
         rows = deepq.datasets.read_vectors(path, column)
         facts = {"kind": "vectors", "n": len(rows), "d": rows.shape[1], "dtype": str(rows.dtype)}
     else:
-        facts = _of_index(inputs.index_of(path))
+        outer, inner = inputs.nest_of(path)
+        facts = _of_index(inner)
+        if outer is not inner:
+            facts = {"in": type(outer).__name__, **facts, "ntotal": int(outer.ntotal)}
+            facts["d"] = int(outer.d)  # a transform may change it
         facts["bytes"] = place.stat().st_size
     inputs.tell(facts, as_json=as_json)
 
@@ -97,6 +114,17 @@ def _of_index(index: Any) -> dict[str, Any]:
         **({"fingerprint": index.fingerprint} if index.is_trained else {}),
         "ntotal": int(index.ntotal),
     }
+
+
+def _drifted(index: Any, data: str, column: str | None, most: float) -> dict[str, Any]:
+    import numpy as np
+
+    rows = inputs.rows_of(data, column, "base")
+    if len(rows) > _MOST_ROWS:
+        rows = rows[np.sort(np.random.default_rng(0).choice(len(rows), _MOST_ROWS, replace=False))]
+    found: Any = deepq.diagnose(index, np.asarray(rows), warn_above=most)
+    facts = {"rows": found.n, "relative_error": found.error, "bits": found.bits}
+    return {**facts, "drift": found.drift, "idle_bits": found.idle}
 
 
 def _of_data_set(data: Any) -> dict[str, Any]:

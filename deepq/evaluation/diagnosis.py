@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deepq._common.arrays import as_vectors
-from deepq._common.errors import StateError
+from deepq._common.checks import as_real
+from deepq._common.errors import InputError, KindError, StateError
 from deepq._common.types import Codes, Floats, Ids, InCells
 from deepq.encoders.base import embed
 from deepq.evaluation.bucket_use import BucketUse, bucket_use
@@ -19,10 +20,12 @@ from deepq.hash_table.index import HashTableIndex
 from deepq.index.flat import DeepQuantIndex
 from deepq.index.interop import from_faiss
 from deepq.index.ivf import DeepQuantIVFIndex
-from deepq.quantizers.packing import unpack
+from deepq.quantizers.usage import Counts, count, entropies, expected_bits, no_counts
+from deepq.training.trainer import HELD_OUT
 
 _BLOCK = 1 << 14
-Counts = NDArray[np.int64]
+
+_log = logging.getLogger("deepq.evaluation")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,13 @@ class Diagnosis:
         single codeword would leave.
     cells : (nlist,) int64 or None
         Vectors in each cell. Of an index of cells, whose sub-vectors are those of residuals.
+    expected_error : float or None
+        Mean squared distance, of whole vectors, that is expected of rows like those of the
+        training; None where it is not known.
+    expected_bits : float or None
+        Sum of the entropies of the words of very many such rows.
+    fingerprint : str or None
+        That of the index; None where its encoder has no state.
     """
 
     n: int
@@ -56,6 +66,34 @@ class Diagnosis:
     distortion: Numbers | None = None
     variance: Numbers | None = None
     cells: Counts | None = None
+    expected_error: float | None = None
+    expected_bits: float | None = None
+    fingerprint: str | None = None
+
+    @property
+    def drift(self) -> float | None:
+        """How much more these vectors lose than is expected: 0 as much, 1 twice as much.
+
+        Below 0 they lose less. None where it is not known what is expected, or there were no
+        vectors.
+        """
+        if self.distortion is None or not self.expected_error:
+            return None
+        return float(self.distortion.sum()) / self.expected_error - 1
+
+    @property
+    def idle(self) -> float | None:
+        """Bits of a code that tell these vectors apart no more, but told apart those expected.
+
+        None where that is not known. It grows where new vectors are of few kinds.
+        """
+        if self.expected_bits is None:
+            return None
+        return self.expected_bits - self._bits_of_many
+
+    @property
+    def _bits_of_many(self) -> float:
+        return expected_bits(self.n, np.log2(self.perplexity), self.usage * self.ksub)
 
     @property
     def empty_cells(self) -> int:
@@ -102,6 +140,8 @@ class Diagnosis:
             lines[1] += "  distortion  of variance"
             for m, (lost, of) in enumerate(zip(self.distortion, self.variance, strict=True)):
                 lines[m + 2] += f"  {lost:10.4g}  {_part(lost, of):11.3f}"
+        if self.drift is not None and self.idle is not None:
+            lines.append(f"drift {self.drift:+.3f}, {self.idle:+.1f} bits idle")
         if self.cells is not None:
             lines.append(
                 f"{len(self.cells):,} cells of up to {self.cells.max():,} vectors, "
@@ -110,8 +150,13 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def diagnose(index: Any, x: Any = None) -> Diagnosis | BucketUse:
-    """Return how the codebooks are used, by the stored codes or by those of `x`.
+def diagnose(
+    index: Any, x: Any = None, *, like: Diagnosis | None = None, warn_above: float | None = None
+) -> Diagnosis | BucketUse:
+    """Return how the codebooks are used, by the stored codes or by those of `x`, and what drifts.
+
+    The training leaves in `history` what it lost of rows that it had held out. Vectors that lose
+    more have drifted from those that the codebooks were learned from.
 
     Parameters
     ----------
@@ -120,30 +165,99 @@ def diagnose(index: Any, x: Any = None) -> Diagnosis | BucketUse:
     x : (n, d) array, optional
         Finite vectors, encoded for this and not added; without them the stored codes are looked
         at, and nothing is known of the distortion.
+    like : Diagnosis, optional
+        Of vectors to compare with, of the same index. Without it those held out of the training,
+        if the index is what a training without labels has left.
+    warn_above : float, optional
+        `drift` above which a warning is logged; one is, too, where it is not known.
 
     Raises
     ------
     StateError
         If the index is not trained.
     InputError
-        If there is nothing to look at: neither stored codes nor rows of `x`; or if a row is not
-        finite.
+        If there is nothing to look at: neither stored codes nor rows of `x`; or if a row, or
+        `warn_above`, is not finite; or if `like` is of another training.
     DimensionError, KindError
-        If `x` is not an (n, d) array of real numbers, or `index` is another kind of index.
+        If `x` is not an (n, d) array of real numbers, `index` is another kind of index, or `like`
+        no Diagnosis.
     """
+    most = None if warn_above is None else as_real(warn_above, "warn_above")
     if not isinstance(index, DeepQuantIndex | DeepQuantIVFIndex | HashTableIndex):
         index = from_faiss(index)
     if not index.is_trained:
         raise StateError("expected a trained index, got one before train()")
     if isinstance(index, HashTableIndex):
+        if like is not None or most is not None:
+            raise InputError("expected an index of codes to tell drift, got a HashTableIndex")
         return bucket_use(index, x)
     if x is not None:
         image = image_shape(index)
-        return _of_vectors(index, as_vectors(x, index.d, finite=True, image=image))
-    quantizer, counts = index.product_quantizer, _no_counts(index)
+        found = _of_vectors(index, as_vectors(x, index.d, finite=True, image=image))
+    else:
+        found = _of_codes(index)
+    own = _fingerprint(index)
+    expected = _of_training(index, own) if like is None else _of_others(like, own)
+    found = replace(found, fingerprint=own, **expected)
+    if most is not None:
+        _warn(found, most)
+    return found
+
+
+def _fingerprint(index: DeepQuantIndex | DeepQuantIVFIndex) -> str | None:
+    try:
+        return index.fingerprint
+    except KindError:
+        return None
+
+
+def _of_training(
+    index: DeepQuantIndex | DeepQuantIVFIndex, fingerprint: str | None
+) -> dict[str, Any]:
+    """Return what the training has left in `history`, if it was that of these codebooks."""
+    for entry in reversed(index.history):
+        if isinstance(entry, dict) and entry.get("stage") == HELD_OUT:
+            if entry.get("fingerprint") != fingerprint:
+                break
+            known = {f"expected_{name}": entry.get(name) for name in ("error", "bits")}
+            return {name: value for name, value in known.items() if isinstance(value, float)}
+    return {}
+
+
+def _of_others(like: Any, fingerprint: str | None) -> dict[str, Any]:
+    if not isinstance(like, Diagnosis):
+        raise KindError(f"expected a Diagnosis to compare with, got {type(like).__name__}")
+    if like.fingerprint != fingerprint:
+        raise InputError(
+            f"expected a Diagnosis of the same training to compare with, {fingerprint}, got one "
+            f"of {like.fingerprint}"
+        )
+    expected = {"expected_bits": like._bits_of_many}
+    if like.distortion is not None:
+        expected["expected_error"] = float(like.distortion.sum())
+    return expected
+
+
+def _warn(found: Diagnosis, most: float) -> None:
+    if found.distortion is None:
+        _log.warning("drift of stored codes is not known: it takes vectors")
+    elif found.drift is None:
+        _log.warning("drift is not known: what the training lost of held-out rows is not there")
+    elif found.drift > most:
+        _log.warning(
+            "drift %.3f of %d vectors is above %g: they lose more than what was learned from",
+            found.drift,
+            found.n,
+            most,
+        )
+
+
+def _of_codes(index: DeepQuantIndex | DeepQuantIVFIndex) -> Diagnosis:
+    quantizer = index.product_quantizer
+    counts = no_counts(quantizer)
     cells = _sizes(index) if isinstance(index, DeepQuantIVFIndex) else None
     for codes in _stored(index):
-        _count(counts, unpack(codes, quantizer.M, quantizer.nbits))
+        count(counts, codes, quantizer)
     if not counts.any():
         require_some(np.empty(0))
     return Diagnosis(*_use(counts), cells=cells)
@@ -162,12 +276,13 @@ def _stored(index: DeepQuantIndex | DeepQuantIVFIndex) -> Iterable[Codes]:
 
 def _of_vectors(index: DeepQuantIndex | DeepQuantIVFIndex, x: Floats) -> Diagnosis:
     require_some(x)
-    quantizer, counts = index.product_quantizer, _no_counts(index)
+    quantizer = index.product_quantizer
+    counts = no_counts(quantizer)
     cells = np.zeros(index.nlist, np.int64) if isinstance(index, DeepQuantIVFIndex) else None
     lost, first, second, offset = np.zeros((4, index.encoder.d_out))
     for i in range(0, len(x), _BLOCK):
         coded = _coded(index, x[i : i + _BLOCK])
-        _count(counts, unpack(coded.codes, quantizer.M, quantizer.nbits))
+        count(counts, coded.codes, quantizer)
         if cells is not None and coded.cells is not None:
             cells += np.bincount(coded.cells, minlength=len(cells))
         if i == 0:  # so that squares do not cancel
@@ -207,23 +322,10 @@ def _coded(index: DeepQuantIndex | DeepQuantIVFIndex, x: Floats) -> _Coded:
     return _Coded(z, own, index.product_quantizer.decode(own, known), cells)
 
 
-def _no_counts(index: DeepQuantIndex | DeepQuantIVFIndex) -> Counts:
-    quantizer = index.product_quantizer
-    return np.zeros((quantizer.M, quantizer.ksub), np.int64)
-
-
-def _count(counts: Counts, words: NDArray[Any]) -> None:
-    """Add to counts (M, ksub) how often each codeword occurs in `words` (n, M)."""
-    for m, row in enumerate(counts):
-        row += np.bincount(words[:, m], minlength=len(row))
-
-
 def _use(counts: Counts) -> tuple[int, int, Numbers, Numbers]:
     """Return n, ksub, usage and perplexity."""
     n = int(counts[0].sum())
-    p = counts / n
-    entropy = -(p * np.log2(p, out=np.zeros_like(p), where=p > 0)).sum(axis=1)
-    return n, counts.shape[1], (counts > 0).mean(axis=1), np.exp2(entropy)
+    return n, counts.shape[1], (counts > 0).mean(axis=1), np.exp2(entropies(counts))
 
 
 def _part(lost: float, of: float) -> float:

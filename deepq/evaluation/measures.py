@@ -23,6 +23,7 @@ from deepq.index.ivf import DeepQuantIVFIndex
 from deepq.metrics.buckets import normalized_mutual_information, speed_up
 from deepq.metrics.neighbours import recall
 from deepq.metrics.ranking import mean_average_precision, precision_at
+from deepq.metrics.results import plain_results
 
 MEASURES = ("1-recall@1", "1-recall@10", "1-recall@100", "10-recall@10")
 TIMES = ("us_per_query", "queries_per_second")
@@ -48,7 +49,8 @@ def evaluate(
     Parameters
     ----------
     index : faiss.Index or faiss.IndexBinary
-        A DeepQuantIndex or any other index of faiss, to compare with.
+        A DeepQuantIndex or any other index of faiss, to compare with; or an object with `d`,
+        `ntotal` and ``search(x, k)``, whose results are taken as `metrics.plain_results` says.
     queries : (nq, d) array
         What is searched for; of a binary index packed codes, (nq, d / 8) uint8.
     ground_truth : (nq, depth) array of integers, optional
@@ -117,11 +119,13 @@ def evaluate(
     deepest = max((measure.r for measure in wanted.values()), default=_TIMED_K)
     values = {}
     if set(names).isdisjoint(TIMES):
-        _, I = index.search(queries, deepest)
+        D, I = index.search(queries, deepest)
     else:
-        (_, I), seconds = in_one_thread(lambda: index.search(queries, deepest))
+        (D, I), seconds = in_one_thread(lambda: index.search(queries, deepest))
         values["us_per_query"] = seconds / len(queries) * 1e6
         values["queries_per_second"] = len(queries) / max(seconds, 1e-9)
+    if not isinstance(index, faiss.Index | faiss.IndexBinary):
+        I = _of_width(plain_results(D, I)[1], deepest)
     values |= {name: measure.of(I, true, labels) for name, measure in wanted.items()}
     if "speed_up" in names:
         values["speed_up"] = speed_up(index.candidates)
@@ -173,6 +177,11 @@ class _Measure:
         if self.kind == "mAP":
             return mean_average_precision(I, *labels, top=self.r)
         return float(precision_at(I, labels[0], labels[1], self.r))
+
+
+def _of_width(I: Ids, k: int) -> Ids:
+    """Return ids (nq, k), filled up with -1."""
+    return np.pad(I, ((0, 0), (0, max(0, k - I.shape[1]))), constant_values=-1)
 
 
 def _parse(name: Any, ntotal: int) -> _Measure:

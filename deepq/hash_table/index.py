@@ -13,14 +13,13 @@ import numpy as np
 from deepq._common.arrays import as_free_ids
 from deepq._common.checks import as_count
 from deepq._common.errors import DimensionError, FormatError, InputError, KindError, StateError
-from deepq._common.plain_data import digest, to_bytes
 from deepq._common.threads import openmp_threads
 from deepq._common.types import Floats, Ids
 from deepq.encoders.base import embed
 from deepq.hash_table.kept import Kept
 from deepq.hash_table.parts import TableParts
 from deepq.hash_table.probes import Words, probes
-from deepq.hash_table.state import held_table, made_table
+from deepq.hash_table.state import held_table, made_table, table_fingerprint
 from deepq.hash_table.store import Store
 from deepq.hash_table.training import HashTraining, as_classes
 from deepq.index.state import packed, unpack
@@ -30,13 +29,6 @@ from deepq.training.settings import TrainConfig
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-
-# What buckets and rows follow from, of a state.
-_MEANING = (
-    *("encoder", "hasher", "codebooks"),
-    *("levels", "width", "sparsity", "kept", "metric"),
-)
 
 
 class HashTableIndex(TableParts):
@@ -103,7 +95,7 @@ class HashTableIndex(TableParts):
         if not self.is_trained:
             return None
         with held_table(self, empty=True) as state:
-            return digest((to_bytes({name: state[name] for name in _MEANING}),))
+            return table_fingerprint(state)
 
     # ---- training ----------------------------------------------------------------------------
 

@@ -10,10 +10,12 @@ import numpy as np
 
 from deepq._common.checks import as_count
 from deepq._common.errors import FormatError
+from deepq._common.plain_data import as_parts, digest
 from deepq.encoders.plain import encoder_state, make_encoder
 from deepq.hash_table.rows import BucketRows
 from deepq.hash_table.store import Store
 from deepq.index.carried import made_objective, make_training, objective_state, training_state
+from deepq.index.state import require_same
 from deepq.quantizers.product import ProductQuantizer
 
 if TYPE_CHECKING:
@@ -59,6 +61,21 @@ def held_table(index: HashTableIndex, *, empty: bool = False) -> Iterator[dict[s
         }
 
 
+# What buckets and rows follow from.
+_MEANING = (
+    *("encoder", "hasher", "codebooks"),
+    *("levels", "width", "sparsity", "kept", "metric"),
+)
+
+
+def table_fingerprint(state: dict[str, Any]) -> str:
+    """Return the fingerprint of a trained hash table by its state.
+
+    Files hold it and are refused where it is another: what changes it needs another member there.
+    """
+    return digest((as_parts({name: state[name] for name in _MEANING}),))
+
+
 def made_table(state: dict[str, Any], cls: type[Table]) -> Table:
     """Make the hash table of a state.
 
@@ -89,6 +106,7 @@ def made_table(state: dict[str, Any], cls: type[Table]) -> Table:
         if index.d != state["d"]:
             raise FormatError(f"d = {state['d']} and encoders of {index.d} inputs")
         index.history = list(state["history"])
+        require_same(lambda: index.fingerprint, state, index.embedder, index.hasher)
         rows = index._nothing()
         if len(state["ids"]):
             index._require_trained()

@@ -70,10 +70,11 @@ def take_settings(index: IndexSettings, carried: State | None) -> None:
     if carried is None:
         return
     try:
-        index.rerank = carried["rerank"]
-        index.training = make_training(carried["training"])
-        index.objective = made_objective(carried["objective"])
-        index.history = list(carried["history"])
+        with index._carrying_once():
+            index.rerank = carried["rerank"]
+            index.training = make_training(carried["training"])
+            index.objective = made_objective(carried["objective"])
+            index.history = list(carried["history"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FormatError(f"expected settings of an index, got {error!r}") from error
 

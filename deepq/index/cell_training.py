@@ -76,7 +76,7 @@ class CellTraining(LearnedIndex):
             history = self._learn_cells(self._sample(x, before, config.seed), config)
             if first is not None and not self.by_residual:
                 return first._replace(history=first.history + history)
-            learned = kept is None or stale
+            learned, unlabelled = kept is None or stale, how["y"] is None
             cells, how = self._cells(before, learned), {**how, "y": None}
             outcome = super()._fit(rotation, quantizer, x, config, cells=cells, **how)
             if isinstance(rotation, Rotation):
@@ -93,7 +93,8 @@ class CellTraining(LearnedIndex):
         if first is not None:
             history = first.history + history
             interrupted = interrupted or first.interrupted
-        return Outcome(before, history + outcome.history, interrupted)
+        unseen = outcome.unseen if first is None or unlabelled else None
+        return Outcome(before, history + outcome.history, interrupted, unseen)
 
     def _turning(self, encoder: Encoder, y: Any) -> tuple[Encoder, Encoder]:
         """Return what comes before the cells, and what is learned from residuals."""

@@ -130,8 +130,9 @@ class DeepQuantIndex(FlatSearch, surface(IndexPQ, FLAT)):  # type: ignore[misc]
             encoder = copy.deepcopy(as_encoder(encoder, d))
         if isinstance(metric, str):
             metric, encoder = cosine(metric, encoder)
-        self._assemble(metric, encoder, quantizer, training)
-        self.rerank, self.objective = rerank, objective
+        with self._carrying_once():
+            self._assemble(metric, encoder, quantizer, training)
+            self.rerank, self.objective = rerank, objective
 
     @classmethod
     def from_codebooks(

@@ -117,6 +117,12 @@ def _around(index: Any, network: Any) -> Any:
     )
 
 
+def inner_index(index: Any) -> Any:
+    """Return the index of ours in a composite of faiss's, or `index` itself if it is one."""
+    found = (called.living(each) for each in nested(index))
+    return next((each for each in found if each is not None), index)
+
+
 def _inside(index: Any) -> tuple[Any, Ids | None]:
     """Return the chain inside an index of faiss's, and the ids of a map around it or in it.
 

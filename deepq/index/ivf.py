@@ -104,8 +104,9 @@ class DeepQuantIVFIndex(CellSearch, surface(IndexIVFPQ, CELLS)):  # type: ignore
         _require_width(index, encoder.d_out)
         as_flag(given.get("own_invlists", True), "own_invlists")  # lists are there in any case
         self._coarse, self._by_residual = (index, nlist), as_flag(by_residual, "by_residual")
-        self._assemble(metric, encoder, ProductQuantizer(M, nbits), training)
-        self.rerank, self.objective = rerank, objective
+        with self._carrying_once():
+            self._assemble(metric, encoder, ProductQuantizer(M, nbits), training)
+            self.rerank, self.objective = rerank, objective
 
     _was_owned: bool = False  # by its Python object: the coarse quantizer that the index ends
 

@@ -14,8 +14,8 @@ import numpy as np
 from deepq import _decode, _scan
 from deepq._common.arrays import as_codes, as_output, require_finite
 from deepq._common.checks import as_metric, require_float32
-from deepq._common.errors import DimensionError, InputError, StateError
-from deepq._common.plain_data import digest, to_bytes
+from deepq._common.errors import DimensionError, InputError, KindError, StateError
+from deepq._common.plain_data import as_parts, digest
 from deepq._common.threads import SharedLock, openmp_threads
 from deepq._common.types import Codes, Floats
 from deepq.encoders.base import Encoder, embed
@@ -34,7 +34,7 @@ from deepq.index.training_data import (
 from deepq.quantizers.product import ProductQuantizer
 from deepq.quantizers.reranking import Decoded
 from deepq.training.settings import TrainConfig
-from deepq.training.trainer import Outcome, fit
+from deepq.training.trainer import HELD_OUT, Outcome, fit
 
 _BLOCK = 1 << 16  # rows in a block
 _OWN = {
@@ -241,10 +241,22 @@ class LearnedIndex(IndexSettings):
             if held is not None:
                 z = embed(outcome.encoder, held)
                 quantizer.codebooks = self._native.polysemous(quantizer.trained(), z)
-            self._inject(outcome.encoder, quantizer)
-            self.history = outcome.history
+            with self._carrying_once():
+                self._inject(outcome.encoder, quantizer)
+                self.history = [*outcome.history, *self._unseen(outcome)]
         if outcome.interrupted:
             raise KeyboardInterrupt
+
+    def _unseen(self, outcome: Outcome) -> list[dict[str, Any]]:
+        """Entry that says what the trained index loses of held-out rows, if that is known."""
+        if outcome.unseen is None:
+            return []
+        try:
+            found = self._fingerprint()
+        except KindError:  # without one nobody could tell later whose loss that was
+            return []
+        entry = {"stage": HELD_OUT, "iteration": 0, **outcome.unseen._asdict()}
+        return [{**entry, "fingerprint": found}]
 
     def _fit(
         self, encoder: Encoder, quantizer: ProductQuantizer, x: Any, config: TrainConfig, **how: Any
@@ -304,16 +316,24 @@ class LearnedIndex(IndexSettings):
         every process, whatever they hold: what is of the same meaning can be merged. Raises
         KindError for an encoder that has no `state`, which is like no other.
         """
+        with self._lock.reading():
+            return self._fingerprint()
+
+    def _fingerprint(self) -> str | None:
+        """`fingerprint`, while the caller holds the lock."""
         if not self.is_trained:
             return None
         encoder_state(self.encoder)
-        with self._lock.reading():
-            return digest(self._meaning())
+        return digest(self._meaning(self.encoder))
 
-    def _meaning(self) -> tuple[Any, ...]:
-        """Everything that gives codes their meaning."""
+    def _meaning(self, encoder: Encoder | None = None) -> tuple[Any, ...]:
+        """Everything that gives codes their meaning; an encoder that is given is that in the chain.
+
+        Files hold its digest and are refused where it is another: what changes it needs another
+        member there.
+        """
         decoder = self.product_quantizer.decoder
-        return (*self._native.meaning(), decoder and to_bytes(decoder.state()))
+        return (*self._native.meaning(encoder), decoder and as_parts(decoder.state()))
 
     # ---- checks ------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import faiss
@@ -29,6 +31,7 @@ class IndexSettings:
     _rerank: int = 0
     _num_threads: int | None = None
     _objective: Objective | None = None
+    _waits: bool = False  # what is to be carried, for the end of `_carrying_once`
     _native: NativeChain
     _encoder: Encoder
     _quantizer: ProductQuantizer
@@ -104,7 +107,19 @@ class IndexSettings:
         asked = getattr(params, "num_threads", None) or self._num_threads
         return min(asked or int(faiss.omp_get_max_threads()), _MOST_THREADS)
 
+    @contextmanager
+    def _carrying_once(self) -> Iterator[None]:
+        """Let the C++ object take along what is set in here, at the end, and once."""
+        outer, self._waits = self._waits, True
+        try:
+            yield
+        finally:
+            self._waits = outer
+        self._carry()
+
     def _carry(self) -> None:
         """Let the C++ object take along what faiss does not know."""
+        if self._waits:
+            return
         decoder = self._quantizer.decoder
         self._native.carry(carried_state(self, self._encoder, decoder, self._decoded_by))

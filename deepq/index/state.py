@@ -7,7 +7,7 @@ A state is a dict of JSON values and arrays, nested where encoders are. Nothing 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pickle import PickleBuffer
 from typing import Any, TypeVar, cast
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from deepq._common.errors import FormatError, KindError
 from deepq._common.plain_data import Blocks, OwnObject, join_arrays, split_arrays
 from deepq.decoders import Decoder
+from deepq.encoders.base import Encoder
 from deepq.encoders.plain import encoder_state, make_encoder
 from deepq.index.carried import made_objective, make_training, objective_state, training_state
 from deepq.index.learned import LearnedIndex
@@ -66,6 +67,11 @@ def held_state(index: LearnedIndex, *, empty: bool = False) -> Iterator[State]:
     """Describe an index as it stays while the context lasts: changes wait."""
     with index._lock.reading():
         yield live_state(index, empty=empty)
+
+
+def held_fingerprint(index: LearnedIndex) -> str | None:
+    """Return the `fingerprint` of an index, inside of a `held_state`."""
+    return index._fingerprint()
 
 
 def empty_copy(index: Index) -> Index:
@@ -147,21 +153,35 @@ def make_index(state: State, cls: type[Index]) -> Index:
             raise FormatError(f"d = {state['d']} and an encoder of {encoder.d_in} inputs")
         index = cls.__new__(cls)
         config = make_training(training)
-        index._begin(state)
-        index._assemble(state["metric"], encoder, quantizer, config)
-        index.rerank = state["rerank"]
-        index.objective = made_objective(state["objective"])
-        for name in index.settings:
-            setattr(index, name, state["settings"][name])
-        cp = index._native.pq_index.pq.cp
-        cp.niter, cp.seed = clustering["niter"], clustering["seed"]
-        index._store(state)
-        index.history = list(state["history"])
+        with index._carrying_once():
+            index._begin(state)
+            index._assemble(state["metric"], encoder, quantizer, config)
+            require_same(index._fingerprint, state, encoder)
+            index.rerank = state["rerank"]
+            index.objective = made_objective(state["objective"])
+            for name in index.settings:
+                setattr(index, name, state["settings"][name])
+            cp = index._native.pq_index.pq.cp
+            cp.niter, cp.seed = clustering["niter"], clustering["seed"]
+            index._store(state)
+            index.history = list(state["history"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FormatError(
             f"expected the state of an index, got one with a fault: {error}"
         ) from error
     return index
+
+
+def require_same(own: Callable[[], str | None], state: State, *encoders: Encoder) -> None:
+    """Raise FormatError if codes stood for other vectors when a state was made.
+
+    An encoder of a user's own class may describe itself otherwise now, and mean the same.
+    """
+    stored, members = state.get("fingerprint"), [m for each in encoders for m in each.members]
+    if stored is None or not all(type(m).__module__.startswith("deepq.") for m in members):
+        return
+    if stored != own():
+        raise FormatError(f"the fingerprint {stored!r} of an index that has {own()!r} now")
 
 
 def _quantizer_state(quantizer: ProductQuantizer) -> str:

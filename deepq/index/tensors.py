@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from deepq._common.arrays import without_tensor
+from deepq._common.arrays import is_dlpack, of_dlpack, without_tensor
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def accepts_tensors(method: Method) -> Method:
-    """Let a method written for arrays take torch tensors.
+    """Let a method written for arrays take torch tensors, and whatever has DLPack's methods.
 
     Tensors are handed on as arrays, without a copy where they are on the CPU. Where
     ``faiss.contrib.torch_utils`` has been imported, which asks for this, results are tensors too,
@@ -25,6 +25,8 @@ def accepts_tensors(method: Method) -> Method:
     @wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         torch = sys.modules.get("torch")
+        args = tuple(of_dlpack(v) if is_dlpack(v) else v for v in args)
+        kwargs = {name: of_dlpack(v) if is_dlpack(v) else v for name, v in kwargs.items()}
         if torch is None:
             return method(self, *args, **kwargs)
         given = [*args, *kwargs.values()]

@@ -20,6 +20,9 @@ from deepq.training.settings import TrainConfig
 # The default of pq.cp.niter, which stands for deepq's own default.
 _FAISS_ITERATIONS = 25
 _BLOCK, _NUMBERS = 1 << 16, 1 << 26  # rows, and numbers, in a block of vectors
+_NUMBERS_READ = (
+    1 << 21
+)  # in one that is read from a file, for which readers take several times more
 _LOOKED_AT = 1 << 10  # rows, before all are read
 
 
@@ -58,7 +61,8 @@ def checked_blocks(x: Any, *, progress: bool = False) -> Iterator[tuple[int, Flo
 
     Those from outside of memory are checked here: raises InputError where one is not finite.
     """
-    first, outside, size = 0, is_outside(x), max(1, min(_BLOCK, _NUMBERS // x.shape[1]))
+    first, outside = 0, is_outside(x)
+    size = max(1, min(_BLOCK, (_NUMBERS_READ if outside else _NUMBERS) // x.shape[1]))
     blocks = row_blocks(x, size)
     if progress:
         from tqdm import tqdm  # which takes longer to import than all that adds

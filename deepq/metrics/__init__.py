@@ -6,9 +6,8 @@ first place in a row; where it comes again (pieces of one document under its num
 it were -1.
 
 `neighbours` compares with true neighbours, `ranking` compares classes, each with its formula;
-`buckets` has what hash tables are measured by.
-`relevance` says which results are relevant, and sums over their ranks. `arguments` checks what is
-given. ``docs/evaluation.md`` says what published code divides by.
+`buckets` has what hash tables are measured by. `relevance` says which results are relevant, and
+sums over their ranks; `arguments` checks what is given, `results` takes those of other libraries.
 
 A leaf: it imports `_common` alone. A new measure: one function in `ranking`, one line here, one
 row in ``docs/evaluation.md``, and a test against a computation by hand.
@@ -22,11 +21,13 @@ from deepq.metrics.ranking import (
     precision_at,
     precision_recall_curve,
 )
+from deepq.metrics.results import plain_results
 
 __all__ = [
     "average_precision",
     "mean_average_precision",
     "normalized_mutual_information",
+    "plain_results",
     "precision_at",
     "precision_recall_curve",
     "recall",

@@ -96,6 +96,7 @@ class CompoundCodes(Objective):
             raise InputError("expected labels of one class a row for CompoundCodes, got tags")
         shape = supervision.classes, self.levels, self.width
         self.register_buffer("codes_of_classes", torch.zeros(shape))
+        self._distinct: tuple[Tensor, Tensor] | None = None  # different codes, and a class's number
         targets = supervision.targets(np.arange(supervision.n))
         self._classes = np.zeros(0, np.int64) if targets is None else targets.argmax(axis=1)
 
@@ -107,18 +108,16 @@ class CompoundCodes(Objective):
     ) -> None:
         if self.codes == "epoch":
             scores = self._levels(torch.from_numpy(embeddings()))
-            means, present = _means(scores, torch.from_numpy(self._classes), self.codes_of_classes)
-            self.codes_of_classes[present] = self._assigned(means).to(self.codes_of_classes)
+            self._assign(scores, torch.from_numpy(self._classes))
 
     def forward(self, z: Tensor, batch: Any) -> Tensor:
         classes = batch.targets.argmax(1)
         scores = self._levels(z)
         if self.codes == "batch":
-            means, present = _means(scores.detach(), classes, self.codes_of_classes)
-            self.codes_of_classes[present] = self._assigned(means).to(self.codes_of_classes)
-        h = self.codes_of_classes[classes]
+            self._assign(scores.detach(), classes)
         if self.loss == "softmax":
-            return self._softmax(scores, h)
+            return self._softmax(scores, classes)
+        h = self.codes_of_classes[classes]
         parts = [self._compare(scores[:, at], h[:, at], batch.known) for at in range(self.levels)]
         return torch.stack(parts).sum()
 
@@ -127,21 +126,33 @@ class CompoundCodes(Objective):
         scores = z.reshape(len(z), self.levels, self.width)
         return normalize(scores, dim=2) if self.loss == "triplet" else scores
 
-    def _assigned(self, means: Tensor) -> Tensor:
+    def _assign(self, scores: Tensor, classes: Tensor) -> None:
+        """Give the classes (n,) of rows new words by their mean scores (n, levels, width)."""
+        codes = self.codes_of_classes
+        sums = torch.zeros_like(codes, device=scores.device)
+        sums.index_add_(0, classes, scores.float())
+        counts = torch.bincount(classes, minlength=len(codes))
+        present = counts.nonzero().flatten()
+        means = (sums[present] / counts[present, None, None]).double().cpu().numpy()
         crowding = self.crowding * min(1.0, _CLASSES / max(1, len(means)))
-        codes = compound_codes(means.double().cpu().numpy(), self.sparsity, crowding)
-        return torch.from_numpy(codes)
+        found = compound_codes(means, self.sparsity, crowding)
+        codes[present.to(codes.device)] = torch.from_numpy(found).to(codes)
+        self._distinct = None
 
-    def _softmax(self, scores: Tensor, h: Tensor) -> Tensor:
+    def _softmax(self, scores: Tensor, classes: Tensor) -> Tensor:
         """Cross-entropy of the buckets of classes, whose scores are the sums of their words'."""
-        codes = torch.unique(self.codes_of_classes[self.codes_of_classes.any(2).all(1)], dim=0)
-        shares = codes / codes.sum(2, keepdim=True)
-        right = (h[:, None] == codes).all(3).all(2).float()
-        return cross_entropy(torch.einsum("nlw,clw->nc", scores, shares), right)
+        if self._distinct is None:
+            codes, number = torch.unique(self.codes_of_classes, dim=0, return_inverse=True)
+            has_words = codes.any(2).all(1)  # classes that no batch has had so far have none
+            number = (has_words.cumsum(0) - 1)[number]
+            self._distinct = codes[has_words] / codes[has_words].sum(2, keepdim=True), number
+        shares, number = self._distinct
+        right = torch.eye(len(shares), device=scores.device)[number[classes]]
+        return cross_entropy(scores.flatten(1) @ shares.flatten(1).T, right)
 
     def _compare(self, f: Tensor, h: Tensor, known: Tensor) -> Tensor:
         """Loss of one level: scores f (n, width), words h (n, width) of 0 and 1."""
-        same = (h[:, None] == h).all(2)
+        same = h @ h.T == h.sum(1)
         rest = 1 - h
         if self.loss == "npair":
             inside = f * rest
@@ -150,11 +161,3 @@ class CompoundCodes(Objective):
         either = 1 - rest[:, None] * rest
         distances = (either * (f[:, None] - f).abs()).sum(2)
         return triplet(distances, same, known, self.margin)
-
-
-def _means(scores: Tensor, classes: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean scores (m, levels, width) of the classes that are there, and which these are."""
-    sums = torch.zeros_like(codes, device=scores.device).index_add_(0, classes, scores.float())
-    counts = torch.bincount(classes, minlength=len(codes))
-    present = counts.nonzero().flatten()
-    return sums[present] / counts[present, None, None], present

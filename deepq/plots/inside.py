@@ -12,6 +12,7 @@ from deepq._common.errors import InputError, KindError
 from deepq.evaluation.bucket_use import BucketUse
 from deepq.evaluation.diagnosis import Diagnosis, diagnose
 from deepq.plots import style
+from deepq.training.trainer import HELD_OUT
 
 _RISING = ("recall", "mAP")  # measures of which more is better
 _PALE = 0.32  # opacity of the bars behind
@@ -52,6 +53,7 @@ def training(source: Any, *, stage: str | None = None, ax: Any = None) -> Any:
             known = ", ".join(dict.fromkeys(repr(run.stage) for run in runs))
             raise InputError(f"expected one of the stages {known}, got {stage!r}")
         return _one_stage(chosen, style.axes_of(ax))
+    runs = [run for run in runs if run.stage != HELD_OUT] or runs  # which is no stage, but measured
     ax = style.axes_of(ax)
     falling, rising = style.look(0), style.look(1)
     named = set()

@@ -3,8 +3,8 @@
 `product` has codebooks for every sub-space; `binary` is the kind with frozen codewords of +-1, and
 lists the kinds by name; `packing` makes bytes of words. `numbering` gives near codewords near
 numbers, which the scan uses. `judging` says how many true neighbours codes find, on rows that
-nothing was learned from, `judging_cells` how many in cells. `reranking` orders results by decoded
-vectors.
+nothing was learned from, `judging_cells` how many in cells, `usage` how often codewords occur.
+`reranking` orders results by decoded vectors.
 
 It imports `_scan`, `_common` and `decoders`. A new kind of quantizer: a subclass in a file of its
 own, one line in `TYPES`, one line here; tests/quantizers has what each must do.

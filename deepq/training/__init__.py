@@ -5,7 +5,8 @@ Without labels `stages` runs and judges codebooks, their order (`ranking`) and a
 `labelled` trains the network first (`network`, its steps in `optimizers`, its images in `augment`,
 judged by `held_out`). `settings` is what a user asks for, `run` what all stages share, `rows`
 reads vectors, `schedule` sets rates, `checkpoint` keeps what was reached, `progress` tells it,
-`cells` has those that vectors lie in, whose residuals are learned from then.
+`cells` has those that vectors lie in, whose residuals are learned from then, `unseen` what codes
+lose of rows held out.
 
 It imports the rooms below it, and torch only where one is needed. A new stage: one method in
 `stages`, one file, and one line in docs/learning.md.

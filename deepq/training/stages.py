@@ -26,6 +26,7 @@ from deepq.training.rows import Rows
 from deepq.training.run import Run
 from deepq.training.settings import Plan, plan
 from deepq.training.structure import warn
+from deepq.training.unseen import Unseen
 
 DEFAULT_EPOCHS = 25
 _EPOCHS_AFTER = 5  # where the encoder has learned codebooks, too
@@ -223,6 +224,13 @@ class Stages:
             quantizer.take(trial)
         if interrupted:
             raise KeyboardInterrupt
+
+    def unseen(self) -> Unseen | None:
+        """Measure what codes lose of the held-out rows, if there are any."""
+        if not len(self.held):
+            return None
+        known = None if self.cells is None else InCells(self.centres, self.held_own)
+        return Unseen.of(self.quantizer, self.held_z, known)
 
     def _judge(self, rows: Any) -> Judge:
         """Let the held-out rows judge among some rows that something was learned from, or none."""

@@ -32,9 +32,12 @@ from deepq.training.rows import Inputs, Rows
 from deepq.training.run import Run
 from deepq.training.settings import TrainConfig
 from deepq.training.stages import Stages
+from deepq.training.unseen import Unseen
 
 if TYPE_CHECKING:
     from deepq.objectives.base import Objective
+
+HELD_OUT = "held out"  # the stage of an entry of what codes lose of rows held out
 
 _log = logging.getLogger("deepq.training")
 
@@ -49,15 +52,20 @@ class Outcome(NamedTuple):
     history : list of dict
         Entries with "stage", "iteration" in the stage, and its measures: "error", the mean squared
         distance of an embedding to its reconstruction; "loss"; "recall" and "mAP", 10-recall@10 and
-        mean average precision of the held-out rows.
+        mean average precision of the held-out rows. An index adds one of the stage "held out",
+        with the numbers of `Unseen` and its `fingerprint`, which `evaluation.diagnose` compares.
     interrupted : bool
         Whether Ctrl-C ended it after the first stage, or a network's first epoch, with the best
         until then.
+    unseen : Unseen or None
+        What codes lose of rows that nothing was learned from, but cells; None where there were
+        none, or labels.
     """
 
     encoder: Encoder
     history: list[dict[str, Any]]
     interrupted: bool
+    unseen: Unseen | None = None
 
 
 def fit(
@@ -120,8 +128,10 @@ def fit(
 
         as_device(config.device)
     quantizer.codebooks = None
+    unseen = None
     with Report(verbose, config.max_seconds) as report:
         run = Run(config, metric, report)
+        labels = y
         if y is not None and _fit_labels(encoder, x, y, run):
             y = None
         if y is None:
@@ -130,6 +140,7 @@ def fit(
             stages = Stages(encoder, quantizer, rows, run, cells)
             interrupted = stages.run(decoder=decoder)
             encoder = stages.encoder
+            unseen = stages.unseen() if labels is None else None
         else:
             need_torch("train a network with labels")
             from deepq.training.labelled import Labelled  # torch, which takes seconds to import
@@ -138,7 +149,7 @@ def fit(
             encoder, interrupted = labelled.learn()
         if interrupted:
             _log.warning("interrupted: the training keeps the best so far")
-    return Outcome(encoder, report.history, interrupted)
+    return Outcome(encoder, report.history, interrupted, unseen)
 
 
 def _fit_labels(encoder: Encoder, x: Any, y: Any, run: Run) -> bool:

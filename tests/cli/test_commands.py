@@ -153,14 +153,6 @@ def told(capsys):
 
 
 @pytest.mark.usefixtures("here")
-def test_an_index_in_a_composite_is_refused(capsys):
-    outer = faiss.IndexIDMap2(deepq.read_index("full.dpq").copy_empty())
-    faiss.write_index(outer, "named.faiss")
-    assert run(["info", "named.faiss"]) != 0
-    assert "expected an index that is in no composite in named.faiss" in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("here")
 def test_info_has_the_fingerprint(capsys):
     assert run(["info", "full.dpq", "--json"]) == 0
     index = deepq.read_index("full.dpq")
@@ -404,3 +396,57 @@ def test_the_installed_command_and_completion():
 def test_help_teaches_by_examples(capsys, name):
     assert run([name, "--help"]) == 0
     assert f"  deepq {name} " in capsys.readouterr().out
+
+
+# ---- one training in several files ---------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("here")
+def test_merge(tmp_path, capsys, right):
+    for i, rows in enumerate((X[:250], X[250:])):
+        shard = deepq.read_index("trained.dpq")
+        shard.add(rows)
+        deepq.write_index(shard, tmp_path / f"{i}.dpq")
+    parts = [str(tmp_path / "0.dpq"), str(tmp_path / "1.dpq")]
+    whole = str(tmp_path / "whole.dpq")
+    assert run(["merge", *parts, "--output", whole, "--json"]) == 0
+    facts = told(capsys)
+    assert (facts["merged"], facts["ntotal"]) == (2, 600)
+    found = deepq.read_index(whole)
+    assert facts["fingerprint"] == found.fingerprint
+    np.testing.assert_array_equal(found.search(Q, 5)[1], right[1])
+    assert [deepq.read_index(part).ntotal for part in parts] == [250, 350]
+    assert run(["merge", *parts, "--output", whole]) == 1
+    assert "--force" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+def test_merge_refuses_another_training(tmp_path, capsys):
+    mine, other = deepq.read_index("full.dpq"), deepq.DeepQuantIndex(16, 4, 4)
+    other.train(X)
+    deepq.write_index(other, tmp_path / "other.dpq")
+    out = tmp_path / "out.dpq"
+    assert run(["merge", "full.dpq", str(tmp_path / "other.dpq"), "--output", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert mine.fingerprint in said
+    assert other.fingerprint in said
+    assert "other.dpq beside full.dpq" in said
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_drift(tmp_path, capsys, caplog):
+    x = np.random.default_rng(1).standard_normal((4000, 16)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "far.npy", x[:3000] * 2)
+    index = str(tmp_path / "i.dpq")
+    assert run(["train", str(tmp_path / "x.npy"), index, "--kind", "PQ4x4"]) == 0
+    capsys.readouterr()
+    assert run(["info", index, "--drift", str(tmp_path / "far.npy"), "--json"]) == 0
+    facts = told(capsys)
+    found = deepq.diagnose(deepq.read_index(index), x[:3000] * 2)
+    assert (facts["rows"], facts["drift"]) == (3000, pytest.approx(found.drift))
+    assert facts["fingerprint"] == deepq.read_index(index).fingerprint
+    assert "is above 0.1" in caplog.text
+    assert run(["info", "full.dpq", "--drift", "base.npy"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.endswith("unknown")]

@@ -96,3 +96,23 @@ def test_threads(kind):
     with ThreadPoolExecutor(4) as pool:
         for i, found in enumerate(pool.map(search, range(60))):
             np.testing.assert_array_equal(found, I[i % len(XQ)])
+
+
+def test_what_docs_say_of_data_sets_with_an_index():
+    dataset = indexed(made("native"))
+    for change in (
+        lambda: dataset.select(range(3)),
+        lambda: dataset.filter(lambda _: True),
+        lambda: dataset.shuffle(seed=0),
+    ):
+        with pytest.raises(Exception, match="index"):
+            change()
+    mapped = dataset.map(lambda row: {"more": len(row["emb"])})
+    assert not mapped.list_indexes()
+
+
+def test_without_train_size_an_index_is_untrained():
+    with pytest.raises(RuntimeError, match="trained"):
+        indexed(deepq.DeepQuantIndex(D, 4, 4))
+    with pytest.raises(RuntimeError, match="trained"):
+        rows_of().add_faiss_index("emb", string_factory="PQ4x4")

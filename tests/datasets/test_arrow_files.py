@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from deepq import DeepQuantIndex, TrainConfig
 from deepq.datasets import load, read_vectors
 
 from .builders import vectors
@@ -115,6 +116,27 @@ def test_a_null_row_is_refused_by_its_number(tmp_path, name, kind):
     its = "all lists to be of size=6"  # what pyarrow before 26 says of such lists in Parquet
     with pytest.raises(ValueError, match=f"{ours}|{its}"):
         np.asarray(read_vectors(tmp_path / name))
+
+
+def test_a_tensor_that_is_null():
+    """pyarrow itself makes no array of such a column."""
+    storage = holed(40, KINDS["fixed"])
+    column = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), (6,)), storage)
+    np.testing.assert_array_equal(np.asarray(read_vectors(column[18:])), X[18:40])
+    with pytest.raises(ValueError, match="no nulls, got one in row 17"):
+        np.asarray(read_vectors(column))
+
+
+def test_nan_in_the_place_of_a_null(tmp_path):
+    """As polars writes, of columns of bytes too: the row is named when it is used."""
+    x = X[:700].copy()
+    x[433] = np.nan
+    parquet(tmp_path / "x.parquet", table(fixed(x)))
+    index = DeepQuantIndex(6, 3, 4, training=TrainConfig(epochs=1))
+    index.train(X)
+    with pytest.raises(ValueError, match="NaN or infinity in row 433"):
+        index.add(read_vectors(tmp_path / "x.parquet"))
+    assert index.ntotal == 0
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -294,6 +316,22 @@ class TestHuggingFace:
         assert codes.dtype == np.uint8
         np.testing.assert_array_equal(np.asarray(codes), np.abs(X).astype(np.uint8))
         np.testing.assert_array_equal(np.asarray(read_vectors(data.with_format("numpy"), "emb")), X)
+
+    def test_what_its_numpy_format_would_have_changed(self):
+        hf = pytest.importorskip("datasets")
+        features = hf.Features(
+            {
+                "code": hf.List(hf.Value("uint8"), length=6),
+                "exact": hf.List(hf.Value("float64"), length=6),
+            }
+        )
+        columns = {"code": np.abs(X).astype(np.uint8).tolist(), "exact": (X + 1e-9).tolist()}
+        data = hf.Dataset.from_dict(columns, features=features).with_format("numpy")
+        changed = {name: data[:2][name].dtype for name in columns}
+        assert changed == {"code": np.int64, "exact": np.float32}
+        kept = {name: read_vectors(data, name).dtype for name in columns}
+        assert kept == {"code": np.uint8, "exact": np.float64}
+        np.testing.assert_array_equal(np.asarray(read_vectors(data, "exact")), X + 1e-9)
 
     def test_shuffled_and_filtered(self, data):
         order = np.random.default_rng(0).permutation(1000)[:500]

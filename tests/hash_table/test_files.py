@@ -71,6 +71,14 @@ def test_fingerprints_tell_tables_apart() -> None:
     assert len(prints) == 12
 
 
+def test_another_fingerprint_is_refused(tmp_path, monkeypatch) -> None:
+    index = filled()
+    monkeypatch.setattr("deepq.files.kinds.table_fingerprint", lambda _: "0" * 16)
+    deepq.write_index(index, tmp_path / "table.dpq")
+    with pytest.raises(deepq.FormatError, match=f"0000 .*{index.fingerprint}|'0{{16}}'"):
+        deepq.read_index(tmp_path / "table.dpq")
+
+
 @pytest.mark.parametrize("at", [60, 200, -100, -9])
 def test_damage_is_found(at, tmp_path) -> None:
     path = tmp_path / "table.dpq"

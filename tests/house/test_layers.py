@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "index.native": {"_cells", "encoders"},
     "index": INDEX - {"index"},
     "hash_table": INDEX,
-    "files": {"hash_table", "index", "index.native", "encoders"},
+    "files": {"hash_table", "index", "index.native", "encoders", "quantizers"},
     "recipes": INDEX | {"hash_table"},
     "evaluation": INDEX | {"hash_table", "metrics", "datasets"},
     "factory": INDEX | {"recipes"},

@@ -42,7 +42,9 @@ del sys.argv[0]  # so that it is the program's own name
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 # Pages whose blocks need what is not always there.
-NEEDS = {"clients.md": ("langchain_community", "llama_index.vector_stores.faiss", "datasets")}
+NEEDS = {
+    "clients.md": ("langchain_community", "llama_index.vector_stores.faiss", "datasets", "lance")
+}
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)[^)]*\)|<img[^>]*\bsrc=\"([^\"]+)\"")
 
 each_page = pytest.mark.parametrize(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import pickle
+import struct
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 import pytest
+import xxhash
 
 import deepq
 from deepq import encoders
@@ -112,6 +116,65 @@ def test_an_encoder_without_a_state_has_none():
         _ = index.fingerprint
 
 
+# ---- in files ------------------------------------------------------------------------------------
+
+GOLDEN = Path(__file__).parents[1] / "files" / "golden" / "1"
+# Of files that have none. Another one here is another meaning: see `LearnedIndex._meaning`.
+PRINTS = {
+    "cells": "520963edb6075676",
+    "cnnh": "2660fad782794b0b",
+    "codes": "0ebd3b9c8f25e5d9",
+    "cosine": "e9704780776dfcf0",
+    "decoder": "11a8d2ad8201465d",
+    "dqn": "e0a71b242dc43fe2",
+    "dsh": "b331b12b41a76d70",
+    "imi": "5980e97d9578d67b",
+    "ksh": "fe6d5731a9aedcfc",
+}
+
+
+@pytest.mark.parametrize("name", PRINTS)
+def test_it_stays_the_same_from_version_to_version(name):
+    assert deepq.read_index(GOLDEN / f"{name}.dpq").fingerprint == PRINTS[name]
+
+
+def rewritten(content: bytes, change: Any) -> io.BytesIO:
+    """Return a file whose header has been changed, with the right checksums."""
+    length = struct.unpack_from("<Q", content, 24)[0]
+    document = json.loads(content[64 : 64 + length])
+    change(document["index"])
+    header = json.dumps(document).encode()
+    rest = content[64 + -(-length // 64) * 64 :]
+    gap = bytes(-len(header) % 64)
+    total = 64 + len(header) + len(gap) + len(rest)
+    check = xxhash.xxh3_64_intdigest(header)
+    head = struct.pack("<8sIIQQQ", content[:8], 1, 0, check, len(header), total)
+    return io.BytesIO(head + bytes(24) + header + gap + rest)
+
+
+def test_files_hold_it_and_another_is_refused(kind):
+    index, file = bare(kind), io.BytesIO()
+    deepq.write_index(index, file)
+    network = OwnNetwork() if kind == "network of one's own" else None
+    seen = []
+
+    def read(change: Any) -> Any:
+        return deepq.read_index(rewritten(file.getvalue(), change), network)
+
+    assert read(lambda state: seen.append(state["fingerprint"])).fingerprint == seen[0]
+    assert seen == [index.fingerprint]
+    assert read(lambda state: state.pop("fingerprint")).ntotal == index.ntotal
+    for other in ("0" * 16, 7, []):
+        with pytest.raises(deepq.FormatError, match=f"fingerprint .*{index.fingerprint}"):
+            read(lambda state, other=other: state.update(fingerprint=other))
+
+
+def test_an_untrained_index_has_none_in_its_file():
+    file = io.BytesIO()
+    deepq.write_index(deepq.DeepQuantIndex(D, 4, 4), file)
+    assert b"fingerprint" not in file.getvalue()
+
+
 # ---- copies without vectors ----------------------------------------------------------------------
 
 
@@ -163,3 +226,27 @@ def test_a_refused_merge_tells_both():
     index, other = bare("re-ranked"), bare("inner product")
     with pytest.raises(ValueError, match=f"{index.fingerprint} and {other.fingerprint}"):
         index.merge_from(other)
+
+
+def test_encoders_of_the_users_may_describe_themselves_otherwise(monkeypatch):
+    """Only they know whether that changes what codes mean."""
+    index = deepq.DeepQuantIndex(D, 4, 4, encoder=Described(D, D))
+    index.train(XT)
+    file = io.BytesIO()
+    monkeypatch.setitem(encoders.TYPES, "Described", f"{__name__}:Described")
+    deepq.write_index(index, file)
+    before = index.fingerprint
+    monkeypatch.setattr(Described, "more", {"since": "yesterday"})
+    file.seek(0)
+    assert deepq.read_index(file).fingerprint != before
+
+
+class Described(Stateless):
+    more: dict[str, Any] = {}  # noqa: RUF012
+
+    def state(self) -> dict[str, Any]:
+        return {"d": self.d_in, **self.more}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Described:
+        return cls(state["d"], state["d"])

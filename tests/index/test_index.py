@@ -240,7 +240,7 @@ def test_results_do_not_depend_on_the_number_of_threads(index):
 
 
 def test_history_tells_of_every_iteration(index):
-    measures = {"rotation": "error", "codebooks": "error", "order": "loss"}
+    measures = {"rotation": "error", "codebooks": "error", "order": "loss", "held out": "error"}
     assert {entry["stage"] for entry in index.history} == set(measures)
     assert all(entry[measures[entry["stage"]]] > 0 for entry in index.history)
 

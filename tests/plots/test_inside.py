@@ -54,6 +54,14 @@ def test_one_stage():
     assert ax.get_ylabel() == "recall"
 
 
+def test_what_held_out_rows_lose_is_no_stage():
+    measured = {"stage": "held out", "iteration": 0, "error": 2.0, "bits": 7.5, "rows": 100}
+    steps = [{"stage": "codebooks", "iteration": i, "error": 3.0 - i} for i in range(2)]
+    ax = plots.training([*steps, measured])
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["codebooks (2)"]
+    assert plots.training([*steps, measured], stage="held out") is not ax
+
+
 def test_stages_of_one_step_or_of_zeros():
     ax = plots.training([{"stage": "network", "iteration": 0, "loss": 3.0}])
     assert [line.get_ydata().tolist() for line in ax.lines[:-1]] == [[1]]

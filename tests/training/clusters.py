@@ -44,8 +44,10 @@ def plain() -> Any:
 
 
 def stages_of(index: Any) -> list[str]:
-    """The stages of a history in order, each once."""
-    return list(dict.fromkeys(entry["stage"] for entry in index.history))
+    """The stages of a history in order, each once, without what was measured in the end."""
+    stages = dict.fromkeys(entry["stage"] for entry in index.history)
+    stages.pop("held out", None)
+    return list(stages)
 
 
 def assert_same_training(a: Any, b: Any) -> None:

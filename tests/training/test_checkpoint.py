@@ -256,7 +256,8 @@ def test_history_is_of_the_stages_that_were_done(tmp_path) -> None:
     resumed = train(tmp_path / "c", rerank=0, max_seconds=0)
     plain = train(None, rerank=0, ranking=False)
     np.testing.assert_array_equal(resumed.codebooks, plain.codebooks)
-    assert {entry["stage"] for entry in resumed.history} == {"rotation", "codebooks"}
+    assert {entry["stage"] for entry in resumed.history} == {"rotation", "codebooks", "held out"}
+    assert resumed.history[-1] == plain.history[-1]
 
 
 OTHERS = {

@@ -322,7 +322,8 @@ def test_history_tells_of_every_stage() -> None:
         "decoder, judged": {"recall", "plain"},
     }
     assert stages_of(index) == list(measures)
-    for entry in index.history:
+    assert index.history[-1]["stage"] == "held out"  # see tests/evaluation/test_drift.py
+    for entry in index.history[:-1]:
         assert set(entry) == {"stage", "iteration"} | measures[entry["stage"]]
         assert type(entry["iteration"]) is int
         for name in measures[entry["stage"]]:

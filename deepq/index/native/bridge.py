@@ -22,7 +22,7 @@ import faiss
 import numpy as np
 
 from deepq._common.errors import KindError
-from deepq._common.plain_data import from_bytes, to_bytes
+from deepq._common.plain_data import as_parts, from_bytes, to_bytes
 from deepq._common.types import Floats
 from deepq.encoders.base import Encoder
 from deepq.encoders.plain import encoder_state, make_encoder, with_network
@@ -92,9 +92,12 @@ def stored(numbers: Floats, size: int, network: Any = None) -> Encoder | None:
     return make_encoder(with_network(from_bytes(state), network))
 
 
-def fingerprint(encoder: Encoder) -> bytes:
-    """Bytes that are the same for encoders of one type and state, and for no others."""
-    return _numbers(encoder).tobytes()
+def fingerprint(encoder: Encoder) -> tuple[Any, ...]:
+    """Return what is the same for encoders of one type and state, and for no others."""
+    try:
+        return as_parts(encoder_state(encoder))
+    except KindError:  # the same as itself only
+        return ("object", id(encoder))
 
 
 def _numbers(encoder: Encoder) -> Floats:

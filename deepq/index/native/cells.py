@@ -193,10 +193,10 @@ class NativeCells(NativeCentres):
         """Whether the lists are in a file; they cannot change but by `reset` then."""
         return is_mapped(self.pq_index)
 
-    def meaning(self) -> tuple[Any, ...]:
+    def meaning(self, encoder: Encoder | None = None) -> tuple[Any, ...]:
         """Everything that gives codes their meaning; compared with ==."""
         centres = self.centres.tobytes() if self.has_cells else b""
-        return (*super().meaning(), bool(self.pq_index.by_residual), centres)
+        return (*super().meaning(encoder), bool(self.pq_index.by_residual), centres)
 
     def finish_training(self) -> None:
         """Declare encoder, cells and codebooks complete."""

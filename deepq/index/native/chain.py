@@ -138,10 +138,14 @@ class NativeChain:
         """Declare encoder and codebooks complete."""
         self.pq_index.is_trained = self.chain.is_trained = True
 
-    def meaning(self) -> tuple[Any, ...]:
-        """Everything that gives codes their meaning; compared with ==."""
+    def meaning(self, encoder: Encoder | None = None) -> tuple[Any, ...]:
+        """Everything that gives codes their meaning; compared with ==.
+
+        An encoder that is known to be that in the chain need not be read.
+        """
         pq = self.pq_index.pq
-        parts = [numbers_of(member) for member in members_of(self.read_encoder())]
+        known = self.read_encoder() if encoder is None else encoder
+        parts = [numbers_of(member) for member in members_of(known)]
         return (self.chain.metric_type, pq.M, pq.nbits, self.codebooks.tobytes(), *parts)
 
     # ---- codes ------------------------------------------------------------------------------
