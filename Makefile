@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 OLDEST := .venv-oldest
-SDIST := build/sdist-check
+WHEELS := build/wheels
+# Interpreters to build wheels for.
+PYTHONS ?= $(PYTHON)
 SANITIZED := build/sanitized
 FUZZ := build/fuzz
 # For what is installed, and for what builds it, in older and newer releases of pip.
@@ -21,12 +23,12 @@ export OMP_WAIT_POLICY ?= passive
 BENCHMARKS := $(subst /,.,$(basename $(wildcard benchmarks/*/bench_*.py)))
 SOURCES := pyproject.toml setup.py MANIFEST.in $(shell find deepq -name "*.pyx" -o -name "*.h")
 
-.PHONY: help setup demo test test-levels lint types sanitize bench-smoke faults fuzz test-oldest sdist-check \
+.PHONY: help setup demo test test-levels lint types sanitize bench-smoke faults fuzz test-oldest docs aarch64 wheels \
 	browser-check clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' Makefile | expand -t 16
 
 setup: $(VENV)/.stamp  ## make .venv with deepq, editable, and the development tools
 
@@ -76,12 +78,24 @@ fuzz: $(VENV)/.stamp  ## fuzz read_index for ten minutes with atheris (from PyPI
 test-oldest: $(OLDEST)/.stamp  ## run the tests with the oldest NumPy and faiss-cpu of the range
 	$(OLDEST)/bin/python $(PYTEST)
 
-sdist-check: $(VENV)/.stamp  ## build an sdist, install it in a fresh environment, search with it
-	rm -rf $(SDIST)
-	$(PINNED) $(PY) -m build --sdist --outdir $(SDIST) .
-	$(PYTHON) -m venv $(SDIST)/venv
-	$(PINNED) $(SDIST)/venv/bin/python -m pip install --quiet $(SDIST)/deepq-*.tar.gz
-	cd $(SDIST) && venv/bin/python -I ../../tests/house/smoke_installed.py
+docs: $(VENV)/.stamp  ## build the site of docs/ into build/site, without warnings
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
+aarch64: $(VENV)/.stamp  ## cross-build for aarch64, run tests under qemu-user (Debian 12 with both installed)
+	tests/house/aarch64.sh $(CURDIR)/$(PY) build/aarch64
+
+wheels: $(VENV)/.stamp  ## build sdist and manylinux wheels into dist/, install each where there is nothing else, search
+	rm -rf dist $(WHEELS)
+	$(PINNED) $(PY) -m build --sdist --outdir dist .
+	set -e; for python in $(PYTHONS); do \
+		there=$(WHEELS)/$$(basename $$python); $$python -m venv $$there; \
+		$(PINNED) $$there/bin/python -m pip wheel --quiet --no-deps --wheel-dir $$there/built dist/deepq-*.tar.gz; \
+		PATH="$(CURDIR)/$(VENV)/bin:$$PATH" auditwheel repair --wheel-dir $$there/repaired $$there/built/*.whl; \
+		$(PINNED) $$there/bin/python -m pip install --quiet $$there/repaired/*.whl; \
+		mv $$there/repaired/*.whl dist; \
+		(cd $$there && bin/python -I $(CURDIR)/tests/house/smoke_installed.py); \
+	done
+	$(PY) -m benchmarks.speed.bench_first_result --wheels dist
 
 browser-check: $(VENV)/.stamp  ## install Chromium from PyPI (260 MB) and look at the page of deepq report
 	$(PINNED) $(PY) -m pip install --quiet PySide6-WebEngine

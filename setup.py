@@ -1,5 +1,5 @@
-import platform
 import sys
+import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,11 @@ if sys.platform == "linux":
     HARDENED = ["-fstack-protector-strong", "-fstack-clash-protection"]
     HARDENED += ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3", "-D_GLIBCXX_ASSERTIONS"]
     LINKED = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"]
-    if platform.machine() == "x86_64":
+    machine = sysconfig.get_platform()  # where it will run, in a cross-build as well
+    if machine.endswith("x86_64"):
         HARDENED += ["-fcf-protection=full"]
+    if machine.endswith("aarch64"):
+        HARDENED += ["-mbranch-protection=standard"]
 
 HEADERS = sorted(map(str, Path("deepq").rglob("*.h")))
 
@@ -42,7 +45,7 @@ native = [
 extensions = [*kernels, *native]
 for extension in extensions:
     extension.cython_directives = {"language_level": 3}
-    extension.extra_compile_args += HARDENED
+    extension.extra_compile_args += ["-g0", *HARDENED]  # Python's own flags ask for debug symbols
     extension.extra_link_args += LINKED
 
 setup(ext_modules=extensions)

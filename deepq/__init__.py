@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from deepq.labels.supervision import Pairs, Positives
     from deepq.training.settings import TrainConfig
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "DeepQuantIVFIndex",

@@ -52,6 +52,19 @@ def hashing(results: Rows) -> Rows:
     return rows + _published(HASHES) + _published(FULL_HASHES, _ALL)
 
 
+def methods(results: Rows) -> Rows:
+    """Lay out mAP of everything that learns from labels, in few columns."""
+    return [
+        {
+            "method": str(row["method"]).removesuffix(", convnet, measured"),
+            "search": row["search"],
+            **{f"mAP, {bits} bits": row[f"{bits} bits"] for bits in (12, 24, 48)},
+        }
+        for row in hashing(results)
+        if row.get("database") == "54,000" and row["search"]
+    ]
+
+
 def _kinds(results: Rows, wanted: Callable[[dict[str, Any]], bool]) -> list[tuple[str, ...]]:
     """Protocols, backbones and methods that were measured, in order of appearance."""
     measured = [row for row in results if row["benchmark"] == "retrieval" and wanted(row)]

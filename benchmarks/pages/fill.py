@@ -119,6 +119,26 @@ PAGES: dict[str, dict[str, Table]] = {
             ),
         ),
     },
+    "docs/quick_start.md": {
+        "first": Table(
+            "first_result",
+            "from command",
+            columns({"from": "{from}", "command": "{command}", "seconds": "{seconds}"}),
+        ),
+        "install": Table(
+            "install",
+            "what",
+            columns(
+                {
+                    "": "{what}",
+                    "faiss and NumPy": "{alone} {unit}",
+                    "with deepq": "{whole} {unit}",
+                    "more": "{besides} {unit}",
+                }
+            ),
+            note=" Times are CPU times of a new process; a search has a file read before.",
+        ),
+    },
     "docs/learning.md": {
         "learning": Table("recall", RECALL, recall_tables.learning),
         "metrics": Table("metrics", "data metric bytes method", recall_tables.metrics),
@@ -195,6 +215,14 @@ PAGES: dict[str, dict[str, Table]] = {
             deep_tables.settings,
         ),
         "labels": Table("labels", "data case split method bits", deep_tables.labels),
+    },
+    "docs/methods.md": {
+        "methods": Table(
+            "retrieval",
+            RETRIEVAL,
+            deep_tables.methods,
+            note=" CIFAR-10, 5,000 labelled images, a database of 54,000; everything from nothing.",
+        ),
     },
     "docs/hashing.md": {
         "hashing": Table("retrieval", RETRIEVAL, deep_tables.hashing),

@@ -4,7 +4,7 @@
 `checks` look at arguments and raise them. `threads` is the pool, the lock of an index and the care
 for forks. `safe_files` replaces files whole and reads bytes that are not trusted. `plain_data`
 turns nested data into JSON and arrays, and into bytes. `sources` are rows that are read in blocks.
-`neighbours` finds true nearest neighbours.
+`neighbours` finds true nearest neighbours. `extras` imports packages that may be missing.
 
 It imports nothing of deepq. What knows an encoder, a code or a label belongs into another room.
 """

@@ -144,7 +144,8 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
     Raises KindError where that is nothing, or would lose something: a mask, or all but the numbers
     that are not 0.
     """
-    if isinstance(value, np.ma.MaskedArray) or value is np.ma.masked:
+    ma = sys.modules.get("numpy.ma")  # without which there is no masked array
+    if ma is not None and (isinstance(value, ma.MaskedArray) or value is ma.masked):
         raise KindError(f"expected {name} to be a plain array, got a masked one")
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         got = type(value).__name__

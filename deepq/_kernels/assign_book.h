@@ -30,7 +30,10 @@ static void assign_book_place(assign_codebook *book, double *middle) {
     for (int j = 0; j < ksub; j++)
         for (int t = 0; t < dsub; t++) middle[t] += (double)book->given[(int64_t)j * dsub + t] / ksub;
     for (int j = 0; j < ksub; j++)
-        for (int t = 0; t < dsub; t++) spread = fmax(spread, fabs(book->given[(int64_t)j * dsub + t] - middle[t]));
+        for (int t = 0; t < dsub; t++) { /* no fmax: with it gcc 12 for aarch64 fails at -O3 */
+            double far = fabs(book->given[(int64_t)j * dsub + t] - middle[t]);
+            if (far > spread) spread = far;
+        }
     int power = ilogb(spread), shift = power;
     for (int t = 0; t < dsub; t++) book->centre[t] = (float)ldexp(rint(ldexp(middle[t], -power)), power);
     if (shift > ASSIGN_MOST_SHIFT) shift = ASSIGN_MOST_SHIFT;

@@ -226,9 +226,9 @@ typedef struct {
 
 static scan_kernel choose_kernel(const scan_job *job, int simd, int64_t left) {
     scan_kernel kernel = {scan_block_portable, 16, 16, 1};
-    int alone = left <= 1 && (job->bytes < COLUMN_BYTES_MIN || job->n <= FEW_CODES);
     if (left <= (simd == SIMD_PORTABLE ? 2 : 1)) kernel = (scan_kernel){scan_one, 1, 1, 0};
 #ifdef DEEPQ_X86
+    int alone = left <= 1 && (job->bytes < COLUMN_BYTES_MIN || job->n <= FEW_CODES);
     if (simd == SIMD_AVX2) {
         if (left > 16) kernel = (scan_kernel){scan_block_32, 32, 32, 1};
         else if (left > 1) kernel = (scan_kernel){scan_block_16, 16, 16, 1};
@@ -242,6 +242,7 @@ static scan_kernel choose_kernel(const scan_job *job, int simd, int64_t left) {
         else kernel = (scan_kernel){scan_block_64, 64, 64, 1};
     }
 #endif
+    (void)job;
     if (left < kernel.queries) kernel.queries = (int)left;
     if (!kernel.lanes) kernel.lanes = kernel.queries;
     return kernel;

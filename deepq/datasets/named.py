@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 from deepq._common.errors import InputError
+from deepq._common.extras import need
 
 
 def needed(module: str, what: str, package: str = "") -> Any:
@@ -14,13 +14,7 @@ def needed(module: str, what: str, package: str = "") -> Any:
 
     Raises ImportError that says how to install it, where it is missing or does not load.
     """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        package = package or module.partition(".")[0]
-        raise ImportError(
-            f"expected {package}, to read {what}, got: {error}; pip install 'deepq[formats]'"
-        ) from error
+    return need(module, f"read {what}", "formats", package)
 
 
 def chosen(where: Any, kind: str, column: str | None, usable: Sequence[str], known: Any) -> str:

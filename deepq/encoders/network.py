@@ -15,6 +15,11 @@ import math
 from typing import Any
 
 import numpy as np
+
+from deepq._common.extras import need_torch
+
+need_torch("use a network")
+
 import torch
 from torch import Tensor, nn
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from deepq._common.checks import as_flag, as_metric, as_real, as_size
 from deepq._common.errors import DimensionError, InputError
+from deepq._common.extras import need_torch
 from deepq._common.types import Floats, Ids
 from deepq.datasets.exact import exact_neighbours
 from deepq.encoders.base import Encoder
@@ -39,6 +40,8 @@ _MOST_QUERIES = 500
 _EPOCHS = 3  # of a quick training
 _MEASURE = "10-recall@10"
 _PADDED_BELOW = 3 / 4  # share of the bytes that codes without padding use
+
+_log = logging.getLogger("deepq.evaluation")
 
 Metric = int | str
 Setting = tuple[int, int, int, int]  # M, nbits, rerank, nlist
@@ -116,10 +119,10 @@ def suggest(
     divides d, and where that leaves a quarter of the bytes unused, one with zeros behind the
     vectors. Training is short, which may cost a point of recall; and it is the recall of the
     sample, which is lower among more vectors. Re-ranking is among the suggestions where a decoder
-    was worth keeping. With `cells` the best code is put into cells as well, about as many as the
-    root of the number of vectors and four times as many, and 1, 2, 4, ... of them are looked into,
-    as long as that finds more. Then up to 200,000 vectors are searched, since so few as 20,000 need
-    no cells.
+    was worth keeping, and torch is there to learn one. With `cells` the best code is put into cells
+    as well, about as many as the root of the number of vectors and four times as many, and 1, 2, 4,
+    ... of them are looked into, as long as that finds more. Then up to 200,000 vectors are
+    searched, since so few as 20,000 need no cells.
 
     Parameters
     ----------
@@ -268,14 +271,14 @@ class _Sweep:
     """Measures settings, each once."""
 
     def __init__(self, trial: _Trial, bar: Any) -> None:
-        self._trial, self._bar = trial, bar
+        self._trial, self._bar, self._reranks = trial, bar, _reranks()
         self._measured: dict[Setting, list[Suggestion]] = {}
 
     def within(self, budget: int) -> list[Suggestion]:
         """Measure the codes of so many bytes, and re-ranking and cells with the best of them."""
         found = [s for M, nbits in self._codes(budget) for s in self._measure((M, nbits, 0, 0))]
         best = max(found, key=lambda s: s.recall)
-        for rerank in RERANKS:
+        for rerank in self._reranks:
             found += self._measure((best.M, best.nbits, rerank, 0))
         best = max(found, key=lambda s: s.recall)
         in_cells: list[Suggestion] = []
@@ -320,6 +323,16 @@ class _Sweep:
             self._measured[setting] = self._trial.measure(*setting)
             self._bar.update()
         return self._measured[setting]
+
+
+def _reranks() -> tuple[int, ...]:
+    """Return how many to re-rank; a decoder cannot be learned without torch."""
+    try:
+        need_torch("try re-ranking")
+    except ImportError as error:
+        _log.warning("re-ranking is not tried: %s", error)
+        return ()
+    return RERANKS
 
 
 @contextmanager

@@ -106,6 +106,8 @@ def read_index(
         If `verify` is another word, or a file object or a hash table is to be mapped.
     StateError
         If codes cannot be mapped with this faiss.
+    ImportError
+        If the index has a network, and torch is missing.
     """
     if not (isinstance(verify, str) and verify in ("full", "header")):
         raise InputError(f"expected verify='full' or 'header', got {verify!r}")

@@ -33,13 +33,15 @@ def load_pickle(path_or_file: PathOrFile, *, buffers: Iterable[Any] | None = Non
         (ValueError, RuntimeError) If the pickle holds anything else, which it names, or is damaged.
     OSError
         If the file cannot be read.
+    ImportError
+        If the index has a network, and torch is missing.
     """
     with opened(path_or_file) as (file, name):
         try:
             index = _Unpickler(file, buffers=buffers).load()
             if not isinstance(index, INDEXES):
                 raise FormatError(f"one of a {type(index).__name__}")
-        except (OSError, MemoryError):
+        except (OSError, MemoryError, ImportError):
             raise
         except Exception as error:  # of a damaged pickle it may be of any class
             got = str(error) if isinstance(error, FormatError) else repr(error)

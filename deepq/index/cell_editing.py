@@ -88,7 +88,10 @@ class CellEditing(CellCodes, Merging):
             What is added to the ids of the other; None for the number that follows the largest id
             here, so that none collide.
 
-        Raises InputError if the two differ in their training, or are one, or ids do not suit.
+        Raises
+        ------
+        InputError
+            If the two differ in their training, or are one, or ids do not suit.
         """
         shift = None if add_id is None else as_integer(add_id, "add_id")
         with self._with_other(otherIndex) as other:

@@ -215,6 +215,8 @@ class LearnedIndex(IndexSettings):
         FormatError, OSError
             If the checkpoint in `training` is damaged, or cannot be read or written. One of another
             training is an InputError.
+        ImportError
+            If torch is missing, which learns from labels, and the decoder with `rerank`.
         KeyboardInterrupt
             On Ctrl-C. If codebooks, or a network for an epoch, had been learned by then, the index
             is trained with the best that there was; else it is unchanged.

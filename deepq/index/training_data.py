@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from deepq._common.arrays import as_vectors, flattened
 from deepq._common.checks import as_size
@@ -66,6 +65,8 @@ def checked_blocks(x: Any, *, progress: bool = False) -> Iterator[tuple[int, Flo
     size = max(1, min(_BLOCK, (_NUMBERS_READ if outside else _NUMBERS) // x.shape[1]))
     blocks = row_blocks(x, size)
     if progress:
+        from tqdm import tqdm  # which takes longer to import than all that adds
+
         blocks = tqdm(blocks, desc="encode", total=-(-len(x) // size), unit="block")
     for block in blocks:
         yield first, as_vectors(np.asarray(block), x.shape[1], finite=outside, rows=first)

@@ -10,6 +10,10 @@ A leaf: it imports `_common` alone, and torch. A new backbone or head: one class
 kind, one line in `plain`, one line here, and a test of its shapes and its way through a file.
 """
 
+from deepq._common.extras import need_torch
+
+need_torch()
+
 from deepq.networks.backbones import MLP, AlexNet, ConvNet, ResNet, as_shape
 from deepq.networks.embedding import Embedding
 from deepq.networks.heads import Bottleneck, DivideAndEncode, Probabilities

@@ -10,6 +10,10 @@ It imports `_common` and `labels`, and torch. A new objective: a subclass of `Ob
 as attributes of the same names; one line in `plain`, one line here, and a test by hand.
 """
 
+from deepq._common.extras import need_torch
+
+need_torch()
+
 from deepq.objectives.base import Objective
 from deepq.objectives.class_codes import CentralSimilarity, OrthoHash
 from deepq.objectives.classes import Classification, CosineSoftmax, Likelihood

@@ -9,6 +9,10 @@ It imports `hash_table` and all below, and torch. A new recipe: one function in 
 kind, one line here, one row in the docs, and a test that it learns.
 """
 
+from deepq._common.extras import need_torch
+
+need_torch()
+
 from deepq.recipes.hash_tables import hierarchical
 from deepq.recipes.hashing import cnnh, csq, dnnh, dsh, ftbe, ksh, orthohash
 from deepq.recipes.parts import code_shape

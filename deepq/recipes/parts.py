@@ -38,6 +38,8 @@ _WARM_UP = 0.6  # share of the epochs as a classifier, for networks that start f
 def code_shape(bits: int, nbits: int | None = None) -> tuple[int, int]:
     """Return M and nbits of codes of so many bits. Raises InputError where nbits does not divide.
 
+    Examples
+    --------
     >>> [code_shape(bits) for bits in (12, 24, 32, 48)]
     [(2, 6), (3, 8), (4, 8), (6, 8)]
     """

@@ -6,8 +6,6 @@ import time
 from types import TracebackType
 from typing import Any
 
-from tqdm import tqdm
-
 
 class Report:
     """Call it with an entry {"stage", "iteration", and measures}; use it in a with statement.
@@ -56,6 +54,8 @@ class Report:
             self._bar.close()
         self._bar, self._stage, self._done = None, stage, 0
         if stage is not None:
+            from tqdm import tqdm  # not to search
+
             self._bar = tqdm(desc=stage, total=total, unit="it", disable=not self._verbose)
 
     @property

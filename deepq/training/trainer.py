@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from deepq._common.errors import InputError
+from deepq._common.extras import need_torch
 from deepq._common.types import METRIC_L2
 from deepq.encoders.base import Encoder
 from deepq.encoders.chain import Chain
@@ -122,6 +123,7 @@ def fit(
             f"got {type(encoder).__name__}"
         )
     if decoder:
+        need_torch("learn a decoder, for rerank above 0")
         from deepq.networks.devices import as_device
 
         as_device(config.device)
@@ -140,6 +142,7 @@ def fit(
             encoder = stages.encoder
             unseen = stages.unseen() if labels is None else None
         else:
+            need_torch("train a network with labels")
             from deepq.training.labelled import Labelled  # torch, which takes seconds to import
 
             labelled = Labelled(encoder, quantizer, x, y, objective, run, decoder=decoder)

@@ -14,10 +14,8 @@ from typing import Any
 
 import faiss
 import numpy as np
-from torch import nn
 
 import deepq
-from deepq import recipes
 
 HERE = Path(__file__).parent
 D = 8
@@ -57,9 +55,10 @@ def indexes() -> Iterator[tuple[str, Any]]:
     imi.nprobe = 8
     found = {"codes": plain, "cosine": cosine, "decoder": decoded, "cells": cells, "imi": imi}
     backbone = deepq.networks.MLP(D, hidden=(8,))
+    learned = {"nbits": 4, "backbone": backbone, "training": settings}
     for name in ("dqn", "dsh", "cnnh"):
-        found[name] = getattr(recipes, name)(D, 8, nbits=4, backbone=backbone, training=settings)
-    found["ksh"] = recipes.ksh(D, 8, anchors=10, training=settings)
+        found[name] = getattr(deepq.recipes, name)(D, 8, **learned)
+    found["ksh"] = deepq.recipes.ksh(D, 8, anchors=10, training=settings)
     for name, index in found.items():
         if not index.is_trained:
             index.train(x, kinds)
@@ -85,6 +84,8 @@ def main() -> None:
             (folder / f"{name}.pickle").write_bytes(pickle.dumps(index, protocol=4))
             keep(name, index)
     if "own" not in there:
+        from torch import nn
+
         own = deepq.DeepQuantIndex(D, 4, 4, encoder=nn.Sequential(nn.Linear(D, D)))
         own.train(x)
         own.add(x[:100])
