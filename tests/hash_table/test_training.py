@@ -30,6 +30,8 @@ class Features(nn.Module):
 
 def index(**how) -> HashTableIndex:
     given = {"levels": 2, "width": 4, "embedding": 8, "training": QUICK, **how}
+    if given.get("kept") == "codes":
+        given["kept"] = ProductQuantizer(4, 4)
     return recipes.hierarchical(D, **given)
 
 
@@ -41,7 +43,7 @@ def index(**how) -> HashTableIndex:
         {"loss": "triplet"},
         {"loss": "softmax"},
         {"levels": 1, "width": 12},
-        {"sparsity": 2, "kept": ProductQuantizer(4, 4)},
+        {"sparsity": 2, "kept": "codes"},
         {"kept": "float16"},
     ],
     ids=str,
