@@ -40,6 +40,7 @@ KEY = ("case", "data", "method", "seed", "among", "wanted")
 COLUMNS = ["case", "method", "seed", "among", "wanted", "speed_up", "P@1", "P@4", "P@16", "NMI"]
 _RANKS = (1, 4, 16)
 _EXHAUSTIVE = "exhaustive"
+_SOUNDED = 8  # one query in so many finds out how many candidates to ask for
 # Trained hash tables: levels, words, loss, and when classes get their codes.
 TABLES: dict[str, dict[str, Any]] = {
     "1 x 1,024 words": {"levels": 1, "width": 1024},
@@ -121,7 +122,7 @@ def at_share(index: HashTableIndex, x: Any, k: int, share: float) -> NDArray[np.
         return np.asarray(index.search(x, k, min_candidates=high)[1])
     while high - low > max(1, index.ntotal // 2000):
         least = (low + high) // 2
-        index.search(x, k, min_candidates=least)
+        index.search(x[::_SOUNDED], k, min_candidates=least)
         low, high = (least, high) if (index.candidates or 0) < share else (low, least)
     return np.asarray(index.search(x, k, min_candidates=low)[1])
 
