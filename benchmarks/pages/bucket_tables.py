@@ -29,8 +29,9 @@ def precision(results: list[Row]) -> list[Row]:
             line[column] = _figure(found, rank, wanted)
     columns = ["data", "queries among", "buckets"]
     columns += [f"{rank}, {wanted:.0f}x" for wanted in _SHOWN[1:] for rank in _RANKS]
-    lines = rows.values()
-    return [{name: line.get(name, _exhaustive(line, name)) for name in columns} for line in lines]
+    lines = sorted(rows.values(), key=lambda line: str(line["queries among"]), reverse=True)
+    laid = [{name: line.get(name, _exhaustive(line, name)) for name in columns} for line in lines]
+    return [line for line in laid if any(line[name] != "-" for name in columns[3:])]
 
 
 def _figure(found: list[Row], rank: str, wanted: float) -> str:
