@@ -12,10 +12,12 @@ from pathlib import Path
 from statistics import mean
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from benchmarks.common.results import FOLDER, Row, newest, read
 
 _RANKS = ("P@1", "P@4", "P@16")
+_TICKS = (25, 50, 100, 200, 400)
 _STYLES = {
     "1 x 1,024 words": ("#a63603", "o", "-"),
     "2 x 32 words": ("#e6550d", "D", "-"),
@@ -48,6 +50,8 @@ def draw(rows: list[Row], data: str) -> Figure:
         if whole:
             axes.axhline(mean(whole), color="black", linewidth=1, label="all rows looked at")
         axes.set(xscale="log", xlabel="speed-up factor", ylabel=f"precision@{rank[2:]}")
+        axes.set_xticks(_TICKS, [f"{tick}x" for tick in _TICKS])
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(alpha=0.3)
     figure.suptitle(data)
     handles, labels = figure.axes[0].get_legend_handles_labels()
