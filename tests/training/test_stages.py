@@ -303,7 +303,7 @@ def test_a_trained_decoder_ranks_better_than_the_tables(monkeypatch) -> None:
     real = stages.plan
     monkeypatch.setattr(stages, "plan", lambda *a, **kw: real(*a, **kw)._replace(hidden=32))
     x, base, queries = on_a_surface(3000, 1), on_a_surface(3000, 2), on_a_surface(300, 3)
-    index, tables = (train(x, rerank=rerank, epochs=25) for rerank in (50, 0))
+    index, tables = (train(x, rerank=rerank, epochs=50) for rerank in (50, 0))
     assert index.quantizer.decoder is not None
     assert recall(index, base, queries) > recall(tables, base, queries) + 0.005
 
