@@ -25,6 +25,7 @@ def table(embedder: Encoder, scores: Encoder, levels: int, width: int) -> HashTa
 
 def cells(embedder: Encoder, z: Floats, seed: int, number: int) -> HashTableIndex:
     """k-means cells: the nearest centres c score best by 2 z.c - |c|^2."""
+    number = min(number, len(z))
     kmeans = faiss.Kmeans(z.shape[1], number, niter=25, seed=seed, min_points_per_centroid=1)
     kmeans.train(z)
     return table(embedder, _nearest(kmeans.centroids), 1, number)
