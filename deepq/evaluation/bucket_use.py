@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deepq.evaluation.measures import require_some
 from deepq.hash_table.index import HashTableIndex
-
-Counts = NDArray[np.int64]
+from deepq.quantizers.usage import Counts, entropies
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,5 +82,4 @@ def bucket_use(index: HashTableIndex, x: Any = None) -> BucketUse:
 
 
 def _perplexity(counts: Counts) -> float:
-    p = counts[counts > 0] / counts.sum()
-    return float(np.exp2(-(p * np.log2(p)).sum()))
+    return float(np.exp2(entropies(counts[None])[0]))
