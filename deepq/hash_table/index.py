@@ -22,7 +22,7 @@ from deepq.hash_table.probes import Words, probes
 from deepq.hash_table.state import held_table, made_table, table_fingerprint
 from deepq.hash_table.store import Store
 from deepq.hash_table.training import HashTraining, as_classes
-from deepq.index.state import packed, unpack
+from deepq.index.state import copied, packed, reduced, unpack
 from deepq.index.tensors import accepts_tensors
 from deepq.index.training_data import checked_blocks, rows_to_add, training_data
 from deepq.training.settings import TrainConfig
@@ -192,8 +192,7 @@ class HashTableIndex(TableParts):
     def copy_empty(self) -> Self:
         """Copy without vectors: the same training and settings."""
         with held_table(self, empty=True) as state:
-            text, parts, *living = packed(state, 5)
-        return made_table(unpack(text, [part.raw() for part in parts], *living), type(self))
+            return made_table(copied(state), type(self))
 
     # ---- searching ---------------------------------------------------------------------------
 
@@ -280,10 +279,8 @@ class HashTableIndex(TableParts):
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         with held_table(self) as state:
-            text, parts, *living = packed(state, operator.index(protocol))
-        if type(self) is HashTableIndex and not living:
-            return restore_table, (text, parts)
-        return restore_table, (text, parts, *(living or [()]), type(self))
+            content = packed(state, operator.index(protocol))
+        return reduced(self, HashTableIndex, restore_table, content)
 
     def __setstate__(self, state: Any) -> None:
         """Refuse: a pickle of ours is whole without."""

@@ -27,7 +27,7 @@ from deepq.encoders.rotation import Rotation
 from deepq.index.flat_search import FlatSearch
 from deepq.index.native.fast_scan import explain_conversion
 from deepq.index.native.flat import IndexPQ
-from deepq.index.state import empty_copy, make_index, pack, unpack
+from deepq.index.state import empty_copy, make_index, pack, reduced, unpack
 from deepq.index.surface import FLAT, surface
 from deepq.quantizers.binary import kind_of
 from deepq.quantizers.product import ProductQuantizer
@@ -184,10 +184,8 @@ class DeepQuantIndex(FlatSearch, surface(IndexPQ, FLAT)):  # type: ignore[misc]
         return empty_copy(self)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        text, parts, *living = pack(self, operator.index(protocol))
-        if type(self) is DeepQuantIndex and not living:
-            return restore, (text, parts)
-        return restore, (text, parts, *(living or [()]), type(self))
+        content = pack(self, operator.index(protocol))
+        return reduced(self, DeepQuantIndex, restore, content)
 
     def __setstate__(self, state: Any) -> None:
         """Refuse: a pickle of ours is whole without, and faiss would read any bytes here."""

@@ -24,7 +24,7 @@ from deepq.index.flat import cosine
 from deepq.index.native.cells import IndexIVFPQ
 from deepq.index.native.coarse import centres_in, make_coarse, trains_alone
 from deepq.index.native.originals import downcast_index
-from deepq.index.state import empty_copy, make_index, pack, unpack
+from deepq.index.state import empty_copy, make_index, pack, reduced, unpack
 from deepq.index.surface import CELLS, surface
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training.settings import TrainConfig
@@ -208,10 +208,8 @@ class DeepQuantIVFIndex(CellSearch, surface(IndexIVFPQ, CELLS)):  # type: ignore
         return empty_copy(self)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        text, parts, *living = pack(self, operator.index(protocol))
-        if type(self) is DeepQuantIVFIndex and not living:
-            return restore_cells, (text, parts)
-        return restore_cells, (text, parts, *(living or [()]), type(self))
+        content = pack(self, operator.index(protocol))
+        return reduced(self, DeepQuantIVFIndex, restore_cells, content)
 
     def __setstate__(self, state: Any) -> None:
         """Refuse: a pickle of ours is whole without, and faiss would read any bytes here."""

@@ -76,16 +76,34 @@ def held_fingerprint(index: LearnedIndex) -> str | None:
 
 def empty_copy(index: Index) -> Index:
     """Copy an index without its codes."""
-    text, parts, *living = pack(index, 5, empty=True)
-    return make_index(unpack(text, [part.raw() for part in parts], *living), type(index))
+    with held_state(index, empty=True) as state:
+        return make_index(copied(state), type(index))
 
 
-def pack(index: LearnedIndex, protocol: int, *, empty: bool = False) -> tuple[Any, ...]:
+def copied(state: State) -> State:
+    """Copy a state that may change, by way of what a pickle of it would hold."""
+    text, parts, *living = packed(state, 5)
+    return unpack(text, [part.raw() for part in parts], *living)
+
+
+def reduced(index: Any, home: type, restore: Callable[..., Any], content: Any) -> tuple[Any, ...]:
+    """Return what `__reduce_ex__` does: the function that restores an index, and its arguments.
+
+    `content` is what `packed` gives. That of an index of the class `home`, with nothing of a user's
+    own, is data alone; else the class, and the objects, go along.
+    """
+    text, parts, *living = content
+    if type(index) is home and not living:
+        return restore, (text, parts)
+    return restore, (text, parts, *(living or [()]), type(index))
+
+
+def pack(index: LearnedIndex, protocol: int) -> tuple[Any, ...]:
     """Give `unpack` its arguments: text and bytes, and objects of a user's own classes if any.
 
     Pickles pass the bytes on without a copy: from protocol 5 on as buffers, out of band if wanted.
     """
-    with held_state(index, empty=empty) as state:
+    with held_state(index) as state:
         return packed(state, protocol)
 
 
