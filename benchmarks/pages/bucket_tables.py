@@ -47,30 +47,14 @@ def _exhaustive(line: Row, name: str) -> str:
     return str(line.get(f"{name.partition(',')[0]}, all rows", "-"))
 
 
-def times(results: list[Row]) -> list[Row]:
-    """Lay out wall time a query."""
-    return [
-        {
-            "searched": row["method"],
-            "rows": f"{row['rows']:,}",
-            "queries at once": row["nq"],
-            "us a query": f"{row['us_per_query']:.0f}",
-            "faster than the scan": f"{row['x_scan']:.2g}x",
-            "P@1": f"{row['P@1']:.3f}",
-            "rows looked at": f"{row['candidates']:.2%}",
-        }
-        for row in results
-        if row["case"] == "time"
-    ]
+def timed(results: list[Row]) -> list[Row]:
+    """Choose the wall time of queries."""
+    return [row for row in results if row["case"] == "time"]
 
 
 def flows(results: list[Row]) -> list[Row]:
-    """Lay out the time of a flow."""
-    return [
-        {"codes of 64 classes, 2 x 64 words": row["method"], "CPU ms": f"{row['ms']:.1f}"}
-        for row in results
-        if row["case"] == "flow"
-    ]
+    """Choose the time of flows."""
+    return [row for row in results if row["case"] == "flow"]
 
 
 def trainings(results: list[Row]) -> list[Row]:
