@@ -11,7 +11,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 
 from deepq._common.arrays import as_free_ids
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
+from deepq._common.extras import need
 from deepq._common.types import METRIC_L2, Floats, Ids
 from deepq.encoders.base import embed
 from deepq.index.flat import DeepQuantIndex
@@ -68,7 +68,10 @@ def write_lance(index: Any, path: str | os.PathLike[str], x: Any = None, *, ids:
     OSError
         If it cannot be written.
     """
-    lance, pa = _needed("lance"), _needed("pyarrow")
+    lance, pa = (
+        need("lance", "write a Lance data set", "lance", "lance"),
+        need("pyarrow", "write a Lance data set", "lance", "pyarrow"),
+    )
     _require_exportable(index)
     target = Path(path)
     if target.exists() or target.is_symlink():
@@ -137,14 +140,3 @@ def _batches(pa: Any, schema: Any, ids: Ids, blocks: Iterator[Floats]) -> Iterat
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(z.ravel(), pa.float32()), width)
         yield pa.record_batch([numbers, vectors], schema=schema)
         first += len(z)
-
-
-def _needed(module: str) -> Any:
-    """Import a module of the extra. Raises ImportError that says how to install it."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"expected {module}, to write a Lance data set, got: {error}; "
-            "pip install 'deepq[lance]'"
-        ) from error

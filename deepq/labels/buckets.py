@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from deepq._common.arrays import as_array, as_whole
 from deepq._common.checks import as_size, as_weight
 from deepq._common.errors import DimensionError, InputError, KindError
+from deepq._common.extras import need
 from deepq._common.types import Ids
 
 # Costs are whole numbers to the solver, the largest about this. It multiplies them by the number of
@@ -234,7 +235,8 @@ def _convex(tails: Ids, heads: Ids, most: int, price: float) -> list[_Arcs]:
 
 def _solved(network: _Network, n: int, d: int, sparsity: int) -> Ids:
     """Send the flow, and read which buckets (n, sparsity) it takes items through."""
-    solver = _min_cost_flow()
+    module = "ortools.graph.python.min_cost_flow"
+    solver = need(module, "assign buckets", "hierarchical", "OR-Tools")
     arcs, supplies = network
     largest = float(np.abs(arcs.costs).max())
     costs = np.rint(arcs.costs * (_LARGEST_COST / largest if largest else 1.0)).astype(np.int64)
@@ -251,13 +253,3 @@ def _solved(network: _Network, n: int, d: int, sparsity: int) -> Ids:
         )
     taken = np.asarray(flow.flows(numbers[: n * d])).reshape(n, d) > 0
     return np.nonzero(taken)[1].reshape(n, sparsity).astype(np.int64)
-
-
-def _min_cost_flow() -> Any:
-    try:
-        from ortools.graph.python import min_cost_flow
-    except ImportError as error:
-        raise ImportError(
-            f"expected OR-Tools, to assign buckets, got: {error}; pip install 'deepq[hierarchical]'"
-        ) from error
-    return min_cost_flow

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import import_module
 from typing import Any, NamedTuple
 
 from deepq._common.errors import KindError
+from deepq._common.extras import need
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8A2BE2", "#5F6273", "#DE1B51")
 SIZE = (6.0, 4.0)  # inches
@@ -40,12 +40,7 @@ def look(number: int) -> Look:
 
 def needed(module: str) -> Any:
     """Import a module of matplotlib. Raises ImportError that says how to install it."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"expected matplotlib, to draw, got: {error}; pip install 'deepq[plots]'"
-        ) from error
+    return need(module, "draw", "plots")
 
 
 def axes_of(ax: Any) -> Any:

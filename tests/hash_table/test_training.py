@@ -129,7 +129,7 @@ def test_a_table_with_rows_is_not_trained_again() -> None:
 def test_a_missing_solver_is_named_and_nothing_changes(monkeypatch) -> None:
     import sys
 
-    monkeypatch.setitem(sys.modules, "ortools.graph.python", None)
+    monkeypatch.setitem(sys.modules, "ortools.graph.python.min_cost_flow", None)
     made = index()
     with pytest.raises(ImportError, match="OR-Tools"):
         made.train(X, Y)

@@ -165,7 +165,7 @@ def test_limits_that_only_the_solver_finds_out() -> None:
 
 
 def test_a_missing_solver_is_named(monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "ortools.graph.python", None)
+    monkeypatch.setitem(sys.modules, "ortools.graph.python.min_cost_flow", None)
     assert assign_buckets([[1.0, 2.0]]).tolist() == [[1]]  # takes none
     with pytest.raises(ImportError, match=r"OR-Tools.*deepq\[hierarchical\]"):
         assign_buckets([[1.0, 2.0]] * 2, capacity=1)
