@@ -68,10 +68,8 @@ def write_lance(index: Any, path: str | os.PathLike[str], x: Any = None, *, ids:
     OSError
         If it cannot be written.
     """
-    lance, pa = (
-        need("lance", "write a Lance data set", "lance", "lance"),
-        need("pyarrow", "write a Lance data set", "lance", "pyarrow"),
-    )
+    what = "write a Lance data set"
+    lance, pa = need("lance", what, "lance"), need("pyarrow", what, "lance")
     _require_exportable(index)
     target = Path(path)
     if target.exists() or target.is_symlink():
