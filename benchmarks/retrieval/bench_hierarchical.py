@@ -33,6 +33,7 @@ from benchmarks.retrieval.class_splits import Split, load
 from deepq import DeepQuantIndex, HashTableIndex, TrainConfig, metrics, recipes
 from deepq.encoders import Encoder
 from deepq.labels.compound_codes import compound_codes
+from deepq.networks import ConvNet
 from deepq.quantizers import ProductQuantizer
 
 CASES = ("precision", "flow", "time")
@@ -47,15 +48,16 @@ TABLES: dict[str, dict[str, Any]] = {
     "2 x 32 words": {"levels": 2, "width": 32},
     "2 x 32 words, N-pair": {"levels": 2, "width": 32, "loss": "npair"},
     "2 x 32 words, N-pair by batch": {"levels": 2, "width": 32, "loss": "npair", "codes": "batch"},
+    "1 x 64 words": {"levels": 1, "width": 64},  # for few classes
+    "2 x 8 words": {"levels": 2, "width": 8},
 }
-_FIRST = next(iter(TABLES))
 
 
 def precision(options: argparse.Namespace, split: Split) -> Iterator[dict[str, Any]]:
     """Measure every method at every speed-up factor."""
     there = known(options.output, "hierarchical", KEY)
     for seed in options.seeds:
-        first = trained(options, split, seed, _FIRST)
+        first = trained(options, split, seed, options.first)
         z = first[0].embedder.encode(split.parts["train"][0])
         for method in (_EXHAUSTIVE, *TABLES, *BUCKETINGS):
             if method not in (options.methods or [method]):
@@ -67,7 +69,7 @@ def precision(options: argparse.Namespace, split: Split) -> Iterator[dict[str, A
             if all((*row.values(), *case) in there for case in cases):
                 continue
             index, more = first
-            if method != _FIRST:
+            if method != options.first:
                 index, more = made(options, split, seed, method, index.embedder, z)
             for among in ("train", "query"):
                 index.reset()
@@ -100,7 +102,8 @@ def trained(
     training = TrainConfig(
         seed=seed, epochs=options.epochs, checkpoint=path, precision=options.precision
     )
-    index = recipes.hierarchical(shape, training=training, **TABLES[method])
+    backbone = ConvNet(shape, options.widths) if options.widths else None
+    index = recipes.hierarchical(shape, backbone=backbone, training=training, **TABLES[method])
     start = time.process_time()
     index.train(*split.parts["train"])
     seconds = time.process_time() - start
@@ -149,7 +152,7 @@ def timed(options: argparse.Namespace, split: Split) -> Iterator[dict[str, Any]]
     seed, (x, y) = options.seeds[0], split.parts["train"]
     copies = -(-options.rows // len(x))
     labels, queries, truth = np.tile(y, copies), *split.parts["query"]
-    base = trained(options, split, seed, _FIRST)[0]
+    base = trained(options, split, seed, options.first)[0]
     metric = base.embedder
     scan = DeepQuantIndex(metric.d_in, 16, encoder=metric)
     scan.train(x)
@@ -208,6 +211,7 @@ def main() -> None:
     arguments.add_argument("--work", type=Path, default=Path("metric"), help="folder of networks")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[1])
     arguments.add_argument("--methods", nargs="+", help="default: all")
+    arguments.add_argument("--widths", type=int, nargs="+", help="channels of a ConvNet's stages")
     arguments.add_argument("--epochs", type=int, help="of both networks (default: the recipe's)")
     arguments.add_argument("--precision", default="float32")
     arguments.add_argument(
@@ -222,6 +226,7 @@ def main() -> None:
         for how in TABLES.values():
             how["width"] = min(how["width"], 64)
     options.work.mkdir(parents=True, exist_ok=True)
+    options.first = next(name for name in TABLES if name in (options.methods or TABLES))
     split = load(options.data)
     if options.smoke:
         split = split.cut(700)

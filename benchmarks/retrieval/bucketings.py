@@ -73,6 +73,8 @@ def largest(embedder: Encoder, z: Floats, seed: int, _: int) -> HashTableIndex: 
 
 
 BUCKETINGS: dict[str, tuple[Callable[..., HashTableIndex], int]] = {
+    "k-means, 16 cells": (cells, 16),
+    "k-means, 64 cells": (cells, 64),
     "k-means, 256 cells": (cells, 256),
     "k-means, 1,024 cells": (cells, 1024),
     "k-means, 2,048 cells": (cells, 2048),
