@@ -11,6 +11,16 @@ import it, and is tested without.
 """
 
 from deepq.distributed.encode import encode_dataset
+from deepq.distributed.calls import ShardError, ShardTimeoutError
 from deepq.distributed.manifest import Manifest, Shard
+from deepq.distributed.sharded import Results, ShardedIndex
 
-__all__ = ["Manifest", "Shard", "encode_dataset"]
+__all__ = [
+    "Manifest",
+    "Results",
+    "Shard",
+    "ShardError",
+    "ShardTimeoutError",
+    "ShardedIndex",
+    "encode_dataset",
+]

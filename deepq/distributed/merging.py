@@ -47,9 +47,10 @@ def merged(
 def merged_ranges(parts: Sequence[tuple[Limits, Floats, Ids]]) -> tuple[Limits, Floats, Ids]:
     """`range_search` results of all parts: those of a query in ascending order of id."""
     n = len(parts[0][0]) - 1
-    query = np.concatenate([np.repeat(np.arange(n), np.diff(lims)) for lims, _, _ in parts])
+    counts = (np.diff(lims).astype(np.int64) for lims, _, _ in parts)
+    query = np.concatenate([np.repeat(np.arange(n), each) for each in counts])
     D, I = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
     order = np.lexsort((I, query))
-    counts = np.bincount(query, minlength=n).astype(np.uint64)
-    lims = np.concatenate([np.zeros(1, np.uint64), np.cumsum(counts, dtype=np.uint64)])
+    ends = np.cumsum(np.bincount(query, minlength=n))
+    lims = np.concatenate([[0], ends]).astype(np.uint64)
     return lims, D[order], I[order]

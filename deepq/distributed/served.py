@@ -49,7 +49,6 @@ class ServedShard:
         shard: Shard,
         fingerprint: str,
         network: Any = None,
-        *,
         verify: bool = True,
         num_threads: int = 1,
     ) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from deepq._common.types import Codes, Floats, Ids
 from deepq.index.flat import DeepQuantIndex
 from deepq.index.ivf import DeepQuantIVFIndex
+from deepq.index.queries import Queries
 from deepq.quantizers.reranking import Decoded, are_kept
 
 INDEXES = (DeepQuantIndex, DeepQuantIVFIndex)
@@ -20,12 +21,22 @@ Index = DeepQuantIndex | DeepQuantIVFIndex
 Limits = NDArray[np.uint64]
 
 
-def embedded(index: Index, x: Any) -> tuple[slice | Ids, Floats]:
-    """Encode queries (n, d): which of them are finite, and the embeddings (m, d_out) of those."""
+def embedded(index: Index, x: Any) -> tuple[int, slice | Ids, Floats]:
+    """Encode queries: their number, which are finite, and the embeddings (m, d_out) of those."""
     x = index._vectors(x)
     index._require_trained()
     with index._lock.reading():
-        return index._encode_queries(x)
+        return len(x), *index._encode_queries(x)
+
+
+def padded(index: Index, n: int, k: int) -> tuple[Floats, Ids]:
+    """Results (n, k) of nothing: the worst score beside the id -1."""
+    return np.full((n, k), index._worst, np.float32), np.full((n, k), -1)
+
+
+def spread(n: int, usable: slice | Ids, lims: Limits) -> Limits:
+    """Where the results of n queries end, of which the usable ones have those up to `lims`."""
+    return Queries._limits(n, usable, lims)
 
 
 def rerank_count(index: Index, params: Any) -> int:
@@ -101,7 +112,7 @@ class Ranker:
         """
         index, threads = self._index, self._index._threads()
         if not (ids >= 0).any():
-            return np.full((len(z), k), index._worst, np.float32), np.full((len(z), k), -1)
+            return padded(index, len(z), k)
         distinct, first = np.unique(ids, return_index=True)
         own = codes.reshape(-1, codes.shape[-1])[first[distinct >= 0]]
         distinct = distinct[distinct >= 0]
