@@ -15,7 +15,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from deepq._common.arrays import as_free_ids
+from deepq._common.arrays import as_array, as_free_ids
 from deepq._common.checks import as_integer, as_k, as_real, as_size
 from deepq._common.errors import FormatError, InputError, KindError, StateError
 from deepq._common.types import Floats, Ids
@@ -33,7 +33,7 @@ from deepq.index.search_parameters import SearchParameters
 log = logging.getLogger(__name__)
 
 _CALLS_AT_ONCE = 4  # that a worker answers
-_INLINE = 1 << 16  # bytes of queries that go to each shard with the call
+_INLINE = 100_000  # bytes of queries that go to each shard with the call, as Ray has it
 
 
 class Results(tuple):  # type: ignore[type-arg]
@@ -382,7 +382,8 @@ class ShardedIndex:
         Raises InputError for an id that is not stored, StateError for an encoder that cannot be
         undone, ShardError where a shard does not answer that may have one.
         """
-        keys = as_free_ids(key, "key", least=None)
+        keys = as_array(key, "key")
+        keys = as_free_ids(keys if keys.size else keys.astype(np.int64), "key", least=None)
         if not self._codec.encoder.can_decode:
             raise StateError("expected an encoder that can be undone, to decode vectors")
         with self._using() as serving:
