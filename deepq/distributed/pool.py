@@ -78,14 +78,14 @@ class Pool:
             kept = {s: w for s, w in before.workers.items() if s in manifest.shards}
             new = self._started(manifest, [s for s in manifest.shards if s not in kept])
             both = kept | new
-            self._replace(Serving(manifest, {s: both[s] for s in manifest.shards}), kept)
+            self._swap(Serving(manifest, {s: both[s] for s in manifest.shards}), kept)
 
     def close(self) -> None:
         """Stop all workers."""
         with self._changing:
-            self._replace(Serving(self.serving.manifest, {}), {})
+            self._swap(Serving(self.serving.manifest, {}), {})
 
-    def _replace(self, serving: Serving, kept: dict[Shard, list[Any]]) -> None:
+    def _swap(self, serving: Serving, kept: dict[Shard, list[Any]]) -> None:
         """Let calls that come use other workers, and end those of before that are not kept."""
         with self._quiet:
             before, self.serving = self.serving, serving

@@ -146,6 +146,14 @@ class ShardedIndex:
         """
         self._pool.update(as_manifest(manifest))
 
+    def processes(self) -> dict[str, list[int]]:
+        """Return the numbers of the processes of every shard, by its name."""
+        ray = engine.connected()
+        return {
+            shard.name: [ray.get(worker.ready.remote())["pid"] for worker in workers]
+            for shard, workers in self._pool.serving.workers.items()
+        }
+
     def close(self) -> None:
         """Stop all workers."""
         self._batcher.close()

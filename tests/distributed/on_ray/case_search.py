@@ -10,7 +10,6 @@ import time
 import faiss
 import numpy as np
 import pytest
-import ray
 
 import deepq
 from deepq.distributed import ShardedIndex, ShardError, ShardTimeoutError
@@ -20,13 +19,6 @@ from tests.index.reranked.builders import XB, XQ, empty
 
 N = 400
 HOW = {"cpus": 0.5, "timeout": 60}
-
-
-def pids(served: ShardedIndex) -> dict[str, list[int]]:
-    return {
-        shard.name: [ray.get(worker.ready.remote())["pid"] for worker in workers]
-        for shard, workers in served._pool.serving.workers.items()
-    }
 
 
 def same(found, expected) -> bool:
@@ -136,7 +128,7 @@ def test_a_worker_that_is_killed_changes_no_answer(flat, replicas):
     index, manifest, x = flat
     with ShardedIndex(manifest, replicas, **{**HOW, "cpus": 0.25}) as served:
         for name in ("part-0.dpq", "part-2.dpq"):
-            os.kill(pids(served)[name][0], signal.SIGKILL)
+            os.kill(served.processes()[name][0], signal.SIGKILL)
             found = served.search(x[:9], 5)
             assert same(found, index.search(x[:9], 5))
             assert found.missing == ()
@@ -153,7 +145,7 @@ def test_a_worker_that_hangs_is_an_error_in_time_or_named(flat, caplog):
     index, manifest, x = flat
     rest = deepq.SearchParameters(sel=np.r_[np.arange(100), np.arange(250, N)])
     with ShardedIndex(manifest, **HOW) as served:
-        (pid,) = pids(served)["part-1.dpq"]
+        (pid,) = served.processes()["part-1.dpq"]
         os.kill(pid, signal.SIGSTOP)
         served._timeout, served._hedge = 2, 0.5
         begin = time.monotonic()
@@ -175,7 +167,7 @@ def test_a_worker_that_hangs_is_an_error_in_time_or_named(flat, caplog):
 def test_a_second_worker_answers_for_one_that_hangs(flat):
     index, manifest, x = flat
     with ShardedIndex(manifest, 2, cpus=0.25, timeout=60, hedge=0.2) as served:
-        stopped = pids(served)["part-1.dpq"][0]
+        stopped = served.processes()["part-1.dpq"][0]
         os.kill(stopped, signal.SIGSTOP)
         begin = time.monotonic()
         for _ in range(4):
@@ -198,7 +190,7 @@ def test_a_shard_that_cannot_be_opened_is_an_error_at_the_start(tmp_path):
     path.write_bytes(whole)
     with ShardedIndex(manifest, **HOW, on_failure="partial") as served:
         path.unlink()
-        os.kill(pids(served)["part-1.dpq"][0], signal.SIGKILL)
+        os.kill(served.processes()["part-1.dpq"][0], signal.SIGKILL)
         time.sleep(1)
         found = served.search(rows(5), 3)
         assert found.missing == ("part-1.dpq",)
