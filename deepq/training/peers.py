@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ from torch import Tensor, nn
 
 from deepq._common.errors import InputError
 from deepq._common.types import Floats, Ids
+
+_AT_ONCE = 2.0  # seconds: torchrun passes on a Ctrl-C that its workers have got themselves
 
 T = TypeVar("T")
 
@@ -47,7 +50,8 @@ class Peers:
         self.device = device
         self.number = torch.distributed.get_rank() if there else 0
         self.count = torch.distributed.get_world_size() if there else 1
-        self._interrupted = False
+        self._interrupted, self._noted = False, -_AT_ONCE
+        self._acts = False  # alone, while others wait
 
     @property
     def alone(self) -> bool:
@@ -132,11 +136,12 @@ class Peers:
         outcome: list[Any] = [None, None]
         self._interrupted = False
         if self.is_first:
+            self._acts = True
             try:
-                with self._at_once():
-                    outcome[0] = action()
+                outcome[0] = action()
             except (Exception, KeyboardInterrupt) as error:
                 outcome[1] = error
+            self._acts = False
         torch.distributed.broadcast_object_list(outcome, src=0)
         if outcome[1] is not None:
             raise outcome[1]
@@ -180,7 +185,8 @@ class Peers:
     def together(self) -> Iterator[None]:
         """Let Ctrl-C wait in here until all workers `agree`; a second one does not wait.
 
-        In a thread that gets no signals there is nothing to wait for.
+        While the `first` does something by itself, it raises there. In a thread that gets no
+        signals there is nothing to wait for.
         """
         if self.alone or threading.current_thread() is not threading.main_thread():
             yield
@@ -191,20 +197,12 @@ class Peers:
         finally:
             signal.signal(signal.SIGINT, before)
 
-    @contextmanager
-    def _at_once(self) -> Iterator[None]:
-        """Let Ctrl-C raise in here, though it waits around it."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
     def _note(self, *_: Any) -> None:
-        if self._interrupted:
+        now = time.monotonic()
+        again, self._noted = now - self._noted < _AT_ONCE, now
+        if again:
+            return
+        if self._interrupted or self._acts:
             raise KeyboardInterrupt
         self._interrupted = True
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,13 @@ ALIKE = [vectors, pictures, triplets]
 # ---- what two workers do, besides ----------------------------------------------------------------
 
 
+def ctrl_c() -> None:
+    """As torchrun passes it on: twice."""
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.02)
+
+
 def interrupted(folder: Path) -> deepq.DeepQuantIndex:  # noqa: ARG001
     """Ctrl-C comes to one of them, in the middle of the second epoch."""
     index, steps, real = untrained(epochs=40), [0], training.NetworkTraining._step
@@ -96,7 +105,7 @@ def interrupted(folder: Path) -> deepq.DeepQuantIndex:  # noqa: ARG001
     def step(self: Any, *args: Any) -> float:
         steps[0] += 1
         if steps[0] == 12 and torch.distributed.get_rank() == 1:
-            os.kill(os.getpid(), signal.SIGINT)
+            ctrl_c()
         return real(self, *args)
 
     training.NetworkTraining._step = step  # type: ignore[method-assign]
@@ -127,7 +136,7 @@ def resumed(folder: Path) -> deepq.DeepQuantIndex:
 TOGETHER = [interrupted, short, resumed]
 
 
-def refused(kind: type[Exception], call: Callable[[], Any]) -> str:
+def refused(kind: type[BaseException], call: Callable[[], Any]) -> str:
     try:
         call()
     except kind as error:
@@ -142,6 +151,9 @@ def refusals(folder: Path) -> dict[str, str]:
     if rank == 0:
         bad.write_bytes(b"no checkpoint")
 
+    with peers.together():
+        interrupted = refused(KeyboardInterrupt, lambda: peers.first(ctrl_c))
+
     def fail() -> None:
         raise FormatError(f"of {rank}")
 
@@ -150,6 +162,7 @@ def refusals(folder: Path) -> dict[str, str]:
         "seed": refused(InputError, lambda: untrained(seed=rank).train(X, Y)),
         "share": refused(InputError, lambda: peers.share(1)),
         "first": refused(FormatError, lambda: peers.first(fail)),
+        "ctrl-c": interrupted,
         "checkpoint": refused(FormatError, lambda: untrained(checkpoint=bad).train(X, Y)),
     }
 
@@ -193,7 +206,11 @@ def work(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     os.dup2(os.open(folder / f"stderr.{rank}", os.O_CREAT | os.O_WRONLY), 2)
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=COUNT
+        "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=COUNT,
+        timeout=timedelta(seconds=120),
     )
     found: dict[str, Any] = {"pieces": pieces()}
     for case in (*ALIKE, *TOGETHER):
@@ -264,6 +281,7 @@ def test_what_is_not_the_same_for_all_is_refused_by_all(found) -> None:
             assert told[name].endswith("got others on [1]")
         assert "a row for each of 2 workers, got 1" in told["share"]
         assert told["first"] == "of 0"
+        assert told["ctrl-c"] == ""
         assert "expected a checkpoint in" in told["checkpoint"]
 
 
