@@ -19,10 +19,10 @@ import numpy as np
 from deepq._common.arrays import as_floats, as_vectors, require_usable
 from deepq._common.checks import as_integer, as_size
 from deepq._common.errors import DimensionError, InputError, KindError, StateError
-from deepq._common.extras import need
 from deepq._common.sources import RowSource
 from deepq._common.types import Floats, Ids
 from deepq.datasets.vectors import read_vectors
+from deepq.distributed.engine import actors, connected, own_error, started, stop
 from deepq.encoders.base import Encoder, embed
 from deepq.quantizers.numbering import numbered
 from deepq.quantizers.parted import Part, fit_parts
@@ -31,7 +31,6 @@ from deepq.training.cells import CentreQuantizer
 from deepq.training.progress import Report
 
 BLOCK = 1 << 12  # rows that are read and embedded at once
-_RETRIES = 3  # of a call whose worker died
 
 
 # ---- rows ----------------------------------------------------------------------------------------
@@ -105,6 +104,9 @@ class Holder(Part):
         super().__init__()
         self._pieces, self._d, self._encoder, self._centres = pieces, d, encoder, centres
 
+    def ready(self) -> None:
+        """Say that the worker is there."""
+
     def _read(self) -> Floats:
         width = self._d if self._encoder is None else self._encoder.d_out
         z = np.empty((sum(piece.stop - piece.start for piece in self._pieces), width), np.float32)
@@ -151,10 +153,14 @@ class _Here:
 class _OnRay:
     """Actors; one that dies is started again and asked again, and says the same."""
 
-    def __init__(self, ray: Any, arguments: Sequence[tuple[Any, ...]], timeout: float) -> None:
-        self._ray, self._timeout = ray, timeout
-        actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=_RETRIES)(Holder)
-        self._holders = [actor.remote(*some) for some in arguments]
+    def __init__(self, arguments: Sequence[tuple[Any, ...]], timeout: float) -> None:
+        self._ray, self._timeout = connected(), timeout
+        self._holders = actors(Holder, arguments, num_cpus=1)
+        try:
+            started(self._holders, timeout, cpus=1)
+        except BaseException:
+            self.stop()
+            raise
 
     def ask(self, method: str, *arguments: Any) -> list[Any]:
         sent = [self._ray.put(argument) for argument in arguments]  # once for all on a machine
@@ -163,20 +169,10 @@ class _OnRay:
     def ask_each(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         pairs = zip(self._holders, arguments, strict=True)
         calls = [getattr(holder, method).remote(*some) for holder, some in pairs]
-        try:
-            return list(self._ray.get(calls, timeout=self._timeout))
-        except self._ray.exceptions.GetTimeoutError as error:
-            there = self._ray.cluster_resources().get("CPU", 0)
-            raise TimeoutError(
-                f"expected {len(calls)} workers to answer in {self._timeout:g} s, each on a CPU "
-                f"of {there:g}, got none from some"
-            ) from error
-        except self._ray.exceptions.RayTaskError as error:
-            raise error.cause from None
+        return list(own_error(self._ray.get, calls, timeout=self._timeout))
 
     def stop(self) -> None:
-        for holder in self._holders:
-            self._ray.kill(holder)
+        stop(self._holders)
 
 
 # ---- learning ------------------------------------------------------------------------------------
@@ -201,12 +197,7 @@ class Dealt(NamedTuple):
 
     def workers(self, on_ray: bool, timeout: float) -> _Here | _OnRay:
         """Make those that hold them. Raises ImportError where Ray is asked for and missing."""
-        if not on_ray:
-            return _Here(self.arguments)
-        ray = need("ray", "learn on several workers", "ray")
-        if not ray.is_initialized():
-            ray.init(log_to_driver=False)
-        return _OnRay(ray, self.arguments, timeout)
+        return _OnRay(self.arguments, timeout) if on_ray else _Here(self.arguments)
 
 
 def dealt(shards: Any, workers: int, encoder: Encoder | None, centres: Any) -> Dealt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -152,9 +153,22 @@ class CellSearch(Queries, CellEditing):
     def _search(self, x: Floats, params: Any, D: Floats, I: Ids, cells: Ids | None = None) -> Ids:
         """Fill D and I, and return the places of results; the caller holds the lock."""
         usable, z = self._encode_queries(x)
+        return self._search_cells(usable, z, params, self._rerank_count(params), D, I, cells)
+
+    def _search_cells(
+        self,
+        usable: slice | Ids,
+        z: Floats,
+        params: Any,
+        count: int,
+        D: Floats,
+        I: Ids,
+        cells: Ids | None = None,
+    ) -> Ids:
+        """`_search` for the usable queries; the best `count` are re-ranked, unless it is 0."""
         asked = parameters_of(params, self.nprobe, self.max_codes)
         cells = self._cells_for(z, asked, params, usable, cells)
-        count, threads = self._rerank_count(params), self._threads(params)
+        threads = self._threads(params)
         k, width = D.shape[1], max(D.shape[1], count)
         shape = len(z), width
         whole = shape == D.shape  # with nothing between the search and its results
@@ -171,7 +185,7 @@ class CellSearch(Queries, CellEditing):
         else:
             self._scan(table, z, cells, allowed, threads, *found)
         if count and width:
-            found = self._rank_anew(z, found[1], found[2], k, threads)
+            found = self._rank_anew(z, found[1], found[2], k, threads, self._decode_places)
         elif whole:
             return found[2]
         scores, ids, places = found
@@ -202,9 +216,15 @@ class CellSearch(Queries, CellEditing):
         _cells.search(table, z, cells, scores, ids, places, allowed=allowed, num_threads=threads)
 
     def _rank_anew(
-        self, z: Floats, ids: Ids, places: Ids, k: int, threads: int
+        self,
+        z: Floats,
+        ids: Ids,
+        places: Ids,
+        k: int,
+        threads: int,
+        decode: Callable[[Ids], Floats],
     ) -> tuple[Floats, Ids, Ids]:
-        """Scores, ids and places (n, k) of the best out of R, by their decoded vectors."""
+        """Scores, ids and places (n, k) of the best out of R, by what `decode` makes of places."""
         by_id = np.lexsort((ids, ids < 0), axis=1)  # of equal scores the first column wins
         ids, places = (np.take_along_axis(each, by_id, axis=1) for each in (ids, places))
         columns = np.where(places < 0, -1, np.arange(places.shape[1]))
@@ -214,7 +234,7 @@ class CellSearch(Queries, CellEditing):
             own = places[block]
             distinct = np.unique(own[own >= 0])
             rows = np.where(own < 0, 0, np.searchsorted(distinct, own))
-            vectors, found = self._decode_places(distinct), (scores[block], best[block])
+            vectors, found = decode(distinct), (scores[block], best[block])
             rank(z[block], vectors, columns[block], rows, self.metric_type, *found)
 
         share_queries(work, len(z), places.shape[1] * z.shape[1], threads)
@@ -270,19 +290,29 @@ class CellSearch(Queries, CellEditing):
         self._require_trained()
         with self._lock.reading():
             usable, z = self._encode_queries(x)
-            asked = parameters_of(params, self.nprobe, 0)
-            cells = self._cells_for(z, asked, params, usable, cells)
-            allowed = members(self._native.table, cells, asked.sel)
-            threads = self._threads(params)
-            if 8 % self._quantizer.nbits:
-                lims, D, I = cell_scans.range_search(
-                    self._native, z, cells, thresh, allowed=allowed, threads=threads
-                )
-            else:
-                lims, D, I = _cells.range_search(
-                    self._native.table, z, cells, thresh, allowed=allowed, num_threads=threads
-                )
+            lims, D, I = self._within(usable, z, thresh, params, cells)
         return self._limits(len(x), usable, lims), D, I
+
+    def _within(
+        self,
+        usable: slice | Ids,
+        z: Floats,
+        thresh: float,
+        params: Any,
+        cells: Ids | None = None,
+    ) -> tuple[NDArray[np.uint64], Floats, Ids]:
+        """`range_search` for the usable queries; the caller holds the lock."""
+        asked = parameters_of(params, self.nprobe, 0)
+        cells = self._cells_for(z, asked, params, usable, cells)
+        allowed = members(self._native.table, cells, asked.sel)
+        threads = self._threads(params)
+        if 8 % self._quantizer.nbits:
+            return cell_scans.range_search(
+                self._native, z, cells, thresh, allowed=allowed, threads=threads
+            )
+        return _cells.range_search(
+            self._native.table, z, cells, thresh, allowed=allowed, num_threads=threads
+        )
 
     @accepts_tensors
     def search_and_reconstruct(

@@ -133,8 +133,21 @@ class FlatSearch(Queries, FlatCodes):
     ) -> None:
         """Fill D and I; the caller holds the lock."""
         usable, z = self._encode_queries(x)
+        count = self._rerank_count(params) if reranks else 0
+        self._search_codes(usable, z, params, mode, count, D, I)
+
+    def _search_codes(
+        self,
+        usable: slice | Ids,
+        z: Floats,
+        params: Any,
+        mode: int,
+        count: int,
+        D: Floats,
+        I: Ids,
+    ) -> None:
+        """`_search` for the usable queries; our scan re-ranks the best `count`, unless it is 0."""
         if self._scans(mode):
-            count = self._rerank_count(params) if reranks else 0
             self._search_tables(usable, z, params, count, D, I)
         else:
             self._search_native(usable, z, params, D, I)
@@ -251,15 +264,19 @@ class FlatSearch(Queries, FlatCodes):
         self._require_trained()
         with self._lock.reading():
             usable, z = self._encode_queries(x)
-            if self._quantizer.nbits <= 8:
-                part = selection(params, self.ntotal, len(z))
-                lims, D, I = _scan.range_search(
-                    radius=thresh, **self._scan_arguments(z, part, params)
-                )
-                part.to_ids(I)
-            else:
-                lims, D, I = self._native.range_search(z, thresh, params, self._threads(params))
+            lims, D, I = self._within(z, thresh, params)
         return self._limits(len(x), usable, lims), D, I
+
+    def _within(
+        self, z: Floats, thresh: float, params: Any
+    ) -> tuple[NDArray[np.uint64], Floats, Ids]:
+        """`range_search` for embeddings; the caller holds the lock."""
+        if self._quantizer.nbits > 8:
+            return self._native.range_search(z, thresh, params, self._threads(params))
+        part = selection(params, self.ntotal, len(z))
+        lims, D, I = _scan.range_search(radius=thresh, **self._scan_arguments(z, part, params))
+        part.to_ids(I)
+        return lims, D, I
 
     @accepts_tensors
     def search_and_reconstruct(

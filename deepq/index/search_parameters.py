@@ -122,18 +122,18 @@ def selection(params: Any, ntotal: int, nq: int) -> Selection:
     """
     if params is None or params.sel is None:
         return ALL
-    sel = _as_constructed(params, params.sel)
+    sel = as_constructed(params, params.sel)
     if isinstance(sel, faiss.IDSelectorAll):
         return ALL
     if isinstance(sel, faiss.IDSelectorRange):
         return Selection(slice(*_bounds(sel, ntotal)))
     few = ntotal * min(nq * _COPIED_PER_QUERY, _COPIED_MOST)
     if isinstance(sel, faiss.IDSelectorArray):
-        ids = _listed(sel)
+        ids = listed(sel)
         if len(ids) < min(few, ntotal / 64):
             ids = np.unique(ids)
             return Selection(ids[(ids >= 0) & (ids < ntotal)])
-    bits = _bits(sel, ntotal)
+    bits = marks(sel, ntotal)
     count = _scan.count_ids(bits, ntotal)
     if count < few or not count:
         every = np.unpackbits(bits, count=ntotal, bitorder="little")
@@ -159,7 +159,7 @@ def _marked(byte: Any) -> list[int]:
     return [place for place in range(8) if int(byte) >> place & 1]
 
 
-def _as_constructed(holder: Any, sel: Any) -> Any:
+def as_constructed(holder: Any, sel: Any) -> Any:
     """Return a selector as the Python object it was made as.
 
     SWIG's getters only know the base class; the object that `holder` keeps alive knows its own.
@@ -181,22 +181,22 @@ _OF_TWO: dict[Any, Callable[..., Codes]] = {
 }
 
 
-def _bits(sel: Any, ntotal: int) -> Codes:
+def marks(sel: Any, ntotal: int) -> Codes:
     """Bits (ceil(ntotal / 8),) of a selector; those beyond the last vector mean nothing."""
     if isinstance(sel, faiss.IDSelectorAll):
         return np.full((ntotal + 7) // 8, 255, np.uint8)
     if isinstance(sel, faiss.IDSelectorRange):
         return _scan.mark_ids(np.arange(*_bounds(sel, ntotal)), ntotal)
     if isinstance(sel, faiss.IDSelectorArray):
-        return _scan.mark_ids(_listed(sel), ntotal)
+        return _scan.mark_ids(listed(sel), ntotal)
     if isinstance(sel, faiss.IDSelectorBitmap):
         return _bitmap(sel, ntotal)
     if isinstance(sel, faiss.IDSelectorBatch):
         return _set(sel, ntotal)
     if isinstance(sel, faiss.IDSelectorNot):
-        return ~_bits(_as_constructed(sel, sel.sel), ntotal)
+        return ~marks(as_constructed(sel, sel.sel), ntotal)
     if type(sel) in _OF_TWO:
-        parts = (_bits(_as_constructed(sel, part), ntotal) for part in (sel.lhs, sel.rhs))
+        parts = (marks(as_constructed(sel, part), ntotal) for part in (sel.lhs, sel.rhs))
         return _OF_TWO[type(sel)](*parts)
     return _ask(sel, 0, ntotal)
 
@@ -207,7 +207,7 @@ def _bounds(sel: Any, ntotal: int) -> tuple[int, int]:
     return begin, max(begin, end)
 
 
-def _listed(sel: Any) -> Ids:
+def listed(sel: Any) -> Ids:
     """Return a view of the ids in an IDSelectorArray."""
     ids: Ids = faiss.rev_swig_ptr(sel.ids, sel.n) if sel.n else np.empty(0, np.int64)
     return ids

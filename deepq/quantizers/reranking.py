@@ -88,10 +88,12 @@ class Decoded:
     ----------
     keeps : bool
         Whether to keep any.
+    prunes : bool
+        Whether those that are not kept are pruned before they are decoded.
     """
 
-    def __init__(self, *, keeps: bool = True) -> None:
-        self._keeps = keeps
+    def __init__(self, *, keeps: bool = True, prunes: bool = True) -> None:
+        self._keeps, self._prunes = keeps, prunes
         self._kept: _Kept | None = None
         self._rough: _Rough | None = None
 
@@ -140,7 +142,8 @@ class Decoded:
                 (D[block], I[block]),
             )
             if kept is None:
-                ids = self._worth(rows, ids, k, codes, quantizer, metric)
+                if self._prunes:
+                    ids = self._worth(rows, ids, k, codes, quantizer, metric)
                 distinct, places = _distinct(np.maximum(ids, 0))
                 vectors = np.ascontiguousarray(quantizer.decode(codes[distinct]))
             else:
@@ -186,11 +189,10 @@ class Decoded:
 
     def _room(self, codes: Codes, decoder: Decoder | None) -> _Kept | None:
         """Return where to keep vectors of that many codes; None where they would be too many."""
-        most = 0 if decoder is None or not self._keeps else _NUMBERS_KEPT // decoder.shape[2]
-        if decoder is None or not 0 < len(codes) <= most:
+        if decoder is None or not self._keeps or not are_kept(len(codes), decoder):
             self._kept = None
             return None
-        kept = self._kept
+        kept, most = self._kept, _NUMBERS_KEPT // decoder.shape[2]
         if (
             kept is None
             or kept.decoder is not decoder
@@ -206,6 +208,11 @@ class Decoded:
                 np.zeros(room, np.uint8),
             )
         return kept
+
+
+def are_kept(n: int, decoder: Decoder) -> bool:
+    """Whether an index of n vectors keeps them decoded."""
+    return 0 < n <= _NUMBERS_KEPT // decoder.shape[2]
 
 
 def share_queries(work: Callable[[slice], None], nq: int, numbers: int, num_threads: int) -> None:

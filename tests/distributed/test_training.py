@@ -112,19 +112,12 @@ def test_blocks_are_dealt_out_in_order() -> None:
 def test_holders_of_any_number_give_the_same(shards, monkeypatch) -> None:
     """As on Ray, but for Ray."""
     books = []
-    monkeypatch.setattr(training, "_OnRay", lambda _, arguments, __: training._Here(arguments))
-    monkeypatch.setattr(training, "need", lambda *_: NoRay)
+    monkeypatch.setattr(training, "_OnRay", lambda arguments, _: training._Here(arguments))
     for workers in (1, 2, 4, 9):
         options = {"encoder": encoder(), "iterations": 3, "workers": workers}
         books.append(learn_codebooks(shards, M, NBITS, **options).trained())
     for other in books[1:]:
         np.testing.assert_array_equal(other, books[0])
-
-
-class NoRay:
-    @staticmethod
-    def is_initialized() -> bool:
-        return True
 
 
 @pytest.mark.parametrize(
