@@ -142,8 +142,8 @@ def _taken(parts: Parts, bounds: Ids, rows: Ids, grid: float) -> Floats:
 def grid_of(largest: float, n: int) -> float:
     """Return the grid on which all sums of n numbers of at most such a size are exact in float64.
 
-    It is 2**-53 of their sum, rounded up to powers of two: of a million rows 2**-33 of the largest
-    number, and of a billion 2**-23, which is what float32 tells apart there.
+    It is 2**-53 of what they can sum up to, rounded up to a power of two: of a million rows about
+    2**-32 of the largest number, and of a billion 2**-22, where float32 itself tells 2**-23 apart.
     """
     if not largest:
         return 1.0
