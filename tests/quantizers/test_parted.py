@@ -1,4 +1,4 @@
-"""k-means of rows in parts: bits do not depend on the parts, and it is the k-means of a quantizer."""
+"""k-means of rows in parts: no bit depends on them, and it is the k-means of a quantizer."""
 
 from __future__ import annotations
 
@@ -63,6 +63,18 @@ def test_cuts_change_no_bit(cuts) -> None:
     others, told_others = fitted(x, cuts)
     np.testing.assert_array_equal(others, books)
     assert [e["error"] for e in told] == pytest.approx([e["error"] for e in told_others], rel=1e-9)
+
+
+def test_sums_of_parts_are_those_of_the_whole_to_the_last_bit_of_a_float64() -> None:
+    x = rows(3000)
+    books = x[:32].reshape(32, M, -1).transpose(1, 0, 2).copy()
+    grid = grid_of(float(abs(x).max()), len(x))
+    whole = Part(x).step(books, grid)
+    for order in ([0, 1, 2], [2, 0, 1]):
+        parts = np.array_split(x, 3)
+        found = combined([Part(parts[i]).step(books, grid) for i in order])
+        np.testing.assert_array_equal(found.sums, whole.sums)
+        np.testing.assert_array_equal(found.counts, whole.counts)
 
 
 def test_it_is_the_k_means_of_a_quantizer() -> None:
