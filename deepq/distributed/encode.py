@@ -35,22 +35,19 @@ CODEC, _UNFINISHED = "codec.dpq", "unfinished.json"
 _AHEAD = 2  # blocks for each worker that are on their way
 
 
-class Encoder:
+class Encoder(engine.Opened):
     """A worker: the codec, and the files it reads."""
 
-    def __init__(self, index: Index, opener: Opener | None, shape: Any, gpus: float) -> None:
+    def open(self, index: Index, opener: Opener | None, n: int | None, gpus: float) -> None:
+        """Take the codec, and open n rows, unless they are sent."""
         if gpus:
             for member in index.encoder.members:
                 if hasattr(member, "network"):
                     member.network.to("cuda")
         self._index = index
         self._rows = None if opener is None else opener()
-        if self._rows is not None and self._rows.shape[0] != shape:
-            raise InputError(f"expected {shape} rows on every worker, got {self._rows.shape[0]}")
-
-    def ready(self) -> int:
-        """Process that this is."""
-        return os.getpid()
+        if self._rows is not None and len(self._rows) != n:
+            raise InputError(f"expected {n} rows on every worker, got {len(self._rows)}")
 
     def encode(self, start: int, stop: int, rows: Any = None) -> Codes:
         """Codes (n, code_size) uint8 of rows that are sent, or else read here."""
@@ -152,6 +149,7 @@ def encode_dataset(
     writer.finish()
     shards = tuple(each for _, each in sorted((done | writer.made).items()))
     manifest = Manifest(folder, fingerprint, CODEC, shards, plan)
+    manifest.require_distinct(network_of(index))
     manifest.write()
     (folder / _UNFINISHED).unlink()
     return manifest

@@ -54,28 +54,17 @@ class Results(tuple):  # type: ignore[type-arg]
         return self
 
 
-class Worker:
+class Worker(engine.Opened):
     """A process that serves a shard. What it cannot open it says when it is asked."""
 
-    def __init__(self, *args: Any, **named: Any) -> None:
-        begin = time.perf_counter()
-        self._served: ServedShard | None = None
-        try:
-            self._served = ServedShard(*args, **named)
-        except (ValueError, RuntimeError, OSError, ImportError, TypeError) as error:
-            self._error = error
-        self._seconds = time.perf_counter() - begin
-
-    def ready(self) -> dict[str, Any]:
-        """Process, and seconds that opening took. Raises what opening raised."""
-        if self._served is None:
-            raise self._error
-        return {"pid": os.getpid(), "seconds": self._seconds}
+    def open(self, *args: Any) -> None:
+        """Open the shard: arguments are those of `ServedShard`."""
+        self._served = ServedShard(*args)
 
     def call(self, name: str, *args: Any) -> Any:
         """Call a method of the `ServedShard`."""
-        if self._served is None:
-            raise NotServedError(f"{type(self._error).__name__}: {self._error}")
+        if self.error is not None:
+            raise NotServedError(f"{type(self.error).__name__}: {self.error}")
         return getattr(self._served, name)(*args)
 
 
@@ -185,7 +174,6 @@ class ShardedIndex:
         """
         if not isinstance(manifest, Manifest):
             manifest = Manifest.read(manifest)
-        manifest.require_distinct()
         with self._changing:
             before = self._serving
             if manifest.fingerprint != before.manifest.fingerprint:
