@@ -37,11 +37,27 @@ BLOCK = 1 << 12  # rows that are read and embedded at once
 
 
 class Piece(NamedTuple):
-    """Some rows of a source: of a path that a worker opens itself, or of an array (n, d)."""
+    """Some rows of a source.
+
+    Attributes
+    ----------
+    source : path, (n, d) array or RowSource
+        A path is opened by the worker.
+    start, stop : int
+        Which of its rows.
+    before : int
+        Rows of a user's array that come before those of `source`, and are not sent.
+    """
 
     source: Any
     start: int
     stop: int
+    before: int = 0
+
+    @property
+    def name(self) -> str:
+        """What it is called in errors."""
+        return str(self.source) if isinstance(self.source, str | os.PathLike) else "a shard"
 
 
 def _opened(source: Any) -> Any:
@@ -77,7 +93,8 @@ def _light(piece: Piece) -> Piece:
     """Send no more of an array than is needed."""
     if not isinstance(piece.source, np.ndarray):
         return piece
-    return Piece(np.array(piece.source[piece.start : piece.stop]), 0, piece.stop - piece.start)
+    rows = np.array(piece.source[piece.start : piece.stop])
+    return Piece(rows, 0, len(rows), piece.start)
 
 
 class Holder(Part):
@@ -117,14 +134,15 @@ class Holder(Part):
             rows = _opened(piece.source)
             for i in range(piece.start, piece.stop, BLOCK):
                 x = rows[i : min(i + BLOCK, piece.stop)]
+                name, first = piece.name, piece.before + i
                 block = as_vectors(
-                    x, self._d, "a shard", finite=True, image=image, keep_bytes=True, rows=i
+                    x, self._d, name, finite=True, image=image, keep_bytes=True, rows=first
                 )
                 if self._encoder is not None:
                     block = embed(self._encoder, block)
                 if nearest is not None:
                     block = block - nearest.gather(nearest.assign(block))
-                require_usable(block := np.asarray(block, np.float32), "a shard", i)
+                require_usable(block := np.asarray(block, np.float32), name, first)
                 z[at : at + len(block)] = block
                 at += len(block)
         return z

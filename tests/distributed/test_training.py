@@ -1,9 +1,7 @@
-"""Codebooks and centres learned by workers; with Ray, one of which is killed, the same bits."""
+"""Codebooks and centres of rows that workers hold, as far as that goes without Ray."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,6 @@ from deepq.quantizers.product import ProductQuantizer
 from deepq.training.cells import CentreQuantizer
 
 M, NBITS, D = 2, 4, 8
-ROOT = Path(__file__).resolve().parents[2]
-# Whether a process may have a network of its own: Ray opens ports, and is started nowhere else.
-APART = ["unshare", "-n", "bash", "-c", 'ip link set lo up && exec "$@"', "apart"]
 
 
 def rows(n: int, seed: int = 0) -> np.ndarray:
@@ -35,12 +30,16 @@ def encoder() -> Affine:
     return Affine(rng.standard_normal((D, D)).astype(np.float32), np.ones(D, np.float32))
 
 
-@pytest.fixture
-def shards(tmp_path) -> list[Any]:
+def in_files(folder: Path) -> list[Any]:
     """Two files and an array."""
     for i, n in enumerate((3 * BLOCK + 100, 700)):
-        np.save(tmp_path / f"{i}.npy", rows(n, i))
-    return [tmp_path / "0.npy", str(tmp_path / "1.npy"), rows(900, 2).astype(np.float64)]
+        np.save(folder / f"{i}.npy", rows(n, i))
+    return [folder / "0.npy", str(folder / "1.npy"), rows(900, 2).astype(np.float64)]
+
+
+@pytest.fixture
+def shards(tmp_path) -> list[Any]:
+    return in_files(tmp_path)
 
 
 def all_rows() -> np.ndarray:
@@ -107,6 +106,7 @@ def test_blocks_are_dealt_out_in_order() -> None:
     x = rows(BLOCK + 5)
     first, second = deal([x], [len(x)], 2)
     np.testing.assert_array_equal(np.concatenate([first[0].source, second[0].source]), x)
+    assert second[0].before == BLOCK
 
 
 def test_holders_of_any_number_give_the_same(shards, monkeypatch) -> None:
@@ -151,6 +151,14 @@ def test_what_cannot_be_learned_from_is_refused(error, match, shards, options) -
         learn_codebooks(shards, M, NBITS, **options)
 
 
+def test_what_is_not_finite_is_named_by_file_and_row(tmp_path) -> None:
+    x = rows(BLOCK + 9)
+    x[BLOCK + 3, 1] = np.inf
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(InputError, match=rf"finite numbers in .*x\.npy, .* row {BLOCK + 3}$"):
+        learn_codebooks([tmp_path / "x.npy"], M, NBITS)
+
+
 def test_centres_refuse_what_cannot_be() -> None:
     with pytest.raises(InputError, match="nlist up to 65536"):
         learn_centres(rows(99), 70_000)
@@ -173,23 +181,3 @@ def test_a_holder_reads_in_blocks(tmp_path) -> None:
     assert holder.look() == max(abs(x[20 : BLOCK + 40]).max(), abs(x[:3]).max())
     found = holder.take(np.array([0, BLOCK + 20]), 2.0**-30)
     np.testing.assert_allclose(found, x[[20, 0]], atol=2.0**-30)
-
-
-@pytest.mark.ray
-def test_workers_of_ray_one_of_which_is_killed_learn_the_same(shards, tmp_path) -> None:
-    pytest.importorskip("ray")
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run([*APART, "true"], capture_output=True).returncode
-    ):
-        pytest.skip("a process may not have a network of its own here")
-    np.save(tmp_path / "2.npy", shards[2])
-    script = [sys.executable, "-m", "tests.distributed.training_on_ray", str(tmp_path)]
-    done = subprocess.run([*APART, *script], cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    here = learn_codebooks(shards, M, NBITS, encoder=encoder(), iterations=3).trained()
-    for name in ("two", "killed"):
-        np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), here, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(np.load(tmp_path / "two.npy"), np.load(tmp_path / "killed.npy"))
-    whole = learn_codebooks(shards, M, NBITS, iterations=3).trained()
-    np.testing.assert_array_equal(np.load(tmp_path / "plain.npy"), whole)
