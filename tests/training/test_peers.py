@@ -34,6 +34,8 @@ from .classes import (
     weights,
 )
 
+pytestmark = pytest.mark.slow
+
 COUNT = 2
 CPU = torch.device("cpu")
 ROWS = torch.arange(10.0).view(5, 2).sin()
@@ -205,6 +207,7 @@ def work(rank: int, folder: Path) -> None:
     """Be one of two workers; what comes of it is in a file."""
     torch.set_num_threads(1)
     os.dup2(os.open(folder / f"stderr.{rank}", os.O_CREAT | os.O_WRONLY), 2)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # nobody else can connect
     torch.distributed.init_process_group(
         "gloo",
         init_method=f"file://{folder}/meeting",
