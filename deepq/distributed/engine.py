@@ -1,4 +1,4 @@
-"""What we ask of Ray: that it is there, workers that start in time, and answers that come in time."""
+"""What we ask of Ray: that it is there, and workers that start in time, or say why not."""
 
 from __future__ import annotations
 
@@ -54,9 +54,7 @@ class Opened:
 def actors(cls: type, arguments: Iterable[tuple[Any, ...]], **options: Any) -> list[Any]:
     """Begin to start a worker for each tuple of arguments; `started` waits for them."""
     ray = connected()
-    remote = ray.remote(cls).options(
-        max_restarts=RESTARTS, max_task_retries=RETRIES, **options
-    )
+    remote = ray.remote(cls).options(max_restarts=RESTARTS, max_task_retries=RETRIES, **options)
     return [remote.remote(*each) for each in arguments]
 
 

@@ -179,10 +179,15 @@ class Manifest:
         known = sorted((s.least, s.largest, s) for s in self.shards if s.rows)
         for (_, before, one), (least, _, other) in itertools.pairwise(known):
             if least <= before:
-                both = (shard.sorted_ids(self.folder, network) for shard in (one, other))
-                if np.intersect1d(*both, assume_unique=True).size:
+                a, b = (shard.sorted_ids(self.folder, network) for shard in (one, other))
+                if np.intersect1d(a, b, assume_unique=True).size:
                     names = f"{one.name} and {other.name}"
                     raise InputError(f"expected every id in one shard, got some in {names}")
+
+
+def as_manifest(manifest: Manifest | str | os.PathLike[str]) -> Manifest:
+    """Read a manifest, unless it is one."""
+    return manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
 
 
 def _files(shard: Shard) -> Iterable[str]:
@@ -248,7 +253,9 @@ def load_ids(path: Path, rows: int) -> Ids:
 def require_codec(index: Any) -> str:
     """Return the fingerprint of a trained index. Raises KindError, StateError for another."""
     if not isinstance(index, INDEXES):
-        raise KindError(f"expected a DeepQuantIndex or DeepQuantIVFIndex, got {type(index).__name__}")
+        raise KindError(
+            f"expected a DeepQuantIndex or DeepQuantIVFIndex, got {type(index).__name__}"
+        )
     if not index.is_trained:
         raise StateError("expected a trained index, got one before train()")
     return str(index.fingerprint)

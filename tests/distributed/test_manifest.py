@@ -73,7 +73,7 @@ def test_names_are_of_files_in_the_folder_and_each_comes_once(index, tmp_path):
         manifest.including("part-0.dpq")
     with pytest.raises(deepq.InputError, match="name of a file"):
         manifest.including("../part-0.dpq")
-    with pytest.raises(deepq.InputError, match="expected names of shards, part-0.dpq"):
+    with pytest.raises(deepq.InputError, match=r"expected names of shards, part-0.dpq"):
         manifest.without("part-7.dpq")
 
 

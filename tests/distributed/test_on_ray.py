@@ -25,10 +25,10 @@ def _ray():
 @pytest.mark.parametrize("cases", ["encode", "search", "serve", "training"])
 def test_on_ray(cases, tmp_path):
     """Warnings of Ray's own are not errors."""
-    pytest_ = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    pytest_ = [sys.executable, "-m", "pytest", "-q", "-W", "default", "--durations=5"]
+    pytest_ += ["-p", "no:cacheprovider", "-p", "no:xdist"]
     done = subprocess.run(
-        [ALONE, *pytest_, "-W", "default", "--basetemp", tmp_path / "cases", "--durations=5"]
-        + [HERE / "on_ray" / f"case_{cases}.py"],
+        [ALONE, *pytest_, "--basetemp", tmp_path / "cases", HERE / "on_ray" / f"case_{cases}.py"],
         cwd=HERE.parents[1],
         env={**os.environ, "RAY_TMPDIR": str(tmp_path), "RAY_AUTH_MODE": "disabled"},
         capture_output=True,

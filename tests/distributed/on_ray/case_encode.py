@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 
 import numpy as np
@@ -79,11 +78,12 @@ def test_a_run_that_was_stopped_goes_on_after_its_last_whole_shard(
     monkeypatch.undo()
     with pytest.raises(FileNotFoundError):
         Manifest.read(tmp_path / "out")
-    written = os.stat(tmp_path / "out" / "shard-00000.dpq").st_mtime_ns
+    first = tmp_path / "out" / "shard-00000.dpq"
+    written = first.stat().st_mtime_ns
     damaged = tmp_path / "out" / "shard-00001.dpq"
     damaged.write_bytes(damaged.read_bytes()[:-3])
     manifest = encode_dataset(npy, index, tmp_path / "out", **SMALL)
-    assert os.stat(tmp_path / "out" / "shard-00000.dpq").st_mtime_ns == written
+    assert first.stat().st_mtime_ns == written
     assert manifest.shards == whole.shards
     assert np.array_equal(codes_of(manifest), index.sa_encode(x))
 
@@ -105,7 +105,7 @@ def test_a_worker_that_hangs_is_an_error_in_time(index, x, tmp_path):
 
 
 def test_files_that_only_this_process_sees_are_refused(index, x, tmp_path):
-    with pytest.raises(FileNotFoundError, match="data that every worker sees, got on .*rows.npy"):
+    with pytest.raises(FileNotFoundError, match=r"data that every worker sees, got on .*rows.npy"):
         encode_dataset(Rows(x, "unseen"), index, tmp_path / "out", **SMALL)
 
 

@@ -25,7 +25,7 @@ HOW = {"cpus": 0.5, "timeout": 60}
 def pids(served: ShardedIndex) -> dict[str, list[int]]:
     return {
         shard.name: [ray.get(worker.ready.remote())["pid"] for worker in workers]
-        for shard, workers in served._serving.workers.items()
+        for shard, workers in served._pool.serving.workers.items()
     }
 
 
@@ -59,7 +59,10 @@ def test_answers_are_those_of_one_index(kind, tmp_path):
         assert (served.ntotal, served.d, served.metric_type) == (N, 16, index.metric_type)
         for params in asked:
             for k in (1, 7, N + 5):
-                assert same(served.search(queries, k, params=params), index.search(queries, k, params=params))
+                assert same(
+                    served.search(queries, k, params=params),
+                    index.search(queries, k, params=params),
+                )
         thresh = float(np.median(index.search(x[:9], 60)[0]))
         assert same(served.range_search(queries, thresh), index.range_search(queries, thresh))
         keys = [399, 0, 100, 0]
@@ -74,8 +77,8 @@ def test_answers_are_those_of_one_index(kind, tmp_path):
         if kind == "cells":
             served.nprobe = index.nprobe = 6
             assert same(served.search(queries, 9), index.search(queries, 9))
+            params = faiss.SearchParametersIVF(nprobe=2, max_codes=10)
             with pytest.raises(deepq.InputError, match="max_codes"):
-                params = faiss.SearchParametersIVF(nprobe=2, max_codes=10)
                 served.search(queries, 5, params=params)
     with pytest.raises(deepq.StateError, match="after close"):
         served.range_search(queries, thresh)
@@ -154,7 +157,7 @@ def test_a_worker_that_hangs_is_an_error_in_time_or_named(flat, caplog):
         os.kill(pid, signal.SIGSTOP)
         served._timeout, served._hedge = 2, 0.5
         begin = time.monotonic()
-        with pytest.raises(ShardTimeoutError, match="none of part-1.dpq: no answer in 2 s") as e:
+        with pytest.raises(ShardTimeoutError, match=r"none of part-1.dpq: no answer in 2 s") as e:
             served.search(x[:9], 5)
         assert 2 <= time.monotonic() - begin < 20
         assert e.value.missing == ("part-1.dpq",)
@@ -190,7 +193,7 @@ def test_a_shard_that_cannot_be_opened_is_an_error_at_the_start(tmp_path):
     with pytest.raises(deepq.FormatError, match=r"expected the checksum .* of .*part-1.dpq"):
         ShardedIndex(manifest, **HOW)
     path.unlink()
-    with pytest.raises(FileNotFoundError, match="part-1.dpq where every worker sees it"):
+    with pytest.raises(FileNotFoundError, match=r"part-1.dpq where every worker sees it"):
         ShardedIndex(manifest, **HOW)
     path.write_bytes(whole)
     with ShardedIndex(manifest, **HOW, on_failure="partial") as served:

@@ -33,7 +33,9 @@ def call(method, path, body=None):
     body = body if isinstance(body, bytes | None) else json.dumps(body).encode()
     connection.request(method, path, body, {"content-type": "application/json"})
     answer = connection.getresponse()
-    return answer.status, json.loads(answer.read())
+    found = answer.status, json.loads(answer.read())
+    connection.close()
+    return found
 
 
 def test_answers_are_those_of_one_index(served):
@@ -84,13 +86,15 @@ def test_requests_at_the_same_time_get_their_own_answers(served):
         (b" " * 20_001, 413, "expected at most 20000 bytes"),
     ],
 )
-def test_bad_requests_are_refused(served, body, status, text):
+@pytest.mark.usefixtures("served")
+def test_bad_requests_are_refused(body, status, text):
     found, answer = call("POST", "/search", body)
     assert found == status, answer
     assert text in json.dumps(answer)
 
 
-def test_the_interface_describes_itself(served):
+@pytest.mark.usefixtures("served")
+def test_the_interface_describes_itself():
     status, api = call("GET", "/openapi.json")
     assert status == 200
     assert set(api["paths"]) == {"/search", "/info", "/health"}
