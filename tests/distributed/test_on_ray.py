@@ -30,7 +30,7 @@ def test_on_ray(cases, tmp_path):
     done = subprocess.run(
         [ALONE, *pytest_, "--basetemp", tmp_path / "cases", HERE / "on_ray" / f"case_{cases}.py"],
         cwd=HERE.parents[1],
-        env={**os.environ, "RAY_TMPDIR": str(tmp_path), "RAY_AUTH_MODE": "disabled"},
+        env={**os.environ, "RAY_TMPDIR": str(tmp_path), "RAY_AUTH_MODE": "disabled", "DEEPQ_ON_RAY": "1"},
         capture_output=True,
         text=True,
         check=False,
