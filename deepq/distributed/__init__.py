@@ -14,6 +14,7 @@ from deepq.distributed.calls import ShardError, ShardTimeoutError
 from deepq.distributed.encode import encode_dataset
 from deepq.distributed.manifest import Manifest, Shard
 from deepq.distributed.sharded import Results, ShardedIndex
+from deepq.distributed.training import learn_centres, learn_codebooks
 
 __all__ = [
     "Manifest",
@@ -23,4 +24,6 @@ __all__ = [
     "ShardTimeoutError",
     "ShardedIndex",
     "encode_dataset",
+    "learn_centres",
+    "learn_codebooks",
 ]
