@@ -205,7 +205,9 @@ def serve(options: argparse.Namespace, index: Any, work: Path) -> Rows:
     def client(first: int, count: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", PORT)
         for i in range(count):
-            connection.request("POST", "/search", bodies[(first + i) % 64], {"content-type": "application/json"})
+            connection.request(
+                "POST", "/search", bodies[(first + i) % 64], {"content-type": "application/json"}
+            )
             answer = connection.getresponse()
             if answer.status != 200:
                 raise RuntimeError(answer.read())
@@ -292,7 +294,9 @@ def kills(options: argparse.Namespace, index: Any, work: Path) -> Rows:
 
 def _encoders() -> list[int]:
     """Processes that encode."""
-    found = subprocess.run(["pgrep", "-f", "ray::Encoder"], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["pgrep", "-f", "ray::Encoder"], capture_output=True, text=True, check=False
+    )
     return [int(pid) for pid in found.stdout.split()]
 
 

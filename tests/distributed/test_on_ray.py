@@ -22,7 +22,7 @@ def _ray():
         pytest.skip("no network namespace can be made here")
 
 
-@pytest.mark.parametrize("cases", ["encode", "search", "serve", "training"])
+@pytest.mark.parametrize("cases", ["encode", "head", "search", "serve", "training"])
 def test_on_ray(cases, tmp_path):
     """Warnings of Ray's own are not errors."""
     pytest_ = [sys.executable, "-m", "pytest", "-q", "-W", "default", "--durations=5"]

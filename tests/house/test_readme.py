@@ -52,10 +52,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)[^)]*\)|<img[^>]*\bsrc=\"([^\"]+)\"")
 
 each_page = pytest.mark.parametrize(
     "page",
-    [
-        pytest.param(page, marks=[pytest.mark.ray] if page.name in ON_RAY else [])
-        for page in PAGES
-    ],
+    [pytest.param(page, marks=[pytest.mark.ray] if page.name in ON_RAY else []) for page in PAGES],
     ids=lambda page: page.relative_to(ROOT).as_posix(),
 )
 each_page_and_other = pytest.mark.parametrize(

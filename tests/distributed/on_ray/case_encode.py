@@ -19,6 +19,8 @@ from deepq.distributed import encode as encoding
 from tests.distributed.builders import D, rows, trained
 from tests.distributed.on_ray.faults import Rows
 
+pytestmark = pytest.mark.usefixtures("small_ray")
+
 N = 1030
 SMALL = {"rows_per_shard": 300, "rows_per_block": 70, "cpus": 0.5, "workers": 2}
 

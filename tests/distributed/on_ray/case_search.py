@@ -17,6 +17,8 @@ from tests.distributed.builders import in_shards, rows, trained
 from tests.distributed.on_ray.faults import Deadly
 from tests.index.reranked.builders import XB, XQ, empty
 
+pytestmark = pytest.mark.usefixtures("small_ray")
+
 N = 400
 HOW = {"cpus": 0.5, "timeout": 60}
 

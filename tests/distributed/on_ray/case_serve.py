@@ -13,6 +13,8 @@ from ray import serve
 from deepq.distributed.serve import application
 from tests.distributed.builders import in_shards, rows, trained
 
+pytestmark = pytest.mark.usefixtures("small_ray")
+
 PORT = 8765
 
 

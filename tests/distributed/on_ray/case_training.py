@@ -14,6 +14,8 @@ from deepq.distributed.training import BLOCK
 from tests.distributed.on_ray.conftest import CPUS
 from tests.distributed.test_training import NBITS, M, in_files, rows
 
+pytestmark = pytest.mark.usefixtures("small_ray")
+
 ITERATIONS = 3
 
 
