@@ -72,6 +72,8 @@ bench-smoke: $(VENV)/.stamp  ## run every benchmark on a tiny input, and check t
 
 faults: $(VENV)/.stamp  ## damage files, kill saves, fill disks, ...; about 10 minutes, root for some cases
 	$(PY) -m benchmarks.faults.bench_faults --output benchmarks/results/faults.jsonl
+	DEEPQ_ON_RAY=1 RAY_AUTH_MODE=disabled tests/distributed/alone.sh $(PY) -m pytest -q -W default -p no:xdist \
+		tests/distributed/on_ray/case_head.py
 
 fuzz: $(VENV)/.stamp  ## fuzz read_index for ten minutes with atheris (from PyPI, for Python 3.11 to 3.13)
 	$(PY) -m pip install --quiet --no-deps --target $(FUZZ)/site atheris==3.0.0

@@ -293,7 +293,7 @@ def kills(options: argparse.Namespace, index: Any, work: Path) -> Rows:
 
 
 def _encoders() -> list[int]:
-    """Processes that encode."""
+    """Return the processes that encode."""
     found = subprocess.run(
         ["pgrep", "-f", "ray::Encoder"], capture_output=True, text=True, check=False
     )

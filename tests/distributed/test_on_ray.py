@@ -22,9 +22,9 @@ def _ray():
         pytest.skip("no network namespace can be made here")
 
 
-@pytest.mark.parametrize("cases", ["encode", "head", "search", "serve", "training"])
+@pytest.mark.parametrize("cases", ["encode", "search", "serve", "training"])
 def test_on_ray(cases, tmp_path):
-    """Warnings of Ray's own are not errors."""
+    """Warnings of Ray's own are not errors. `case_head` takes minutes: make faults."""
     pytest_ = [sys.executable, "-m", "pytest", "-q", "-W", "default", "--durations=5"]
     pytest_ += ["-p", "no:cacheprovider", "-p", "no:xdist"]
     done = subprocess.run(
