@@ -1,0 +1,178 @@
+"""What a cluster takes, from what one shard takes: memory, cores, machines, queries, money.
+
+Everything here is arithmetic on measured figures and stated assumptions. Bytes are bytes, times are
+seconds, prices are of an unnamed currency.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+ID_BYTES = 8
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine that one could rent.
+
+    Attributes
+    ----------
+    cores : int
+    memory : int
+        Bytes.
+    usable : float
+        Share of the memory that shards may take.
+    price : float
+        Of an hour.
+    """
+
+    cores: int = 64
+    memory: int = 256 << 30
+    usable: float = 0.8
+    price: float = 3.0
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What is stored.
+
+    Attributes
+    ----------
+    vectors : int
+    d : int
+    code_bytes : int
+    nlist : int
+        Cells, which all shards have in common; 0 for flat shards.
+    nprobe : int
+        Cells that a query looks into, in every shard.
+    """
+
+    vectors: int
+    d: int
+    code_bytes: int
+    nlist: int = 0
+    nprobe: int = 0
+
+
+def caller_seconds(shards: int, call: float, round_trip: float, merge: float) -> float:
+    """Seconds that caller and network add to a query: all calls one after another, and the merge.
+
+    `call` are seconds of the caller for one call, sending and receiving; `merge` for all results.
+    """
+    return shards * call + round_trip + merge
+
+
+def shard_bytes(codes: Codes, rows: int, process: int) -> int:
+    """Memory of one worker: its codes, ids, centres of cells, and `process`, what a process takes.
+
+    Flat shards made by `encode_dataset` have successive ids, which take nothing.
+    """
+    ids = ID_BYTES * rows if codes.nlist else 0
+    centres = FLOAT_BYTES * codes.nlist * codes.d
+    return rows * codes.code_bytes + ids + centres + process
+
+
+def flat_seconds(measured: float, measured_rows: int, rows: int) -> float:
+    """Seconds of a query in a flat shard: in proportion to its rows."""
+    return measured * rows / measured_rows
+
+
+@dataclass(frozen=True)
+class CellTimes:
+    """A query in a shard with cells: so much for each cell there is, and for each code looked at."""
+
+    centre: float
+    code: float
+
+    @classmethod
+    def fitted(
+        cls, few: float, many: float, nprobes: tuple[int, int], nlist: int, rows: int
+    ) -> CellTimes:
+        """From seconds of a query that looks into few and into many cells of `rows` rows.
+
+        What does not depend on `nprobe` is taken to be the search of the nearest cells, in
+        proportion to `nlist`. Neither is taken to be less than nothing.
+        """
+        looked = (nprobes[1] - nprobes[0]) * rows / nlist
+        code = max(0.0, (many - few) / looked)
+        return cls(max(0.0, few - code * nprobes[0] * rows / nlist) / nlist, code)
+
+    def seconds(self, codes: Codes, rows: int) -> float:
+        """Seconds of a query in a shard of so many rows."""
+        looked = rows * min(1.0, codes.nprobe / codes.nlist)
+        return self.centre * codes.nlist + self.code * looked
+
+
+def line(x: tuple[float, float], y: tuple[float, float], at: float) -> float:
+    """Value at `at` of the line through (x[0], y[0]) and (x[1], y[1])."""
+    return y[0] + (y[1] - y[0]) * (at - x[0]) / (x[1] - x[0])
+
+
+def core_hours(vectors: int, seconds: float) -> float:
+    """Hours of one core for something that takes so many seconds a vector."""
+    return vectors * seconds / 3600
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A cluster: shards of so many rows, and what follows.
+
+    Attributes
+    ----------
+    codes : Codes
+    rows : int
+        Vectors of a shard.
+    replicas : int
+    process : int
+        Bytes of a worker besides its shard.
+    alone, batched : float
+        Seconds of one core for a query in one shard: one by one, and in batches.
+    machine : Machine
+    utilisation : float
+        Share of their time that cores may be busy, so that queues stay short.
+    """
+
+    codes: Codes
+    rows: int
+    replicas: int
+    process: int
+    alone: float
+    batched: float
+    machine: Machine = Machine()
+    utilisation: float = 0.5
+
+    @property
+    def shards(self) -> int:
+        """Number of shards, rounded up."""
+        return -(-self.codes.vectors // self.rows)
+
+    @property
+    def workers(self) -> int:
+        """Processes, and cores: one each."""
+        return self.shards * self.replicas
+
+    @property
+    def memory(self) -> int:
+        """Bytes of all workers. Replicas on different machines do not share pages."""
+        return self.workers * shard_bytes(self.codes, self.rows, self.process)
+
+    @property
+    def machines(self) -> int:
+        """Machines, so that every worker has a core and its memory."""
+        by_memory = self.memory / (self.machine.memory * self.machine.usable)
+        return math.ceil(max(self.workers / self.machine.cores, by_memory))
+
+    def queries_per_second(self, seconds: float) -> float:
+        """Queries per second of all workers at `utilisation`, for a query that takes so long.
+
+        Each shard answers every query once, so that a query takes `shards` times as many seconds of
+        a core; hedged calls and re-ranking are not counted.
+        """
+        return self.utilisation * self.replicas / seconds
+
+    def price_of_a_million(self, seconds: float) -> float:
+        """Price of a million queries, if the cluster is always as busy as it may be."""
+        hours = 1e6 / self.queries_per_second(seconds) / 3600
+        return self.machines * self.machine.price * hours
