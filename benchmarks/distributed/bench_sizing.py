@@ -46,7 +46,7 @@ COLUMNS = [
     *("case", "kind", "d", "M", "N", "nprobe", "nq", "p50", "p99", "repetitions"),
     *("shards", "replicas", "load", "slow_share", "p999", "machines", "price"),
 ]
-_KEY = ("case", *"kind d M N nlist nprobe nq verify shards".split())
+_KEY = ("case", "kind", "d", "M", "N", "nlist", "nprobe", "nq", "verify", "shards")
 _HEDGES = (1.5, 2.0, 3.0, 5.0, 10.0, math.inf)  # medians
 _HEDGED = 100  # shards
 VECTORS = 10_000_000_000

@@ -81,7 +81,7 @@ def flat_seconds(measured: float, measured_rows: int, rows: int) -> float:
 
 @dataclass(frozen=True)
 class CellTimes:
-    """A query in a shard with cells: so much for each cell there is, and for each code looked at."""
+    """A query in a shard with cells: so much for each cell, and for each code looked at."""
 
     centre: float
     code: float
@@ -165,7 +165,7 @@ class Plan:
         return math.ceil(max(self.workers / self.machine.cores, by_memory))
 
     def queries_per_second(self, seconds: float) -> float:
-        """Queries per second of all workers at `utilisation`, for a query that takes so long.
+        """Return the queries per second that keep all workers as busy as they may be.
 
         Each shard answers every query once, so that a query takes `shards` times as many seconds of
         a core; hedged calls and re-ranking are not counted.

@@ -99,7 +99,7 @@ def of_kind(kind: Kind, folder: Path, options: argparse.Namespace) -> Iterator[R
 
 def _trained(kind: Kind, rng: np.random.Generator) -> Any:
     """Return an index of this kind, without vectors."""
-    rows = max(20 * kind.nlist, 1000) if kind.nlist < 1000 else 40_000
+    rows = 40_000 if kind.nlist > 1000 else 10_000
     if kind.nlist:
         index = deepq.DeepQuantIVFIndex(kind.d, kind.nlist, kind.M, training=_TRAINING)
     else:
@@ -156,7 +156,7 @@ def _own_memory() -> int:
 
 
 def timed(work: Callable[[], Any], budget: float, most: int) -> Row:
-    """Times of repetitions, as many as there is time for: by the clock and by the processor."""
+    """Time as many repetitions as there is time for: by the clock and by the processor."""
     work()
     clock: list[float] = []
     cpu: list[float] = []

@@ -126,7 +126,7 @@ def _hedge(
 def whole(answered: Seconds, shards: int, caller: float = 0.0) -> Seconds:
     """Seconds (queries,) of queries to the first `shards` shards.
 
-    `caller` is what caller and network add: nothing of it is taken to overlap with the shards' work,
+    `caller` is what caller and network add: nothing of it is taken to overlap with work of shards,
     so this is an upper bound.
     """
     return answered[:, :shards].max(axis=1) + caller
