@@ -50,6 +50,9 @@ _KEY = ("case", "kind", "d", "M", "N", "nlist", "nprobe", "nq", "verify", "shard
 _HEDGES = (1.5, 2.0, 3.0, 5.0, 10.0, math.inf)  # medians
 _HEDGED = 100  # shards
 VECTORS = 10_000_000_000
+ROWS = (10_000_000, 50_000_000, 100_000_000)  # of a shard
+CELLS = ((0, 0), (4096, 16), (65_536, 64))  # nlist, nprobe; none for flat shards
+AT_ONCE = 64
 
 
 # ---- many shards ---------------------------------------------------------------------------------
@@ -135,31 +138,33 @@ def _simulated(
 
 def plans(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
     """Plan a cluster for ten billion vectors, of three codecs, flat and in cells."""
-    machine = Machine(options.cores, options.memory << 30, price=options.price)
-    opened = [row for row in done if row["case"] == "open"]
-    process = int(np.median([row["process_bytes"] for row in opened]))
+    machine = Machine(
+        options.cores, options.memory << 30, price=options.price, bandwidth=options.bandwidth
+    )
     encoding = _encoding()
     for d, M in dict.fromkeys((kind.d, kind.M) for kind in KINDS):
-        for nlist, nprobe in ((0, 0), (4096, 16), (65_536, 64)):
+        for nlist, nprobe in CELLS:
             codes = Codes(VECTORS, d, M, nlist, nprobe)
-            for rows in (10_000_000, 50_000_000, 100_000_000):
-                alone, batched = (seconds_of(done, codes, rows, nq) for nq in (1, 64))
-                plan = Plan(
-                    codes,
-                    rows,
-                    options.replicas,
-                    process,
-                    alone,
-                    batched,
-                    machine,
-                    options.utilisation,
+            for rows in ROWS:
+                alone, together = (
+                    Plan(
+                        codes,
+                        rows,
+                        options.replicas,
+                        options.process << 20,
+                        seconds_of(done, codes, rows, at_once),
+                        at_once,
+                        machine,
+                        options.utilisation,
+                    )
+                    for at_once in (1, AT_ONCE)
                 )
-                yield planned(plan, encoding(d, M, nlist))
+                yield planned(alone, together, encoding(d, M, nlist))
 
 
-def planned(plan: Plan, encode: float) -> Row:
-    """Lay a plan out as a result."""
-    codes, rate = plan.codes, plan.queries_per_second(plan.batched)
+def planned(alone: Plan, together: Plan, encode: float) -> Row:
+    """Lay a plan for single queries, and for queries asked together, out as a result."""
+    codes, machine = together.codes, together.machine
     hours = core_hours(codes.vectors, encode)
     return {
         "case": "plan",
@@ -169,25 +174,26 @@ def planned(plan: Plan, encode: float) -> Row:
         "M": codes.code_bytes,
         "nlist": codes.nlist,
         "nprobe": codes.nprobe,
-        "rows": plan.rows,
-        "shards": plan.shards,
-        "replicas": plan.replicas,
-        "workers": plan.workers,
-        "process_bytes": plan.process,
-        "memory_bytes": plan.memory,
-        "machines": plan.machines,
-        "alone_s": plan.alone,
-        "batched_s": plan.batched,
-        "qps": rate,
-        "qps_alone": plan.queries_per_second(plan.alone),
-        "qps_machine": rate / plan.machines,
-        "price": plan.price_of_a_million(plan.batched),
+        "rows": together.rows,
+        "shards": together.shards,
+        "replicas": together.replicas,
+        "workers": together.workers,
+        "memory_bytes": together.memory,
+        "machines": together.machines,
+        "alone_s": alone.seconds,
+        "together_s": together.seconds,
+        "at_once": together.at_once,
+        "qps_alone": alone.queries_per_second,
+        "qps": together.queries_per_second,
+        "limit": "cores" if together.of_cores <= together.of_memory else "memory",
+        "qps_machine": together.queries_per_second / together.machines,
+        "price_alone": alone.price_of_a_million,
+        "price": together.price_of_a_million,
         "encode_us": encode * 1e6,
         "encode_core_hours": hours,
-        "encode_days": hours / 24 / (plan.machines * plan.machine.cores),
-        "cores": plan.machine.cores,
-        "machine_memory": plan.machine.memory,
-        "utilisation": plan.utilisation,
+        "encode_days": hours / 24 / (together.machines * machine.cores),
+        "price_hour": machine.price,
+        "utilisation": together.utilisation,
     }
 
 
@@ -278,6 +284,8 @@ def main() -> None:
     add("--round-trip", type=float, default=500e-6, help="seconds of the network")
     add("--cores", type=int, default=64, help="of a machine")
     add("--memory", type=int, default=256, help="GiB of a machine")
+    add("--bandwidth", type=float, default=200e9, help="bytes per second of a machine's memory")
+    add("--process", type=int, default=150, help="MiB of a worker besides its shard")
     add("--price", type=float, default=3.0, help="of an hour of a machine: an assumption")
     add("--replicas", type=int, default=1, help="of the plan")
     add("--utilisation", type=float, default=0.5, help="of the plan")

@@ -26,12 +26,15 @@ class Machine:
         Share of the memory that shards may take.
     price : float
         Of an hour.
+    bandwidth : float
+        Bytes per second that all cores together read from memory.
     """
 
     cores: int = 64
     memory: int = 256 << 30
     usable: float = 0.8
     price: float = 3.0
+    bandwidth: float = 200e9
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,16 @@ def line(x: tuple[float, float], y: tuple[float, float], at: float) -> float:
     return y[0] + (y[1] - y[0]) * (at - x[0]) / (x[1] - x[0])
 
 
+def bytes_read(codes: Codes, at_once: int) -> float:
+    """Bytes of codes that a query reads in all shards, if so many are asked at once.
+
+    A flat scan reads all codes once for all of them; of cells each query reads its own.
+    """
+    if codes.nlist:
+        return codes.vectors * min(1.0, codes.nprobe / codes.nlist) * codes.code_bytes
+    return codes.vectors * codes.code_bytes / at_once
+
+
 def core_hours(vectors: int, seconds: float) -> float:
     """Hours of one core for something that takes so many seconds a vector."""
     return vectors * seconds / 3600
@@ -127,19 +140,21 @@ class Plan:
     replicas : int
     process : int
         Bytes of a worker besides its shard.
-    alone, batched : float
-        Seconds of one core for a query in one shard: one by one, and in batches.
+    seconds : float
+        Of one core, for a query in one shard.
+    at_once : int
+        Queries of a call that takes `at_once` times as long.
     machine : Machine
     utilisation : float
-        Share of their time that cores may be busy, so that queues stay short.
+        Share of their time that cores and memory may be busy, so that queues stay short.
     """
 
     codes: Codes
     rows: int
     replicas: int
     process: int
-    alone: float
-    batched: float
+    seconds: float
+    at_once: int = 1
     machine: Machine = Machine()
     utilisation: float = 0.5
 
@@ -164,15 +179,27 @@ class Plan:
         by_memory = self.memory / (self.machine.memory * self.machine.usable)
         return math.ceil(max(self.workers / self.machine.cores, by_memory))
 
-    def queries_per_second(self, seconds: float) -> float:
-        """Return the queries per second that keep all workers as busy as they may be.
+    @property
+    def of_cores(self) -> float:
+        """Queries per second that keep the cores as busy as they may be.
 
-        Each shard answers every query once, so that a query takes `shards` times as many seconds of
-        a core; hedged calls and re-ranking are not counted.
+        Each shard answers every query once, so that a query takes `shards` times `seconds` of a
+        core; hedged calls and re-ranking are not counted.
         """
-        return self.utilisation * self.replicas / seconds
+        return self.utilisation * self.replicas / self.seconds
 
-    def price_of_a_million(self, seconds: float) -> float:
+    @property
+    def of_memory(self) -> float:
+        """Queries per second that keep the memory as busy as it may be, caches not counted."""
+        bandwidth = self.machines * self.machine.bandwidth
+        return self.utilisation * bandwidth / bytes_read(self.codes, self.at_once)
+
+    @property
+    def queries_per_second(self) -> float:
+        """Queries per second, the lesser of both."""
+        return min(self.of_cores, self.of_memory)
+
+    @property
+    def price_of_a_million(self) -> float:
         """Price of a million queries, if the cluster is always as busy as it may be."""
-        hours = 1e6 / self.queries_per_second(seconds) / 3600
-        return self.machines * self.machine.price * hours
+        return self.machines * self.machine.price * 1e6 / self.queries_per_second / 3600

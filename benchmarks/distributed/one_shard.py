@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import multiprocessing
 import tempfile
 import time
@@ -26,7 +27,7 @@ from deepq.distributed.served import ServedShard
 _K, _BLOCK, _KEPT = 10, 1_000_000, 300
 _TRAINING = deepq.TrainConfig(epochs=2, max_points=20_000)
 _LIGHT = deepq.TrainConfig(epochs=1, max_points=5_000)
-_RERANK = 100
+_RERANK, _QUERIES = 100, 1024
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def of_kind(kind: Kind, folder: Path, options: argparse.Namespace) -> Iterator[R
     rng = np.random.default_rng(options.seed)
     index = _trained(kind, rng)
     fingerprint = index.fingerprint
-    z = index.encoder.encode(rng.standard_normal((max(kind.asked), kind.d), dtype=np.float32))
+    z = index.encoder.encode(rng.standard_normal((_QUERIES, kind.d), dtype=np.float32))
     for N in kind.sizes:
         if index is None:
             index = deepq.read_index(folder / "shard")
@@ -91,20 +92,28 @@ def of_kind(kind: Kind, folder: Path, options: argparse.Namespace) -> Iterator[R
         for nprobe in kind.nprobes:
             how = {"nprobe": nprobe} if nprobe else {}
             for nq in kind.asked:
-                search = partial(served.find, z[:nq], _K, how, None, False)
+                blocks = itertools.cycle(np.split(z, len(z) // nq))
+                search = partial(_find, served, blocks, how)
                 figures = timed(search, options.budget, 3 if options.smoke else _KEPT)
                 yield {"case": "shard", **about, "nprobe": nprobe, "nq": nq, "k": _K} | figures
         del served
 
 
+def _find(served: ServedShard, blocks: Iterator[NDArray[Any]], how: dict[str, Any]) -> Any:
+    """Search for the next queries."""
+    return served.find(next(blocks), _K, how, None, False)
+
+
 def _trained(kind: Kind, rng: np.random.Generator) -> Any:
-    """Return an index of this kind, without vectors."""
-    rows = 40_000 if kind.nlist > 1000 else 10_000
+    """Return an index of this kind, without vectors; centres of cells are drawn, not learned."""
+    x = rng.standard_normal((10_000, kind.d), dtype=np.float32)
     if kind.nlist:
-        index = deepq.DeepQuantIVFIndex(kind.d, kind.nlist, kind.M, training=_TRAINING)
+        centres = faiss.IndexFlatL2(kind.d)
+        centres.add(rng.standard_normal((kind.nlist, kind.d), dtype=np.float32))
+        index = deepq.DeepQuantIVFIndex(centres, kind.d, kind.nlist, kind.M, training=_TRAINING)
     else:
         index = deepq.DeepQuantIndex(kind.d, kind.M, training=_TRAINING)
-    index.train(rng.standard_normal((rows, kind.d), dtype=np.float32))
+    index.train(x)
     return index
 
 

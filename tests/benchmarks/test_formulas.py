@@ -11,6 +11,7 @@ from benchmarks.distributed.formulas import (
     Codes,
     Machine,
     Plan,
+    bytes_read,
     caller_seconds,
     core_hours,
     flat_seconds,
@@ -20,7 +21,8 @@ from benchmarks.distributed.formulas import (
 
 FLAT = Codes(1_000_000_000, 128, 16)
 CELLS = Codes(1_000_000_000, 128, 16, 4096, 16)
-PLAN = Plan(FLAT, 10_000_000, 2, 100_000_000, 0.008, 0.002, Machine(64, 256 << 30, 0.8, 3.0))
+MACHINE = Machine(64, 256 << 30, 0.8, 3.0, 200e9)
+PLAN = Plan(FLAT, 10_000_000, 2, 100_000_000, 0.002, 64, MACHINE)
 
 
 def test_memory_of_a_shard():
@@ -59,10 +61,13 @@ def test_a_plan_worked_by_hand():
     assert (PLAN.shards, PLAN.workers) == (100, 200)
     assert PLAN.memory == 200 * (160_000_000 + 100_000_000)
     assert PLAN.machines == 4  # 200 cores of 64; memory would do with one
-    # 256 cores, of which 200 have a worker; half of the time; 100 shards x 2 ms a query.
-    assert PLAN.queries_per_second(0.002) == pytest.approx(200 * 0.5 / (100 * 0.002))
+    # 200 workers, half of the time; 100 shards take 2 ms each.
+    assert PLAN.of_cores == pytest.approx(200 * 0.5 / (100 * 0.002))
+    # 4 machines read 0.8 TB/s, half of the time; 64 queries read 16 GB together.
+    assert PLAN.of_memory == pytest.approx(0.4e12 / (16e9 / 64))
+    assert PLAN.queries_per_second == PLAN.of_cores == pytest.approx(500)
     # 4 machines at 3.00 an hour for 1e6 / 500 seconds.
-    assert PLAN.price_of_a_million(0.002) == pytest.approx(4 * 3.0 * 2000 / 3600)
+    assert PLAN.price_of_a_million == pytest.approx(4 * 3.0 * 2000 / 3600)
     assert core_hours(1_000_000_000, 1.8e-6) == pytest.approx(0.5)
 
 
@@ -76,7 +81,19 @@ def test_a_last_shard_may_be_small():
     assert dataclasses.replace(PLAN, rows=300_000_000).shards == 4
 
 
+def test_single_queries_to_flat_shards_wait_for_memory():
+    single = dataclasses.replace(PLAN, at_once=1)
+    assert single.queries_per_second == single.of_memory == pytest.approx(0.4e12 / 16e9)
+
+
+def test_bytes_read():
+    assert bytes_read(FLAT, 1) == 16e9
+    assert bytes_read(FLAT, 64) == 16e9 / 64
+    assert bytes_read(CELLS, 1) == bytes_read(CELLS, 64) == 16e9 / 256
+    assert bytes_read(dataclasses.replace(CELLS, nprobe=9999), 1) == 16e9
+
+
 def test_replicas_answer_more_queries_for_the_same_price_of_a_query():
     one, four = (dataclasses.replace(PLAN, replicas=n) for n in (16, 64))
-    assert four.queries_per_second(0.01) == pytest.approx(4 * one.queries_per_second(0.01))
-    assert four.price_of_a_million(0.01) == pytest.approx(one.price_of_a_million(0.01))
+    assert four.queries_per_second == pytest.approx(4 * one.queries_per_second)
+    assert four.price_of_a_million == pytest.approx(one.price_of_a_million)
