@@ -106,7 +106,8 @@ def _find(served: ServedShard, blocks: Iterator[NDArray[Any]], how: dict[str, An
 
 def _trained(kind: Kind, rng: np.random.Generator) -> Any:
     """Return an index of this kind, without vectors; centres of cells are drawn, not learned."""
-    x = rng.standard_normal((10_000, kind.d), dtype=np.float32)
+    rows = 10_000 if max(kind.sizes) > 10_000 else 1000
+    x = rng.standard_normal((rows, kind.d), dtype=np.float32)
     if kind.nlist:
         centres = faiss.IndexFlatL2(kind.d)
         centres.add(rng.standard_normal((kind.nlist, kind.d), dtype=np.float32))
