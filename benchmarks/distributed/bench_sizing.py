@@ -35,11 +35,12 @@ from benchmarks.distributed.formulas import (
     Machine,
     Plan,
     caller_seconds,
+    callers,
     core_hours,
     flat_seconds,
     line,
 )
-from benchmarks.distributed.one_shard import KINDS, merging, ranking, shards
+from benchmarks.distributed.one_shard import KINDS, SMOKE, merging, ranking, shards
 from benchmarks.distributed.simulation import Cluster
 
 COLUMNS = [
@@ -51,7 +52,6 @@ _HEDGES = (1.5, 2.0, 3.0, 5.0, 10.0, math.inf)  # medians
 _HEDGED = 100  # shards
 VECTORS = 10_000_000_000
 ROWS = (10_000_000, 50_000_000, 100_000_000)  # of a shard
-CELLS = ((0, 0), (4096, 16), (65_536, 64))  # nlist, nprobe; none for flat shards
 AT_ONCE = 64
 
 
@@ -68,7 +68,7 @@ def simulations(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
             if row["case"] == "shard"
             and (row["kind"], row["d"], row["M"], row["nq"]) == (kind, 128, 16, 1)
         ]
-        row = max(found, key=lambda row: (row["N"], -row["nprobe"]))
+        row = max(found, key=lambda row: (row["N"], -row["nlist"], -row["nprobe"]))
         times = np.array(row["cpu"])
         median = float(np.median(times))
         about = {name: row[name] for name in ("kind", "d", "M", "N", "nlist", "nprobe", "nq")}
@@ -111,17 +111,13 @@ def _cluster(
 def _simulated(
     options: argparse.Namespace, cluster: Cluster, counts: Iterable[int], merge: dict[int, float]
 ) -> Iterator[Row]:
-    """Figures of queries to so many of the cluster's shards."""
+    """Yield the figures of queries to so many of the cluster's shards."""
     answered = simulation.answers(cluster)
     for count in counts:
         caller = caller_seconds(count, options.call, options.round_trip, merge[count])
-        figures = np.quantile(simulation.whole(answered, count), [0.5, 0.99, 0.999])
-        p50, p99, p999 = map(float, figures)
-        yield {
-            "shards": count,
-            "replicas": cluster.replicas,
-            "load": cluster.load,
-            "slow_share": cluster.slow_share,
+        whole = simulation.whole(answered, count)
+        p50, p99, p999 = map(float, np.quantile(whole, [0.5, 0.99, 0.999]))
+        figures = {
             "hedge_s": cluster.hedge if math.isfinite(cluster.hedge) else None,
             "caller_s": caller,
             "p50": p50 + caller,
@@ -130,6 +126,13 @@ def _simulated(
             "shards_p50": p50,
             "shards_p99": p99,
             "shards_p999": p999,
+        }
+        yield {
+            "shards": count,
+            "replicas": cluster.replicas,
+            "load": cluster.load,
+            "slow_share": cluster.slow_share,
+            **{name: value and round(value, 6) for name, value in figures.items()},
         }
 
 
@@ -142,24 +145,30 @@ def plans(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
         options.cores, options.memory << 30, price=options.price, bandwidth=options.bandwidth
     )
     encoding = _encoding()
-    for d, M in dict.fromkeys((kind.d, kind.M) for kind in KINDS):
-        for nlist, nprobe in CELLS:
-            codes = Codes(VECTORS, d, M, nlist, nprobe)
-            for rows in ROWS:
-                alone, together = (
-                    Plan(
-                        codes,
-                        rows,
-                        options.replicas,
-                        options.process << 20,
-                        seconds_of(done, codes, rows, at_once),
-                        at_once,
-                        machine,
-                        options.utilisation,
-                    )
-                    for at_once in (1, AT_ONCE)
+    merged = [row for row in done if row["case"] == "merge" and row["nq"] == AT_ONCE]
+    merge = max(row["cpu_p50"] / row["shards"] for row in merged)
+    for kind in SMOKE if options.smoke else KINDS:
+        codes = Codes(VECTORS, kind.d, kind.M, kind.nlist, kind.nprobes[0])
+        for rows in ROWS:
+            alone, together = (
+                Plan(
+                    codes,
+                    rows,
+                    options.replicas,
+                    options.process << 20,
+                    seconds_of(done, codes, rows, at_once),
+                    at_once,
+                    machine,
+                    options.utilisation,
                 )
-                yield planned(alone, together, encoding(d, M, nlist))
+                for at_once in (1, AT_ONCE)
+            )
+            busy = caller_seconds(together.shards, options.call, 0.0, merge * together.shards)
+            rate = together.queries_per_second
+            yield {
+                **planned(alone, together, encoding(kind.d, kind.M, kind.nlist)),
+                "callers": callers(rate, AT_ONCE, busy, options.utilisation),
+            }
 
 
 def planned(alone: Plan, together: Plan, encode: float) -> Row:
@@ -191,7 +200,7 @@ def planned(alone: Plan, together: Plan, encode: float) -> Row:
         "price": together.price_of_a_million,
         "encode_us": encode * 1e6,
         "encode_core_hours": hours,
-        "encode_days": hours / 24 / (together.machines * machine.cores),
+        "encode_days": hours / 24 / machine.cores,
         "price_hour": machine.price,
         "utilisation": together.utilisation,
     }
@@ -199,22 +208,19 @@ def planned(alone: Plan, together: Plan, encode: float) -> Row:
 
 def seconds_of(done: list[Row], codes: Codes, rows: int, nq: int) -> float:
     """Seconds of a core for a query in a shard of so many rows, of nq at once."""
-    kind = "cells" if codes.nlist else "flat"
+    wanted = codes.d, codes.code_bytes, codes.nlist, nq
     found = [
         row
         for row in done
-        if row["case"] == "shard"
-        and (row["kind"], row["d"], row["M"]) == (kind, codes.d, codes.code_bytes)
-        and row["nq"] == nq
+        if row["case"] == "shard" and (row["d"], row["M"], row["nlist"], row["nq"]) == wanted
     ]
     most = max(row["N"] for row in found)
     own = {row["nprobe"]: row for row in found if row["N"] == most}
     if not codes.nlist:
         return flat_seconds(own[0]["cpu_p50"] / nq, most, rows)
-    few, many = sorted(own)[:2]
+    few, many = sorted(own)
     seconds = (own[nprobe]["cpu_p50"] / nq for nprobe in (few, many))
-    times = CellTimes.fitted(*seconds, (few, many), own[few]["nlist"], most)
-    return times.seconds(codes, rows)
+    return CellTimes.fitted(*seconds, (few, many), codes.nlist, most).seconds(codes, rows)
 
 
 def _encoding() -> Callable[[int, int, int], float]:
@@ -273,7 +279,7 @@ def main() -> None:
     """Run the cases asked for."""
     arguments = parser(__doc__ or "", (*CASES, *DERIVED))
     add = arguments.add_argument
-    add("--budget", type=float, default=4.0, help="seconds for one kind of search")
+    add("--budget", type=float, default=3.0, help="seconds for one kind of search")
     add("--shards", type=int, nargs="+", default=[10, 30, 100, 300, 1000])
     add("--queries", type=int, default=20_000, help="simulated")
     add("--load", type=float, nargs="+", default=[0.0, 0.5, 0.7])

@@ -67,6 +67,14 @@ def caller_seconds(shards: int, call: float, round_trip: float, merge: float) ->
     return shards * call + round_trip + merge
 
 
+def callers(rate: float, at_once: int, seconds: float, utilisation: float) -> int:
+    """Return how many callers it takes to send so many queries per second, `at_once` in a call.
+
+    `seconds` are those of a caller for a call to all shards: `caller_seconds` without the network.
+    """
+    return math.ceil(rate / at_once * seconds / utilisation)
+
+
 def shard_bytes(codes: Codes, rows: int, process: int) -> int:
     """Memory of one worker: its codes, ids, centres of cells, and `process`, what a process takes.
 
@@ -84,28 +92,26 @@ def flat_seconds(measured: float, measured_rows: int, rows: int) -> float:
 
 @dataclass(frozen=True)
 class CellTimes:
-    """A query in a shard with cells: so much for each cell, and for each code looked at."""
+    """A query in a shard with cells: finding the cells, and so much for each code looked at."""
 
-    centre: float
+    fixed: float
     code: float
 
     @classmethod
     def fitted(
         cls, few: float, many: float, nprobes: tuple[int, int], nlist: int, rows: int
     ) -> CellTimes:
-        """From seconds of a query that looks into few and into many cells of `rows` rows.
+        """From seconds of a query that looks into few and into many of the cells of `rows` rows.
 
-        What does not depend on `nprobe` is taken to be the search of the nearest cells, in
-        proportion to `nlist`. Neither is taken to be less than nothing.
+        Neither part is taken to be less than nothing.
         """
         looked = (nprobes[1] - nprobes[0]) * rows / nlist
         code = max(0.0, (many - few) / looked)
-        return cls(max(0.0, few - code * nprobes[0] * rows / nlist) / nlist, code)
+        return cls(max(0.0, few - code * nprobes[0] * rows / nlist), code)
 
     def seconds(self, codes: Codes, rows: int) -> float:
-        """Seconds of a query in a shard of so many rows."""
-        looked = rows * min(1.0, codes.nprobe / codes.nlist)
-        return self.centre * codes.nlist + self.code * looked
+        """Seconds of a query in a shard of so many rows and as many cells as were measured."""
+        return self.fixed + self.code * rows * min(1.0, codes.nprobe / codes.nlist)
 
 
 def line(x: tuple[float, float], y: tuple[float, float], at: float) -> float:

@@ -94,12 +94,12 @@ def rest(results: list[Row]) -> list[Row]:
 def tail(results: list[Row]) -> list[Row]:
     """Lay out p50, p99 and p99.9 of whole queries to flat shards, by load and replicas."""
     found = _simulated(results, "flat", SLOW)
-    names = {"load": "caller and network", "replicas": "", "what": ""}
+    names = {"load": "caller and network", "replicas": "all"}
     first = {_column(row): _ms(row["caller_s"]) for row in found}
     rows: dict[tuple[float, int], Row] = {}
     for row in found:
         key = row["load"], row["replicas"]
-        line = rows.setdefault(key, {"load": f"{key[0]:.0%}", "replicas": key[1], "what": "whole"})
+        line = rows.setdefault(key, {"load": f"{key[0]:.0%}", "replicas": key[1]})
         figures = (row[name] for name in ("p50", "p99", "p999"))
         line[_column(row)] = " / ".join(map(_ms, figures))
     return [{**names, **first}, *rows.values()] if rows else []
@@ -170,11 +170,12 @@ def plans(results: list[Row]) -> list[Row]:
             "a shard's answer": f"{_ms(row['alone_s'])} ms",
             "queries/s, one by one": _rate(row["qps_alone"]),
             "64 at once": _rate(row["qps"]),
-            "of a machine": _rate(row["qps_machine"]),
+            "by machine": _rate(row["qps_machine"]),
             "limit": row["limit"],
+            "callers": row["callers"],
             "a million queries": f"{row['price']:,.3g}",
-            "encoding, core hours": f"{row['encode_core_hours']:,.3g}",
-            "days on all cores": f"{row['encode_days']:.2g}",
+            "encoding, hours of a core": f"{row['encode_core_hours']:,.0f}",
+            "of a machine": f"{row['encode_days'] * 24:.2g}",
         }
         for row in results
         if row["case"] == "plan"

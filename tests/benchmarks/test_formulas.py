@@ -13,6 +13,7 @@ from benchmarks.distributed.formulas import (
     Plan,
     bytes_read,
     caller_seconds,
+    callers,
     core_hours,
     flat_seconds,
     line,
@@ -34,22 +35,28 @@ def test_a_caller_sends_one_call_after_another():
     assert caller_seconds(100, 1e-4, 5e-4, 2e-4) == pytest.approx(0.0107)
 
 
+def test_callers():
+    # 10 calls a second of 0.1 s each keep one busy; half of the time, two.
+    assert callers(640, 64, 0.1, 1.0) == 1
+    assert callers(640, 64, 0.1, 0.5) == 2
+    assert callers(650, 64, 0.1, 0.5) == 3
+
+
 def test_flat_shards_take_time_in_proportion():
     assert flat_seconds(0.01, 10_000_000, 50_000_000) == pytest.approx(0.05)
 
 
 def test_times_of_cells_go_through_what_was_measured():
-    true = CellTimes(centre=2e-9, code=3e-10)
+    true = CellTimes(fixed=2e-4, code=3e-10)
     few, many = (true.seconds(dataclasses.replace(CELLS, nprobe=n), 10_000_000) for n in (16, 64))
     fitted = CellTimes.fitted(few, many, (16, 64), 4096, 10_000_000)
-    assert (fitted.centre, fitted.code) == (pytest.approx(2e-9), pytest.approx(3e-10))
+    assert (fitted.fixed, fitted.code) == (pytest.approx(2e-4), pytest.approx(3e-10))
     # All cells are all codes, and no more can be looked at.
     every = dataclasses.replace(CELLS, nprobe=10_000)
-    assert true.seconds(every, 1000) == pytest.approx(2e-9 * 4096 + 3e-10 * 1000)
+    assert true.seconds(every, 1000) == pytest.approx(2e-4 + 3e-10 * 1000)
     # Noise that makes more cells faster gives no negative time.
     odd = CellTimes.fitted(2e-3, 1e-3, (16, 64), 4096, 10_000_000)
-    assert odd.code == 0
-    assert odd.centre > 0
+    assert (odd.fixed, odd.code) == (2e-3, 0)
 
 
 def test_line():
