@@ -49,7 +49,6 @@ COLUMNS = [
 ]
 _KEY = ("case", "kind", "d", "M", "N", "nlist", "nprobe", "nq", "verify", "shards")
 _HEDGES = (1.5, 2.0, 3.0, 5.0, 10.0, math.inf)  # medians
-_HEDGED = 100  # shards
 VECTORS = 10_000_000_000
 ROWS = (10_000_000, 50_000_000, 100_000_000)  # of a shard
 AT_ONCE = 64
@@ -60,7 +59,12 @@ AT_ONCE = 64
 
 def simulations(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
     """Simulate single queries to the largest shards of 16 bytes, flat and in cells."""
-    merge = {row["shards"]: row["p50"] for row in done if row["case"] == "merge" and row["nq"] == 1}
+    merge = {
+        row["shards"]: row["cpu_p50"]
+        for row in done
+        if (row["case"], row.get("nq")) == ("merge", 1)
+    }
+    middle = options.shards[len(options.shards) // 2]
     for kind in ("flat", "cells"):
         found = [
             row
@@ -83,7 +87,7 @@ def simulations(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
             for medians in _HEDGES:
                 cluster = _cluster(options, times, 2, load, options.slow[1], medians * median)
                 after = {"hedge_medians": medians if math.isfinite(medians) else None}
-                for row in _simulated(options, replace(cluster, shards=_HEDGED), [_HEDGED], merge):
+                for row in _simulated(options, replace(cluster, shards=middle), [middle], merge):
                     yield {"case": "hedge", **about, **after, **row}
 
 
@@ -270,8 +274,11 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
             for row in case(options):
                 done.append(row)
                 yield row
+    missing = {*CASES} - {row["case"] for row in done}
     for name, derived in DERIVED.items():
         if name in options.case:
+            if missing:
+                raise SystemExit(f"expected results of {', '.join(sorted(missing))} for {name}")
             yield from derived(options, done)
 
 
