@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,17 +150,19 @@ def plans(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
         options.cores, options.memory << 30, price=options.price, bandwidth=options.bandwidth
     )
     encoding = _encoding()
+    opened = [row for row in done if row["case"] == "open"]
     merged = [row for row in done if row["case"] == "merge" and row["nq"] == AT_ONCE]
     merge = max(row["cpu_p50"] / row["shards"] for row in merged)
     for kind in SMOKE if options.smoke else KINDS:
         codes = Codes(VECTORS, kind.d, kind.M, kind.nlist, kind.nprobes[0])
+        own = max(row["own_bytes"] for row in opened if _codec(row) == _codec(vars(kind)))
         for rows in ROWS:
             alone, together = (
                 Plan(
                     codes,
                     rows,
                     options.replicas,
-                    options.process << 20,
+                    (options.process << 20) + own,
                     seconds_of(done, codes, rows, at_once),
                     at_once,
                     machine,
@@ -173,6 +176,10 @@ def plans(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
                 **planned(alone, together, encoding(kind.d, kind.M, kind.nlist)),
                 "callers": callers(rate, AT_ONCE, busy, options.utilisation),
             }
+
+
+def _codec(about: Mapping[str, Any]) -> tuple[int, int, int]:
+    return about["d"], about["M"], about["nlist"]
 
 
 def planned(alone: Plan, together: Plan, encode: float) -> Row:

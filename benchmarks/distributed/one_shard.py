@@ -111,14 +111,17 @@ def _trained(kind: Kind, rng: np.random.Generator) -> Any:
     """Return an index of this kind, without vectors; centres of cells are drawn, not learned."""
     rows = 10_000 if max(kind.sizes) > 10_000 else 1000
     x = rng.standard_normal((rows, kind.d), dtype=np.float32)
-    if kind.nlist:
-        centres = faiss.IndexFlatL2(kind.d)
-        centres.add(rng.standard_normal((kind.nlist, kind.d), dtype=np.float32))
-        index = deepq.DeepQuantIVFIndex(centres, kind.d, kind.nlist, kind.M, training=_TRAINING)
-    else:
+    if not kind.nlist:
         index = deepq.DeepQuantIndex(kind.d, kind.M, training=_TRAINING)
-    index.train(x)
-    return index
+        index.train(x)
+        return index
+    centres = faiss.IndexFlatL2(kind.d)
+    centres.add(rng.standard_normal((kind.nlist, kind.d), dtype=np.float32))
+    other = faiss.IndexIVFPQ(centres, kind.d, kind.nlist, kind.M, 8)
+    other.pq.train(x)
+    other.use_precomputed_table = -1
+    other.is_trained = True
+    return deepq.from_faiss(other)
 
 
 def _fill(index: Any, kind: Kind, N: int, rng: np.random.Generator) -> None:
