@@ -23,6 +23,7 @@ from benchmarks.pages import (
     deep_tables,
     fault_tables,
     recall_tables,
+    sizing_tables,
     speed_tables,
     training_tables,
 )
@@ -84,6 +85,8 @@ RECALL = "data bytes method"
 RETRIEVAL = "data protocol backbone method bits seed"
 FAULTS = "case what"
 CELLS = "case data N nlist M nq simd"
+SIZING = sizing_tables.KEY
+_SIMULATED = " Milliseconds, simulated from measured times of one shard."
 
 PAGES: dict[str, dict[str, Table]] = {
     "README.md": {
@@ -271,6 +274,24 @@ PAGES: dict[str, dict[str, Table]] = {
             ("start", cluster_tables.start),
             ("serve", cluster_tables.serve),
         )
+    },
+    "docs/sizing.md": {
+        "sizing-shard": Table("sizing", SIZING, sizing_tables.searches),
+        "sizing-open": Table("sizing", SIZING, sizing_tables.opened),
+        "sizing-rest": Table("sizing", SIZING, sizing_tables.rest),
+        "sizing-tail": Table(
+            "sizing", SIZING, sizing_tables.tail, sizing_tables.only_simulated, _SIMULATED
+        ),
+        "sizing-slow": Table(
+            "sizing", SIZING, sizing_tables.slow, sizing_tables.only_simulated, _SIMULATED
+        ),
+        "sizing-hedge": Table(
+            "sizing", SIZING, sizing_tables.hedges, sizing_tables.only_simulated, _SIMULATED
+        ),
+        "sizing-cells": Table(
+            "sizing", SIZING, sizing_tables.cells, sizing_tables.only_simulated, _SIMULATED
+        ),
+        "sizing-plan": Table("sizing", SIZING, sizing_tables.plans),
     },
     "docs/reliability.md": {
         "faults": Table("faults", FAULTS, fault_tables.damage),
