@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 
 import deepq
-from benchmarks.common.harness import parser, run
+from benchmarks.common.harness import in_one_thread, parser, run
 from deepq.distributed import Manifest, ShardedIndex, encode_dataset
 
 CASES = ("overhead", "search", "encode", "start", "serve", "kills")
@@ -336,4 +336,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_thread(main)

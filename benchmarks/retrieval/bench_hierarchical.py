@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.common.harness import in_one_thread, paired_times, parser
@@ -102,6 +103,7 @@ def trained(
     training = TrainConfig(
         seed=seed, epochs=options.epochs, checkpoint=path, precision=options.precision
     )
+    torch.manual_seed(seed)  # the checkpoint of the metric begins with the same weights
     backbone = ConvNet(shape, options.widths) if options.widths else None
     index = recipes.hierarchical(shape, backbone=backbone, training=training, **TABLES[method])
     start = time.process_time()

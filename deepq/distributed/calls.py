@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -39,13 +40,13 @@ class Question(NamedTuple):
         Of the shard, in errors.
     workers : list
         Those that can answer, in the order in which to ask them.
-    call : callable
-        A worker -> the call of it.
+    packed : bytes, or the place where they are
+        The call: see `pool.packed`.
     """
 
     name: str
     workers: list[Any]
-    call: Callable[[Any], Any]
+    packed: Any
 
 
 class Answers(NamedTuple):
@@ -88,7 +89,7 @@ class _Asked:
 
     def ask(self) -> Any:
         """Ask the next worker."""
-        return self.question.call(self.rest.pop(0))
+        return self.rest.pop(0).call.remote(self.question.packed)
 
 
 def ask(questions: Sequence[Question], timeout: float, hedge: float) -> Answers:
@@ -118,7 +119,7 @@ def ask(questions: Sequence[Question], timeout: float, hedge: float) -> Answers:
             if one is None or one.answer is not None:
                 continue
             try:
-                one.answer = (ray.get(call),)
+                one.answer = (pickle.loads(ray.get(call)),)
             except (RayActorError, RayTaskError) as error:
                 cause = getattr(error, "cause", None)
                 if isinstance(error, RayTaskError) and not isinstance(cause, NotServedError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from deepq.distributed.manifest import Manifest, Shard
 from deepq.distributed.served import ServedShard
 
 _CALLS_AT_ONCE = 4  # that a worker answers
+_INLINE = 100_000  # bytes that Ray sends along with a call
 
 
 class Worker(engine.Opened):
@@ -23,11 +25,21 @@ class Worker(engine.Opened):
         """Open the shard: arguments are those of `ServedShard`."""
         self._served = ServedShard(*args)
 
-    def call(self, name: str, *args: Any) -> Any:
-        """Call a method of the `ServedShard`."""
+    def call(self, packed: bytes) -> bytes:
+        """Call a method of the `ServedShard`: see `packed`."""
         if self.error is not None:
             raise NotServedError(f"{type(self.error).__name__}: {self.error}")
-        return getattr(self._served, name)(*args)
+        name, *args = pickle.loads(packed)
+        return pickle.dumps(getattr(self._served, name)(*args), protocol=5)
+
+
+def packed(name: str, *args: Any) -> Any:
+    """Pack a call for `Worker.call` into one piece: Ray takes as long for each argument.
+
+    A large piece is put where all machines find it, once for all workers.
+    """
+    piece = pickle.dumps((name, *args), protocol=5)
+    return piece if len(piece) <= _INLINE else engine.connected().put(piece)
 
 
 class Serving:

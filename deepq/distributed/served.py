@@ -68,8 +68,9 @@ class ServedShard:
             )
         index.num_threads = num_threads
         self.name, self._index = shard.name, index
+        # Successive ids are no array, which would be larger than the codes.
         self._first = shard.least if shard.ids == "successive" else None
-        self._ids = shard.ids_in(folder)  # None where they are inside
+        self._ids = shard.ids_in(folder) if self._first is None else None
         self._rankers: dict[int, steps.Ranker] = {}
 
     def find(
@@ -103,6 +104,9 @@ class ServedShard:
 
     def decode(self, ids: Ids) -> tuple[Ids, Floats]:
         """Decode those of the ids (n,) that are here: their places among them, and vectors."""
+        if self._first is not None:
+            here = np.flatnonzero((ids >= self._first) & (ids < self._first + self._index.ntotal))
+            return here, self._index.reconstruct_batch(ids[here] - self._first)
         known = steps.stored_ids(self._index) if self._ids is None else self._ids
         places = np.searchsorted(known, ids)
         here = np.flatnonzero(np.append(known, -1)[places] == ids)
@@ -111,7 +115,7 @@ class ServedShard:
 
     def _outside(self, I: Ids) -> Ids:
         """Ids of the whole for those of this index; -1 stays."""
-        if self._first is not None:  # which is quicker
+        if self._first is not None:
             return np.where(I < 0, -1, I + self._first)
         if self._ids is not None:
             return np.where(I < 0, -1, self._ids[np.maximum(I, 0)]) if len(self._ids) else I
@@ -124,10 +128,12 @@ class ServedShard:
         """Make a selector of the ids inside this index."""
         if restriction is None:
             return None
-        if self._ids is None:
-            return as_selector(restriction)
-        if self._first is not None and restriction[0] in ("range", "ids"):
+        first, ids = self._first, self._ids
+        if first is not None:
             kind, *parts = restriction
-            moved = [part - self._first for part in parts]
-            return faiss.IDSelectorRange(*moved) if kind == "range" else moved[0]
-        return allows(restriction, self._ids)
+            if kind == "range":
+                return faiss.IDSelectorRange(*(end - first for end in parts))
+            if kind == "ids":
+                return parts[0] - first
+            ids = np.arange(first, first + self._index.ntotal)
+        return as_selector(restriction) if ids is None else allows(restriction, ids)

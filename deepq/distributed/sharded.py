@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import logging
 import os
@@ -21,15 +20,13 @@ from deepq.distributed.batching import Batcher
 from deepq.distributed.calls import Answers, Question, ask
 from deepq.distributed.manifest import Manifest, as_manifest
 from deepq.distributed.merging import merged, merged_ranges
-from deepq.distributed.pool import Pool, Serving, Start
+from deepq.distributed.pool import Pool, Serving, Start, packed
 from deepq.distributed.restriction import Restriction, as_plain
 from deepq.files.index_files import read_index
 from deepq.index import steps
 from deepq.index.search_parameters import SearchParameters
 
 log = logging.getLogger(__name__)
-
-_INLINE = 100_000  # bytes of queries that go to each shard with the call, as Ray has it
 
 
 class Results(tuple):  # type: ignore[type-arg]
@@ -239,9 +236,7 @@ class ShardedIndex:
         end = time.monotonic() + self._timeout
         with self._pool.using() as serving:
             width = max(k, count)
-            found = self._ask(
-                serving, end, "find", _sent(z), width, dict(how), restriction, count > 0
-            )
+            found = self._ask(serving, end, "find", z, width, dict(how), restriction, count > 0)
             D, I, codes = merged(
                 [v for v in found.values if v is not None], width, self.metric_type
             )
@@ -260,9 +255,9 @@ class ShardedIndex:
         questions = []
         for number, rows in enumerate(blocks):
             at = (first + number) % len(workers)
-            call = functools.partial(_call, "rank", z[rows], I[rows], codes[rows], k, stored)
+            piece = packed("rank", z[rows], I[rows], codes[rows], k, stored)
             name = f"re-ranking {number}"
-            questions.append(Question(name, workers[at:] + workers[:at], call))
+            questions.append(Question(name, workers[at:] + workers[:at], piece))
         parts = self._answers(questions, end, partial=False).values
         return np.concatenate([D for D, _ in parts]), np.concatenate([I for _, I in parts])
 
@@ -277,7 +272,7 @@ class ShardedIndex:
         how, restriction = self._asked(params)
         with self._pool.using() as serving:
             end = time.monotonic() + self._timeout
-            found = self._ask(serving, end, "within", _sent(z), thresh, how, restriction)
+            found = self._ask(serving, end, "within", z, thresh, how, restriction)
         parts = [value for value in found.values if value is not None]
         none = np.zeros(len(z) + 1, np.uint64), np.empty(0, np.float32), np.empty(0, np.int64)
         lims, D, I = merged_ranges(parts or [none])
@@ -315,11 +310,10 @@ class ShardedIndex:
         self, serving: Serving, end: float, name: str, *args: Any, partial: bool = True
     ) -> Answers:
         """Call a method of every shard."""
-        questions, turn = [], next(self._turn)
+        questions, turn, piece = [], next(self._turn), packed(name, *args)
         for shard, workers in serving.workers.items():
             at = turn % len(workers)
-            call = functools.partial(_call, name, *args)
-            questions.append(Question(shard.name, workers[at:] + workers[:at], call))
+            questions.append(Question(shard.name, workers[at:] + workers[:at], piece))
         return self._answers(questions, end, partial=partial and self._partial)
 
     def _answers(self, questions: list[Question], end: float, *, partial: bool) -> Answers:
@@ -363,13 +357,3 @@ def _codec(manifest: Manifest, network: Any) -> Any:
         if (got := getattr(codec, name, 0)) != 0:
             raise InputError(f"expected a codec of {name} = 0 for shards, got {got}")
     return codec
-
-
-def _call(name: str, *args: Any) -> Any:
-    """Call a method of the shard that the last argument, a worker, serves."""
-    return args[-1].call.remote(name, *args[:-1])
-
-
-def _sent(z: Floats) -> Any:
-    """Put large queries once where all machines find them."""
-    return z if z.nbytes <= _INLINE else engine.connected().put(z)

@@ -8,12 +8,13 @@ import sys
 
 import pytest
 
-from .test_readme import ROOT, RUN
+from .test_readme import ALONE, ROOT, RUN
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-ELSEWHERE = {"demo.py", "langchain_store.py"}
+ELSEWHERE, ON_RAY = {"demo.py", "langchain_store.py"}, {"distributed.py"}
 # What the last line says, so that an example cannot end early.
 LAST = {
+    "distributed.py": "all answers were those of one index",
     "migrate_faiss_file.py": "same ids: 100.0%",
     "own_network.py": "show the same",
     "search_log.py": "with the log: mAP",
@@ -21,12 +22,11 @@ LAST = {
 }
 
 
-@pytest.mark.parametrize("name", sorted({path.name for path in EXAMPLES} - ELSEWHERE))
-def test_it_runs(name, tmp_path):
+def run(name, folder, *before):
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(ROOT / "examples" / name)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONSAFEPATH": "1"},
+        [*before, sys.executable, "-c", RUN, str(ROOT / "examples" / name)],
+        cwd=folder,
+        env={**os.environ, "PYTHONSAFEPATH": "1", "RAY_AUTH_MODE": "disabled"},
         capture_output=True,
         text=True,
     )
@@ -34,9 +34,26 @@ def test_it_runs(name, tmp_path):
     assert LAST[name] in done.stdout.splitlines()[-1]
 
 
+@pytest.mark.parametrize("name", sorted({p.name for p in EXAMPLES} - ELSEWHERE - ON_RAY))
+def test_it_runs(name, tmp_path):
+    run(name, tmp_path)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("name", sorted(ON_RAY))
+def test_it_runs_on_ray(name, tmp_path):
+    pytest.importorskip("ray", reason="needs deepq[ray]")
+    if subprocess.run([ALONE, "true"], capture_output=True).returncode:
+        pytest.skip("no network namespace can be made here")
+    run(name, tmp_path, ALONE)
+
+
 def test_they_are_small():
     lengths = {path.name: len(path.read_text("utf-8").splitlines()) for path in EXAMPLES}
-    assert {name for name, length in lengths.items() if length > 65} == {"demo.py"}
+    assert {name for name, length in lengths.items() if length > 65} == {
+        "demo.py",
+        "distributed.py",
+    }
 
 
 def test_they_are_listed():
