@@ -23,7 +23,7 @@ export OMP_WAIT_POLICY ?= passive
 BENCHMARKS := $(subst /,.,$(basename $(wildcard benchmarks/*/bench_*.py)))
 SOURCES := pyproject.toml setup.py MANIFEST.in $(shell find deepq -name "*.pyx" -o -name "*.h")
 
-.PHONY: help setup demo test test-levels lint types sanitize bench-smoke faults fuzz test-oldest docs aarch64 wheels \
+.PHONY: help setup demo distributed test test-levels lint types sanitize bench-smoke faults fuzz test-oldest docs aarch64 wheels \
 	browser-check clean
 .DELETE_ON_ERROR:
 
@@ -34,6 +34,9 @@ setup: $(VENV)/.stamp  ## make .venv with deepq, editable, and the development t
 
 demo: $(VENV)/.stamp  ## compare PQ, OPQ and DeepQuantIndex on the small set; writes demo.png
 	$(PY) examples/demo.py
+
+distributed: $(VENV)/.stamp  ## shards on Ray: encode, search, serve, kill, recover; in a network of its own
+	RAY_AUTH_MODE=disabled tests/distributed/alone.sh $(PY) examples/distributed.py
 
 test: $(VENV)/.stamp  ## run the tests, in two processes (PYTEST_ARGS="-k scan", WORKERS=0 and the like)
 	$(PY) $(PYTEST)
@@ -69,6 +72,8 @@ bench-smoke: $(VENV)/.stamp  ## run every benchmark on a tiny input, and check t
 
 faults: $(VENV)/.stamp  ## damage files, kill saves, fill disks, ...; about 10 minutes, root for some cases
 	$(PY) -m benchmarks.faults.bench_faults --output benchmarks/results/faults.jsonl
+	DEEPQ_ON_RAY=1 RAY_AUTH_MODE=disabled tests/distributed/alone.sh $(PY) -m pytest -q -W default -p no:xdist \
+		tests/distributed/on_ray/case_head.py
 
 fuzz: $(VENV)/.stamp  ## fuzz read_index for ten minutes with atheris (from PyPI, for Python 3.11 to 3.13)
 	$(PY) -m pip install --quiet --no-deps --target $(FUZZ)/site atheris==3.0.0

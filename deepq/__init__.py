@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from deepq import (
         datasets,
         decoders,
+        distributed,
         encoders,
         metrics,
         networks,
@@ -68,6 +69,7 @@ __all__ = [
     "datasets",
     "decoders",
     "diagnose",
+    "distributed",
     "encoders",
     "evaluate",
     "from_faiss",

@@ -19,6 +19,7 @@ from benchmarks.common.results import FOLDER, Row, newest, read, table
 from benchmarks.pages import (
     bucket_tables,
     cell_tables,
+    cluster_tables,
     deep_tables,
     fault_tables,
     recall_tables,
@@ -260,6 +261,19 @@ PAGES: dict[str, dict[str, Table]] = {
             columns({"codes of 64 classes, 2 x 64 words": "{method}", "CPU ms": "{ms:.1f}"}),
             bucket_tables.flows,
         ),
+    },
+    "docs/distributed.md": {
+        f"cluster-{name}": Table(
+            "cluster", cluster_tables.KEY, rows, note=" All processes on one machine of 2 CPUs."
+        )
+        for name, rows in (
+            ("kills", cluster_tables.kills),
+            ("overhead", cluster_tables.overhead),
+            ("search", cluster_tables.search),
+            ("encode", cluster_tables.encode),
+            ("start", cluster_tables.start),
+            ("serve", cluster_tables.serve),
+        )
     },
     "docs/sizing.md": {
         "sizing-shard": Table("sizing", SIZING, sizing_tables.searches),

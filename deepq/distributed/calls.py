@@ -131,7 +131,7 @@ def ask(questions: Sequence[Question], timeout: float, hedge: float) -> Answers:
             hedges = False
             calls |= {one.ask(): one for one in list(calls.values()) if one.rest}
     silent = [one for one in asked if one.answer is None]
-    late = f"no answer within {timeout:g} s"
+    late = f"no answer in {timeout:.3g} s"
     return Answers(
         [None if one.answer is None else one.answer[0] for one in asked],
         tuple(one.question.name for one in silent),

@@ -25,8 +25,16 @@ from deepq.distributed.manifest import (
     network_of,
     require_codec,
 )
-from deepq.distributed.sources import Block, Files, Opener, Stream, as_row_ids, as_source, require_ids
-from deepq.files.index_files import read_index, write_index
+from deepq.distributed.sources import (
+    Block,
+    Files,
+    Opener,
+    Stream,
+    as_row_ids,
+    as_source,
+    require_ids,
+)
+from deepq.files.index_files import write_index
 
 if TYPE_CHECKING:
     from deepq.index.steps import Index
@@ -35,22 +43,19 @@ CODEC, _UNFINISHED = "codec.dpq", "unfinished.json"
 _AHEAD = 2  # blocks for each worker that are on their way
 
 
-class Encoder:
+class Encoder(engine.Opened):
     """A worker: the codec, and the files it reads."""
 
-    def __init__(self, index: Index, opener: Opener | None, shape: Any, gpus: float) -> None:
+    def open(self, index: Index, opener: Opener | None, n: int | None, gpus: float) -> None:
+        """Take the codec, and open n rows, unless they are sent."""
         if gpus:
             for member in index.encoder.members:
                 if hasattr(member, "network"):
                     member.network.to("cuda")
         self._index = index
-        self._rows = None if opener is None else opener()
-        if self._rows is not None and self._rows.shape[0] != shape:
-            raise InputError(f"expected {shape} rows on every worker, got {self._rows.shape[0]}")
-
-    def ready(self) -> int:
-        """Process that this is."""
-        return os.getpid()
+        self._rows: Any = None if opener is None else opener()
+        if self._rows is not None and len(self._rows) != n:
+            raise InputError(f"expected {n} rows on every worker, got {len(self._rows)}")
 
     def encode(self, start: int, stop: int, rows: Any = None) -> Codes:
         """Codes (n, code_size) uint8 of rows that are sent, or else read here."""
@@ -90,7 +95,7 @@ def encode_dataset(
     column : str, optional
         Of the vectors, where there are several.
     ids : (n,) array of int64, path or str, optional
-        By default rows are numbered. An array or a .npy file; of a Ray Dataset the name of a column.
+        By default rows are numbered. An array or a .npy file; of a Ray Dataset a column's name.
     rows_per_shard, rows_per_block : int
         Of a file, and of what a worker holds at a time.
     workers : int, optional
@@ -141,8 +146,14 @@ def encode_dataset(
     total = None if opened.n is None else opened.n - sum(s.rows for s in done.values())
     with _bar(total, verbose) as bar:
         for block, codes in _encoded(
-            writer.codec, opened, opened.blocks(block_rows, shard_rows, set(done)), workers, cpus,
-            gpus, timeout, total,
+            writer.codec,
+            opened,
+            opened.blocks(block_rows, shard_rows, set(done)),
+            workers,
+            cpus,
+            gpus,
+            timeout,
+            total,
         ):
             own = block.ids
             if numbers is not None:
@@ -152,6 +163,7 @@ def encode_dataset(
     writer.finish()
     shards = tuple(each for _, each in sorted((done | writer.made).items()))
     manifest = Manifest(folder, fingerprint, CODEC, shards, plan)
+    manifest.require_distinct(network_of(index))
     manifest.write()
     (folder / _UNFINISHED).unlink()
     return manifest
@@ -169,7 +181,9 @@ def _require_same(folder: Path, plan: dict[str, Any]) -> None:
     else:
         return
     if before != plan:
-        differing = sorted(n for n in {*plan, *(before or {})} if plan.get(n) != (before or {}).get(n))
+        differing = sorted(
+            n for n in {*plan, *(before or {})} if plan.get(n) != (before or {}).get(n)
+        )
         raise InputError(
             f"expected the same as when {folder} was begun, got another {', '.join(differing)}"
         )

@@ -1,7 +1,8 @@
-"""What we ask of Ray: that it is there, workers that start in time, and answers that come in time."""
+"""What we ask of Ray: that it is there, and workers that start in time, or say why not."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -23,12 +24,37 @@ def connected() -> Any:
     return ray
 
 
+class Opened:
+    """A worker that opens something when it starts; `open` does, and `ready` says how it went.
+
+    What a constructor raises comes out of Ray as the death of the worker.
+    """
+
+    error: Exception | None = None
+
+    def __init__(self, *args: Any) -> None:
+        begin = time.perf_counter()
+        try:
+            self.open(*args)
+        except Exception as error:
+            self.error = error
+        self._seconds = time.perf_counter() - begin
+
+    def open(self, *args: Any) -> None:
+        """Make ready for calls."""
+        raise NotImplementedError
+
+    def ready(self) -> dict[str, Any]:
+        """Process, and seconds that opening took. Raises what opening raised."""
+        if self.error is not None:
+            raise self.error
+        return {"pid": os.getpid(), "seconds": self._seconds}
+
+
 def actors(cls: type, arguments: Iterable[tuple[Any, ...]], **options: Any) -> list[Any]:
     """Begin to start a worker for each tuple of arguments; `started` waits for them."""
     ray = connected()
-    remote = ray.remote(cls).options(
-        max_restarts=RESTARTS, max_task_retries=RETRIES, **options
-    )
+    remote = ray.remote(cls).options(max_restarts=RESTARTS, max_task_retries=RETRIES, **options)
     return [remote.remote(*each) for each in arguments]
 
 
@@ -68,7 +94,7 @@ def stop(workers: Iterable[Any]) -> None:
 
 def own_error(get: Any, *args: Any, **named: Any) -> Any:
     """Call `ray.get`, and raise what the worker raised itself, without Ray's wrapping."""
-    from ray.exceptions import ActorDiedError, GetTimeoutError, RayTaskError
+    from ray.exceptions import GetTimeoutError, RayTaskError
 
     try:
         return get(*args, **named)
@@ -76,11 +102,6 @@ def own_error(get: Any, *args: Any, **named: Any) -> Any:
         raise TimeoutError(str(error)) from error
     except RayTaskError as error:
         raise getattr(error, "cause", None) or error from None
-    except ActorDiedError as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, Exception):
-            raise getattr(cause, "cause", None) or cause from None
-        raise
 
 
 class Deadline:

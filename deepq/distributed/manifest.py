@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterable
@@ -23,7 +24,7 @@ _FORMAT, _VERSION = "deepq shards", 1
 _CHUNK = 1 << 22
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Shard:
     """A part of the stored vectors, in an index file of its own.
 
@@ -62,6 +63,13 @@ class Shard:
             return np.arange(self.least, self.largest + 1)
         return load_ids(folder / self.ids, self.rows)
 
+    def sorted_ids(self, folder: Path, network: Any = None) -> Ids:
+        """Ids (rows,) in ascending order, wherever they are."""
+        ids = self.ids_in(folder)
+        if ids is None:
+            ids = stored_ids(read_index(folder / self.name, network, mmap=True))
+        return ids
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -76,8 +84,8 @@ class Manifest:
     codec : str
         Name of the file of the index without vectors.
     shards : tuple of Shard
-    plan : dict
-        What `encode_dataset` has made them of, in JSON values; empty if they come from elsewhere.
+    plan : dict or None
+        What `encode_dataset` has made them of, in JSON values; None if they come from elsewhere.
     """
 
     folder: Path
@@ -129,11 +137,7 @@ class Manifest:
             ) from error
 
     def write(self) -> None:
-        """Write it into its folder; one that is there is replaced whole, or left as it was.
-
-        Raises InputError if an id may be in two shards.
-        """
-        self.require_distinct()
+        """Write it into its folder; one that is there is replaced whole, or left as it was."""
         content = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -159,29 +163,31 @@ class Manifest:
             first = max((shard.largest for shard in manifest.shards), default=-1) + 1
             shard = described(self.folder, name, self.fingerprint, first, network)
             manifest = replace(manifest, shards=(*manifest.shards, shard))
-        manifest.require_distinct()
+        manifest.require_distinct(network)
         return manifest
 
     def without(self, *names: str) -> Manifest:
         """Return one without some shards. Raises InputError for a name that is not there."""
         known = {shard.name for shard in self.shards}
         if unknown := sorted(set(names) - known):
-            raise InputError(f"expected names of shards, {', '.join(sorted(known))}, got {unknown}")
+            there = ", ".join(sorted(known))
+            raise InputError(f"expected names of shards, {there}, got {', '.join(unknown)}")
         return replace(self, shards=tuple(s for s in self.shards if s.name not in names))
 
-    def require_distinct(self) -> None:
-        """Raise InputError if the ids of two shards overlap."""
-        known = sorted((s.least, s.largest, s.name) for s in self.shards if s.rows)
-        for (_, before, one), (least, _, other) in zip(known, known[1:], strict=False):
-            if least <= before and self._share(one, other):
-                raise InputError(f"expected every id in one shard, got some in {one} and {other}")
+    def require_distinct(self, network: Any = None) -> None:
+        """Raise InputError if an id is in two shards."""
+        known = sorted((s.least, s.largest, s) for s in self.shards if s.rows)
+        for (_, before, one), (least, _, other) in itertools.pairwise(known):
+            if least <= before:
+                a, b = (shard.sorted_ids(self.folder, network) for shard in (one, other))
+                if np.intersect1d(a, b, assume_unique=True).size:
+                    names = f"{one.name} and {other.name}"
+                    raise InputError(f"expected every id in one shard, got some in {names}")
 
-    def _share(self, *names: str) -> bool:
-        """Whether two shards whose ranges overlap have an id in common, as far as can be told."""
-        both = [s.ids_in(self.folder) for s in self.shards if s.name in names]
-        if any(ids is None for ids in both):
-            return False
-        return bool(np.intersect1d(*both, assume_unique=True).size)
+
+def as_manifest(manifest: Manifest | str | os.PathLike[str]) -> Manifest:
+    """Read a manifest, unless it is one."""
+    return manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
 
 
 def _files(shard: Shard) -> Iterable[str]:
@@ -247,7 +253,9 @@ def load_ids(path: Path, rows: int) -> Ids:
 def require_codec(index: Any) -> str:
     """Return the fingerprint of a trained index. Raises KindError, StateError for another."""
     if not isinstance(index, INDEXES):
-        raise KindError(f"expected a DeepQuantIndex or DeepQuantIVFIndex, got {type(index).__name__}")
+        raise KindError(
+            f"expected a DeepQuantIndex or DeepQuantIVFIndex, got {type(index).__name__}"
+        )
     if not index.is_trained:
         raise StateError("expected a trained index, got one before train()")
     return str(index.fingerprint)

@@ -22,7 +22,7 @@ def best(D: Floats, I: Ids, k: int, metric: int) -> NDArray[np.intp]:
     m = D.shape[1]
     if k < m // 2:  # no more than have to be are sorted: all that tie with the k-th best are kept
         limit = np.partition(np.where(I < 0, np.inf, keys), k, axis=1)[:, k : k + 1]
-        width = int((keys <= limit).sum(axis=1).max(initial=0))
+        width = int((keys <= limit).sum(axis=1).max(initial=k))
         if width < m:
             some = np.argsort(np.where(I < 0, np.inf, keys), axis=1, kind="stable")[:, :width]
             part = np.take_along_axis(keys, some, 1), np.take_along_axis(I, some, 1)

@@ -1,7 +1,7 @@
 """Which ids may be found, as plain data that can be sent to shards.
 
-faiss's selectors are C++ objects: they cannot be pickled, and in a shard without ids of its own they
-would select positions.
+faiss's selectors are C++ objects: they cannot be pickled, and in a shard whose ids are not those
+of the whole they would select others.
 """
 
 from __future__ import annotations
@@ -54,9 +54,7 @@ def _plain(sel: Any, largest: int) -> Restriction:
         return "bits", own.marks(sel, 8 * int(sel.n)).copy()
     if largest >= _MOST_ASKED:
         kinds = "IDSelectorRange, IDSelectorArray, an array of ids, or what joins these"
-        raise InputError(
-            f"expected {kinds}, for ids up to {largest}, got {type(sel).__name__}"
-        )
+        raise InputError(f"expected {kinds}, for ids up to {largest}, got {type(sel).__name__}")
     return "bits", own.marks(sel, largest + 1).copy()
 
 
@@ -69,10 +67,10 @@ def allows(restriction: Restriction, ids: Ids) -> NDArray[np.bool_]:
         return np.asarray((ids >= parts[0]) & (ids < parts[1]))
     if kind == "ids":
         at = np.searchsorted(parts[0], ids)
-        return np.append(parts[0], -1)[at] == ids
+        return np.asarray(np.append(parts[0], -1)[at] == ids)
     if kind == "bits":
         places = np.minimum(ids >> 3, len(parts[0]))
-        return (np.append(parts[0], np.uint8(0))[places] >> (ids & 7) & 1).astype(np.bool_)
+        return np.asarray(np.append(parts[0], np.uint8(0))[places] >> (ids & 7) & 1, np.bool_)
     if kind == "not":
         return ~allows(parts[0], ids)
     return np.asarray(_JOIN[kind](allows(parts[0], ids), allows(parts[1], ids)))

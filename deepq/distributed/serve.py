@@ -15,7 +15,7 @@ from deepq._common.checks import as_size
 from deepq._common.errors import InputError
 from deepq._common.extras import need
 from deepq.distributed.calls import ShardError, ShardTimeoutError
-from deepq.distributed.manifest import Manifest
+from deepq.distributed.manifest import Manifest, as_manifest
 from deepq.distributed.sharded import ShardedIndex
 from deepq.index.search_parameters import SearchParameters
 
@@ -72,11 +72,9 @@ def application(
     need("fastapi", "serve over HTTP", "ray")
     limits = [as_size(max_bytes, "max_bytes"), as_size(max_queries, "max_queries")]
     limits.append(as_size(max_k, "max_k"))
-    if not isinstance(manifest, Manifest):
-        manifest = Manifest.read(manifest)
     cls = serve.ingress(_api(*limits))(_Service)
     deployment = serve.deployment(cls, name=name, max_ongoing_requests=4 * _THREADS)
-    return deployment.bind(manifest, limits[1], index)
+    return deployment.bind(as_manifest(manifest), limits[1], index)
 
 
 class _Service:

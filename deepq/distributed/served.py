@@ -55,7 +55,8 @@ class ServedShard:
         path = folder / shard.name
         if not path.exists():
             raise FileNotFoundError(
-                f"expected shard {path} where every worker sees it, got none on {os.uname().nodename}"
+                f"expected shard {path} where every worker sees it, "
+                f"got none on {os.uname().nodename}"
             )
         if verify and (got := shard.checksum_in(folder)) != shard.checksum:
             raise FormatError(f"expected the checksum {shard.checksum} of {path}, got {got}")
@@ -68,7 +69,7 @@ class ServedShard:
         index.num_threads = num_threads
         self.name, self._index = shard.name, index
         self._first = shard.least if shard.ids == "successive" else None
-        self._ids = None if self._first is not None else shard.ids_in(folder)
+        self._ids = shard.ids_in(folder)  # None where they are inside
         self._rankers: dict[int, steps.Ranker] = {}
 
     def find(
@@ -101,10 +102,7 @@ class ServedShard:
         return ranker.rank(z, ids, codes, k)
 
     def decode(self, ids: Ids) -> tuple[Ids, Floats]:
-        """Which of the ids (n,) are here, as places among them, and the decoded vectors of these."""
-        if self._first is not None:
-            here = np.flatnonzero((ids >= self._first) & (ids < self._first + self._index.ntotal))
-            return here, self._index.reconstruct_batch(ids[here] - self._first)
+        """Decode those of the ids (n,) that are here: their places among them, and vectors."""
         known = steps.stored_ids(self._index) if self._ids is None else self._ids
         places = np.searchsorted(known, ids)
         here = np.flatnonzero(np.append(known, -1)[places] == ids)
@@ -113,7 +111,7 @@ class ServedShard:
 
     def _outside(self, I: Ids) -> Ids:
         """Ids of the whole for those of this index; -1 stays."""
-        if self._first is not None:
+        if self._first is not None:  # which is quicker
             return np.where(I < 0, -1, I + self._first)
         if self._ids is not None:
             return np.where(I < 0, -1, self._ids[np.maximum(I, 0)]) if len(self._ids) else I
@@ -126,13 +124,10 @@ class ServedShard:
         """Make a selector of the ids inside this index."""
         if restriction is None:
             return None
-        if self._first is None and self._ids is None:
+        if self._ids is None:
             return as_selector(restriction)
         if self._first is not None and restriction[0] in ("range", "ids"):
             kind, *parts = restriction
             moved = [part - self._first for part in parts]
             return faiss.IDSelectorRange(*moved) if kind == "range" else moved[0]
-        ids = self._ids
-        if ids is None:
-            ids = np.arange(self._first, self._first + self._index.ntotal)  # type: ignore[operator]
-        return allows(restriction, ids)
+        return allows(restriction, self._ids)

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import os
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 
 from deepq._common.arrays import as_array, as_free_ids
-from deepq._common.checks import as_integer, as_k, as_real, as_size
+from deepq._common.checks import as_flag, as_integer, as_k, as_real, as_size
 from deepq._common.errors import FormatError, InputError, KindError, StateError
 from deepq._common.types import Floats, Ids
 from deepq.distributed import engine
 from deepq.distributed.batching import Batcher
-from deepq.distributed.calls import Answers, NotServedError, Question, ask
-from deepq.distributed.manifest import Manifest, Shard, network_of
-from deepq.distributed.merging import Limits, merged, merged_ranges
+from deepq.distributed.calls import Answers, Question, ask
+from deepq.distributed.manifest import Manifest, as_manifest
+from deepq.distributed.merging import merged, merged_ranges
+from deepq.distributed.pool import Pool, Serving, Start
 from deepq.distributed.restriction import Restriction, as_plain
-from deepq.distributed.served import ServedShard
 from deepq.files.index_files import read_index
 from deepq.index import steps
 from deepq.index.search_parameters import SearchParameters
 
 log = logging.getLogger(__name__)
 
-_CALLS_AT_ONCE = 4  # that a worker answers
 _INLINE = 100_000  # bytes of queries that go to each shard with the call, as Ray has it
 
 
@@ -52,39 +48,6 @@ class Results(tuple):  # type: ignore[type-arg]
         self = super().__new__(cls, parts)
         self.missing = missing
         return self
-
-
-class Worker:
-    """A process that serves a shard. What it cannot open it says when it is asked."""
-
-    def __init__(self, *args: Any, **named: Any) -> None:
-        begin = time.perf_counter()
-        self._served: ServedShard | None = None
-        try:
-            self._served = ServedShard(*args, **named)
-        except (ValueError, RuntimeError, OSError, ImportError, TypeError) as error:
-            self._error = error
-        self._seconds = time.perf_counter() - begin
-
-    def ready(self) -> dict[str, Any]:
-        """Process, and seconds that opening took. Raises what opening raised."""
-        if self._served is None:
-            raise self._error
-        return {"pid": os.getpid(), "seconds": self._seconds}
-
-    def call(self, name: str, *args: Any) -> Any:
-        """Call a method of the `ServedShard`."""
-        if self._served is None:
-            raise NotServedError(f"{type(self._error).__name__}: {self._error}")
-        return getattr(self._served, name)(*args)
-
-
-class _Serving:
-    """The shards of one manifest, and how many calls are using them."""
-
-    def __init__(self, manifest: Manifest, workers: dict[Shard, list[Any]]) -> None:
-        self.manifest, self.workers = manifest, workers
-        self.users = 0
 
 
 class ShardedIndex:
@@ -152,22 +115,20 @@ class ShardedIndex:
     ) -> None:
         if on_failure not in ("raise", "partial"):
             raise InputError(f"expected on_failure='raise' or 'partial', got {on_failure!r}")
-        self._replicas = as_size(replicas, "replicas")
-        self._timeout, self._start_timeout = as_real(timeout, "timeout"), start_timeout
+        self._timeout, self._partial = as_real(timeout, "timeout"), on_failure == "partial"
         self._hedge = self._timeout / 4 if hedge is None else as_real(hedge, "hedge")
-        self._partial, self._network = on_failure == "partial", network
-        self._cpus, self._verify = cpus, verify
-        self._threads = as_size(num_threads, "num_threads")
-        if not isinstance(manifest, Manifest):
-            manifest = Manifest.read(manifest)
-        self._codec = _codec(manifest, network)
+        start = Start(
+            as_size(replicas, "replicas"),
+            as_real(cpus, "cpus"),
+            as_real(start_timeout, "start_timeout"),
+            (network, as_flag(verify, "verify"), as_size(num_threads, "num_threads")),
+        )
+        read = as_manifest(manifest)
+        self._codec = _codec(read, network)
         self.rerank = self._codec.rerank
         self.nprobe = getattr(self._codec, "nprobe", 1)
         self._turn = itertools.count()
-        self._changing = threading.Lock()
-        self._quiet = threading.Condition()
-        self._serving = _Serving(manifest, {})
-        self._serving = _Serving(manifest, self._start(manifest.shards))
+        self._pool = Pool(read, start)
         self._batcher = Batcher(self._answer)
 
     # ---- shards that come and go -------------------------------------------------------------
@@ -175,7 +136,7 @@ class ShardedIndex:
     @property
     def manifest(self) -> Manifest:
         """The manifest that is served."""
-        return self._serving.manifest
+        return self._pool.serving.manifest
 
     def update(self, manifest: Manifest | str | os.PathLike[str]) -> None:
         """Serve another manifest of the same codec: start what is new, then stop what is gone.
@@ -183,70 +144,26 @@ class ShardedIndex:
         Searches go on meanwhile; each sees the shards of before, or all of after. Raises InputError
         for another codec, and as the constructor, after which all is as before.
         """
-        if not isinstance(manifest, Manifest):
-            manifest = Manifest.read(manifest)
-        manifest.require_distinct()
-        with self._changing:
-            before = self._serving
-            if manifest.fingerprint != before.manifest.fingerprint:
-                raise InputError(
-                    f"expected shards of {before.manifest.fingerprint}, got {manifest.fingerprint}"
-                )
-            kept = {s: w for s, w in before.workers.items() if s in manifest.shards}
-            new = self._start([s for s in manifest.shards if s not in kept], manifest.folder)
-            both = kept | new
-            with self._quiet:
-                self._serving = _Serving(manifest, {s: both[s] for s in manifest.shards})
-                self._quiet.wait_for(lambda: not before.users)
-            engine.stop(w for s, ws in before.workers.items() if s not in kept for w in ws)
+        self._pool.update(as_manifest(manifest))
+
+    def processes(self) -> dict[str, list[int]]:
+        """Return the numbers of the processes of every shard, by its name."""
+        ray = engine.connected()
+        return {
+            shard.name: [ray.get(worker.ready.remote())["pid"] for worker in workers]
+            for shard, workers in self._pool.serving.workers.items()
+        }
 
     def close(self) -> None:
         """Stop all workers."""
         self._batcher.close()
-        engine.stop(w for workers in self._serving.workers.values() for w in workers)
-        self._serving = _Serving(self._serving.manifest, {})
+        self._pool.close()
 
     def __enter__(self) -> ShardedIndex:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _start(self, shards: Any, folder: Path | None = None) -> dict[Shard, list[Any]]:
-        """Start the workers of shards, and wait for them."""
-        manifest = self._serving.manifest
-        folder = manifest.folder if folder is None else folder
-        network = self._network
-        arguments = [
-            (folder, shard, manifest.fingerprint, network, self._verify, self._threads)
-            for shard in shards
-            for _ in range(self._replicas)
-        ]
-        workers = engine.actors(
-            Worker, arguments, num_cpus=self._cpus, max_concurrency=_CALLS_AT_ONCE
-        )
-        try:
-            engine.started(workers, self._start_timeout, self._cpus)
-        except BaseException:
-            engine.stop(workers)
-            raise
-        size = self._replicas
-        return {s: workers[i * size : (i + 1) * size] for i, s in enumerate(shards)}
-
-    @contextmanager
-    def _using(self) -> Iterator[_Serving]:
-        """Keep the workers of now alive."""
-        with self._quiet:
-            serving = self._serving
-            serving.users += 1
-        try:
-            if not serving.workers and serving.manifest.shards:
-                raise StateError("expected an index that serves, got one after close()")
-            yield serving
-        finally:
-            with self._quiet:
-                serving.users -= 1
-                self._quiet.notify_all()
 
     # ---- what it is --------------------------------------------------------------------------
 
@@ -258,7 +175,7 @@ class ShardedIndex:
     @property
     def ntotal(self) -> int:
         """Vectors in all shards."""
-        return self._serving.manifest.ntotal
+        return self.manifest.ntotal
 
     @property
     def metric_type(self) -> int:
@@ -271,8 +188,7 @@ class ShardedIndex:
         return True
 
     def __repr__(self) -> str:
-        shards = len(self._serving.manifest.shards)
-        return f"ShardedIndex({shards} shards, replicas={self._replicas}, ntotal={self.ntotal})"
+        return f"ShardedIndex({len(self.manifest.shards)} shards, ntotal={self.ntotal})"
 
     # ---- searching ---------------------------------------------------------------------------
 
@@ -321,19 +237,21 @@ class ShardedIndex:
         """Scores, ids (n, k) of embeddings, and names of shards without an answer."""
         k, count, how = key
         end = time.monotonic() + self._timeout
-        with self._using() as serving:
+        with self._pool.using() as serving:
             width = max(k, count)
             found = self._ask(
                 serving, end, "find", _sent(z), width, dict(how), restriction, count > 0
             )
-            D, I, codes = merged([v for v in found.values if v is not None], width, self.metric_type)
+            D, I, codes = merged(
+                [v for v in found.values if v is not None], width, self.metric_type
+            )
             if codes is None:
                 return D, I, found.missing
             D, I = self._rank(serving, end, z, I, codes, k)
             return D, I, found.missing
 
     def _rank(
-        self, serving: _Serving, end: float, z: Floats, I: Ids, codes: Any, k: int
+        self, serving: Serving, end: float, z: Floats, I: Ids, codes: Any, k: int
     ) -> tuple[Floats, Ids]:
         """Rank candidates anew: the workers of all shards share the queries."""
         workers = [w[next(self._turn) % len(w)] for w in serving.workers.values()]
@@ -342,17 +260,11 @@ class ShardedIndex:
         questions = []
         for number, rows in enumerate(blocks):
             at = (first + number) % len(workers)
-            args = z[rows], I[rows], codes[rows], k, stored
-            questions.append(
-                Question(
-                    f"re-ranking {number}",
-                    workers[at:] + workers[:at],
-                    lambda worker, args=args: worker.call.remote("rank", *args),
-                )
-            )
-        found = self._answers(questions, end, partial=False)
-        D, I = (np.concatenate([value[i] for value in found.values]) for i in (0, 1))
-        return D, I
+            call = functools.partial(_call, "rank", z[rows], I[rows], codes[rows], k, stored)
+            name = f"re-ranking {number}"
+            questions.append(Question(name, workers[at:] + workers[:at], call))
+        parts = self._answers(questions, end, partial=False).values
+        return np.concatenate([D for D, _ in parts]), np.concatenate([I for _, I in parts])
 
     def range_search(self, x: Any, thresh: float, *, params: Any = None) -> Results:
         """Find all stored vectors that score better than `thresh`, by their codewords.
@@ -363,7 +275,7 @@ class ShardedIndex:
         n, usable, z = steps.embedded(self._codec, x)
         thresh = as_real(thresh, "thresh")
         how, restriction = self._asked(params)
-        with self._using() as serving:
+        with self._pool.using() as serving:
             end = time.monotonic() + self._timeout
             found = self._ask(serving, end, "within", _sent(z), thresh, how, restriction)
         parts = [value for value in found.values if value is not None]
@@ -374,7 +286,8 @@ class ShardedIndex:
 
     def reconstruct(self, key: int) -> Floats:
         """Decode the stored vector of id `key` into (d,) float32: see `reconstruct_batch`."""
-        return self.reconstruct_batch(np.array([as_integer(key, "key")]))[0]
+        vector: Floats = self.reconstruct_batch(np.array([as_integer(key, "key")]))[0]
+        return vector
 
     def reconstruct_batch(self, key: Any) -> Floats:
         """Decode the stored vectors of ids `key` (n,) into (n, d) float32.
@@ -386,7 +299,7 @@ class ShardedIndex:
         keys = as_free_ids(keys if keys.size else keys.astype(np.int64), "key", least=None)
         if not self._codec.encoder.can_decode:
             raise StateError("expected an encoder that can be undone, to decode vectors")
-        with self._using() as serving:
+        with self._pool.using() as serving:
             end = time.monotonic() + self._timeout
             found = self._ask(serving, end, "decode", keys, partial=False)
         out, known = np.empty((len(keys), self.d), np.float32), np.zeros(len(keys), np.bool_)
@@ -399,19 +312,14 @@ class ShardedIndex:
     # ---- asking ------------------------------------------------------------------------------
 
     def _ask(
-        self, serving: _Serving, end: float, name: str, *args: Any, partial: bool = True
+        self, serving: Serving, end: float, name: str, *args: Any, partial: bool = True
     ) -> Answers:
         """Call a method of every shard."""
         questions, turn = [], next(self._turn)
         for shard, workers in serving.workers.items():
             at = turn % len(workers)
-            questions.append(
-                Question(
-                    shard.name,
-                    workers[at:] + workers[:at],
-                    lambda worker: worker.call.remote(name, *args),
-                )
-            )
+            call = functools.partial(_call, name, *args)
+            questions.append(Question(shard.name, workers[at:] + workers[:at], call))
         return self._answers(questions, end, partial=partial and self._partial)
 
     def _answers(self, questions: list[Question], end: float, *, partial: bool) -> Answers:
@@ -432,17 +340,11 @@ class ShardedIndex:
         for name in ("num_threads", "nprobe"):
             if getattr(params, name, None) is not None:
                 how[name] = getattr(params, name)
-        if getattr(params, "max_codes", 0):
-            raise InputError(f"expected max_codes = 0 for shards, got {params.max_codes}")
-        if getattr(params, "search_type", self._plain) != self._plain:
-            raise InputError(f"expected search_type = {self._plain}, got {params.search_type}")
+        for name in ("max_codes", "search_type"):
+            if (got := getattr(params, name, 0)) != 0:
+                raise InputError(f"expected {name} = 0 for shards, got {got}")
         largest = max((shard.largest for shard in self.manifest.shards), default=-1)
         return how, as_plain(params, largest)
-
-    @property
-    def _plain(self) -> int:
-        """The search type of look-up tables."""
-        return 0
 
     def _rerank(self, params: Any) -> int:
         given = getattr(params, "rerank", None)
@@ -457,9 +359,17 @@ def _codec(manifest: Manifest, network: Any) -> Any:
             f"expected a codec of the fingerprint {manifest.fingerprint} in {manifest.folder}, "
             f"got {codec.fingerprint}"
         )
+    for name in ("max_codes", "search_type"):
+        if (got := getattr(codec, name, 0)) != 0:
+            raise InputError(f"expected a codec of {name} = 0 for shards, got {got}")
     return codec
 
 
+def _call(name: str, *args: Any) -> Any:
+    """Call a method of the shard that the last argument, a worker, serves."""
+    return args[-1].call.remote(name, *args[:-1])
+
+
 def _sent(z: Floats) -> Any:
-    """Queries for all shards: large ones are put once where all machines find them."""
+    """Put large queries once where all machines find them."""
     return z if z.nbytes <= _INLINE else engine.connected().put(z)

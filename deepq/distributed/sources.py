@@ -40,7 +40,7 @@ class Opener(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Rows `start` to `stop`: to be read by a worker, or here as an array (n, d), with their ids."""
+    """Rows `start` to `stop`: for a worker to read, or sent to it as an array (n, d)."""
 
     start: int
     stop: int
@@ -97,24 +97,14 @@ class Stream:
 
         # In the order of the data set, whichever of its blocks are ready first.
         ray.data.DataContext.get_current().execution_options.preserve_order = True
-        start, rest = 0, None
-        batches = self._dataset.iter_batches(batch_size=size, batch_format="numpy")
-        for batch in batches:
+        start = 0
+        for batch in self._dataset.iter_batches(batch_size=size, batch_format="numpy"):
             rows, ids = self._columns(batch)
-            rest = (rows, ids) if rest is None else _joined(rest, (rows, ids))
-            while len(rest[0]) and (
-                len(rest[0]) >= (room := min(size, shard - start % shard))
-            ):
-                yield from self._block(start, rest, room, shard, done)
-                rest = tuple(None if part is None else part[room:] for part in rest)
-                start += room
-        if rest is not None and len(rest[0]):
-            yield from self._block(start, rest, len(rest[0]), shard, done)
-
-    def _block(self, start: int, rest: Any, n: int, shard: int, done: set[int]) -> Iterator[Block]:
-        if start // shard not in done:
-            rows, ids = (None if part is None else part[:n] for part in rest)
-            yield Block(start, start + n, rows, ids)
+            while len(rows):
+                n = min(len(rows), shard - start % shard)
+                if start // shard not in done:
+                    yield Block(start, start + n, rows[:n], None if ids is None else ids[:n])
+                rows, ids, start = rows[n:], None if ids is None else ids[n:], start + n
 
     def _columns(self, batch: dict[str, Rows]) -> tuple[Rows, Rows | None]:
         """Rows (n, d) and ids (n,) of a batch."""
@@ -130,13 +120,6 @@ class Stream:
         if rows.shape[1] != self._d:
             raise InputError(f"expected rows of {self._d} numbers, got shape {batch[column].shape}")
         return rows, None if self._ids is None else batch[self._ids]
-
-
-def _joined(one: Any, other: Any) -> Any:
-    return tuple(
-        None if part is None else np.concatenate([part, more])
-        for part, more in zip(one, other, strict=True)
-    )
 
 
 def as_source(source: Any, d: int, column: str | None, ids: Any) -> Files | Stream:

@@ -7,7 +7,8 @@ both with the surface of faiss.IndexPQ (`surface`) to `DeepQuantIndex`. So do `c
 faiss.IndexIVFPQ; `queries` and `merging` are theirs in common. `native` holds the faiss objects
 underneath. `state` is an index as plain data, `carried` what faiss's files have
 of it, `interop` goes from and to faiss, `revival` mends what faiss reads. `search_parameters` are
-those of a call, `training_data` what is trained on; `tensors` and `torch_data` let torch in.
+those of a call, `steps` a search in several processes, `training_data` what is trained on;
+`tensors` and `torch_data` let torch in.
 
 It imports the rooms below it but `metrics` and `datasets`. An index over another class of faiss:
 its codes in `native`, its strand of editing and searching, and the join in a file of its own.

@@ -182,7 +182,9 @@ class LearnedIndex(IndexSettings):
     def train(self, x: Any, y: Any = None, *, numeric_type: int = 0, xq_train: Any = None) -> None:
         """Learn the encoder, the codebooks and, for re-ranking, a decoder; the index must be empty.
 
-        With a `BinaryQuantizer` only the encoder learns, if it has anything to learn.
+        With a `BinaryQuantizer` only the encoder learns, if it has anything to learn. With labels,
+        the workers of an initialized `torch.distributed` share the batches of the network, and must
+        all call this with the same: see docs/distributed_training.md.
 
         Parameters
         ----------

@@ -381,10 +381,15 @@ def fill_empty_cells(
 
     They are drawn among some rows, as many as can tell which cells are large.
     """
-    step = max(1, len(z) // max(_DRAWN, _ROWS_PER_CODEWORD * len(book)))
+    step = drawn_from_each(len(z), len(book))
     z, words = z[::step], words[::step]
     error = np.square(z - book[words], dtype=np.float64).sum(axis=1)
     empty = np.flatnonzero(counts == 0)[: np.count_nonzero(error)]
     if len(empty):
         rows = rng.choice(len(z), len(empty), replace=False, p=error / error.sum())
         book[empty] = z[rows]
+
+
+def drawn_from_each(n: int, ksub: int) -> int:
+    """Return of how many rows `fill_empty_cells` looks at one."""
+    return max(1, n // max(_DRAWN, _ROWS_PER_CODEWORD * ksub))

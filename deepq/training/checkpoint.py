@@ -79,12 +79,10 @@ class Checkpoint:
 def training_key(
     encoder: Encoder, quantizer: ProductQuantizer, x: NDArray[Any], config: TrainConfig, metric: int
 ) -> dict[str, Any]:
-    """Everything that a training on rows `x` follows from, if that is to be kept.
+    """Everything that a training on rows `x` follows from.
 
     `labelled` adds the objective and the labels.
     """
-    if config.checkpoint is None:
-        return {}
     settings = asdict(config)
     for name in ("checkpoint", "max_seconds", "device"):  # do not matter, or not by intent
         del settings[name]

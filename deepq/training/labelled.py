@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from deepq._common.errors import InputError
 from deepq._common.types import Floats
+from deepq.decoders import Decoder
 from deepq.encoders.base import Encoder
 from deepq.encoders.chain import Chain
 from deepq.encoders.fixed import Identity
 from deepq.encoders.network import NetworkEncoder
 from deepq.labels.supervision import as_supervision, query_rows
-from deepq.networks.devices import torch_seed
+from deepq.networks.devices import as_device, torch_seed
 from deepq.objectives.base import Objective
 from deepq.objectives.pairs import PairwiseCosine
 from deepq.objectives.plain import objective_state
@@ -27,6 +28,7 @@ from deepq.quantizers.product import ProductQuantizer
 from deepq.training.augment import augmented
 from deepq.training.checkpoint import Checkpoint, training_key
 from deepq.training.network import NetworkTraining
+from deepq.training.peers import Peers
 from deepq.training.rows import Inputs, Rows
 from deepq.training.run import Run
 from deepq.training.settings import TrainConfig
@@ -38,6 +40,8 @@ _MOST_COPIES, _MOST_CHANGED = 3, 20_000  # of an image, and in all, that codeboo
 
 class Labelled:
     """A training with labels: first the network in an encoder, then what comes after it.
+
+    Several workers share the batches of the network (`Peers`); the rest is learned by the first.
 
     Parameters
     ----------
@@ -59,7 +63,7 @@ class Labelled:
     Raises
     ------
     InputError
-        If there is not exactly one network, or there are too few rows.
+        If there is not exactly one network, there are too few rows, or another worker has others.
     """
 
     def __init__(
@@ -78,10 +82,17 @@ class Labelled:
         quantizer.require_rows(len(x))
         self.objective = PairwiseCosine() if objective is None else objective
         self.quantizer, self.n, self.run, self.decoder = quantizer, len(x), run, decoder
-        key = training_key(encoder, quantizer, x, run.config, run.metric)
-        if key:
+        self.peers = Peers(as_device(run.config.device))
+        key: dict[str, Any] = {}
+        if run.config.checkpoint is not None or not self.peers.alone:
+            key = training_key(encoder, quantizer, x, run.config, run.metric)
             key |= {"objective": _described(self.objective), "labels": supervision.digest()}
-        self.checkpoint = Checkpoint(run.config.checkpoint, key)
+        followed = {name: value for name, value in key.items() if name != "encoder"}
+        self.peers.require_same(followed, "rows, labels and settings")
+        self.checkpoint = self.peers.first(lambda: Checkpoint(run.config.checkpoint, key))
+        if not self.peers.is_first:
+            self.checkpoint.path = None  # the first worker writes
+            run.report.hide()
         before = Chain.of(self.before, encoder.d_in) if self.before else None
         self.inputs = Inputs(x, query_rows(supervision, encoder.d_in), before)
         self.supervision = supervision
@@ -91,8 +102,19 @@ class Labelled:
 
         KeyboardInterrupt is raised if it comes in the first epoch, or twice.
         """
+        with self.peers.together():
+            interrupted, complete = self._train_network()
+            rest = self.peers.first(lambda: self._rest(interrupted, complete))
+        if not self.peers.is_first:
+            self.run.report.history[:] = rest.history
+            if not self.quantizer.is_frozen:
+                self.quantizer.codebooks, self.quantizer.decoder = rest.codebooks, rest.decoder
+        after = () if rest.last is None else rest.last.members
+        return Chain.of((*self.before, self.network, *after), self.network.d_in), rest.interrupted
+
+    def _rest(self, interrupted: bool, complete: bool) -> _Rest:
+        """Learn what comes after the network, faster if Ctrl-C ended that."""
         config = self.run.config
-        interrupted, complete = self._train_network()
         held = config.validation if self.decoder else 0.0
         plain = replace(config, ranking=False, validation=held)
         quick = replace(plain, epochs=_QUICK, validation=0.0)
@@ -107,8 +129,8 @@ class Labelled:
             if interrupted:
                 raise
             (last, _), interrupted = self._learn_rest(quick, nothing), True
-        after = () if last is None else last.members
-        return Chain.of((*self.before, self.network, *after), self.network.d_in), interrupted
+        quantizer, history = self.quantizer, self.run.report.history
+        return _Rest(last, interrupted, quantizer.codebooks, quantizer.decoder, history)
 
     def _train_network(self) -> tuple[bool, bool]:
         """Train the network; return whether Ctrl-C ended it, and whether it is complete."""
@@ -122,6 +144,7 @@ class Labelled:
                 self.run,
                 self.checkpoint,
                 self._fresh_after(),
+                self.peers,
             )
             return training.run(), training.complete
 
@@ -150,6 +173,16 @@ class Labelled:
         )
         interrupted = stages.run(decoder=self.decoder)
         return None if last is None else stages.encoder, interrupted
+
+
+class _Rest(NamedTuple):
+    """What was learned after the network, for other workers to take over."""
+
+    last: Encoder | None
+    interrupted: bool
+    codebooks: Floats | None
+    decoder: Decoder | None
+    history: list[dict[str, Any]]
 
 
 def _around_network(

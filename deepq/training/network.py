@@ -8,6 +8,8 @@ every row gets its codewords. Then the network takes steps of
 
 the codewords constant. A network that starts from nothing is trained as a classifier first
 (`Objective.warm_up`): the pairwise losses alone hardly begin to fall.
+
+Several workers share every batch (`peers`): each sends its share of the rows through the network.
 """
 
 from __future__ import annotations
@@ -36,10 +38,12 @@ from deepq.training.augment import augmented
 from deepq.training.checkpoint import Checkpoint
 from deepq.training.held_out import HeldOut, Patience
 from deepq.training.optimizers import Muon, grouped
+from deepq.training.peers import Peers
 from deepq.training.rows import Inputs, diverged
 from deepq.training.run import Run
 from deepq.training.schedule import one_cycle
 from deepq.training.settings import TrainConfig
+from deepq.training.whole_batch import of_whole_batches
 
 EPOCHS = 60
 LEARNING_RATE = 6e-3
@@ -73,6 +77,8 @@ class NetworkTraining:
         Where it is kept.
     after : Encoder, optional
         What embeddings pass through before they are judged.
+    peers : Peers, optional
+        Workers that share the batches; None for those that there are.
 
     Raises
     ------
@@ -91,6 +97,7 @@ class NetworkTraining:
         run: Run,
         checkpoint: Checkpoint,
         after: Encoder | None = None,
+        peers: Peers | None = None,
     ) -> None:
         self.encoder, self.quantizer, self.inputs, self.after = encoder, quantizer, inputs, after
         self.checkpoint, self.report, self.metric = checkpoint, run.report, run.metric
@@ -106,6 +113,7 @@ class NetworkTraining:
         if not len(self.held) and config.patience is not None:
             _log.info("no rows are held out to judge by: patience has no effect")
         self.device = as_device(config.device)
+        self.peers = Peers(self.device) if peers is None else peers
         self.network = encoder.network.to(self.device)
         self._prepare(rng)
         self.epochs = EPOCHS if config.epochs is None else config.epochs
@@ -117,6 +125,7 @@ class NetworkTraining:
                 self.classifier.prepare(encoder.d_out, self.supervision)
         self.objective.to(self.device)
         self.classifier.to(self.device)
+        self.peers.begin_alike(*self._modules())
         self.optimizer = self._make_optimizer()
         self.epoch, self.cut, self.best = 0, False, self._copy()
         self.patience = Patience(self.warm_up)
@@ -171,13 +180,13 @@ class NetworkTraining:
 
         Raises KeyboardInterrupt if that came in the first epoch.
         """
-        done = self.checkpoint.get("network")
+        done = self.peers.first(lambda: self.checkpoint.get("network"))
         if done is not None:
             self._resume(done)
         self.report.begin("network", self.epochs)
         interrupted = False
         try:
-            while not self.complete and self.report.elapsed < 1:
+            while not self.complete and self.peers.agree(self.report.elapsed) < 1:
                 self._epoch()
         except KeyboardInterrupt:
             if not self.epoch:
@@ -188,6 +197,7 @@ class NetworkTraining:
         elif self.epoch < self.epochs and self.complete:
             _log.info("no better mAP for %d epochs: the training ends", self.patience.since)
         self.network.load_state_dict(self.best)
+        self.peers.begin_alike(self.network)  # their processors may round in other ways
         self.network.eval().to("cpu")
         self.encoder.settle()
         if self.epoch:
@@ -212,10 +222,11 @@ class NetworkTraining:
         losses = []
         with seeded(self.config.seed + self.epoch, self.device):  # for dropout
             for number, rows in enumerate(batches):
-                if self.report.elapsed >= 1:
+                elapsed = self.peers.agree(self.report.elapsed)
+                if elapsed >= 1:
                     break
                 progress = (self.epoch + (number + 1) / len(batches)) / self.epochs
-                self._set_rate(min(1.0, max(progress, self.report.elapsed)))
+                self._set_rate(min(1.0, max(progress, elapsed)))
                 words = None if decoded is None else torch.from_numpy(decoded[rows])
                 losses.append(self._step(rows, objective, weight, words, generator))
         self.network.eval()
@@ -259,8 +270,13 @@ class NetworkTraining:
             images, targets = augmented(images, targets, objective.mixes, generator)
         if targets is not None:
             targets = targets.to(self.device)
-        with computing(self.device, self.config.precision):
-            z = self.network(images.to(self.device)).float()
+        n = len(rows)
+        share = images[self.peers.share(n)].to(self.device)
+        with (
+            of_whole_batches(self.network, self.peers, n),
+            computing(self.device, self.config.precision),
+        ):
+            z = self.peers.whole(self.network(share).float(), n)
         numbers = torch.from_numpy(rows).to(self.device)
         loss = objective(z, Batch(numbers, similar, known, targets, supervision.several))
         if words is not None:
@@ -270,6 +286,8 @@ class NetworkTraining:
             raise InputError(diverged("a finite loss", f"{value} in epoch {self.epoch}"))
         self.optimizer.zero_grad()
         loss.backward()
+        learned = (*self.objective.parameters(), *self.classifier.parameters())
+        self.peers.add_gradients(self.network, learned)
         with computing(self.device, self.config.precision):
             self.optimizer.step()
         return value
@@ -296,15 +314,18 @@ class NetworkTraining:
         """Embeddings (n, d_out) of the rows as the steps see them, of single images."""
         single = copy.copy(self.encoder)
         single.mirrored = False
-        return self.inputs.embeddings(single, self.rows)
+        return self._embedded(single, self.rows)
+
+    def _embedded(self, encoder: NetworkEncoder, rows: Ids) -> Floats:
+        return self.peers.embeddings(lambda some: self.inputs.embeddings(encoder, some), rows)
 
     def _judge(self, quantized: bool) -> float:
         """Return the mAP of held-out rows, each a query among the others."""
-        z = self.inputs.embeddings(self.encoder, self.held.rows)
+        z = self._embedded(self.encoder, self.held.rows)
         base = self.quantizer.gather(self.quantizer.assign(z)) if quantized else z
         if self.after is not None and self.after.is_fitted:
             z, base = self.after.encode(z), self.after.encode(base)
-        return self.held.mAP(z, base, self.metric)
+        return self.peers.first(lambda: self.held.mAP(z, base, self.metric))
 
     # ---- going on ----------------------------------------------------------------------------
 

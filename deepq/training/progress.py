@@ -48,6 +48,10 @@ class Report:
         self._bar.update(done - self._done if done > self._done else done)  # or a second start
         self._done = done
 
+    def hide(self) -> None:
+        """Show no bars from now on."""
+        self._verbose = False
+
     def begin(self, stage: str | None, total: int | None = None) -> None:
         """End the bar of the stage before; open one for `stage`, of `total` iterations."""
         if self._bar is not None:

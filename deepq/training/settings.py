@@ -78,7 +78,8 @@ class TrainConfig:
         (60 for a network, 50 for a rotation learned with codebooks, 25 for codebooks, 4 for their
         order, 10 for a decoder, or fewer where there are more than 200,000 rows).
     batch_size : int
-        Rows in a step of learning a decoder or a network; about as many, for the latter.
+        Rows in a step of learning a decoder or a network; about as many, for the latter. Where
+        several workers share a training, those of all of them together.
     max_points : int, optional
         Most rows that all stages but the decoder and a network learn from, drawn without
         replacement; None for 100,000, or 64 per codeword where that is more. Those learn from all.

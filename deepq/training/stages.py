@@ -76,7 +76,8 @@ class Stages:
         self.held_positions, self.held, self.held_own = positions[held], x[held], own[held]
         self.x, self.own = np.delete(x, held, axis=0), np.delete(own, held)
         if checkpoint is None:
-            key = training_key(encoder, quantizer, x, config, metric)
+            keeps = config.checkpoint is not None
+            key = training_key(encoder, quantizer, x, config, metric) if keeps else {}
             checkpoint = Checkpoint(config.checkpoint, key)
         self.checkpoint = checkpoint
 

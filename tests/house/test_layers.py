@@ -54,6 +54,7 @@ FILES_OF_TORCH = {
     *("encoders.network", "network_encoder"),
     *("training.augment", "training.decoding", "training.labelled"),
     *("training.network", "training.optimizers"),
+    *("training.peers", "training.whole_batch"),
 }
 FILES_OF_SKLEARN = {"sklearn"}
 HEAVY = {"torch", "sklearn", "scipy.optimize", "matplotlib"}

@@ -27,6 +27,9 @@ OTHERS = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.
 OTHERS.append(ROOT / "findings" / "README.md")
 # Who runs the bash blocks of a page, where not this file.
 ELSEWHERE = {"command_line.md": "tests/cli/test_page.py", "quick_start.md": "make wheels"}
+# Pages that start Ray, which runs in a network of its own.
+ON_RAY = {"distributed.md"}
+ALONE = ROOT / "tests" / "distributed" / "alone.sh"
 # A page runs as it is, but on 1,000 of the 10,000 rows: enough for every line, and sooner done.
 RUN = """
 import dataclasses, runpy, sys
@@ -48,7 +51,9 @@ NEEDS = {
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)[^)]*\)|<img[^>]*\bsrc=\"([^\"]+)\"")
 
 each_page = pytest.mark.parametrize(
-    "page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix()
+    "page",
+    [pytest.param(page, marks=[pytest.mark.ray] if page.name in ON_RAY else []) for page in PAGES],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
 )
 each_page_and_other = pytest.mark.parametrize(
     "page", [*PAGES, *OTHERS], ids=lambda page: page.relative_to(ROOT).as_posix()
@@ -94,12 +99,18 @@ def test_the_python_blocks_run(page, tmp_path):
         pytest.skip("no Python block")
     for name in NEEDS.get(page.name, ()):
         pytest.importorskip(name, reason="needs deepq[clients]")
+    alone = []
+    if page.name in ON_RAY:
+        pytest.importorskip("ray", reason="needs deepq[ray]")
+        if subprocess.run([ALONE, "true"], capture_output=True).returncode:
+            pytest.skip("no network namespace can be made here")
+        alone = [str(ALONE)]
     script = tmp_path / page.with_suffix(".py").name  # a line has the same number as in the page
     script.write_text(code, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(script)],
+        [*alone, sys.executable, "-c", RUN, str(script)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONSAFEPATH": "1"},
+        env={**os.environ, "PYTHONSAFEPATH": "1", "RAY_AUTH_MODE": "disabled"},
         capture_output=True,
         text=True,
     )

@@ -1,0 +1,1 @@
+"""Tests that run inside a process with Ray: see test_on_ray.py."""
