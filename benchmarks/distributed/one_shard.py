@@ -118,6 +118,7 @@ def _trained(kind: Kind, rng: np.random.Generator) -> Any:
     centres = faiss.IndexFlatL2(kind.d)
     centres.add(rng.standard_normal((kind.nlist, kind.d), dtype=np.float32))
     other = faiss.IndexIVFPQ(centres, kind.d, kind.nlist, kind.M, 8)
+    other.pq.cp.min_points_per_centroid = 1  # no warning
     other.pq.train(x)
     other.use_precomputed_table = -1
     other.is_trained = True
