@@ -20,9 +20,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +37,7 @@ from benchmarks.distributed.formulas import (
     caller_seconds,
     callers,
     core_hours,
-    flat_seconds,
+    in_proportion,
     line,
 )
 from benchmarks.distributed.one_shard import KINDS, SMOKE, merging, ranking, shards
@@ -155,14 +154,13 @@ def plans(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
     merge = max(row["cpu_p50"] / row["shards"] for row in merged)
     for kind in SMOKE if options.smoke else KINDS:
         codes = Codes(VECTORS, kind.d, kind.M, kind.nlist, kind.nprobes[0])
-        own = max(row["own_bytes"] for row in opened if _codec(row) == _codec(vars(kind)))
         for rows in ROWS:
             alone, together = (
                 Plan(
                     codes,
                     rows,
                     options.replicas,
-                    (options.process << 20) + own,
+                    (options.process << 20) + own_bytes(opened, codes, rows),
                     seconds_of(done, codes, rows, at_once),
                     at_once,
                     machine,
@@ -178,8 +176,12 @@ def plans(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
             }
 
 
-def _codec(about: Mapping[str, Any]) -> tuple[int, int, int]:
-    return about["d"], about["M"], about["nlist"]
+def own_bytes(opened: list[Row], codes: Codes, rows: int) -> int:
+    """Memory that a worker has besides the mapped file: of cells, or in proportion to flat rows."""
+    wanted = codes.d, codes.code_bytes, codes.nlist
+    own = [row for row in opened if (row["d"], row["M"], row["nlist"]) == wanted]
+    row = max(own, key=lambda row: (row["N"], row["own_bytes"]))
+    return int(row["own_bytes"] if codes.nlist else in_proportion(row["own_bytes"], row["N"], rows))
 
 
 def planned(alone: Plan, together: Plan, encode: float) -> Row:
@@ -228,7 +230,7 @@ def seconds_of(done: list[Row], codes: Codes, rows: int, nq: int) -> float:
     most = max(row["N"] for row in found)
     own = {row["nprobe"]: row for row in found if row["N"] == most}
     if not codes.nlist:
-        return flat_seconds(own[0]["cpu_p50"] / nq, most, rows)
+        return in_proportion(own[0]["cpu_p50"] / nq, most, rows)
     few, many = sorted(own)
     seconds = (own[nprobe]["cpu_p50"] / nq for nprobe in (few, many))
     return CellTimes.fitted(*seconds, (few, many), codes.nlist, most).seconds(codes, rows)

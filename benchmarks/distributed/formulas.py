@@ -78,15 +78,15 @@ def callers(rate: float, at_once: int, seconds: float, utilisation: float) -> in
 def shard_bytes(codes: Codes, rows: int, process: int) -> int:
     """Memory of one worker: its codes, ids, centres of cells, and `process`, what a process takes.
 
-    Flat shards made by `encode_dataset` have successive ids, which take nothing.
+    Files of flat shards have no ids, where these are successive.
     """
     ids = ID_BYTES * rows if codes.nlist else 0
     centres = FLOAT_BYTES * codes.nlist * codes.d
     return rows * codes.code_bytes + ids + centres + process
 
 
-def flat_seconds(measured: float, measured_rows: int, rows: int) -> float:
-    """Seconds of a query in a flat shard: in proportion to its rows."""
+def in_proportion(measured: float, measured_rows: int, rows: int) -> float:
+    """Seconds or bytes of a flat shard of other rows than the measured one."""
     return measured * rows / measured_rows
 
 

@@ -118,6 +118,7 @@ def _trained(kind: Kind, rng: np.random.Generator) -> Any:
     centres = faiss.IndexFlatL2(kind.d)
     centres.add(rng.standard_normal((kind.nlist, kind.d), dtype=np.float32))
     other = faiss.IndexIVFPQ(centres, kind.d, kind.nlist, kind.M, 8)
+    other.pq.cp.min_points_per_centroid = 1  # no warning
     other.pq.train(x)
     other.use_precomputed_table = -1
     other.is_trained = True
@@ -136,33 +137,26 @@ def _fill(index: Any, kind: Kind, N: int, rng: np.random.Generator) -> None:
         index.add_sa_codes(codes)
 
 
-def _opened(folder: Path, shard: Shard, fingerprint: str, z: NDArray[Any]) -> list[Row]:
-    """Time opening a shard in a process of its own, and see what memory that takes."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_open, (folder, shard, fingerprint, z))
-
-
-def _open(folder: Path, shard: Shard, fingerprint: str, z: NDArray[Any]) -> list[Row]:
-    faiss.omp_set_num_threads(1)
-    rows, base = [], _own_memory()
+def _opened(folder: Path, shard: Shard, fingerprint: str, z: NDArray[Any]) -> Iterator[Row]:
+    """Time opening a shard, each time in a process of its own, and see what memory that takes."""
     for verify in (False, True):
-        start = time.perf_counter()
-        served = ServedShard(folder, shard, fingerprint, verify=verify)
-        seconds = time.perf_counter() - start
-        served.find(z, _K, {}, None, False)
-        own = _own_memory() - base
-        size = (folder / shard.name).stat().st_size
-        rows.append(
-            {
-                "verify": verify,
-                "seconds": seconds,
-                "own_bytes": own,
-                "process_bytes": base,
-                "file_bytes": size,
-            }
-        )
-        del served
-    return rows
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            yield pool.apply(_open, (folder, shard, fingerprint, z, verify))
+
+
+def _open(folder: Path, shard: Shard, fingerprint: str, z: NDArray[Any], verify: bool) -> Row:
+    faiss.omp_set_num_threads(1)
+    before, start = _own_memory(), time.perf_counter()
+    served = ServedShard(folder, shard, fingerprint, verify=verify)
+    seconds = time.perf_counter() - start
+    served.find(z, _K, {}, None, False)
+    return {
+        "verify": verify,
+        "seconds": seconds,
+        "own_bytes": _own_memory() - before,
+        "process_bytes": before,
+        "file_bytes": (folder / shard.name).stat().st_size,
+    }
 
 
 def _own_memory() -> int:

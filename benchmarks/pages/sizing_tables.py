@@ -50,11 +50,11 @@ def opened(results: list[Row]) -> list[Row]:
     rows: dict[tuple[object, ...], Row] = {}
     for result in results:
         if result["case"] == "open":
-            key = result["kind"], result["d"], result["M"], result["N"]
+            key = result["nlist"], result["d"], result["M"], result["N"]
             line = rows.setdefault(
                 key,
                 {
-                    "shard": "cells" if result["nlist"] else "flat",
+                    "shard": f"{result['nlist']:,} cells" if result["nlist"] else "flat",
                     "d": result["d"],
                     "bytes": result["M"],
                     "codes": f"{result['N']:,}",
@@ -62,6 +62,7 @@ def opened(results: list[Row]) -> list[Row]:
                     "mapped in": "",
                     "with checksum": "",
                     "memory of its own": f"{result['own_bytes'] / 1e6:.1f} MB",
+                    "of the process before": f"{result['process_bytes'] / 1e6:.0f} MB",
                 },
             )
             where = "with checksum" if result["verify"] else "mapped in"

@@ -15,7 +15,7 @@ from benchmarks.distributed.formulas import (
     caller_seconds,
     callers,
     core_hours,
-    flat_seconds,
+    in_proportion,
     line,
     shard_bytes,
 )
@@ -43,7 +43,7 @@ def test_callers():
 
 
 def test_flat_shards_take_time_in_proportion():
-    assert flat_seconds(0.01, 10_000_000, 50_000_000) == pytest.approx(0.05)
+    assert in_proportion(0.01, 10_000_000, 50_000_000) == pytest.approx(0.05)
 
 
 def test_times_of_cells_go_through_what_was_measured():

@@ -83,6 +83,21 @@ def test_queue_of_equal_times():
     assert found.mean() == pytest.approx(1.5, rel=0.1)
 
 
+def test_hedged_calls_keep_workers_busy():
+    # Asked at once, both replicas do everything: a queue M/D/1 of the whole load.
+    both = {"load": 0.6, "replicas": 2, "queries": 10_000}
+    found = answers(cluster(np.ones(1), 1, hedge=0.0, **both))
+    assert found.mean() == pytest.approx(1 + 0.6 / (2 * 0.4), rel=0.1)
+    assert answers(cluster(np.ones(1), 1, **both)).mean() < 1.3
+
+
+def test_who_has_answered_is_not_asked_again():
+    named = {"load": 0.5, "replicas": 2, "shards": 3}
+    without = answers(cluster(EXPONENTIAL, **named))
+    never_late = answers(cluster(EXPONENTIAL, **named, hedge=1.01 * without.max()))
+    np.testing.assert_array_equal(never_late, without)
+
+
 def test_replicas_share_the_load():
     means = [answers(cluster(EXPONENTIAL, 20, load=0.7, replicas=n)).mean() for n in (1, 2, 3)]
     assert means[0] > 1.5 * means[1] > 1.5 * means[2] > 1.5

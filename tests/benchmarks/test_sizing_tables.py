@@ -74,6 +74,7 @@ def test_both_ways_to_open_are_in_one_line():
         "N": 1000,
         "file_bytes": 2e6,
         "own_bytes": 5e5,
+        "process_bytes": 3e7,
     }
     (line,) = sizing_tables.opened(
         [{**row, "verify": False, "seconds": 0.01}, {**row, "verify": True, "seconds": 0.2}]
