@@ -34,7 +34,7 @@ class Worker(engine.Opened):
 
 
 def packed(name: str, *args: Any) -> Any:
-    """Pack a call for `Worker.call` into one piece: Ray takes as long for each argument.
+    """Pack a call for `Worker.call` into one piece: Ray packs each argument apart.
 
     A large piece is put where all machines find it, once for all workers.
     """
