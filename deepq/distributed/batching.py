@@ -41,6 +41,8 @@ class Batcher:
 
     def __call__(self, z: Floats, key: Hashable) -> Any:
         """Answer for queries; those with an equal key may be asked together."""
+        if not self._thread.is_alive():
+            raise RuntimeError("expected a batcher that is open, got one that is closed")
         future: Future[Any] = Future()
         self._came.put(_Waiting(z, key, future))
         return future.result()

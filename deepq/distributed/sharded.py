@@ -189,7 +189,9 @@ class ShardedIndex:
 
     # ---- searching ---------------------------------------------------------------------------
 
-    def search(self, x: Any, k: int, *, params: Any = None) -> Results:
+    def search(
+        self, x: Any, k: int, *, params: Any = None, timeout: float | None = None
+    ) -> Results:
         """Find the k nearest stored vectors of every query.
 
         Parameters
@@ -200,6 +202,8 @@ class ShardedIndex:
             Neighbours per query.
         params : deepq.SearchParameters or faiss.SearchParameters, optional
             Of this call: `rerank`, `nprobe`, `num_threads` of each worker, and a selector of ids.
+        timeout : float, optional
+            Seconds of this call, in place of the index's.
 
         Returns
         -------
@@ -221,7 +225,7 @@ class ShardedIndex:
         D, I = steps.padded(self._codec, n, k)
         missing: tuple[str, ...] = ()
         if len(z) and k:
-            key = k, count, tuple(how.items())
+            key = k, count, tuple(how.items()), self._seconds(timeout)
             if restriction is None:
                 D[usable], I[usable], missing = self._batcher(z, key)
             else:
@@ -232,8 +236,8 @@ class ShardedIndex:
         self, z: Floats, key: Any, restriction: Restriction | None = None
     ) -> tuple[Floats, Ids, tuple[str, ...]]:
         """Scores, ids (n, k) of embeddings, and names of shards without an answer."""
-        k, count, how = key
-        end = time.monotonic() + self._timeout
+        k, count, how, seconds = key
+        end = time.monotonic() + seconds
         with self._pool.using() as serving:
             width = max(k, count)
             found = self._ask(serving, end, "find", z, width, dict(how), restriction, count > 0)
@@ -261,7 +265,9 @@ class ShardedIndex:
         parts = self._answers(questions, end, partial=False).values
         return np.concatenate([D for D, _ in parts]), np.concatenate([I for _, I in parts])
 
-    def range_search(self, x: Any, thresh: float, *, params: Any = None) -> Results:
+    def range_search(
+        self, x: Any, thresh: float, *, params: Any = None, timeout: float | None = None
+    ) -> Results:
         """Find all stored vectors that score better than `thresh`, by their codewords.
 
         Returns (lims, D, I) as `DeepQuantIndex.range_search`, the results of a query in ascending
@@ -271,7 +277,7 @@ class ShardedIndex:
         thresh = as_real(thresh, "thresh")
         how, restriction = self._asked(params)
         with self._pool.using() as serving:
-            end = time.monotonic() + self._timeout
+            end = time.monotonic() + self._seconds(timeout)
             found = self._ask(serving, end, "within", z, thresh, how, restriction)
         parts = [value for value in found.values if value is not None]
         none = np.zeros(len(z) + 1, np.uint64), np.empty(0, np.float32), np.empty(0, np.int64)
@@ -339,6 +345,9 @@ class ShardedIndex:
                 raise InputError(f"expected {name} = 0 for shards, got {got}")
         largest = max((shard.largest for shard in self.manifest.shards), default=-1)
         return how, as_plain(params, largest)
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else as_real(timeout, "timeout")
 
     def _rerank(self, params: Any) -> int:
         given = getattr(params, "rerank", None)

@@ -93,10 +93,8 @@ class Stream:
 
     def blocks(self, size: int, shard: int, done: set[int]) -> Iterator[Block]:
         """See `Files.blocks`."""
-        import ray.data
-
         # In the order of the data set, whichever of its blocks are ready first.
-        ray.data.DataContext.get_current().execution_options.preserve_order = True
+        self._dataset.context.execution_options.preserve_order = True
         start = 0
         for batch in self._dataset.iter_batches(batch_size=size, batch_format="numpy"):
             rows, ids = self._columns(batch)

@@ -149,20 +149,18 @@ def test_a_worker_that_hangs_is_an_error_in_time_or_named(flat, caplog):
     with ShardedIndex(manifest, **HOW) as served:
         (pid,) = served.processes()["part-1.dpq"]
         os.kill(pid, signal.SIGSTOP)
-        served._timeout, served._hedge = 2, 0.5
         begin = time.monotonic()
         with pytest.raises(ShardTimeoutError, match=r"none of part-1.dpq: no answer in 2 s") as e:
-            served.search(x[:9], 5)
+            served.search(x[:9], 5, timeout=2)
         assert 2 <= time.monotonic() - begin < 100
         assert e.value.missing == ("part-1.dpq",)
         assert isinstance(e.value, TimeoutError)
         served._partial = True
-        found = served.search(x[:9], 5)
+        found = served.search(x[:9], 5, timeout=2)
         assert found.missing == ("part-1.dpq",)
         assert same(found, index.search(x[:9], 5, params=rest))
         assert "part-1.dpq" in caplog.text
         os.kill(pid, signal.SIGCONT)
-        served._timeout = 60
         assert served.search(x[:9], 5).missing == ()
 
 
