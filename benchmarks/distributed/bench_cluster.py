@@ -222,7 +222,8 @@ def serve(options: argparse.Namespace, index: Any, work: Path) -> Rows:
             begin = time.perf_counter()
             list(pool.map(client, range(clients), [count] * clients))
             each = (time.perf_counter() - begin) / (clients * count)
-        row = {"case": "serve", "what": f"{clients} clients", "actors": 2, "ms": 1000 * each}
+        what = f"{clients} clients, {'HAProxy' if options.haproxy else 'proxy in Python'}"
+        row = {"case": "serve", "what": what, "actors": 2, "ms": 1000 * each}
         yield {**row, "x": alone / each, "alone_ms": 1000 * alone}
     ray_serve.shutdown()
 
@@ -316,10 +317,6 @@ def measured(options: argparse.Namespace) -> Rows:
 
 def main() -> None:
     """Measure every case asked for."""
-    if "DEEPQ_ALONE" not in os.environ:
-        os.environ |= {"DEEPQ_ALONE": "1", "RAY_AUTH_MODE": "disabled"}
-        module = [sys.executable, "-m", "benchmarks.distributed.bench_cluster"]
-        os.execv(ALONE, [str(ALONE), *module, *sys.argv[1:]])
     arguments = parser(__doc__ or "", CASES)
     arguments.add_argument("--actors", type=int, nargs="+", default=[1, 2, 4])
     arguments.add_argument("--rows", type=int, default=1_000_000)
@@ -327,7 +324,13 @@ def main() -> None:
     arguments.add_argument("--turns", type=int, default=3, help="of encoding")
     arguments.add_argument("--requests", type=int, default=200)
     arguments.add_argument("--kills", type=int, default=25, help="of each kind")
+    arguments.add_argument("--haproxy", action="store_true", help="for the case serve")
     options = arguments.parse_args()
+    if "DEEPQ_ALONE" not in os.environ:
+        os.environ |= {"DEEPQ_ALONE": "1", "RAY_AUTH_MODE": "disabled"}
+        os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = str(int(options.haproxy))
+        module = [sys.executable, "-m", "benchmarks.distributed.bench_cluster"]
+        os.execv(ALONE, [str(ALONE), *module, *sys.argv[1:]])
     if options.smoke:
         options.actors, options.rows, options.repeats, options.turns = [2], 4000, 2, 1
         options.requests, options.kills = 5, 1
