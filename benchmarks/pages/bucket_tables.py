@@ -8,15 +8,26 @@ from benchmarks.common.results import Row
 
 KEY = "case data method seed among wanted rows nq"
 _RANKS = ("P@1", "P@4", "P@16")
-_SHOWN = (1.0, 50.0, 200.0)
+_SHOWN = {"text_wordnet": (1.0, 50.0, 200.0), "cifar10_jpeg": (1.0, 5.0, 10.0)}
 _NEAR = 1.15  # a method reaches a speed-up factor if it comes as near as this
 
 
-def precision(results: list[Row]) -> list[Row]:
+def of_texts(results: list[Row]) -> list[Row]:
+    """Lay out precision of the texts."""
+    return precision(results, "text_wordnet")
+
+
+def of_images(results: list[Row]) -> list[Row]:
+    """Lay out precision of the images."""
+    return precision(results, "cifar10_jpeg")
+
+
+def precision(results: list[Row], of: str) -> list[Row]:
     """Lay out precision by method and speed-up factor, means over seeds with their spread."""
+    shown = _SHOWN[of]
     groups: dict[tuple[str, str, str, float], list[Row]] = {}
     for row in results:
-        if row["case"] == "precision" and row["wanted"] in _SHOWN:
+        if row["case"] == "precision" and row["data"] == of and row["wanted"] in shown:
             key = row["data"], row["among"], row["method"], row["wanted"]
             groups.setdefault(key, []).append(row)
     rows: dict[tuple[str, str, str], Row] = {}
@@ -28,7 +39,7 @@ def precision(results: list[Row]) -> list[Row]:
             column = f"{rank}, all rows" if wanted == 1 else f"{rank}, {wanted:.0f}x"
             line[column] = _figure(found, rank, wanted)
     columns = ["data", "queries among", "buckets"]
-    columns += [f"{rank}, {wanted:.0f}x" for wanted in _SHOWN[1:] for rank in _RANKS]
+    columns += [f"{rank}, {wanted:.0f}x" for wanted in shown[1:] for rank in _RANKS]
     lines = sorted(rows.values(), key=lambda line: str(line["queries among"]), reverse=True)
     laid = [{name: line.get(name, _exhaustive(line, name)) for name in columns} for line in lines]
     return [line for line in laid if any(line[name] != "-" for name in columns[3:])]

@@ -237,7 +237,8 @@ PAGES: dict[str, dict[str, Table]] = {
         ),
     },
     "docs/hierarchical.md": {
-        "buckets": Table("hierarchical", bucket_tables.KEY, bucket_tables.precision),
+        "buckets": Table("hierarchical", bucket_tables.KEY, bucket_tables.of_texts),
+        "image-buckets": Table("hierarchical", bucket_tables.KEY, bucket_tables.of_images),
         "bucket-trainings": Table("hierarchical", bucket_tables.KEY, bucket_tables.trainings),
         "bucket-times": Table(
             "hierarchical",
