@@ -7,13 +7,13 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from deepq._common.checks import as_size
 from deepq._common.errors import InputError
-from deepq._common.safe_files import replacing, write_whole
+from deepq._common.safe_files import checksum, replacing, write_whole
 from deepq._common.types import Codes
 from deepq.distributed import engine
 from deepq.distributed.manifest import (
@@ -128,33 +128,29 @@ def encode_dataset(
     fingerprint = require_codec(index)
     shard_rows = as_size(rows_per_shard, "rows_per_shard")
     block_rows = as_size(rows_per_block, "rows_per_block")
+    workers = None if workers is None else as_size(workers, "workers")
     opened = as_source(source, index.d, column, ids)
     numbers = as_row_ids(ids, opened.n) if isinstance(opened, Files) else None
     plan = {**opened.plan, "rows_per_shard": shard_rows, "fingerprint": fingerprint}
     if numbers is not None:
-        plan["ids"] = f"{len(numbers)} given"
+        plan["ids"] = f"{len(numbers)} of the checksum {checksum(numbers):016x}"
     folder = Path(out).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     _require_same(folder, plan)
     writer = _Writer(folder, index.copy_empty(), shard_rows, fingerprint)
     if (folder / NAME).exists():
-        return Manifest.read(folder)
+        manifest = Manifest.read(folder)
+        if all(shard.is_whole_in(folder) for shard in manifest.shards):
+            return manifest
     with replacing(folder / _UNFINISHED) as file:
         write_whole(file, json.dumps(plan).encode())
     write_index(writer.codec, folder / CODEC)
     done = writer.whole(opened.n)
     total = None if opened.n is None else opened.n - sum(s.rows for s in done.values())
     with _bar(total, verbose) as bar:
-        for block, codes in _encoded(
-            writer.codec,
-            opened,
-            opened.blocks(block_rows, shard_rows, set(done)),
-            workers,
-            cpus,
-            gpus,
-            timeout,
-            total,
-        ):
+        blocks = iter(()) if total == 0 else opened.blocks(block_rows, shard_rows, set(done))
+        how = _Workers(workers, cpus, gpus, timeout)
+        for block, codes in _encoded(writer.codec, opened, blocks, how):
             own = block.ids
             if numbers is not None:
                 own = numbers[block.start : block.stop]
@@ -167,6 +163,15 @@ def encode_dataset(
     manifest.write()
     (folder / _UNFINISHED).unlink()
     return manifest
+
+
+class _Workers(NamedTuple):
+    """How many encode, what each takes, and how long they are waited for."""
+
+    number: int | None
+    cpus: float
+    gpus: float
+    timeout: float
 
 
 def _require_same(folder: Path, plan: dict[str, Any]) -> None:
@@ -193,19 +198,13 @@ def _encoded(
     codec: Index,
     opened: Files | Stream,
     blocks: Iterator[Block],
-    workers: int | None,
-    cpus: float,
-    gpus: float,
-    timeout: float,
-    total: int | None,
+    how: _Workers,
 ) -> Iterator[tuple[Block, Codes]]:
     """Yield blocks in order, with their codes."""
-    if total == 0:
-        return
     ray = engine.connected()
+    workers, cpus, gpus, timeout = how
     if workers is None:
         workers = max(1, int((ray.cluster_resources().get("CPU", 1) - 1) / max(cpus, 1e-3)))
-    workers = as_size(workers, "workers")
     shared = ray.put(codec)
     pool = engine.actors(
         Encoder, [(shared, opened.opener, opened.n, gpus)] * workers, num_cpus=cpus, num_gpus=gpus

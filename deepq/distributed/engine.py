@@ -102,15 +102,3 @@ def own_error(get: Any, *args: Any, **named: Any) -> Any:
         raise TimeoutError(str(error)) from error
     except RayTaskError as error:
         raise getattr(error, "cause", None) or error from None
-
-
-class Deadline:
-    """So many seconds from now; None for no end."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._end = None if seconds is None else time.monotonic() + seconds
-
-    @property
-    def left(self) -> float | None:
-        """Seconds that are left, at least 0."""
-        return None if self._end is None else max(0.0, self._end - time.monotonic())

@@ -55,6 +55,13 @@ class Shard:
         names = [self.name] if self.ids in ("successive", "inside") else [self.name, self.ids]
         return file_checksum(*(folder / name for name in names))
 
+    def is_whole_in(self, folder: Path) -> bool:
+        """Whether its files are there, and have this checksum."""
+        try:
+            return self.checksum_in(folder) == self.checksum
+        except FileNotFoundError:
+            return False
+
     def ids_in(self, folder: Path) -> Ids | None:
         """Ids (rows,) by position; None where they are inside the index."""
         if self.ids == "inside":

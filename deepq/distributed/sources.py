@@ -25,6 +25,13 @@ class Opener(NamedTuple):
     column: str | None
     source: RowSource | None = None
 
+    def described(self) -> list[Any]:
+        """Say what it opens, in JSON values: the same as long as no file changes."""
+        if self.source is not None:
+            return [repr(self.source)]
+        stats = [(path, Path(path).stat()) for path in self.paths or []]
+        return [[path, stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+
     def __call__(self) -> Any:
         """Open it. Raises FileNotFoundError, with the machine's name, if it is not seen there."""
         try:
@@ -63,8 +70,7 @@ class Files:
         if rows.ndim < 2 or int(np.prod(rows.shape[1:])) != d:
             raise InputError(f"expected rows of {d} numbers, got shape {rows.shape}")
         self.n = len(rows)
-        names = opener.paths or [repr(opener.source)]
-        self.plan = {"source": names, "column": opener.column, "rows": self.n}
+        self.plan = {"source": opener.described(), "column": opener.column, "rows": self.n}
 
     def blocks(self, size: int, shard: int, done: set[int]) -> Iterator[Block]:
         """Yield blocks of at most `size` rows; none goes over the end of a shard of `shard` rows.

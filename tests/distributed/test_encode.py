@@ -47,7 +47,7 @@ def no_ray(monkeypatch):
         ({"ids": np.arange(50) / 2}, deepq.InputError, "expected 50 integers from 0 on"),
         ({"rows_per_shard": 0}, deepq.InputError, "rows_per_shard"),
         ({"rows_per_block": -1}, deepq.InputError, "rows_per_block"),
-        ({"workers": 0}, ImportError, r"pip install 'deepq\[ray\]'"),
+        ({"workers": 0}, deepq.InputError, "workers of at least 1, got 0"),
         ({}, ImportError, r"expected ray, .* pip install 'deepq\[ray\]'"),
     ],
 )

@@ -61,6 +61,10 @@ def test_shards_hold_the_codes_of_all_rows_in_order(index, x, npy, tmp_path):
     assert one.fingerprint == index.fingerprint
     again = encode_dataset(npy, index, tmp_path / "out", **{**SMALL, "workers": 1})
     assert again == manifest
+    (tmp_path / "out" / "shard-00002.dpq").write_bytes(b"damaged")
+    again = encode_dataset(npy, index, tmp_path / "out", **{**SMALL, "workers": 1})
+    assert again == manifest
+    assert files(tmp_path / "one") == files(tmp_path / "out")
 
 
 def test_a_run_that_was_stopped_goes_on_after_its_last_whole_shard(
@@ -155,12 +159,16 @@ def test_a_ray_dataset_comes_in_its_order_into_cells_too(x, tmp_path):
         encode_dataset(data, index, tmp_path / "other", column="w", **SMALL)
 
 
-def test_a_folder_of_something_else_is_left_alone(index, npy, tmp_path):
+def test_a_folder_of_something_else_is_left_alone(index, x, npy, tmp_path):
     out = tmp_path / "out"
     encode_dataset(npy, index, out, **SMALL)
     before = files(out)
     with pytest.raises(deepq.InputError, match="got another rows_per_shard"):
         encode_dataset(npy, index, out, **{**SMALL, "rows_per_shard": 200})
+    np.save(npy, x)
+    with pytest.raises(deepq.InputError, match="got another source"):
+        encode_dataset(npy, index, out, **SMALL)
+    assert files(out) == before
     with pytest.raises(deepq.InputError, match="got another fingerprint"):
         encode_dataset(npy, trained(metric=0), out, **SMALL)
     assert files(out) == before
