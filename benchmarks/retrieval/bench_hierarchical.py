@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ from benchmarks.common.results import known, record, table
 from benchmarks.retrieval.bucketings import BUCKETINGS
 from benchmarks.retrieval.class_splits import Split, load
 from deepq import DeepQuantIndex, HashTableIndex, TrainConfig, metrics, recipes
-from deepq.encoders import Encoder
+from deepq.encoders import Identity
 from deepq.labels.compound_codes import compound_codes
 from deepq.networks import ConvNet
 from deepq.quantizers import ProductQuantizer
@@ -59,7 +60,8 @@ def precision(options: argparse.Namespace, split: Split) -> Iterator[dict[str, A
     there = known(options.output, "hierarchical", KEY)
     for seed in options.seeds:
         first = trained(options, split, seed, options.first)
-        z = first[0].embedder.encode(split.parts["train"][0])
+        # Of methods that put embeddings into buckets, these are the rows.
+        embedded = split.encoded(first[0].embedder)
         for method in (_EXHAUSTIVE, *TABLES, *BUCKETINGS):
             if method not in (options.methods or [method]):
                 continue
@@ -69,26 +71,26 @@ def precision(options: argparse.Namespace, split: Split) -> Iterator[dict[str, A
                 cases = [("train", 1.0), ("query", 1.0)]
             if all((*row.values(), *case) in there for case in cases):
                 continue
-            index, more = first
-            if method != options.first:
-                index, more = made(options, split, seed, method, index.embedder, z)
+            own = split if method in TABLES else embedded
+            index, more = first if method == options.first else made(options, own, seed, method)
             for among in ("train", "query"):
                 index.reset()
-                index.add(split.parts[among][0])
+                index.add(own.parts[among][0])
                 for wanted in [w for a, w in cases if a == among]:
-                    found = judged(index, split, among, wanted)
+                    found = judged(index, own, among, wanted)
                     yield {**row, "among": among, "wanted": wanted, **found, **more}
 
 
 def made(
-    options: argparse.Namespace, split: Split, seed: int, method: str, metric: Encoder, z: Any
+    options: argparse.Namespace, split: Split, seed: int, method: str
 ) -> tuple[HashTableIndex, dict[str, float]]:
     """Make an empty table of one method, and what its training took."""
     if method in TABLES:
         return trained(options, split, seed, method)
     make, size = BUCKETINGS.get(method, BUCKETINGS["largest number"])
+    z = split.parts["train"][0]
     start = time.process_time()
-    index = make(metric, z, seed, size)
+    index = make(Identity(z.shape[1]), z, seed, size)
     return index, {"train_cpu_s": time.process_time() - start}
 
 
@@ -98,7 +100,11 @@ def trained(
     """Train a hash table; the metric network is that of the other ones with this seed."""
     path = options.work / f"{split.name}-{seed}"
     first = not path.exists()
-    path.with_name(f"{path.name}.hasher").unlink(missing_ok=True)
+    hasher = path.with_name(f"{path.name}.hasher")
+    kept = path.with_name(f"{path.name}.{method.replace(' ', '_')}")
+    hasher.unlink(missing_ok=True)
+    if kept.exists():
+        shutil.copy(kept, hasher)
     shape = split.shape if len(split.shape) == 3 else split.shape[0]
     training = TrainConfig(
         seed=seed, epochs=options.epochs, checkpoint=path, precision=options.precision
@@ -109,6 +115,7 @@ def trained(
     start = time.process_time()
     index.train(*split.parts["train"])
     seconds = time.process_time() - start
+    shutil.copy(hasher, kept)
     return index, {"train_cpu_s": seconds, "with_metric": float(first)}
 
 

@@ -12,6 +12,7 @@ from sklearn.model_selection import train_test_split
 
 from benchmarks.retrieval import images
 from deepq.datasets import ImageSet, cifar100, imagenet32, wordnet_glosses
+from deepq.encoders import Encoder
 
 _SEED = 40  # the paper's
 _HELD = 5000  # training images that settings are chosen by
@@ -35,6 +36,11 @@ class Split:
     name: str
     shape: tuple[int, ...]
     parts: dict[str, tuple[NDArray[Any], NDArray[Any]]]
+
+    def encoded(self, encoder: Encoder) -> Split:
+        """Return the same with embeddings as rows."""
+        parts = {name: (encoder.encode(x), y) for name, (x, y) in self.parts.items()}
+        return Split(self.name, (encoder.d_out,), parts)
 
     def cut(self, rows: int) -> Split:
         """Keep the first rows of each part."""
