@@ -17,12 +17,15 @@ from matplotlib.ticker import NullLocator
 from benchmarks.common.results import FOLDER, Row, newest, read
 
 _RANKS = ("P@1", "P@4", "P@16")
-_TICKS = (25, 50, 100, 200, 400)
 _STYLES = {
     "1 x 1,024 words": ("#a63603", "o", "-"),
     "2 x 32 words": ("#e6550d", "D", "-"),
     "2 x 32 words, N-pair": ("#fd8d3c", "D", "--"),
     "2 x 32 words, N-pair by batch": ("#fdae6b", "D", ":"),
+    "1 x 64 words": ("#a63603", "o", "-"),
+    "2 x 8 words": ("#e6550d", "D", "-"),
+    "k-means, 16 cells": ("#9ecae1", "s", "--"),
+    "k-means, 64 cells": ("#3182bd", "s", "-"),
     "k-means, 256 cells": ("#9ecae1", "s", "--"),
     "k-means, 1,024 cells": ("#3182bd", "s", "-"),
     "k-means, 2,048 cells": ("#08519c", "s", ":"),
@@ -50,7 +53,8 @@ def draw(rows: list[Row], data: str) -> Figure:
         if whole:
             axes.axhline(mean(whole), color="black", linewidth=1, label="all rows looked at")
         axes.set(xscale="log", xlabel="speed-up factor", ylabel=f"precision@{rank[2:]}")
-        axes.set_xticks(_TICKS, [f"{tick}x" for tick in _TICKS])
+        ticks = sorted({int(row["wanted"]) for row in rows if row["wanted"] > 1})
+        axes.set_xticks(ticks, [f"{tick}x" for tick in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(alpha=0.3)
     figure.suptitle(data)
