@@ -293,7 +293,7 @@ class _Writer:
             part.add_sa_codes(codes)
             if ids is not None:
                 with replacing(self.folder / ids_name(_name(self._number))) as file:
-                    file.write(_npy(ids))
+                    write_whole(file, _npy(ids))
         else:
             first = self._number * self._rows
             part.add_sa_codes(codes, np.arange(first, first + len(codes)) if ids is None else ids)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,10 +49,14 @@ class Shard:
     ids: str
     checksum: str
 
+    @property
+    def files(self) -> list[str]:
+        """Names of its files: of the index, and of ids if they are in one of their own."""
+        return [self.name] if self.ids in ("successive", "inside") else [self.name, self.ids]
+
     def checksum_in(self, folder: Path) -> str:
         """Read its files, and return their checksum."""
-        names = [self.name] if self.ids in ("successive", "inside") else [self.name, self.ids]
-        return file_checksum(*(folder / name for name in names))
+        return file_checksum(*(folder / name for name in self.files))
 
     def is_whole_in(self, folder: Path) -> bool:
         """Whether its files are there, and have this checksum."""
@@ -128,7 +131,7 @@ class Manifest:
             if content["version"] != _VERSION:
                 raise FormatError(f"version {content['version']!r}")
             shards = tuple(Shard(**shard) for shard in content["shards"])
-            for name in (content["codec"], *(n for s in shards for n in _files(s))):
+            for name in (content["codec"], *(n for s in shards for n in s.files)):
                 if Path(name).name != name:
                     raise FormatError(f"a file outside of the folder: {name!r}")
             return cls(
@@ -195,10 +198,6 @@ class Manifest:
 def as_manifest(manifest: Manifest | str | os.PathLike[str]) -> Manifest:
     """Read a manifest, unless it is one."""
     return manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
-
-
-def _files(shard: Shard) -> Iterable[str]:
-    return (shard.name, shard.ids)
 
 
 def described(folder: Path, name: str, fingerprint: str, first: int, network: Any = None) -> Shard:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,17 @@ from deepq._common.sources import RowSource
 from deepq.datasets.vectors import read_vectors
 
 Rows = NDArray[Any]
+
+
+@contextmanager
+def named_machine() -> Iterator[None]:
+    """Name the machine that does not see a file, in the FileNotFoundError that says so."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"expected data that every worker sees, got on {os.uname().nodename}: {error}"
+        ) from None
 
 
 class Opener(NamedTuple):
@@ -34,16 +46,12 @@ class Opener(NamedTuple):
 
     def __call__(self) -> Any:
         """Open it. Raises FileNotFoundError, with the machine's name, if it is not seen there."""
-        try:
+        with named_machine():
             if self.source is not None:
                 self.source[:1]
                 return self.source
             paths = self.paths or []
             return read_vectors(paths if len(paths) > 1 else paths[0], self.column)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"expected data that every worker sees, got on {os.uname().nodename}: {error}"
-            ) from None
 
 
 class Block(NamedTuple):

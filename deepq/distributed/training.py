@@ -23,6 +23,7 @@ from deepq._common.sources import RowSource
 from deepq._common.types import Floats, Ids
 from deepq.datasets.vectors import read_vectors
 from deepq.distributed.engine import actors, connected, own_error, started, stop
+from deepq.distributed.sources import named_machine
 from deepq.encoders.base import Encoder, embed
 from deepq.quantizers.numbering import numbered
 from deepq.quantizers.parted import Part, fit_parts
@@ -63,12 +64,8 @@ class Piece(NamedTuple):
 def _opened(source: Any) -> Any:
     if not isinstance(source, str | os.PathLike):
         return source
-    try:
+    with named_machine():
         return read_vectors(source)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"expected data that every worker sees, got on {os.uname().nodename}: {error}"
-        ) from None
 
 
 def deal(shards: Sequence[Any], counts: Sequence[int], workers: int) -> list[list[Piece]]:

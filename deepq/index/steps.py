@@ -44,18 +44,14 @@ def rerank_count(index: Index, params: Any) -> int:
     return index._rerank_count(params)
 
 
-def code_size(index: Index) -> int:
-    """Bytes of a code that `found` returns: in cells with the number of its cell."""
-    return int(index.sa_code_size())
-
-
 def found(index: Index, z: Floats, k: int, params: Any = None) -> tuple[Floats, Ids, Codes]:
     """Search for embeddings (n, d_out), without ranking anew.
 
-    Returns D and I (n, k) as `search`, and codes (n, k, code_size) uint8, zeros beside the id -1.
+    Returns D and I (n, k) as `search`, and codes (n, k, sa_code_size) uint8, in cells with the
+    number of the cell, zeros beside the id -1.
     """
     D, I = index._outputs(z, k, None, None)
-    codes = np.zeros((*I.shape, code_size(index)), np.uint8)
+    codes = np.zeros((*I.shape, int(index.sa_code_size())), np.uint8)
     if isinstance(index, DeepQuantIndex):
         mode = index._mode(params)
         with index._lock.reading():

@@ -9,17 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.distributed.alone import ALONE, need_ray
+
 HERE = Path(__file__).parent
-ALONE = HERE / "alone.sh"
 
 pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _ray():
-    pytest.importorskip("ray", reason="Ray is missing: pip install 'deepq[ray]'")
-    if subprocess.run([ALONE, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no network namespace can be made here")
+    need_ray()
 
 
 @pytest.mark.parametrize("cases", ["encode", "search", "serve", "training"])

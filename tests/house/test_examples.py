@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-from .test_readme import ALONE, ROOT, RUN
+from tests.distributed.alone import ALONE, need_ray
+
+from .test_readme import ROOT, RUN
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 ELSEWHERE, ON_RAY = {"demo.py", "langchain_store.py"}, {"distributed.py"}
@@ -42,9 +44,7 @@ def test_it_runs(name, tmp_path):
 @pytest.mark.ray
 @pytest.mark.parametrize("name", sorted(ON_RAY))
 def test_it_runs_on_ray(name, tmp_path):
-    pytest.importorskip("ray", reason="needs deepq[ray]")
-    if subprocess.run([ALONE, "true"], capture_output=True).returncode:
-        pytest.skip("no network namespace can be made here")
+    need_ray()
     run(name, tmp_path, ALONE)
 
 

@@ -20,6 +20,7 @@ import pytest
 from pyarrow import parquet
 
 from deepq import datasets
+from tests.distributed.alone import ALONE, need_ray
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,7 +30,6 @@ OTHERS.append(ROOT / "findings" / "README.md")
 ELSEWHERE = {"command_line.md": "tests/cli/test_page.py", "quick_start.md": "make wheels"}
 # Pages that start Ray, which runs in a network of its own.
 ON_RAY = {"distributed.md"}
-ALONE = ROOT / "tests" / "distributed" / "alone.sh"
 # A page runs as it is, but on 1,000 of the 10,000 rows: enough for every line, and sooner done.
 RUN = """
 import dataclasses, runpy, sys
@@ -101,9 +101,7 @@ def test_the_python_blocks_run(page, tmp_path):
         pytest.importorskip(name, reason="needs deepq[clients]")
     alone = []
     if page.name in ON_RAY:
-        pytest.importorskip("ray", reason="needs deepq[ray]")
-        if subprocess.run([ALONE, "true"], capture_output=True).returncode:
-            pytest.skip("no network namespace can be made here")
+        need_ray()
         alone = [str(ALONE)]
     script = tmp_path / page.with_suffix(".py").name  # a line has the same number as in the page
     script.write_text(code, encoding="utf-8")
