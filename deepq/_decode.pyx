@@ -42,6 +42,20 @@ cdef extern from "_kernels/networks.h" nogil:
                                  float *c) noexcept nogil
     multiply_fn multiply_kernel(int simd)
 
+    ctypedef struct beam_job:
+        int M
+        int ksub
+        int width
+        const float *cross
+        int32_t *words
+        float *errors
+        float *next
+        int32_t *places
+        int32_t *spare
+
+    ctypedef void (*beam_fn)(const beam_job *, const float *costs, int64_t n, int32_t *words) noexcept nogil
+    beam_fn beam_kernel(int simd)
+
     ctypedef struct choose_slot:
         pass
 
@@ -203,6 +217,35 @@ def choose(const float[:, ::1] z, const int32_t[:, :, ::1] candidates, arrays,
     if n:
         with nogil:
             kernel(&job, slots, &z[0, 0], &candidates[0, 0, 0], n, &words[0, 0])
+    return found
+
+
+def beam(const float[:, :, ::1] costs, const float[:, :, :, ::1] cross, int width):
+    """Words (n, M) int32 of additive codes: see `_kernels/beam.h`. Of equal errors the first word.
+
+    Parameters
+    ----------
+    costs : (n, M, ksub) float32
+        |c|^2 / 2 - x.c of vectors x and codewords c.
+    cross : (M, ksub, M, ksub) float32
+        Inner products of all pairs of codewords.
+    width : beginnings that are kept, at least 1
+    """
+    cdef beam_job job
+    cdef beam_fn kernel = beam_kernel(_LEVELS[_scan.simd()])
+    cdef int64_t n = costs.shape[0]
+    cdef int M = cross.shape[0], ksub = cross.shape[1]
+    found = np.empty((n, M), np.int32)
+    cdef int32_t[:, ::1] out = found
+    cdef int32_t[::1] words = np.empty(2 * width * M, np.int32), places = np.empty(width, np.int32)
+    cdef int32_t[::1] spare = np.empty(width * ksub, np.int32)
+    cdef float[::1] errors = np.empty(width, np.float32), longer = np.empty(width * ksub, np.float32)
+    job.M, job.ksub, job.width, job.cross = M, ksub, width, &cross[0, 0, 0, 0]
+    job.words, job.places, job.spare = &words[0], &places[0], &spare[0]
+    job.errors, job.next = &errors[0], &longer[0]
+    if n:
+        with nogil:
+            kernel(&job, &costs[0, 0, 0], n, &out[0, 0])
     return found
 
 

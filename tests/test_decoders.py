@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepq import _decode, _scan, decoders
+from deepq import _decode, _scan
 from deepq._common.errors import DimensionError, InputError, KindError
 from deepq._common.types import InCells
-from deepq.decoders import Decoder, in_bytes
+from deepq.decoders import Decoder, neural
+from deepq.decoders.panels import in_bytes
 from deepq.quantizers import ProductQuantizer
 
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 3), st.integers(1, 4))
@@ -89,7 +90,7 @@ def choose_one(
                     step = summands[m, word] - summands[m, words[m]]
                     if word != words[m]:
                         left[m, word] = step @ step - 2 * rest @ step
-            limit = decoders._HOPE / len(words) * (rest @ rest)
+            limit = neural._HOPE / len(words) * (rest @ rest)
             if not left or min(left.values()) >= limit:
                 break
             m, word = min(left, key=left.__getitem__)
@@ -282,7 +283,7 @@ def test_what_is_chosen_is_never_worse_than_the_start(shape, A, sweeps, seed) ->
 
 
 def test_one_sub_space_with_all_candidates_is_brute_force(monkeypatch) -> None:
-    monkeypatch.setattr(decoders, "_HOPE", np.inf)
+    monkeypatch.setattr(neural, "_HOPE", np.inf)
     rng = np.random.default_rng(0)
     decoder = Decoder(numbers(1, 32, 8, 4, rng), candidates=32, sweeps=1000)
     z = rng.standard_normal((300, 8), dtype=np.float32)
@@ -292,7 +293,7 @@ def test_one_sub_space_with_all_candidates_is_brute_force(monkeypatch) -> None:
 
 
 def test_many_sweeps_end_where_no_single_word_can_be_bettered(monkeypatch) -> None:
-    monkeypatch.setattr(decoders, "_HOPE", np.inf)
+    monkeypatch.setattr(neural, "_HOPE", np.inf)
     rng = np.random.default_rng(1)
     decoder = Decoder(numbers(3, 8, 2, 4, rng), candidates=8, sweeps=300)
     z = rng.standard_normal((50, 6), dtype=np.float32)

@@ -2,6 +2,7 @@
 #ifndef DEEPQ_NETWORKS_H
 #define DEEPQ_NETWORKS_H
 
+#include "beam.h"
 #include "choose.h"
 #include "decode.h"
 #include "rank.h"
@@ -24,6 +25,7 @@ static inline four_floats as_floats_portable(const int8_t *p) {
 #define AS_FLOATS(p) as_floats_portable(p)
 #define AS_SHORTS(p) __builtin_convertvector(*(const sixteen_bytes *)(p), sixteen_shorts)
 #include "network.h"
+#include "beam_rows.h"
 #include "choose_rows.h"
 #include "rank_rows.h"
 #include "network_end.h"
@@ -37,6 +39,7 @@ DEEPQ_BEGIN_AVX2
 #define AS_FLOATS(p) ((FLOATS)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p)))))
 #define AS_SHORTS(p) ((sixteen_shorts)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(p))))
 #include "network.h"
+#include "beam_rows.h"
 #include "choose_rows.h"
 #include "rank_rows.h"
 #include "network_end.h"
@@ -50,11 +53,21 @@ DEEPQ_BEGIN_AVX512
 #define AS_FLOATS(p) ((FLOATS)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(p)))))
 #define AS_SHORTS(p) ((sixteen_shorts)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(p))))
 #include "network.h"
+#include "beam_rows.h"
 #include "choose_rows.h"
 #include "rank_rows.h"
 #include "network_end.h"
 DEEPQ_END_TARGET
 #endif
+
+static beam_fn beam_kernel(int simd) {
+#ifdef DEEPQ_X86
+    if (simd == SIMD_AVX512) return beam_rows_avx512;
+    if (simd == SIMD_AVX2) return beam_rows_avx2;
+#endif
+    (void)simd;
+    return beam_rows_portable;
+}
 
 static choose_fn choosing_kernel(int simd) {
 #ifdef DEEPQ_X86

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepq._common.types import Floats, Progress
-from deepq.quantizers.product import ProductQuantizer, fill_empty_cells
+from deepq.quantizers.kmeans import fill_empty_cells
+from deepq.quantizers.product import ProductQuantizer
 
 _LEAST, _LEAST_PER_CODEWORD = 2048, 16  # rows that do
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepq._common.errors import FormatError, KindError
 from deepq._common.plain_data import OwnObject, split_arrays
-from deepq.decoders import Decoder
+from deepq.decoders.plain import AnyDecoder, make_decoder
 from deepq.encoders.base import Encoder
 from deepq.index.native.payload import codebooks_crc
 from deepq.index.native.transforms import members_of
@@ -29,7 +29,7 @@ State = dict[str, Any]
 
 
 def carried_state(
-    index: IndexSettings, encoder: Encoder, decoder: Decoder | None, codebooks: Any
+    index: IndexSettings, encoder: Encoder, decoder: AnyDecoder | None, codebooks: Any
 ) -> State:
     """Describe an index by its settings, the kinds of its encoders, and its decoder.
 
@@ -60,7 +60,7 @@ def take_decoder(quantizer: ProductQuantizer, carried: State | None) -> None:
     """Give a quantizer the decoder that is carried, if any. Raises FormatError for a faulty one."""
     if carried is not None and carried["decoder"] is not None:
         try:
-            quantizer.decoder = Decoder.from_state(carried["decoder"])
+            quantizer.decoder = make_decoder(carried["decoder"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise FormatError(f"expected a decoder of an index, got {error!r}") from error
 

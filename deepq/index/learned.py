@@ -19,6 +19,7 @@ from deepq._common.plain_data import as_parts, digest
 from deepq._common.threads import SharedLock, openmp_threads
 from deepq._common.types import Codes, Floats
 from deepq.encoders.base import Encoder, embed
+from deepq.encoders.chain import without_spread
 from deepq.encoders.plain import encoder_state
 from deepq.index.native import called
 from deepq.index.native.chain import NativeChain
@@ -153,6 +154,8 @@ class LearnedIndex(IndexSettings):
     def _inject(self, encoder: Encoder, quantizer: ProductQuantizer) -> None:
         """Make this the trained encoder and quantizer, here and in the C++ object."""
         with self._lock.exclusive():
+            if encoder.d_out != self._native.pq_index.d:
+                self._native.reshape(encoder)
             self._native.write_encoder(encoder)
             self._native.write_codebooks(quantizer.trained())
             self._native.finish_training()
@@ -238,7 +241,8 @@ class LearnedIndex(IndexSettings):
                 held = for_polysemous(x, quantizer, most, self.d)
                 kept = x if y is not None else x[: len(x) - len(held)]
             config = self.training or faiss_settings(self._native.pq_index.pq.cp)
-            encoder, decoder = copy.deepcopy(self._encoder), self.rerank > 0 and held is None
+            before = without_spread(self._encoder, self._quantizer.decoder)
+            encoder, decoder = copy.deepcopy(before), self.rerank > 0 and held is None
             outcome = self._fit(encoder, quantizer, kept, config, y=y, decoder=decoder)
             if held is not None:
                 z = embed(outcome.encoder, held)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from deepq._common.errors import FormatError, KindError
 from deepq._common.plain_data import Blocks, OwnObject, join_arrays, split_arrays
-from deepq.decoders import Decoder
+from deepq.decoders.plain import AnyDecoder, make_decoder
 from deepq.encoders.base import Encoder
 from deepq.encoders.plain import encoder_state, make_encoder
 from deepq.index.carried import made_objective, make_training, objective_state, training_state
@@ -165,7 +165,7 @@ def make_index(state: State, cls: type[Index]) -> Index:
         quantizer = TYPES[kind](state["M"], state["nbits"])
         quantizer.codebooks = state["codebooks"]
         if state["decoder"] is not None:
-            quantizer.decoder = Decoder.from_state(state["decoder"])
+            quantizer.decoder = make_decoder(state["decoder"])
         encoder = make_encoder(state["encoder"])
         if encoder.d_in != state["d"]:
             raise FormatError(f"d = {state['d']} and an encoder of {encoder.d_in} inputs")

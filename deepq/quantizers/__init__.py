@@ -4,7 +4,8 @@
 lists the kinds by name; `packing` makes bytes of words. `numbering` gives near codewords near
 numbers, which the scan uses. `judging` says how many true neighbours codes find, on rows that
 nothing was learned from, `judging_cells` how many in cells, `usage` how often codewords occur.
-`reranking` orders results by decoded vectors. `parted` is k-means of rows in several places.
+`reranking` orders results by decoded vectors. `kmeans` is what codebooks need besides their steps,
+`parted` k-means of rows in several places.
 
 It imports `_scan`, `_common` and `decoders`. A new kind of quantizer: a subclass in a file of its
 own, one line in `TYPES`, one line here; tests/quantizers has what each must do.

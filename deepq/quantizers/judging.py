@@ -104,7 +104,7 @@ def scan(quantizer: ProductQuantizer, codes: Codes, queries: Floats, k: int, met
         quantizer.nbits,
         np.empty(I.shape, np.float32),
         I,
-        queries=queries,
+        queries=quantizer.wide(queries),
         codebooks=quantizer.trained(),
         inner_product=metric == METRIC_INNER_PRODUCT,
         num_threads=quantizer.num_threads,

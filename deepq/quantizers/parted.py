@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from deepq import _scan
 from deepq._common.types import Floats, Ids, Progress
-from deepq.quantizers.product import ProductQuantizer, drawn_from_each, fill_empty_cells
+from deepq.quantizers.kmeans import drawn_from_each, fill_empty_cells
+from deepq.quantizers.product import ProductQuantizer
 
 _BLOCK = 1 << 14  # rows that are rounded at once
 _EXACT = 53  # bits of a float64

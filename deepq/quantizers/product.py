@@ -14,7 +14,6 @@ together; the codewords then only make the look-up tables of a search.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from itertools import repeat
 from typing import Any
 
@@ -34,13 +33,9 @@ from deepq._common.types import (
     Progress,
     Words,
 )
-from deepq.decoders import Decoder
+from deepq.decoders.plain import AnyDecoder
+from deepq.quantizers.kmeans import fill_empty_cells, growing, sub_vectors
 from deepq.quantizers.packing import pack, unpack
-
-_ROWS, _ROWS_PER_CODEWORD = 4096, 16  # at least, of the first steps
-_MOST_DOUBLINGS = 4
-_DRAWN = 4096  # rows from which empty cells get codewords: so many, or 16 a codeword
-
 
 class ProductQuantizer:
     """M codebooks of 2**nbits codewords, trained by k-means (Jegou et al., PAMI 2011).
@@ -75,7 +70,7 @@ class ProductQuantizer:
             raise InputError(f"expected nbits from 1 to {self._most_bits}, got {nbits}")
         self.num_threads = 1
         self._codebooks: Floats | None = None
-        self._decoder: Decoder | None = None
+        self._decoder: AnyDecoder | None = None
 
     @property
     def ksub(self) -> int:
@@ -136,7 +131,7 @@ class ProductQuantizer:
         self._decoder = None
 
     @property
-    def decoder(self) -> Decoder | None:
+    def decoder(self) -> AnyDecoder | None:
         """What chooses words and reconstructs vectors in place of the codewords, if anything.
 
         Setting raises DimensionError if it does not fit the codebooks, InputError if these are
@@ -145,7 +140,7 @@ class ProductQuantizer:
         return self._decoder
 
     @decoder.setter
-    def decoder(self, value: Decoder | None) -> None:
+    def decoder(self, value: AnyDecoder | None) -> None:
         if value is not None and self.is_frozen:
             raise InputError(f"expected no decoder for a {type(self).__name__}, got one")
         if value is not None and value.shape != (self.M, self.ksub, self.M * self.dsub):
@@ -217,7 +212,7 @@ class ProductQuantizer:
         rng = np.random.default_rng(seed)
         if self._codebooks is None:
             self.draw(z, rng)
-            parts = _growing(z, iterations, max(_ROWS, _ROWS_PER_CODEWORD * self.ksub), rng)
+            parts = growing(z, iterations, self.ksub, rng)
         else:
             parts = repeat(z, iterations)
         for i, part in enumerate(parts):
@@ -246,7 +241,7 @@ class ProductQuantizer:
         means = sums / np.maximum(counts, 1)[:, :, None]
         books = np.where(counts[:, :, None] > 0, means, self.trained()).astype(np.float32)
         for m in np.flatnonzero((counts == 0).any(axis=1)):
-            fill_empty_cells(books[m], counts[m], _sub_vectors(z, self.M, int(m)), words[:, m], rng)
+            fill_empty_cells(books[m], counts[m], sub_vectors(z, self.M, int(m)), words[:, m], rng)
         self.share(books)
         return max(0.0, energy - float((sums * means).sum())) / len(z)
 
@@ -285,7 +280,8 @@ class ProductQuantizer:
         """
         if self._decoder is None:
             return self.assign(z)
-        return self._decoder.choose(self._as_rows(z), self.num_threads, cells)
+        z = np.ascontiguousarray(self._decoder.narrow(z), np.float32)
+        return self._decoder.choose(z, self.num_threads, cells)
 
     def encode(self, z: Floats, cells: InCells | None = None) -> Codes:
         """Packed codes (n, code_size) uint8 of the vectors (n, M * dsub): see `choose`."""
@@ -303,10 +299,30 @@ class ProductQuantizer:
         decoder = self._decoder
         if decoder is None:
             return self.gather(words)
-        z = decoder.decode(words, self.num_threads, cells)
+        z = decoder.wide(decoder.decode(words, self.num_threads, cells))
         if decoder.weight == 1:
             return z
         return decoder.weight * z + (1 - decoder.weight) * self.gather(words)
+
+    def narrow(self, z: Floats) -> Floats:
+        """Vectors (n, width) that stand for embeddings (n, M * dsub) where those are compared.
+
+        They are the same but with an additive decoder: see `decoders.additive`.
+        """
+        return z if self._decoder is None else self._decoder.narrow(z)
+
+    def wide(self, z: Floats) -> Floats:
+        """Embeddings (n, M * dsub) for which `narrow` vectors stand; others stay as they are."""
+        if self._decoder is None or z.shape[1] == self.M * self.dsub:
+            return z
+        return self._decoder.wide(z)
+
+    def decode_narrow(self, codes: Codes) -> Floats:
+        """Reconstructions (n, width) float32 of packed codes (n, code_size), as by `narrow`."""
+        decoder, words = self._decoder, unpack(codes, self.M, self.nbits)
+        if decoder is None or decoder.width == self.M * self.dsub:
+            return self.reconstruct(words)
+        return decoder.decode(words, self.num_threads)
 
     def lookup_tables(self, zq: Floats, metric: int = METRIC_L2) -> Floats:
         """Tables whose sum over the words of a code is its distance to the query.
@@ -349,47 +365,3 @@ class ProductQuantizer:
         if self._codebooks is not None and z.shape[1] != self.M * self.dsub:
             raise DimensionError(f"expected {self.M * self.dsub} columns, got {z.shape[1]}")
         return z
-
-
-def _sub_vectors(z: Floats, M: int, m: int) -> Floats:
-    dsub = z.shape[1] // M
-    return z[:, m * dsub : (m + 1) * dsub]
-
-
-def _growing(z: Floats, iterations: int, least: int, rng: np.random.Generator) -> Iterator[Floats]:
-    """Yield the rows of each step: a part, drawn at random, that doubles; and at last all."""
-    parts = [len(z)]
-    while parts[0] // 2 >= least and len(parts) <= _MOST_DOUBLINGS:
-        parts.insert(0, parts[0] // 2)
-    if len(parts) > 1:
-        order, early = rng.permutation(len(z)), iterations - -(-iterations // 4)
-        for n, steps in zip(parts, np.array_split(range(early), len(parts) - 1), strict=False):
-            part = z[np.sort(order[:n])]
-            yield from repeat(part, len(steps))
-            iterations -= len(steps)
-    yield from repeat(z, iterations)
-
-
-def fill_empty_cells(
-    book: Floats,
-    counts: NDArray[np.int64],
-    z: Floats,
-    words: NDArray[Any],
-    rng: np.random.Generator,
-) -> None:
-    """Put the codewords of empty cells onto rows drawn by their squared error, in place.
-
-    They are drawn among some rows, as many as can tell which cells are large.
-    """
-    step = drawn_from_each(len(z), len(book))
-    z, words = z[::step], words[::step]
-    error = np.square(z - book[words], dtype=np.float64).sum(axis=1)
-    empty = np.flatnonzero(counts == 0)[: np.count_nonzero(error)]
-    if len(empty):
-        rows = rng.choice(len(z), len(empty), replace=False, p=error / error.sum())
-        book[empty] = z[rows]
-
-
-def drawn_from_each(n: int, ksub: int) -> int:
-    """Return of how many rows `fill_empty_cells` looks at one."""
-    return max(1, n // max(_DRAWN, _ROWS_PER_CODEWORD * ksub))

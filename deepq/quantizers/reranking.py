@@ -16,7 +16,8 @@ from deepq import _decode, _scan
 from deepq._common.neighbours import TINY, unit_of_tiny
 from deepq._common.threads import run_blocks
 from deepq._common.types import METRIC_INNER_PRODUCT, Codes, Floats, Ids, Words
-from deepq.decoders import Decoder, in_bytes, widened
+from deepq.decoders.panels import in_bytes, widened
+from deepq.decoders.plain import AnyDecoder
 from deepq.quantizers.product import ProductQuantizer
 
 _NUMBERS = 1 << 22  # of decoded vectors that a thread holds at a time
@@ -30,7 +31,7 @@ class _Rough(NamedTuple):
     A code decodes to about offset + unit * (sum of summands), in all that `settings` say of it.
     """
 
-    decoder: Decoder
+    decoder: AnyDecoder
     settings: dict[str, Any]
     codebooks: Floats
     summands: NDArray[np.int8]
@@ -38,7 +39,7 @@ class _Rough(NamedTuple):
     unit: np.float32
 
     @classmethod
-    def of(cls, quantizer: ProductQuantizer, decoder: Decoder) -> _Rough:
+    def of(cls, quantizer: ProductQuantizer, decoder: AnyDecoder) -> _Rough:
         """Round the summands of a quantizer's decoder."""
         M, ksub, d = decoder.shape
         books = quantizer.trained()
@@ -50,7 +51,7 @@ class _Rough(NamedTuple):
         offset += np.float32(decoder.weight * (1 - decoder.shrink)) * decoder.arrays["centre"]
         return cls(decoder, decoder.settings, books, whole, offset, unit)
 
-    def is_of(self, quantizer: ProductQuantizer, decoder: Decoder) -> bool:
+    def is_of(self, quantizer: ProductQuantizer, decoder: AnyDecoder) -> bool:
         """Whether nothing that it was made of has changed."""
         return (
             self.decoder is decoder
@@ -70,7 +71,7 @@ class _Rough(NamedTuple):
 class _Kept(NamedTuple):
     """Decoded vectors by id, and what each was decoded from."""
 
-    decoder: Decoder
+    decoder: AnyDecoder
     settings: dict[str, Any]
     codes: Codes
     vectors: Floats
@@ -132,7 +133,8 @@ class Decoded:
         num_threads : int
             Threads that share the queries.
         """
-        (nq, d), k = queries.shape, D.shape[1]
+        k, queries = D.shape[1], quantizer.narrow(queries)
+        nq, d = queries.shape
         kept = self._room(codes, quantizer.decoder)
 
         def work(block: slice) -> None:
@@ -145,7 +147,7 @@ class Decoded:
                 if self._prunes:
                     ids = self._worth(rows, ids, k, codes, quantizer, metric)
                 distinct, places = _distinct(np.maximum(ids, 0))
-                vectors = np.ascontiguousarray(quantizer.decode(codes[distinct]))
+                vectors = np.ascontiguousarray(quantizer.decode_narrow(codes[distinct]))
             else:
                 vectors, places = self._refreshed(kept, ids, codes, quantizer), ids
             rank(rows, vectors, ids, places, metric, *best)
@@ -182,17 +184,17 @@ class Decoded:
         if len(new):
             rows = np.unique(new)
             wanted = codes[rows]
-            kept.vectors[rows] = quantizer.decode(wanted)
+            kept.vectors[rows] = quantizer.decode_narrow(wanted)
             kept.codes[rows] = wanted
             kept.known[rows] = 1
         return kept.vectors
 
-    def _room(self, codes: Codes, decoder: Decoder | None) -> _Kept | None:
+    def _room(self, codes: Codes, decoder: AnyDecoder | None) -> _Kept | None:
         """Return where to keep vectors of that many codes; None where they would be too many."""
         if decoder is None or not self._keeps or not are_kept(len(codes), decoder):
             self._kept = None
             return None
-        kept, most = self._kept, _NUMBERS_KEPT // decoder.shape[2]
+        kept, most = self._kept, _NUMBERS_KEPT // decoder.width
         if (
             kept is None
             or kept.decoder is not decoder
@@ -204,15 +206,15 @@ class Decoded:
                 decoder,
                 decoder.settings,
                 np.empty((room, codes.shape[1]), np.uint8),
-                np.empty((room, decoder.shape[2]), np.float32),
+                np.empty((room, decoder.width), np.float32),
                 np.zeros(room, np.uint8),
             )
         return kept
 
 
-def are_kept(n: int, decoder: Decoder) -> bool:
+def are_kept(n: int, decoder: AnyDecoder) -> bool:
     """Whether an index of n vectors keeps them decoded."""
-    return 0 < n <= _NUMBERS_KEPT // decoder.shape[2]
+    return 0 < n <= _NUMBERS_KEPT // decoder.width
 
 
 def share_queries(work: Callable[[slice], None], nq: int, numbers: int, num_threads: int) -> None:

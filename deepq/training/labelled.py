@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deepq._common.errors import InputError
 from deepq._common.types import Floats
-from deepq.decoders import Decoder
+from deepq.decoders.plain import AnyDecoder
 from deepq.encoders.base import Encoder
 from deepq.encoders.chain import Chain
 from deepq.encoders.fixed import Identity
@@ -181,7 +181,7 @@ class _Rest(NamedTuple):
     last: Encoder | None
     interrupted: bool
     codebooks: Floats | None
-    decoder: Decoder | None
+    decoder: AnyDecoder | None
     history: list[dict[str, Any]]
 
 

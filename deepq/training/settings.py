@@ -94,6 +94,10 @@ class TrainConfig:
     ranking : bool
         Whether codewords and decoders are trained for the order of neighbours. False leaves them
         the means of their cells, which reconstruct with the least squared error.
+    additive : bool
+        Whether the codes of a re-ranked index may become additive, of up to 16 words, where that
+        finds more: see `deepq.decoders.additive`. Vectors that plain faiss adds to such an index
+        are stored worse than it would with a product quantizer; False keeps to that.
     device : str
         Where a decoder or network is learned: "auto" takes a GPU if there is one; or "cpu", "cuda",
         which "gpu" stands for, too.
@@ -126,6 +130,7 @@ class TrainConfig:
     max_seconds: float | None = None
     validation: float = 0.1
     ranking: bool = True
+    additive: bool = True
     device: str = "auto"
     learning_rate: float | None = None
     augment: bool = True
@@ -148,7 +153,7 @@ class TrainConfig:
                 object.__setattr__(self, name, as_real(getattr(self, name), name))
                 if getattr(self, name) < 0:
                     raise InputError(f"expected {name} of at least 0, got {getattr(self, name)}")
-        for name in ("ranking", "augment"):
+        for name in ("ranking", "additive", "augment"):
             object.__setattr__(self, name, as_flag(getattr(self, name), name))
         as_precision(self.precision)
         if not isinstance(self.device, str):

@@ -14,12 +14,13 @@ import numpy as np
 
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids, InCells
 from deepq.encoders.base import Encoder, embed
+from deepq.encoders.chain import with_spread
 from deepq.encoders.plain import encoder_state, make_encoder, with_network
 from deepq.quantizers.judging import FEWEST_ROWS, TOP, Judge, Neighbours, hold_out, pays
 from deepq.quantizers.judging_cells import CellJudge
 from deepq.quantizers.numbering import numbered
 from deepq.quantizers.product import ProductQuantizer
-from deepq.training import ranking
+from deepq.training import additive, fitting, ranking
 from deepq.training.cells import Cells
 from deepq.training.checkpoint import Checkpoint, training_key
 from deepq.training.rows import Rows
@@ -37,10 +38,7 @@ _MOST_HELD = 10_000
 _MOST_QUERIES = 20_000
 _MOST_RANKED = 20_000  # rows among which queries have their neighbours
 _MOST_CHOSEN = 40_000  # rows whose codes are chosen by a decoder to learn the order of tables
-_SPARES = (10, 20, 40)  # of a decoder, the first by which little is lost
-_LITTLE = 0.001  # of 10-recall@10
 _PROBED = 16  # cells that queries look into
-_WEIGHTS = (1.0, 0.8, 0.6, 0.4)  # of a decoder beside the codewords, the first that does no harm
 _STEPS_PER_ENTRY = 50
 _SECONDS_PER_CHECKPOINT = 60.0
 
@@ -97,14 +95,19 @@ class Stages:
 
     # ---- stages ------------------------------------------------------------------------------
 
-    def run(self, *, decoder: bool) -> bool:
-        """Go through the stages; return whether Ctrl-C ended them after the first."""
+    def run(self, *, decoder: bool, additive: bool = False) -> bool:
+        """Go through the stages; return whether Ctrl-C ended them after the first.
+
+        With `additive` codes may become additive, which makes embeddings wide.
+        """
         self.learn_codebooks()
         try:
             self.move_cells()
             self.learn_order()
             if decoder:
                 self.learn_decoder()
+            if additive:
+                self.learn_additive()
         except KeyboardInterrupt:
             return True
         return False
@@ -220,11 +223,43 @@ class Stages:
             if self.cells is not None:
                 self._follow(trial, self._some(_MOST_CHOSEN))
             self._rank(trial, self._some(_MOST_CHOSEN), among)
-            self._draw(trial, among, apart)
-        if self._decoder_pays(trial, among, apart):
+            fitting.draw(trial, self.metric, among, apart, spares=self.cells is None)
+        if fitting.is_worth(trial, quantizer, among, apart, self.report):
             quantizer.take(trial)
         if interrupted:
             raise KeyboardInterrupt
+
+    def learn_additive(self) -> None:
+        """Learn additive codes, and keep them if they find more than all that there was before."""
+        quantizer, config = self.quantizer, self.config
+        if not fitting.may_be_additive(quantizer, config) or not self._goes_on("additive"):
+            return
+        known, centre = slice(_MOST_CHOSEN), np.zeros(self.z.shape[1], np.float32)
+        if self.metric != METRIC_INNER_PRODUCT:
+            centre = self.z.mean(axis=0, dtype=np.float64).astype(np.float32)
+        done = self.checkpoint.get("additive")
+        if done is None:
+            decoder = additive.learn_additive(
+                self.z,
+                centre,
+                quantizer.M,
+                quantizer.ksub,
+                rounds=config.epochs or additive.ROUNDS,
+                seed=config.seed,
+                num_threads=quantizer.num_threads,
+                progress=self.report,
+            )
+            self._keep("additive", tables=decoder.arrays["tables"])
+        else:
+            self._resume(done)
+            decoder = additive.decoder_of(done["tables"], centre)
+        trial = quantizer.fresh()
+        trial.num_threads = quantizer.num_threads
+        among, apart = self._judge(known), self._judge(None)
+        fitting.fit_tables(trial, decoder, self.z[known], self.metric, among)
+        if fitting.is_worth(trial, quantizer, among, apart, self.report):
+            quantizer.take(trial)
+            self.encoder = with_spread(self.encoder, decoder)
 
     def unseen(self) -> Unseen | None:
         """Measure what codes lose of the held-out rows, if there are any."""
@@ -266,22 +301,6 @@ class Stages:
         z, cells = self.z[rows], InCells(self.centres, self.own[rows])
         words = quantizer.choose(z, cells)
         quantizer.update(z, words, np.random.default_rng(self.config.seed))
-
-    def _decoder_pays(self, trial: ProductQuantizer, among: Judge, apart: Judge) -> bool:
-        """Whether re-ranking finds more than look-up tables do without a decoder.
-
-        Among rows that it has learned from a decoder looks too good; among the held-out ones alone
-        neighbours are far apart, and other things count. So it must pay in both.
-        """
-        verdict = True
-        for judge in (apart, among):
-            recall, plain = judge.reranked(trial), judge.by_tables(self.quantizer)
-            entry = {"iteration": 0, "recall": float(recall.mean()), "plain": float(plain.mean())}
-            self.report({"stage": "decoder, judged", **entry})
-            verdict = verdict and pays(recall, plain)
-        if not verdict:
-            _log.info("no decoder: it does not find more neighbours of held-out rows")
-        return verdict
 
     def _plan(self) -> Plan:
         count = self.rows.count - len(self.held)
@@ -345,43 +364,6 @@ class Stages:
             return slice(count)
         rows = np.random.default_rng(self.config.seed).choice(count, _MOST_RANKED, replace=False)
         return np.sort(rows)
-
-    def _draw(self, quantizer: ProductQuantizer, among: Judge, apart: Judge) -> None:
-        """Set how the decoder's vectors are drawn, to the centre and to the codewords.
-
-        To the centre as far as they rank better; to the codewords until re-ranking does no harm to
-        codes of the nearest codewords, which C++ code adds.
-        """
-        decoder = quantizer.decoder
-        if decoder is None:
-            return
-        if self.metric != METRIC_INNER_PRODUCT:  # where a common factor does not change the order
-            recalls = {}
-            for factor in ranking.SHRINKS:
-                quantizer.decoder = decoder.with_settings(shrink=factor)
-                recalls[factor] = among.reranked(quantizer).mean()
-            decoder = decoder.with_settings(shrink=max(recalls, key=recalls.__getitem__))
-        for weight in _WEIGHTS:
-            quantizer.decoder = decoder.with_settings(weight=weight)
-            if not any(judge.nearest_suffer(quantizer) for judge in (among, apart)):
-                break
-        else:
-            _log.warning(
-                "re-ranking finds less than the tables where C++ code adds the vectors: use add"
-            )
-        if self.cells is None:
-            self._spare(quantizer, among)
-
-    def _spare(self, quantizer: ProductQuantizer, among: Judge) -> None:
-        """Set how few vectors are decoded in a search, where that finds hardly less."""
-        if quantizer.decoder is None:
-            return
-        decoder, least = quantizer.decoder, among.reranked(quantizer).mean() - _LITTLE
-        for spare in _SPARES:
-            quantizer.decoder = decoder.with_settings(spare=spare)
-            if among.reranked(quantizer).mean() >= least:
-                return
-        quantizer.decoder = decoder
 
     # ---- going on ----------------------------------------------------------------------------
 

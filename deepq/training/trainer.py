@@ -138,7 +138,7 @@ def fit(
             first = encoder if cells is None else cells.before
             rows = Rows(x, first.d_in, first.input_shape)
             stages = Stages(encoder, quantizer, rows, run, cells)
-            interrupted = stages.run(decoder=decoder)
+            interrupted = stages.run(decoder=decoder, additive=decoder and labels is cells is None)
             encoder = stages.encoder
             unseen = stages.unseen() if labels is None else None
         else:

@@ -37,8 +37,8 @@ def test_rerank_sorts_by_decoded_vectors(metric: int, rows: int, k: int, monkeyp
         asked.append(codes[:, 0])
         return vectors[codes[:, 0]]
 
-    codes, quantizer = np.arange(40, dtype=np.uint8)[:, None], SimpleNamespace(decoder=None)
-    quantizer.decode = decode
+    codes = np.arange(40, dtype=np.uint8)[:, None]
+    quantizer = SimpleNamespace(decoder=None, narrow=lambda z: z, decode_narrow=decode)
     D, I = results(9, k)
     Decoded().rerank(queries, found, codes, quantizer, metric, D, I)
     for i, ids in enumerate(found):
@@ -146,7 +146,9 @@ def test_rerank_of_nothing() -> None:
 def test_scores_that_overflow_come_last(metric) -> None:
     vectors = np.array([[1, 1], [3e38, -3e38], [2, 2]], np.float32)
     queries = np.array([[3e38, 3e38]], np.float32)
-    quantizer = SimpleNamespace(decoder=None, decode=lambda codes: vectors[codes[:, 0]])
+    quantizer = SimpleNamespace(
+        decoder=None, narrow=lambda z: z, decode_narrow=lambda codes: vectors[codes[:, 0]]
+    )
     codes, found = np.arange(3, dtype=np.uint8)[:, None], np.array([[1, 2, 0, -1]])
     D, I = results(1, 4)
     Decoded().rerank(queries, found, codes, quantizer, metric, D, I)

@@ -26,8 +26,11 @@ N, HELD = 1200, 240
 X, XB, XQ = clustered(N, 1), clustered(4000, 2), clustered(100, 3)
 
 
+_SETTINGS = {"epochs": 2, "batch_size": 128, "validation": 0.2, "additive": False}
+
+
 def untrained(*, rerank: int = 0, nbits: int = NBITS, metric: Any = 1, **settings: Any) -> Any:
-    config = deepq.TrainConfig(**{"epochs": 2, "batch_size": 128, "validation": 0.2, **settings})
+    config = deepq.TrainConfig(**_SETTINGS | settings)
     return deepq.DeepQuantIndex(D, M, nbits, metric, training=config, rerank=rerank)
 
 

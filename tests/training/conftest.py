@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deepq.training import stages
+from deepq.training import fitting, stages
 
 
 @pytest.fixture
@@ -13,4 +13,5 @@ def small(monkeypatch):
     pytest.importorskip("torch")
     real = stages.plan
     monkeypatch.setattr(stages, "plan", lambda *a, **kw: real(*a, **kw)._replace(hidden=8))
-    monkeypatch.setattr(stages, "pays", lambda *_: True)
+    for module in (stages, fitting):
+        monkeypatch.setattr(module, "pays", lambda *_: True)

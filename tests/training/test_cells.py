@@ -14,7 +14,7 @@ import deepq
 from deepq._common.types import InCells
 from deepq.quantizers import ProductQuantizer
 from deepq.quantizers.judging_cells import CellJudge
-from deepq.training import stages
+from deepq.training import fitting, stages
 from deepq.training.cells import CentreQuantizer
 
 from .clusters import NBITS, XB, XQ, D, M, X, stages_of
@@ -157,7 +157,7 @@ def test_more_cells_than_vectors_are_refused() -> None:
 def test_a_decoder_that_does_not_pay_leaves_the_tables(monkeypatch, caplog) -> None:
     pytest.importorskip("torch")
     caplog.set_level(logging.INFO, "deepq")
-    monkeypatch.setattr(stages, "pays", lambda *_: False)
+    monkeypatch.setattr(fitting, "pays", lambda *_: False)
     assert_same(train(), train(rerank=0))
     assert "no decoder" in caplog.text
 

@@ -16,7 +16,7 @@ from deepq import encoders
 from deepq._common.errors import FormatError, InputError
 from deepq._common.plain_data import to_bytes
 from deepq.encoders.plain import encoder_state
-from deepq.training import checkpoint, ranking, stages
+from deepq.training import checkpoint, fitting, ranking, stages
 from deepq.training.checkpoint import Checkpoint
 from tests.common.builders import WRONG, assert_same
 
@@ -134,13 +134,14 @@ def quick(monkeypatch):
     pytest.importorskip("torch")
     real = stages.plan
     monkeypatch.setattr(stages, "plan", lambda *a, **kw: real(*a, **kw)._replace(hidden=8))
-    monkeypatch.setattr(stages, "pays", lambda *_: True)
+    monkeypatch.setattr(fitting, "pays", lambda *_: True)
     monkeypatch.setattr(stages, "_SECONDS_PER_CHECKPOINT", 0.0)
 
 
 def train(path: Path | None, *, rerank: int = 5, x: Any = X, **settings: Any) -> Any:
     config = deepq.TrainConfig(
-        checkpoint=path, **{"epochs": 2, "batch_size": 128, "validation": 0.2, **settings}
+        checkpoint=path,
+        **{"epochs": 2, "batch_size": 128, "validation": 0.2, "additive": False, **settings},
     )
     index = deepq.DeepQuantIndex(D, M, NBITS, training=config, rerank=rerank)
     index.train(x)

@@ -14,7 +14,7 @@ import pytest
 import deepq
 from deepq.quantizers import ProductQuantizer
 from deepq.quantizers.judging import Judge
-from deepq.training import ranking, stages
+from deepq.training import fitting, ranking, stages
 
 from .clusters import (
     HELD,
@@ -82,7 +82,7 @@ def test_vectors_without_structure_are_trained_on_plainly_or_better(caplog) -> N
 @pytest.mark.usefixtures("small")
 def test_a_decoder_that_does_not_pay_leaves_what_there_was(caplog, monkeypatch) -> None:
     caplog.set_level(logging.INFO, "deepq")
-    monkeypatch.setattr(stages, "pays", lambda *_: False)
+    monkeypatch.setattr(fitting, "pays", lambda *_: False)
     index = train(rerank=20)
     assert "no decoder" in caplog.text
     assert stages_of(index)[-1] == "decoder, judged"

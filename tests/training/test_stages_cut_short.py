@@ -11,7 +11,7 @@ import pytest
 
 import deepq
 from deepq.quantizers.judging import Judge
-from deepq.training import ranking, stages
+from deepq.training import fitting, ranking, stages
 from deepq.training.progress import Report
 
 from .clusters import XB, XQ, X, assert_same_training, plain, stages_of, train, untrained
@@ -71,7 +71,7 @@ def test_an_interrupt_of_the_order_leaves_the_best_so_far(owner, name, calls, mo
 def test_an_interrupt_of_the_decoder_leaves_the_best_so_far(steps, worth, monkeypatch) -> None:
     from deepq.training.decoding import Learner
 
-    monkeypatch.setattr(stages, "pays", lambda *_: worth)
+    monkeypatch.setattr(fitting, "pays", lambda *_: worth)
     index, want = untrained(rerank=20), train()
     After(monkeypatch, Learner, "step", steps)
     with pytest.raises(KeyboardInterrupt):

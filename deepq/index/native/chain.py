@@ -34,7 +34,7 @@ from deepq.index.native.transforms import (
 )
 
 # Kept at import: a program may put a class of ours in its place.
-IndexPreTransform = faiss.IndexPreTransform
+IndexPreTransform, IndexFlat = faiss.IndexPreTransform, faiss.IndexFlatL2
 
 Native = TypeVar("Native", bound="NativeChain")
 
@@ -73,6 +73,18 @@ class NativeChain:
         chain.own_fields = True
         chain.is_trained = False
         return cls(chain)
+
+    def reshape(self, encoder: Encoder) -> None:
+        """Take the transforms of another encoder, for embeddings of another length.
+
+        The index must be empty. The object stays the same for composites around it.
+        """
+        index = self.pq_index
+        pq = faiss.ProductQuantizer(encoder.d_out, index.pq.M, index.pq.nbits)
+        pq.cp.niter, pq.cp.seed = index.pq.cp.niter, index.pq.cp.seed
+        other = NativeChain.around(IndexFlat(encoder.d_out), encoder, pq.M)
+        self.chain.chain.swap(other.chain.chain)
+        index.pq, index.d = pq, encoder.d_out
 
     # ---- encoder ----------------------------------------------------------------------------
 

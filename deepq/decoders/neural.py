@@ -29,11 +29,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepq import _decode, _scan
-from deepq._common.checks import as_count, as_real, as_size
+from deepq._common.checks import as_count, as_size
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.neighbours import unit_of_tiny
 from deepq._common.threads import run_blocks
 from deepq._common.types import Floats, InCells, Words
+from deepq.decoders.checks import as_arrays, as_share
+from deepq.decoders.panels import in_bytes, panels, widened
 
 __all__ = ["Decoder"]
 
@@ -56,7 +58,7 @@ _SHAPES = {
     "centre": ("d",),
     "cells": ("d", "h"),
 }
-_OPTIONAL = {"cells"}
+_OPTIONAL = frozenset({"cells"})
 
 
 class Decoder:
@@ -114,7 +116,7 @@ class Decoder:
         self._set(shrink, weight, candidates, sweeps, spare)
 
     def _set(self, shrink: float, weight: float, candidates: int, sweeps: int, spare: int) -> None:
-        self.shrink, self.weight = _as_share(shrink, "shrink"), _as_share(weight, "weight")
+        self.shrink, self.weight = as_share(shrink, "shrink"), as_share(weight, "weight")
         self.candidates = as_size(candidates, "candidates")
         self.sweeps, self.spare = as_size(sweeps, "sweeps"), as_count(spare, "spare")
 
@@ -129,6 +131,19 @@ class Decoder:
         """M, ksub and d: what words it reads, and what vectors it gives."""
         M, ksub, d = self.arrays["tables"].shape
         return M, ksub, d
+
+    @property
+    def width(self) -> int:
+        """Length of what `decode` returns: that of embeddings."""
+        return self.shape[2]
+
+    def narrow(self, z: Floats) -> Floats:
+        """Return what `decode` and `choose` are about, of embeddings (n, d): these."""
+        return z
+
+    def wide(self, z: Floats) -> Floats:
+        """Embeddings (n, d) of what `decode` returns: that."""
+        return z
 
     def state(self) -> dict[str, Any]:
         """Its arrays and settings, for `from_state`."""
@@ -174,8 +189,8 @@ class Decoder:
             "features": widened(a["features"]),
             "entered": widened(entered),
             "bias": widened(a["bias"]),
-            "outer": _panels(a["outer"]),
-            "output": _panels(a["output"]),
+            "outer": panels(a["outer"]),
+            "output": panels(a["output"]),
         }
 
     def _told(self, cells: InCells | None) -> Callable[[slice], dict[str, Any]]:
@@ -192,7 +207,7 @@ class Decoder:
     @cached_property
     def _weights_of_cells(self) -> tuple[Floats, Floats]:
         """V and W1, laid out as panels."""
-        return _panels(self.arrays["cells"]), _panels(self.arrays["inner"])
+        return panels(self.arrays["cells"]), panels(self.arrays["inner"])
 
     def choose(self, z: Floats, num_threads: int = 1, cells: InCells | None = None) -> Words:
         """Choose for every vector, of the words of near sites, some that decode to near it.
@@ -332,29 +347,6 @@ def _trials(M: int) -> int:
     return max(16, M // 2)
 
 
-def in_bytes(summands: Floats) -> tuple[NDArray[np.int8], Floats, np.float32]:
-    """Whole numbers (M, ksub, d) of 8 bits, offset (d,) and unit that stand for summands.
-
-    A sum of M summands is about offset + unit * (sum of M whole numbers). d is padded to panels.
-    """
-    middle = summands.mean(axis=1, keepdims=True)
-    moved = summands - middle
-    unit = np.float32(np.abs(moved).max() / 127) or np.float32(1)
-    return np.rint(widened(moved) / unit).astype(np.int8), middle.sum(axis=0)[0], unit
-
-
-def widened(array: Floats) -> Floats:
-    """Pad rows with zeros to whole panels; share the numbers where none are missing."""
-    missing = -array.shape[-1] % _decode.PANEL
-    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)]) if missing else array
-
-
-def _panels(weights: Floats) -> Floats:
-    """Lay out weights (h, columns) as panels (.., h, PANEL), both padded."""
-    wide = widened(np.ascontiguousarray(widened(weights).T))
-    return np.ascontiguousarray(wide.reshape(-1, _decode.PANEL, wide.shape[1]).transpose(0, 2, 1))
-
-
 def _slack(sites: Floats, parts: Floats) -> Floats:
     """Twice the error (M, n) of scores c.c / 2 - x.c: see `_kernels/assign.h`."""
     eps = np.float32(np.finfo(np.float32).eps)
@@ -364,37 +356,11 @@ def _slack(sites: Floats, parts: Floats) -> Floats:
     return slack
 
 
-def _as_share(value: Any, name: str) -> float:
-    part = as_real(value, name)
-    if not 0 < part <= 1:
-        raise InputError(f"expected {name} above 0 and up to 1, got {value}")
-    return part
-
-
 def _checked(arrays: Mapping[str, ArrayLike]) -> dict[str, Floats]:
     """Copy the arrays of a decoder, read-only; raise unless shapes and numbers are right."""
-    if {*arrays, *_OPTIONAL} != set(_SHAPES):
-        required = sorted(set(_SHAPES) - _OPTIONAL)
-        raise InputError(f"expected the arrays {required}, got {sorted(arrays)}")
-    copies, sizes = {}, dict[str, int]()
-    for name in (name for name in _SHAPES if name in arrays):
-        letters = _SHAPES[name]
-        numbers = np.array(arrays[name], dtype=np.float32, order="C")
-        if (
-            numbers.ndim != len(letters)
-            or 0 in numbers.shape
-            or any(
-                sizes.setdefault(letter, size) != size
-                for letter, size in zip(letters, numbers.shape, strict=True)
-            )
-        ):
-            wanted = ", ".join(str(sizes.get(letter, letter)) for letter in letters)
-            raise DimensionError(f"expected {name} of shape ({wanted}), got {numbers.shape}")
-        if not np.isfinite(numbers).all():
-            raise InputError(f"expected finite numbers in {name}, got NaN or infinity")
-        numbers.flags.writeable = False
-        copies[name] = numbers
-    if sizes["M"] * sizes["dsub"] != sizes["d"]:
-        wanted = f"(M, ksub, {sizes['d']} / M)"
-        raise DimensionError(f"expected sites of shape {wanted}, got {copies['sites'].shape}")
+    copies = as_arrays(arrays, _SHAPES, _OPTIONAL)
+    (M, _, dsub), d = copies["sites"].shape, copies["tables"].shape[2]
+    if M * dsub != d:
+        wanted, got = f"(M, ksub, {d} / M)", copies["sites"].shape
+        raise DimensionError(f"expected sites of shape {wanted}, got {got}")
     return copies

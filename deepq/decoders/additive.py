@@ -1,0 +1,242 @@
+"""Additive codes: a vector is a sum of codewords of its whole length, one for each word.
+
+    z_hat = mu + sum_m T_m[w_m]
+
+(Babenko & Lempitsky, "Additive quantization for extreme vector compression", CVPR 2014), mu the
+centre. Words are chosen one after the other, and the best few beginnings are kept (beam search).
+
+Look-up tables answer for such codes as well, also faiss's. With shares a_m, sum_m a_m^2 = 1, and
+x = q - mu,
+
+    |q - z_hat|^2 = sum_m |a_m x - T_m[w_m] / a_m|^2 + |sum_m T_m[w_m]|^2 - sum_m |T_m[w_m]|^2 / a_m^2.
+
+The first sum is that of a product quantizer for *wide* vectors, in which x stands M times: sub-space
+m has a_m x, and a zero behind it. The rest is nearly a sum of numbers, one for each word; their
+roots stand where the zero is, after a constant has been added that makes none negative. So the
+distances of tables are too large by a constant; those of decoded vectors are not.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from deepq import _decode, _scan
+from deepq._common.checks import as_count, as_size
+from deepq._common.errors import DimensionError, InputError
+from deepq._common.neighbours import unit_of_tiny
+from deepq._common.threads import run_blocks
+from deepq._common.types import Floats, InCells, Words
+from deepq.decoders.checks import as_arrays, as_share
+from deepq.decoders.panels import panels, widened
+
+MOST_WORDS, MOST_KSUB = 16, 256  # of a code: the table of all pairs takes their squares
+
+_BLOCK = 512  # rows that a thread takes at a time
+_SHAPES = {"tables": ("M", "ksub", "d"), "centre": ("d",), "shares": ("M",)}
+
+
+class AdditiveDecoder:
+    """Codewords that are added up, with given numbers, which stay as they are.
+
+    Parameters
+    ----------
+    arrays : mapping of arrays
+        Arrays of finite numbers, with the names
+
+        * "tables" (M, ksub, d): T, M at most 16 and ksub at most 256;
+        * "centre" (d,): mu;
+        * "shares" (M,): a, above 0, the sum of their squares 1.
+    shrink : float
+        `decode` draws reconstructions by this factor towards the centre, which ranks better: see
+        `training.ranking`.
+    beam : int
+        Beginnings of a code that are kept while its words are chosen.
+    spare : int
+        When k of some vectors are to be ranked, 2 k and so many more are decoded; 0 for all.
+
+    Attributes
+    ----------
+    arrays : dict of float32 arrays
+        The numbers, read-only.
+    weight : float
+        1: nothing else is mixed with what it decodes.
+
+    Raises
+    ------
+    DimensionError
+        If the shapes do not fit each other.
+    InputError
+        If a number is NaN, infinite or out of range.
+    """
+
+    kind = "additive"
+    weight = 1.0
+
+    def __init__(
+        self,
+        arrays: Mapping[str, ArrayLike],
+        *,
+        shrink: float = 1.0,
+        beam: int = 8,
+        spare: int = 0,
+    ) -> None:
+        self.arrays = as_arrays(arrays, _SHAPES)
+        M, ksub, _ = self.arrays["tables"].shape
+        if M > MOST_WORDS or ksub > MOST_KSUB:
+            most = f"{MOST_WORDS} tables of at most {MOST_KSUB} codewords"
+            raise InputError(f"expected at most {most}, got {M} of {ksub}")
+        shares = self.arrays["shares"]
+        if not (shares > 0).all() or abs(np.square(shares).sum() - 1) > 1e-4:
+            raise InputError(f"expected positive shares whose squares add up to 1, got {shares}")
+        self._set(shrink, beam, spare)
+
+    def _set(self, shrink: float, beam: int, spare: int) -> None:
+        self.shrink = as_share(shrink, "shrink")
+        self.beam, self.spare = as_size(beam, "beam"), as_count(spare, "spare")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of the constructor besides the arrays."""
+        return {name: getattr(self, name) for name in ("shrink", "beam", "spare")}
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """M, ksub and the length of a wide vector, M (d + 1)."""
+        M, ksub, d = self.arrays["tables"].shape
+        return M, ksub, M * (d + 1)
+
+    @property
+    def width(self) -> int:
+        """Length d of what `decode` returns."""
+        return self.arrays["tables"].shape[2]
+
+    def state(self) -> dict[str, Any]:
+        """Its kind, arrays and settings, for `from_state`."""
+        return {"kind": self.kind, "arrays": dict(self.arrays), "settings": self.settings}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> AdditiveDecoder:
+        """Make a decoder of the `state` of another; raises KeyError where a part is missing."""
+        return cls(state["arrays"], **state["settings"])
+
+    def with_settings(self, **settings: Any) -> AdditiveDecoder:
+        """Make a decoder of the same numbers, which are shared, and other settings."""
+        other = copy.copy(self)
+        other._set(**{**self.settings, **settings})
+        return other
+
+    # ---- wide vectors ------------------------------------------------------------------------
+
+    def wide(self, z: Floats) -> Floats:
+        """Wide vectors (n, M (d + 1)) of vectors (n, d); distances are the same."""
+        M, d = len(self.arrays["shares"]), self.width
+        out = np.zeros((len(z), M, d + 1), np.float32)
+        moved = (z - self.arrays["centre"])[:, None]
+        np.multiply(moved, self.arrays["shares"][:, None], out=out[:, :, :d])
+        return out.reshape(len(z), -1)
+
+    def narrow(self, z: Floats) -> Floats:
+        """Vectors (n, d) of wide ones; those that are not wide are returned as they are.
+
+        Raises DimensionError for rows of another length.
+        """
+        M, d = len(self.arrays["shares"]), self.width
+        if z.ndim == 2 and z.shape[1] == d:
+            return z
+        if z.ndim != 2 or z.shape[1] != M * (d + 1):
+            raise DimensionError(f"expected rows of {d} or {M * (d + 1)} numbers, got {z.shape}")
+        largest = int(self.arrays["shares"].argmax())
+        part = z.reshape(len(z), M, d + 1)[:, largest, :d] / self.arrays["shares"][largest]
+        part += self.arrays["centre"]
+        return part
+
+    def spread(self) -> tuple[Floats, Floats | None]:
+        """Matrix A (M (d + 1), d) and offset b of wide vectors A z + b; None without an offset."""
+        M, d = len(self.arrays["shares"]), self.width
+        A = np.zeros((M, d + 1, d), np.float32)
+        A[:, np.arange(d), np.arange(d)] = self.arrays["shares"][:, None]
+        A = A.reshape(-1, d)
+        centre = self.arrays["centre"]
+        return A, -(A @ centre) if centre.any() else None
+
+    def codebooks(self, lengths: Floats | None) -> Floats:
+        """Codewords (M, ksub, d + 1) of the tables for wide queries.
+
+        Parameters
+        ----------
+        lengths : (M, ksub) float32, or None
+            Numbers whose sums over the words of a code are near |z_hat - mu|^2, before any drawing
+            towards the centre; None for inner products, which need none.
+        """
+        tables, shares = self.arrays["tables"], self.arrays["shares"]
+        M, ksub, d = tables.shape
+        books = np.zeros((M, ksub, d + 1), np.float32)
+        books[:, :, :d] = np.float32(self.shrink) * tables / shares[:, None, None]
+        if lengths is not None:
+            rest = np.square(np.float64(self.shrink)) * lengths
+            rest -= np.square(books, dtype=np.float64).sum(axis=2)
+            books[:, :, d] = np.sqrt(rest - rest.min(axis=1, keepdims=True))
+        return books
+
+    # ---- words -------------------------------------------------------------------------------
+
+    def decode(self, words: Words, num_threads: int = 1, cells: InCells | None = None) -> Floats:  # noqa: ARG002
+        """Reconstructions (n, d) float32 of words (n, M), whatever the cells of the vectors."""
+        z = np.empty((len(words), self.width), np.float32)
+
+        def work(rows: slice) -> None:
+            sums = _scan.add_up(self.arrays["tables"], words[rows])
+            z[rows] = self.arrays["centre"] + np.float32(self.shrink) * sums
+
+        run_blocks(work, len(words), _BLOCK, num_threads)
+        return z
+
+    def choose(self, z: Floats, num_threads: int = 1, cells: InCells | None = None) -> Words:  # noqa: ARG002
+        """Choose words (n, M) uint8 that decode to near vectors, before any drawing to the centre.
+
+        Parameters
+        ----------
+        z : (n, d) or (n, M (d + 1)) float32
+            Vectors, or wide ones.
+        num_threads : int
+            Threads that share the vectors; no word depends on it.
+        cells : InCells, optional
+            Not looked at.
+        """
+        M, ksub, _ = self.shape
+        cross, products, halves = self._pairs
+        words = np.empty((len(z), M), np.uint8)
+
+        def work(rows: slice) -> None:
+            moved = (self.narrow(z[rows]) - self.arrays["centre"]) * self._unit
+            costs = _decode.multiply(widened(moved), products)[:, : M * ksub] + halves
+            words[rows] = _decode.beam(costs.reshape(-1, M, ksub), cross, self.beam)
+
+        run_blocks(work, len(z), _BLOCK, num_threads)
+        return words
+
+    def summands(self) -> Floats:
+        """Vectors (M, ksub, d) whose sums over the words of a code are what it decodes to."""
+        summands = self.arrays["tables"].copy()
+        summands[0] += self.arrays["centre"]
+        return summands
+
+    @cached_property
+    def _pairs(self) -> tuple[Floats, Floats, Floats]:
+        """Inner products c.c' of all pairs of codewords, (M, ksub, M, ksub); the codewords,
+        negative, as panels; and c.c / 2 of each: what halves of squared errors are made of."""
+        M, ksub, d = self.arrays["tables"].shape
+        books = (self.arrays["tables"] * self._unit).reshape(-1, d)
+        halves = np.square(books).sum(axis=1) / 2
+        return (books @ books.T).reshape(M, ksub, M, ksub), panels(-books.T), halves
+
+    @cached_property
+    def _unit(self) -> np.float32:
+        """What all is multiplied by where squares are needed: 1, but for tiny vectors."""
+        return unit_of_tiny(self.arrays["tables"])

@@ -1,0 +1,135 @@
+"""Learning additive codebooks: sums of codewords of the vectors' whole length.
+
+Codebooks begin as those of residual quantization, each learned by k-means from what the ones before
+leave (Chen, Guan & Wang, "Approximate nearest neighbor search by residual vector quantization",
+Sensors 2010). Then codes and codewords are improved by turns: a beam search chooses words for all
+codebooks, and least squares give the codewords of all of them for these words, one codebook after
+the other (Babenko & Lempitsky, CVPR 2014; Gauss-Seidel).
+
+A codeword has few rows to learn from, and counts as many besides as lie at the centre (ridge
+regression). Without, the error of rows that were not learned from is much larger: for texts in 8
+bytes .54 of the variance instead of .50 after the first turn.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deepq import _scan
+from deepq._common.types import Floats, Progress, Words
+from deepq.decoders import AdditiveDecoder
+from deepq.quantizers.product import ProductQuantizer
+
+ROUNDS = 8
+_STEPS = 12  # of k-means, for every codebook
+_ROWS_AT_CENTRE = 10  # that a codeword counts besides its own
+BEAM, _LEARNING_BEAM = 8, 4  # beginnings of codes that are kept
+_SWEEPS = 2  # of least squares over the codebooks
+_SWEEPS_OF_LENGTHS, _RIDGE_OF_LENGTHS = 10, 20
+
+
+def learn_additive(
+    z: Floats,
+    centre: Floats,
+    M: int,
+    ksub: int,
+    *,
+    rounds: int = ROUNDS,
+    seed: int = 1234,
+    num_threads: int = 1,
+    progress: Progress | None = None,
+) -> AdditiveDecoder:
+    """Learn tables of M codewords for vectors less a centre.
+
+    Parameters
+    ----------
+    z : (n, d) float32
+        Training vectors, n at least ksub.
+    centre : (d,) float32
+        What all are sums from.
+    M, ksub : int
+        Codebooks, and codewords in each.
+    rounds : int
+        How often words and codewords are improved.
+    seed : int
+        Seed of the first codewords.
+    num_threads : int
+        Threads that choose words; no number depends on it.
+    progress : callable, optional
+        Called after each round with {"stage": "additive", "iteration", "error"}, the mean squared
+        error of the words with the codewords before.
+    """
+    x = z - centre
+    tables = _residual(x, M, ksub, seed)
+    for i in range(rounds):
+        decoder = decoder_of(tables, centre, _LEARNING_BEAM)
+        words = decoder.choose(z, num_threads)
+        rest = x - _scan.add_up(tables, words)
+        if progress is not None:
+            error = float(np.square(rest).sum(axis=1, dtype=np.float64).mean())
+            progress({"stage": "additive", "iteration": i, "error": error})
+        tables = _fitted(rest, words, tables)
+    return decoder_of(tables, centre)
+
+
+def fit_lengths(decoder: AdditiveDecoder, words: Words) -> Floats:
+    """Numbers (M, ksub) whose sums are nearest to squared lengths of sums of codewords (n, M).
+
+    Ridge regression, one codebook after the other.
+    """
+    tables = decoder.arrays["tables"]
+    M, ksub, _ = tables.shape
+    given = np.square(_scan.add_up(tables, words)).sum(axis=1, dtype=np.float64)
+    numbers, rest = np.zeros((M, ksub)), given - given.mean()
+    counts = [np.bincount(own, minlength=ksub) for own in words.T]
+    for _ in range(_SWEEPS_OF_LENGTHS):
+        for m, own in enumerate(words.T):
+            rest += numbers[m, own]
+            sums = np.bincount(own, rest, minlength=ksub)
+            numbers[m] = sums / (counts[m] + _RIDGE_OF_LENGTHS)
+            rest -= numbers[m, own]
+    numbers[0] += given.mean()
+    return numbers.astype(np.float32)
+
+
+def decoder_of(tables: Floats, centre: Floats, beam: int = BEAM) -> AdditiveDecoder:
+    """Make the decoder of tables; shares in which wide queries have them follow their lengths."""
+    sizes = np.sqrt(np.square(tables).mean(axis=(1, 2), dtype=np.float64))
+    sizes = np.maximum(sizes, max(1e-3 * sizes.max(), np.finfo(np.float32).tiny))
+    arrays = {"tables": tables, "centre": centre, "shares": np.sqrt(sizes / sizes.sum())}
+    return AdditiveDecoder(arrays, beam=beam)
+
+
+def _residual(x: Floats, M: int, ksub: int, seed: int) -> Floats:
+    """Learn tables (M, ksub, d) one after the other, each from what the ones before leave."""
+    rest, tables = x.copy(), []
+    rng = np.random.default_rng(seed)
+    book = ProductQuantizer(1, ksub.bit_length() - 1)
+    for _ in range(M):
+        book.codebooks = None
+        book.draw(rest, rng)
+        for _ in range(_STEPS):
+            book.update(rest, book.assign(rest), rng)
+        words = book.assign(rest)[:, 0]
+        tables.append(_means(rest, words, ksub))
+        rest -= tables[-1][words]
+    return np.stack(tables)
+
+
+def _fitted(rest: Floats, words: Words, tables: Floats) -> Floats:
+    """Fit tables to words (n, M), whose sums leave a `rest` (n, d) with those before, in place."""
+    tables = tables.copy()
+    for _ in range(_SWEEPS):
+        for m, own in enumerate(words.T):
+            own = np.ascontiguousarray(own)
+            rest += tables[m][own]
+            tables[m] = _means(rest, own, tables.shape[1])
+            rest -= tables[m][own]
+    return tables
+
+
+def _means(x: Floats, words: Words, ksub: int) -> Floats:
+    """Means (ksub, d) of the rows with each word, and of some more rows of zeros."""
+    sums, counts = _scan.sum_cells(x, words, ksub)
+    means: Floats = sums / (counts + np.float32(_ROWS_AT_CENTRE)).astype(np.float32)[:, None]
+    return means.astype(np.float32, copy=False)

@@ -1,0 +1,128 @@
+"""Decoders beside held-out rows: how they are set, and whether they pay."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Progress
+from deepq.decoders import AdditiveDecoder
+from deepq.decoders.additive import MOST_KSUB, MOST_WORDS
+from deepq.quantizers.judging import Judge, pays
+from deepq.quantizers.product import ProductQuantizer
+from deepq.training import ranking
+from deepq.training.additive import fit_lengths
+
+if TYPE_CHECKING:
+    from deepq.training.settings import TrainConfig
+
+_SPARES = (10, 20, 40)  # the first by which little is lost
+_LITTLE = 0.001  # of 10-recall@10
+_WEIGHTS = (1.0, 0.8, 0.6, 0.4)  # beside the codewords, the first that does no harm
+
+_log = logging.getLogger("deepq.training")
+
+
+def is_worth(
+    trial: ProductQuantizer,
+    before: ProductQuantizer,
+    among: Judge,
+    apart: Judge,
+    report: Progress,
+) -> bool:
+    """Whether re-ranking by a decoder finds more than what there is before finds.
+
+    Among rows that it has learned from a decoder looks too good; among the held-out ones alone
+    neighbours are far apart, and other things count. So it must pay in both.
+    """
+    verdict, kind = True, "decoder" if not _is_additive(trial) else "additive"
+    for judge in (apart, among):
+        recall = judge.reranked(trial)
+        plain = judge.by_tables(before) if before.decoder is None else judge.reranked(before)
+        entry = {"iteration": 0, "recall": float(recall.mean()), "plain": float(plain.mean())}
+        report({"stage": f"{kind}, judged", **entry})
+        verdict = verdict and pays(recall, plain)
+    if not verdict:
+        _log.info("no %s codes: they do not find more neighbours of held-out rows", kind)
+    return verdict
+
+
+def draw(
+    quantizer: ProductQuantizer, metric: int, among: Judge, apart: Judge, *, spares: bool
+) -> None:
+    """Set how a neural decoder's vectors are drawn, to the centre and to the codewords.
+
+    To the centre as far as they rank better; to the codewords until re-ranking does no harm to
+    codes of the nearest codewords, which C++ code adds.
+    """
+    _shrink(quantizer, metric, among)
+    decoder = quantizer.decoder
+    if decoder is None:
+        return
+    for weight in _WEIGHTS:
+        quantizer.decoder = decoder.with_settings(weight=weight)
+        if not any(judge.nearest_suffer(quantizer) for judge in (among, apart)):
+            break
+    else:
+        _log.warning(
+            "re-ranking finds less than the tables where C++ code adds the vectors: use add"
+        )
+    if spares:
+        _spare(quantizer, among)
+
+
+def may_be_additive(quantizer: ProductQuantizer, config: TrainConfig) -> bool:
+    """Whether codes could be additive: not where they must be those of the nearest codewords."""
+    few = quantizer.M <= MOST_WORDS and quantizer.ksub <= MOST_KSUB
+    wanted = config.additive and config.ranking and config.preset != "fast"
+    return few and wanted and not quantizer.is_frozen
+
+
+def fit_tables(
+    trial: ProductQuantizer, decoder: AdditiveDecoder, z: Floats, metric: int, among: Judge
+) -> None:
+    """Give a quantizer an additive decoder, and codebooks that make look-up tables for its codes.
+
+    How it is set is for held-out rows to say; `z` (n, d) are some that were learned from.
+    """
+    lengths = None
+    if metric != METRIC_INNER_PRODUCT:
+        lengths = fit_lengths(decoder, decoder.choose(z, trial.num_threads))
+    trial.codebooks = decoder.codebooks(lengths)
+    trial.decoder = decoder
+    _shrink(trial, metric, among)
+    chosen = trial.decoder
+    trial.codebooks = chosen.codebooks(lengths)
+    trial.decoder = chosen
+    _spare(trial, among)
+
+
+def _is_additive(quantizer: ProductQuantizer) -> bool:
+    return isinstance(quantizer.decoder, AdditiveDecoder)
+
+
+def _shrink(quantizer: ProductQuantizer, metric: int, judge: Judge) -> None:
+    """Draw decoded vectors to the centre by the factor that ranks held-out rows best.
+
+    For inner products a common factor does not change the order.
+    """
+    decoder = quantizer.decoder
+    if decoder is None or metric == METRIC_INNER_PRODUCT:
+        return
+    recalls = {}
+    for factor in ranking.SHRINKS:
+        quantizer.decoder = decoder.with_settings(shrink=factor)
+        recalls[factor] = judge.reranked(quantizer).mean()
+    quantizer.decoder = decoder.with_settings(shrink=max(recalls, key=recalls.__getitem__))
+
+
+def _spare(quantizer: ProductQuantizer, judge: Judge) -> None:
+    """Set how few vectors are decoded in a search, where that finds hardly less."""
+    if quantizer.decoder is None:
+        return
+    decoder, least = quantizer.decoder, judge.reranked(quantizer).mean() - _LITTLE
+    for spare in _SPARES:
+        quantizer.decoder = decoder.with_settings(spare=spare)
+        if judge.reranked(quantizer).mean() >= least:
+            return
+    quantizer.decoder = decoder
