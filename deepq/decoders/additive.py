@@ -8,10 +8,11 @@ centre. Words are chosen one after the other, and the best few beginnings are ke
 Look-up tables answer for such codes as well, also faiss's. With shares a_m, sum_m a_m^2 = 1, and
 x = q - mu,
 
-    |q - z_hat|^2 = sum_m |a_m x - T_m[w_m] / a_m|^2 + |sum_m T_m[w_m]|^2 - sum_m |T_m[w_m]|^2 / a_m^2.
+    |q - z_hat|^2 = sum_m |a_m x - T_m[w_m] / a_m|^2 + R,
+    R = |sum_m T_m[w_m]|^2 - sum_m |T_m[w_m]|^2 / a_m^2.
 
-The first sum is that of a product quantizer for *wide* vectors, in which x stands M times: sub-space
-m has a_m x, and a zero behind it. The rest is nearly a sum of numbers, one for each word; their
+The sum is that of a product quantizer for *wide* vectors (`wide`), in which x stands M times:
+sub-space m has a_m x, and a zero behind it. R is nearly a sum of numbers, one for each word; their
 roots stand where the zero is, after a constant has been added that makes none negative. So the
 distances of tables are too large by a constant; those of decoded vectors are not.
 """
@@ -28,10 +29,11 @@ from numpy.typing import ArrayLike
 
 from deepq import _decode, _scan
 from deepq._common.checks import as_count, as_size
-from deepq._common.errors import DimensionError, InputError
+from deepq._common.errors import InputError
 from deepq._common.neighbours import unit_of_tiny
 from deepq._common.threads import run_blocks
 from deepq._common.types import Floats, InCells, Words
+from deepq.decoders import wide
 from deepq.decoders.checks import as_arrays, as_share
 from deepq.decoders.panels import panels, widened
 
@@ -114,7 +116,7 @@ class AdditiveDecoder:
     @property
     def width(self) -> int:
         """Length d of what `decode` returns."""
-        return self.arrays["tables"].shape[2]
+        return int(self.arrays["tables"].shape[2])
 
     def state(self) -> dict[str, Any]:
         """Its kind, arrays and settings, for `from_state`."""
@@ -135,35 +137,14 @@ class AdditiveDecoder:
 
     def wide(self, z: Floats) -> Floats:
         """Wide vectors (n, M (d + 1)) of vectors (n, d); distances are the same."""
-        M, d = len(self.arrays["shares"]), self.width
-        out = np.zeros((len(z), M, d + 1), np.float32)
-        moved = (z - self.arrays["centre"])[:, None]
-        np.multiply(moved, self.arrays["shares"][:, None], out=out[:, :, :d])
-        return out.reshape(len(z), -1)
+        return wide.wide(z, self.arrays["shares"], self.arrays["centre"])
 
     def narrow(self, z: Floats) -> Floats:
         """Vectors (n, d) of wide ones; those that are not wide are returned as they are.
 
         Raises DimensionError for rows of another length.
         """
-        M, d = len(self.arrays["shares"]), self.width
-        if z.ndim == 2 and z.shape[1] == d:
-            return z
-        if z.ndim != 2 or z.shape[1] != M * (d + 1):
-            raise DimensionError(f"expected rows of {d} or {M * (d + 1)} numbers, got {z.shape}")
-        largest = int(self.arrays["shares"].argmax())
-        part = z.reshape(len(z), M, d + 1)[:, largest, :d] / self.arrays["shares"][largest]
-        part += self.arrays["centre"]
-        return part
-
-    def spread(self) -> tuple[Floats, Floats | None]:
-        """Matrix A (M (d + 1), d) and offset b of wide vectors A z + b; None without an offset."""
-        M, d = len(self.arrays["shares"]), self.width
-        A = np.zeros((M, d + 1, d), np.float32)
-        A[:, np.arange(d), np.arange(d)] = self.arrays["shares"][:, None]
-        A = A.reshape(-1, d)
-        centre = self.arrays["centre"]
-        return A, -(A @ centre) if centre.any() else None
+        return wide.narrow(z, self.arrays["shares"], self.arrays["centre"])
 
     def codebooks(self, lengths: Floats | None) -> Floats:
         """Codewords (M, ksub, d + 1) of the tables for wide queries.
@@ -229,8 +210,10 @@ class AdditiveDecoder:
 
     @cached_property
     def _pairs(self) -> tuple[Floats, Floats, Floats]:
-        """Inner products c.c' of all pairs of codewords, (M, ksub, M, ksub); the codewords,
-        negative, as panels; and c.c / 2 of each: what halves of squared errors are made of."""
+        """What halves of squared errors are made of.
+
+        Inner products of all pairs of codewords c, (M, ksub, M, ksub); -c as panels; c.c / 2.
+        """
         M, ksub, d = self.arrays["tables"].shape
         books = (self.arrays["tables"] * self._unit).reshape(-1, d)
         halves = np.square(books).sum(axis=1) / 2

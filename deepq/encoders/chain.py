@@ -9,10 +9,10 @@ from deepq._common.checks import as_tuple
 from deepq._common.errors import DimensionError, InputError, KindError
 from deepq._common.types import Floats, Progress
 from deepq.decoders import AdditiveDecoder
-from deepq.decoders.plain import AnyDecoder
 from deepq.encoders.base import Encoder
-from deepq.encoders.fixed import Affine, Identity, Normalize
+from deepq.encoders.fixed import Identity, Normalize
 from deepq.encoders.plain import encoder_state, make_encoder
+from deepq.encoders.spread import Spread
 from deepq.quantizers.product import ProductQuantizer
 
 
@@ -140,11 +140,11 @@ def for_cosine(encoder: Encoder) -> Chain:
 def with_spread(encoder: Encoder, decoder: AdditiveDecoder) -> Encoder:
     """Return an encoder whose embeddings are wide, as additive codes need them."""
     members = [member for member in encoder.members if type(member) is not Identity]
-    return Chain.of([*members, Affine(*decoder.spread())], encoder.d_in)
+    spread = Spread(decoder.arrays["shares"], decoder.arrays["centre"])
+    return Chain.of([*members, spread], encoder.d_in)
 
 
-def without_spread(encoder: Encoder, decoder: AnyDecoder | None) -> Encoder:
-    """Return the encoder before `with_spread`, where a decoder is additive."""
-    if not isinstance(decoder, AdditiveDecoder):
-        return encoder
-    return Chain.of(encoder.members[:-1], encoder.d_in)
+def without_spread(encoder: Encoder) -> Encoder:
+    """Return the encoder before `with_spread`."""
+    members = [member for member in encoder.members if not isinstance(member, Spread)]
+    return Chain.of(members, encoder.d_in)

@@ -16,6 +16,7 @@ TYPES = {
     "Affine": "deepq.encoders.fixed:Affine",
     "Chain": "deepq.encoders.chain:Chain",
     "Rotation": "deepq.encoders.rotation:Rotation",
+    "Spread": "deepq.encoders.spread:Spread",
     "Sign": "deepq.encoders.fixed:Sign",
     "KernelHash": "deepq.encoders.kernel_hash:KernelHash",
     "NetworkEncoder": "deepq.encoders.network:NetworkEncoder",

@@ -241,7 +241,7 @@ class LearnedIndex(IndexSettings):
                 held = for_polysemous(x, quantizer, most, self.d)
                 kept = x if y is not None else x[: len(x) - len(held)]
             config = self.training or faiss_settings(self._native.pq_index.pq.cp)
-            before = without_spread(self._encoder, self._quantizer.decoder)
+            before = without_spread(self._encoder)
             encoder, decoder = copy.deepcopy(before), self.rerank > 0 and held is None
             outcome = self._fit(encoder, quantizer, kept, config, y=y, decoder=decoder)
             if held is not None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from deepq._common.errors import FormatError, KindError
 from deepq._common.plain_data import Blocks, OwnObject, join_arrays, split_arrays
-from deepq.decoders.plain import AnyDecoder, make_decoder
+from deepq.decoders.plain import make_decoder
 from deepq.encoders.base import Encoder
 from deepq.encoders.plain import encoder_state, make_encoder
 from deepq.index.carried import made_objective, make_training, objective_state, training_state

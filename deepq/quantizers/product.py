@@ -37,6 +37,7 @@ from deepq.decoders.plain import AnyDecoder
 from deepq.quantizers.kmeans import fill_empty_cells, growing, sub_vectors
 from deepq.quantizers.packing import pack, unpack
 
+
 class ProductQuantizer:
     """M codebooks of 2**nbits codewords, trained by k-means (Jegou et al., PAMI 2011).
 

@@ -78,6 +78,7 @@ class Stages:
             key = training_key(encoder, quantizer, x, config, metric) if keeps else {}
             checkpoint = Checkpoint(config.checkpoint, key)
         self.checkpoint = checkpoint
+        self._neighbours: Neighbours | None = None  # those found last
 
     def _split(self, x: Floats) -> tuple[Floats, Ids]:
         """Return what is learned from, of vectors (n, d): themselves, or residuals; and cells."""
@@ -282,7 +283,10 @@ class Stages:
     def _known(self, rows: Any, rng: np.random.Generator) -> Neighbours:
         """Neighbours among some rows, to learn the order from."""
         if self.cells is None:
-            return Neighbours.among(self.z[rows], _MOST_QUERIES, self.metric, rng)
+            z = self.z[rows]
+            if self._neighbours is None or not np.array_equal(self._neighbours.base, z):
+                self._neighbours = Neighbours.among(z, _MOST_QUERIES, self.metric, rng)
+            return self._neighbours
         z, cells = self._whole(self.z[rows], self.own[rows])
         known = Neighbours.among(z, _MOST_QUERIES, self.metric, rng)
         return replace(known, cells=cells, probed=self._probed(known.queries))

@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{leaf: set() for leaf in LEAVES},
     "decoders": {"_scan", "_decode"},
     "quantizers": {"_scan", "_decode", "decoders"},
-    "encoders": {"quantizers", "labels", "networks"},
+    "encoders": {"decoders", "quantizers", "labels", "networks"},
     "objectives": {"labels"},
     "training": LEARNING - {"training"} | {"metrics"},
     "index.native": {"_cells", "encoders"},

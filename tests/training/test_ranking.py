@@ -168,7 +168,9 @@ def test_words_follow_the_codewords_but_not_a_decoders() -> None:
         quantizer = trained(z, 4, 4)
         start = quantizer.assign(z)
         if has_decoder:
-            quantizer.decoder = SimpleNamespace(shape=(4, 16, 16), choose=lambda *_, w=start: w)
+            quantizer.decoder = SimpleNamespace(
+                shape=(4, 16, 16), narrow=lambda z: z, choose=lambda *_, w=start: w
+            )
         ranker = Ranker(quantizer, known, 5)
         for _ in range(5):
             follow = quantizer.assign(z)  # as the codewords are when an epoch begins

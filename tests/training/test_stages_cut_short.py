@@ -11,7 +11,7 @@ import pytest
 
 import deepq
 from deepq.quantizers.judging import Judge
-from deepq.training import fitting, ranking, stages
+from deepq.training import fitting, ranking
 from deepq.training.progress import Report
 
 from .clusters import XB, XQ, X, assert_same_training, plain, stages_of, train, untrained

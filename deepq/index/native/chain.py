@@ -16,6 +16,7 @@ from deepq._common.plain_data import to_bytes
 from deepq._common.types import Floats
 from deepq.encoders.base import Encoder
 from deepq.encoders.fixed import Affine
+from deepq.encoders.spread import Spread
 from deepq.index.native import bridge, payload
 from deepq.index.native.originals import downcast_index
 from deepq.index.native.transforms import (
@@ -101,15 +102,18 @@ class NativeChain:
                 bridge.write(transform, member)
             elif isinstance(member, Affine):
                 write_affine(transform, member)
+            elif isinstance(member, Spread):
+                write_affine(transform, Affine(*member.matrix()))
 
     def read_encoder(self, network: Any = None) -> Encoder:
         """Make the encoder that the chain holds, with the network that a user hands back.
 
         Raises KindError for an unknown transform.
         """
-        known = zip(self.transforms, rotations(self.carried()), strict=False)
+        carried = self.carried()
+        known = zip(self.transforms, rotations(carried), strict=False)
         members = (encoder_in(each, network, is_rotation=learned) for each, learned in known)
-        return joined(members, self.chain.d)
+        return joined(members, self.chain.d, carried)
 
     # ---- codebooks --------------------------------------------------------------------------
 

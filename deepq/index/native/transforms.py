@@ -15,6 +15,7 @@ from deepq.encoders.base import Encoder
 from deepq.encoders.chain import Chain
 from deepq.encoders.fixed import Affine, Identity, Normalize
 from deepq.encoders.rotation import Rotation
+from deepq.encoders.spread import Spread
 from deepq.index.native import bridge
 from deepq.index.native.plain import Transform
 
@@ -28,13 +29,9 @@ def encoders_of(
 
     `carried` says which of them have been learned. Raises as `encoder_of` does.
     """
-    return joined(
-        (
-            encoder_of(transform, network, is_rotation=is_rotation)
-            for transform, is_rotation in zip(transforms, rotations(carried), strict=False)
-        ),
-        d,
-    )
+    known = zip(transforms, rotations(carried), strict=False)
+    members = (encoder_of(each, network, is_rotation=learned) for each, learned in known)
+    return joined(members, d, carried)
 
 
 def rotations(carried: dict[str, Any] | None) -> Iterator[bool]:
@@ -43,9 +40,17 @@ def rotations(carried: dict[str, Any] | None) -> Iterator[bool]:
     return chain((kind == Rotation.__name__ for kind in kinds), repeat(False))
 
 
-def joined(encoders: Iterable[Encoder], d: int) -> Encoder:
-    """One encoder of several, without those that do nothing: see `placed_members`."""
-    return Chain.of([each for each in encoders if type(each) is not Identity], d)
+def joined(encoders: Iterable[Encoder], d: int, carried: dict[str, Any] | None) -> Encoder:
+    """One encoder of several, without those that do nothing: see `placed_members`.
+
+    The last is a `Spread` where `carried` says so, and what it spreads for is there.
+    """
+    members = [each for each in encoders if type(each) is not Identity]
+    decoder = None if carried is None else carried["decoder"]
+    if decoder is not None and carried and carried["encoder"][-1:] == [Spread.__name__]:
+        arrays = decoder["arrays"]
+        members[-1:] = [Spread(arrays["shares"], arrays["centre"])]
+    return Chain.of(members, d)
 
 
 def encoder_of(transform: Transform, network: Any = None, *, is_rotation: bool = False) -> Encoder:
@@ -114,14 +119,21 @@ def placed_members(encoder: Encoder) -> list[Encoder]:
     then training a composite would train the codebooks again.
     """
     members = members_of(encoder)
-    if any(is_foreign(each) or (isinstance(each, Affine) and each.b is None) for each in members):
+    if any(is_foreign(each) or _leaves_offset(each) for each in members):
         return members
     return [*members, Identity(encoder.d_out)]
 
 
+def _leaves_offset(encoder: Encoder) -> bool:
+    """Whether an encoder becomes a linear transform without an offset."""
+    if isinstance(encoder, Spread):
+        return not encoder.centre.any()
+    return isinstance(encoder, Affine) and encoder.b is None
+
+
 def is_foreign(encoder: Encoder) -> bool:
     """Whether faiss has no transform for an encoder, as it has none for subclasses of ours."""
-    return type(encoder) not in (Identity, Affine, Rotation, Normalize)
+    return type(encoder) not in (Identity, Affine, Rotation, Normalize, Spread)
 
 
 def make_transform(encoder: Encoder, M: int) -> Any:
@@ -133,6 +145,8 @@ def make_transform(encoder: Encoder, M: int) -> Any:
         opq = faiss.OPQMatrix(encoder.d_in, M)
         faiss.copy_array_to_vector(np.eye(encoder.d_in, dtype=np.float32).ravel(), opq.A)
         return opq
+    if type(encoder) is Spread:
+        encoder = Affine(*encoder.matrix())
     if type(encoder) is Affine:
         linear = faiss.LinearTransform(encoder.d_in, encoder.d_out, encoder.b is not None)
         write_affine(linear, encoder)
@@ -175,6 +189,8 @@ def numbers_of(encoder: Encoder) -> tuple[Any, ...]:
     """Return what tells an encoder from others: its kind and its numbers."""
     if is_foreign(encoder):
         return (bridge.fingerprint(encoder),)
+    if isinstance(encoder, Spread):
+        return ("Spread", encoder.shares.tobytes(), encoder.centre.tobytes())
     if not isinstance(encoder, Affine):
         return (type(encoder).__name__,)
     return (
