@@ -8,7 +8,8 @@ chooses. `cell_job.h` and `cell_scan.h` do so for codes in cells, by the tiles o
 prepares codebooks, `assign.h` and `assign_rows.h` find nearest codewords, `assign_few.h` those of
 few rows, `near.h` and `near_rows.h` several; `cell_sums.h` adds up cells. `networks.h` compiles
 those of decoders: `network.h` and `decode.h` decode, `choose.h` and `choose_rows.h` choose words,
-`least.h` finds near sites, `rank.h` and `rank_rows.h` rank anew. `simd.h` names instruction sets.
+`beam.h` and `beam_rows.h` those of additive codes, `least.h` finds near sites, `rank.h` and
+`rank_rows.h` rank anew. `simd.h` names instruction sets.
 
 It imports nothing of deepq but `_common`. A new kernel comes with its plain form in `reference`,
 its case in tests/scan/scan_driver.c, and a property test on every instruction set.

@@ -5,7 +5,8 @@ A training has stages, and each later one must show, on rows held out of all lea
 1. *rotation* and *codebooks*: the encoder and k-means, for the least squared error;
 2. *order*: codewords that rank better (`ranking`);
 3. *decoder*, where results will be re-ranked: a network that reads whole codes, and codes chosen
-   under it (`decoding`), then the order of tables for these codes.
+   under it (`decoding`), then the order of tables for these codes;
+4. *additive*, in the same case: codes whose codewords add up (`additive`), in place of all that.
 
 With labels the network in the encoder is trained first (`network`). Then the stages work
 on its embeddings, without the one for the order of neighbours: labels say what ranks well. Or a

@@ -539,6 +539,35 @@ static int check_network(int number) {
     return failed;
 }
 
+/* Choose words of additive codes; with one beginning kept, by loops, in double precision: numbers are whole. */
+static int check_beam(int number) {
+    int M = 1 + (int)below(6), ksub = ONE_OF(1, 2, 16, 100), width = 1 + (int)below(12), failed = 0;
+    int64_t n = below(20);
+    float *costs = weights(n * M * ksub, 1), *cross = weights((int64_t)M * ksub * M * ksub, 1);
+    int32_t *words = buffer(n * M, sizeof(int32_t));
+    beam_job job = {.M = M, .ksub = ksub, .width = number & 1 ? 1 : width, .cross = cross,
+                    .words = buffer(2 * width * M, sizeof(int32_t)), .errors = buffer(width, sizeof(float)),
+                    .next = buffer(width * ksub, sizeof(float)), .places = buffer(width, sizeof(int32_t)),
+                    .spare = buffer(width * ksub, sizeof(int32_t))};
+    for (int simd = 0; simd <= simd_supported(); simd++) {
+        beam_kernel(simd)(&job, costs, n, words);
+        for (int64_t i = 0; i < n; i++)
+            for (int m = 0; m < M; m++) {
+                int32_t best = 0, word = words[i * M + m];
+                double least = INFINITY;
+                failed |= word < 0 || word >= ksub;
+                for (int k = 0; k < ksub && job.width == 1; k++) {
+                    double error = costs[(i * M + m) * ksub + k];
+                    for (int j = 0; j < m; j++) error += cross[(((int64_t)j * ksub + words[i * M + j]) * M + m) * ksub + k];
+                    if (error < least) least = error, best = k;
+                }
+                failed |= job.width == 1 && word != best;
+            }
+    }
+    if (failed) printf("case %d: mismatch of additive codes\n", number);
+    return failed;
+}
+
 /* Sums of few numbers, at every place of a buffer that ends with them. */
 static int check_sums(int number) {
     int64_t n = below(70);
@@ -661,7 +690,7 @@ int main(int argc, char **argv) {
     for (int number = first; number < end && failed < 10; number++) {
         random_state = (uint64_t)number << 32;
         failed += number % 8 == 7   ? check_assignment(number)
-                  : number % 8 == 3 ? check_network(number)
+                  : number % 8 == 3 ? check_network(number) | check_beam(number)
                   : number % 8 == 6 ? check_sums(number)
                   : number % 8 == 2 ? check_lists(number)
                                     : check_scan(number);
