@@ -5,11 +5,10 @@
 `columns.h` prove most codes useless, `kernels.h` compiles these for every instruction set and
 chooses. `cell_job.h` and `cell_scan.h` do so for codes in cells, by the tiles of `columns.h`, or of
 `plain_columns.h` without SIMD, or `cell_lanes.h`; `heap.h` keeps the k best. `assign_book.h`
-prepares codebooks, `assign.h` and `assign_rows.h` find nearest codewords, `assign_few.h` those of
-few rows, `near.h` and `near_rows.h` several; `cell_sums.h` adds up cells. `networks.h` compiles
-those of decoders: `network.h` and `decode.h` decode, `choose.h` and `choose_rows.h` choose words,
-`beam.h` and `beam_rows.h` those of additive codes, `least.h` finds near sites, `rank.h` and
-`rank_rows.h` rank anew. `simd.h` names instruction sets.
+prepares codebooks; `assign.h`, `assign_rows.h`, `assign_few.h` find nearest codewords, `near.h` and
+`near_rows.h` several; `cell_sums.h` adds up cells. `networks.h` is for decoders: `network.h` and
+`decode.h` decode, `choose.h`, `choose_rows.h`, `least.h` choose words, `beam.h` and `beam_rows.h`
+words that add up, `rank.h` and `rank_rows.h` rank. `simd.h` names levels.
 
 It imports nothing of deepq but `_common`. A new kernel comes with its plain form in `reference`,
 its case in tests/scan/scan_driver.c, and a property test on every instruction set.

@@ -118,3 +118,18 @@ def scores_in_cell(
         return costs(query - centre, vectors, inner_product=False)
     found: Floats = costs(query, vectors, inner_product=True)
     return found + costs(query, centre[None], inner_product=True)
+
+
+def beam(costs: Floats, cross: Floats, width: int) -> list[int]:
+    """Words of an additive code with costs (M, ksub) and pairs (M, ksub, M, ksub): see `beam.h`."""
+    kept: list[tuple[np.float32, list[int]]] = [(np.float32(0), [])]
+    for m, own in enumerate(costs):
+        longer = []
+        for error, words in kept:
+            for k, cost in enumerate(own):
+                total = np.float32(error + cost)
+                for j, word in enumerate(words):
+                    total = np.float32(total + cross[j, word, m, k])
+                longer.append((total, [*words, k]))
+        kept = sorted(longer, key=lambda each: each[0])[:width]  # stable: the first of equal ones
+    return kept[0][1]

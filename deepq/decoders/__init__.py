@@ -2,8 +2,11 @@
 
 `neural`: a network that reads all words of a code. `additive`: sums of codewords of the vectors'
 whole length. `plain`: decoders from their states. `checks`: of their arrays and settings.
-`panels`: numbers as the kernels want them. A new kind: a class with what `AdditiveDecoder` has, a
-line in `plain`.
+`panels`: numbers as the kernels want them. `wide`: vectors for the look-up tables of additive
+codes.
+
+It imports `_scan`, `_decode` and `_common`. A new kind: a class with what `AdditiveDecoder` has, in
+a file of its own, a line in `plain` and one here, and a test.
 """
 
 from deepq.decoders.additive import AdditiveDecoder

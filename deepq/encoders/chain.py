@@ -8,7 +8,7 @@ from typing import Any
 from deepq._common.checks import as_tuple
 from deepq._common.errors import DimensionError, InputError, KindError
 from deepq._common.types import Floats, Progress
-from deepq.decoders import AdditiveDecoder
+from deepq.decoders.additive import AdditiveDecoder
 from deepq.encoders.base import Encoder
 from deepq.encoders.fixed import Identity, Normalize
 from deepq.encoders.plain import encoder_state, make_encoder

@@ -121,7 +121,10 @@ def training_state(training: TrainConfig | None) -> State | None:
     """Describe settings, without the place of a checkpoint on one machine."""
     if training is None:
         return None
-    return dataclasses.asdict(dataclasses.replace(training, checkpoint=None))
+    state = dataclasses.asdict(dataclasses.replace(training, checkpoint=None))
+    if state["additive"]:  # of which the first files know nothing
+        del state["additive"]
+    return state
 
 
 def make_training(state: State | None) -> TrainConfig | None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from deepq import _scan
 from deepq._common.types import Floats, Progress, Words
-from deepq.decoders import AdditiveDecoder
+from deepq.decoders.additive import AdditiveDecoder
 from deepq.quantizers.product import ProductQuantizer
 
 ROUNDS = 8

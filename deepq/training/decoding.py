@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, embedding_bag
 
 from deepq._common.types import Floats, Ids
-from deepq.decoders import Decoder
+from deepq.decoders.neural import Decoder
 from deepq.networks.devices import as_device
 from deepq.training.schedule import one_cycle
 from deepq.training.settings import Plan

@@ -6,8 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Progress
-from deepq.decoders import AdditiveDecoder
-from deepq.decoders.additive import MOST_KSUB, MOST_WORDS
+from deepq.decoders.additive import MOST_KSUB, MOST_WORDS, AdditiveDecoder
 from deepq.quantizers.judging import Judge, pays
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training import ranking

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from deepq import _decode, _scan
 from deepq._common.errors import DimensionError, InputError
+from deepq._kernels import reference
 from deepq.decoders import AdditiveDecoder
 from deepq.decoders.plain import make_decoder
 from deepq.decoders.wide import matrix
@@ -30,21 +31,6 @@ def decoder(M: int = 3, ksub: int = 8, d: int = 5, seed: int = 0, **settings: An
     return AdditiveDecoder(arrays, **settings)
 
 
-def beam_by_loops(costs: np.ndarray, cross: np.ndarray, width: int) -> list[int]:
-    """The words of one vector with costs (M, ksub), in float32."""
-    kept: list[tuple[np.float32, list[int]]] = [(np.float32(0), [])]
-    for m, own in enumerate(costs):
-        longer = []
-        for error, words in kept:
-            for k, cost in enumerate(own):
-                total = np.float32(error + cost)
-                for j, word in enumerate(words):
-                    total = np.float32(total + cross[j, word, m, k])
-                longer.append((total, [*words, k]))
-        kept = sorted(longer, key=lambda each: each[0])[:width]  # stable: the first of equal ones
-    return kept[0][1]
-
-
 @pytest.mark.parametrize("level", _scan.simd_levels())
 @given(seeds, st.integers(1, 4), st.integers(0, 5), st.integers(1, 9), st.booleans())
 def test_the_kernel_is_the_loops(level, seed, M, bits, width, ties) -> None:
@@ -59,7 +45,7 @@ def test_the_kernel_is_the_loops(level, seed, M, bits, width, ties) -> None:
         words = _decode.beam(costs, cross, width)
     finally:
         _scan.set_simd(before)
-    assert words.tolist() == [beam_by_loops(own, cross, width) for own in costs]
+    assert words.tolist() == [reference.beam(own, cross, width) for own in costs]
 
 
 def shapes(M: int, ksub: int) -> tuple[tuple[int, ...], ...]:

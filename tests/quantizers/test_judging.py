@@ -98,7 +98,7 @@ def test_a_judge_measures_recall_of_tables_and_of_decoded_vectors(metric: int) -
     assert got.mean() == pytest.approx(np.mean(hits), abs=0.02)  # equal codes tie
     assert judge.reranked(quantizer).mean() == pytest.approx(got.mean(), abs=0.02)
     means = {row.tobytes(): base[(words == row).all(axis=1)].mean(axis=0) for row in words}
-    quantizer.reconstruct = lambda some, _: np.array([means[row.tobytes()] for row in some])
+    quantizer.reconstruct = lambda some, _=None: np.array([means[row.tobytes()] for row in some])
     decoded = quantizer.reconstruct(words, None)
     short = np.argsort(by_codewords, axis=1, kind="stable")[:, :100]
     again = np.take_along_axis(scores(queries, decoded, metric), short, axis=1)
