@@ -12,6 +12,8 @@ the error of rows that were not learned from is much larger.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from deepq import _scan
@@ -19,7 +21,7 @@ from deepq._common.types import Floats, Progress, Words
 from deepq.decoders.additive import AdditiveDecoder
 from deepq.quantizers.product import ProductQuantizer
 
-ROUNDS = 8
+ROUNDS, _TRIAL = 8, 2
 _STEPS = 12  # of k-means, for every codebook
 _ZEROS, _MOST_ZEROS = 1 / 12, 10.0  # that a codeword counts besides its rows, as a part of these
 BEAM, _LEARNING_BEAM = 8, 4  # beginnings of codes that are kept
@@ -37,7 +39,8 @@ def learn_additive(
     seed: int = 1234,
     num_threads: int = 1,
     progress: Progress | None = None,
-) -> AdditiveDecoder:
+    goes_on: Callable[[AdditiveDecoder], bool] | None = None,
+) -> AdditiveDecoder | None:
     """Learn tables of M codewords for vectors less a centre.
 
     Parameters
@@ -57,6 +60,12 @@ def learn_additive(
     progress : callable, optional
         Called after each round with {"stage": "additive", "iteration", "error"}, the mean squared
         error of the words with the codewords before.
+    goes_on : callable, optional
+        Asked after the second round, with a decoder, whether to go on.
+
+    Returns
+    -------
+    AdditiveDecoder, or None if it has not gone on
     """
     x = z - centre
     tables = _residual(x, M, ksub, seed)
@@ -68,6 +77,8 @@ def learn_additive(
             error = float(np.square(rest).sum(axis=1, dtype=np.float64).mean())
             progress({"stage": "additive", "iteration": i, "error": error})
         tables = _fitted(rest, words, tables)
+        if i + 1 == _TRIAL and goes_on is not None and not goes_on(decoder_of(tables, centre)):
+            return None
     return decoder_of(tables, centre)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _SPARES = (10, 20, 40)  # the first by which little is lost
 _LITTLE = 0.001  # of 10-recall@10
+_HOPE = 0.01  # of 10-recall@10 that additive codes may gain in their last rounds
 _WEIGHTS = (1.0, 0.8, 0.6, 0.4)  # beside the codewords, the first that does no harm
 
 _log = logging.getLogger("deepq.training")
@@ -37,7 +38,7 @@ def is_worth(
     verdict, kind = True, "decoder" if not _is_additive(trial) else "additive"
     for judge in (apart, among):
         recall = judge.reranked(trial)
-        plain = judge.by_tables(before) if before.decoder is None else judge.reranked(before)
+        plain = _recall(before, judge)
         entry = {"iteration": 0, "recall": float(recall.mean()), "plain": float(plain.mean())}
         report({"stage": f"{kind}, judged", **entry})
         verdict = verdict and pays(recall, plain)
@@ -94,6 +95,24 @@ def fit_tables(
     trial.codebooks = chosen.codebooks(lengths)
     trial.decoder = chosen
     _spare(trial, among)
+
+
+def is_hopeful(
+    early: AdditiveDecoder, before: ProductQuantizer, z: Floats, metric: int, among: Judge
+) -> bool:
+    """Whether a decoder that is not learned to its end finds nearly what there is before finds."""
+    trial = before.fresh()
+    trial.num_threads = before.num_threads
+    fit_tables(trial, early, z, metric, among)
+    gap = _recall(before, among).mean() - among.reranked(trial).mean()
+    if gap > _HOPE:
+        _log.info("no additive codes: they find %.1f %% fewer neighbours", 100 * gap)
+    return bool(gap <= _HOPE)
+
+
+def _recall(quantizer: ProductQuantizer, judge: Judge) -> Floats:
+    """Measure what a quantizer finds, re-ranked if it has a decoder."""
+    return judge.by_tables(quantizer) if quantizer.decoder is None else judge.reranked(quantizer)
 
 
 def _is_additive(quantizer: ProductQuantizer) -> bool:

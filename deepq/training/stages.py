@@ -238,6 +238,7 @@ class Stages:
         known, centre = slice(_MOST_CHOSEN), np.zeros(self.z.shape[1], np.float32)
         if self.metric != METRIC_INNER_PRODUCT:
             centre = self.z.mean(axis=0, dtype=np.float64).astype(np.float32)
+        among, apart = self._judge(known), self._judge(None)
         done = self.checkpoint.get("additive")
         if done is None:
             decoder = additive.learn_additive(
@@ -249,14 +250,18 @@ class Stages:
                 seed=config.seed,
                 num_threads=quantizer.num_threads,
                 progress=self.report,
+                goes_on=lambda early: fitting.is_hopeful(
+                    early, quantizer, self.z[known], self.metric, among
+                ),
             )
+            if decoder is None:
+                return
             self._keep("additive", tables=decoder.arrays["tables"])
         else:
             self._resume(done)
             decoder = additive.decoder_of(done["tables"], centre)
         trial = quantizer.fresh()
         trial.num_threads = quantizer.num_threads
-        among, apart = self._judge(known), self._judge(None)
         fitting.fit_tables(trial, decoder, self.z[known], self.metric, among)
         if fitting.is_worth(trial, quantizer, among, apart, self.report):
             quantizer.take(trial)

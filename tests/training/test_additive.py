@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import pairwise
 from typing import Any
 
@@ -25,6 +26,7 @@ def learned(**options: Any) -> tuple[AdditiveDecoder, list[float]]:
     coder = learn_additive(
         X, X.mean(axis=0), M, KSUB, progress=lambda entry: errors.append(entry["error"]), **options
     )
+    assert coder is not None
     return coder, errors
 
 
@@ -36,6 +38,7 @@ def error(z: np.ndarray, found: np.ndarray) -> float:
 def kept(monkeypatch):
     """Additive codes are kept whatever they are worth, and nothing of a neural decoder."""
     monkeypatch.setattr(fitting, "pays", lambda *_: True)
+    monkeypatch.setattr(fitting, "_HOPE", 1.0)
     monkeypatch.setattr(stages.Stages, "learn_decoder", lambda _: None)
 
 
@@ -172,3 +175,19 @@ def test_a_second_training_begins_anew() -> None:
     index.train(X)
     assert index.fingerprint == train(additive=True).fingerprint
     assert index.encoder.d_out == D
+
+
+@pytest.mark.usefixtures("kept")
+def test_without_hope_it_ends_early(monkeypatch, caplog) -> None:
+    monkeypatch.setattr(fitting, "_HOPE", -1.0)
+    with caplog.at_level(logging.INFO, "deepq.training"):
+        index = train(rerank=20, additive=True, epochs=5)
+    assert "no additive codes: they find" in caplog.text
+    assert sum(entry["stage"] == "additive" for entry in index.history) == 2
+    np.testing.assert_array_equal(index.codebooks, train(epochs=5).codebooks)
+
+
+def test_it_may_end_after_two_rounds() -> None:
+    asked: list[AdditiveDecoder] = []
+    assert learn_additive(X, X[0], M, KSUB, goes_on=lambda each: bool(asked.append(each))) is None
+    assert len(asked) == 1

@@ -42,6 +42,7 @@ def untrained(patch: pytest.MonkeyPatch, metric: Any = 1) -> deepq.DeepQuantInde
     """An index whose training will make additive codes."""
     patch.setattr(fitting, "pays", lambda *_: True)
     patch.setattr(fitting, "_SPARES", ())
+    patch.setattr(fitting, "_HOPE", 1.0)
     patch.setattr(stages.Stages, "learn_decoder", lambda _: None)
     config = deepq.TrainConfig(epochs=3, validation=0.25)
     return deepq.DeepQuantIndex(D, M, 4, metric, rerank=50, training=config)
