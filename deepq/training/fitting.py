@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deepq.training.settings import TrainConfig
 
 _SPARES = (10, 20, 40)  # the first by which little is lost
+_MOST_NUMBERS = 1 << 24  # of the matrix that makes vectors wide
 _LITTLE = 0.001  # of 10-recall@10
 _HOPE = 0.01  # of 10-recall@10 that additive codes may gain in their last rounds
 _WEIGHTS = (1.0, 0.8, 0.6, 0.4)  # beside the codewords, the first that does no harm
@@ -71,9 +72,14 @@ def draw(
         _spare(quantizer, among)
 
 
-def may_be_additive(quantizer: ProductQuantizer, config: TrainConfig) -> bool:
-    """Whether codes could be additive: not where they must be those of the nearest codewords."""
+def may_be_additive(quantizer: ProductQuantizer, d: int, config: TrainConfig) -> bool:
+    """Whether codes of vectors (n, d) could be additive.
+
+    Not where they must be those of the nearest codewords, nor where the tables of all pairs, or
+    the matrix that makes vectors wide in faiss, would take too much memory.
+    """
     few = quantizer.M <= MOST_WORDS and quantizer.ksub <= MOST_KSUB
+    few = few and quantizer.M * (d + 1) * d <= _MOST_NUMBERS
     wanted = config.additive and config.ranking and config.preset != "fast"
     return few and wanted and not quantizer.is_frozen
 

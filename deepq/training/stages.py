@@ -233,7 +233,8 @@ class Stages:
     def learn_additive(self) -> None:
         """Learn additive codes, and keep them if they find more than all that there was before."""
         quantizer, config = self.quantizer, self.config
-        if not fitting.may_be_additive(quantizer, config) or not self._goes_on("additive"):
+        may_be = fitting.may_be_additive(quantizer, self.z.shape[1], config)
+        if not may_be or not self._goes_on("additive"):
             return
         known, centre = slice(_MOST_CHOSEN), np.zeros(self.z.shape[1], np.float32)
         if self.metric != METRIC_INNER_PRODUCT:

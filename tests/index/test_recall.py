@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import faiss
 import numpy as np
 import pytest
@@ -46,6 +48,20 @@ def test_a_decoder_finds_more_in_the_same_bytes(big_data):
     by_tables = index.search(data.query, 10, params=deepq.SearchParameters(rerank=0))[1]
     assert reranked > 1.05 * recall(by_tables, data.neighbours(10), 10, 10)
     assert reranked > 1.05 * ten_recall(opq(data.d, 8, identity=True), data)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_additive_codes_find_more_of_texts(big_data):
+    data = deepq.datasets.load(big_data / "text_wordnet.npz")
+    config = deepq.TrainConfig(epochs=3)
+    indexes = [
+        deepq.DeepQuantIndex(data.d, 8, rerank=100, training=replace(config, additive=additive))
+        for additive in (True, False)
+    ]
+    more, less = (ten_recall(index, data) for index in indexes)
+    assert isinstance(indexes[0].product_quantizer.decoder, deepq.decoders.AdditiveDecoder)
+    assert more > less + 2 * NOISE
 
 
 def test_better_than_pq_on_the_shipped_glosses(glosses):

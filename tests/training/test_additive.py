@@ -133,6 +133,12 @@ def test_too_many_words_stay_apart() -> None:
 
 
 @pytest.mark.usefixtures("kept")
+def test_no_matrix_is_made_that_would_be_too_large(monkeypatch) -> None:
+    monkeypatch.setattr(fitting, "_MOST_NUMBERS", M * D * (D + 1) - 1)
+    assert "additive" not in stages_of(train(rerank=20, additive=True))
+
+
+@pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("metric", [0, 1])
 def test_what_is_unseen_is_measured(metric) -> None:
     index = train(rerank=20, additive=True, metric=metric)

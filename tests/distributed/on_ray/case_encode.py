@@ -104,9 +104,11 @@ def test_a_worker_that_is_killed_loses_nothing(index, x, tmp_path):
 def test_a_worker_that_hangs_is_an_error_in_time(index, x, tmp_path):
     source = Rows(x, "hang")
     begin = time.monotonic()
-    with pytest.raises(TimeoutError, match=r"expected a block of 70 rows within 5 s"):
-        encode_dataset(source, index, tmp_path / "out", **SMALL, timeout=5)
-    assert time.monotonic() - begin < 60
+    with pytest.raises(TimeoutError, match=r"expected a block of 70 rows within 25 s"):
+        encode_dataset(
+            source, index, tmp_path / "out", **SMALL, timeout=25
+        )  # to start workers, too
+    assert time.monotonic() - begin < 300
     assert (tmp_path / "out" / "shard-00000.dpq").exists()
 
 
