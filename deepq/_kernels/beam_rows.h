@@ -1,6 +1,6 @@
 /* Choosing the words of additive codes; included once per instruction set. */
 
-/* Add numbers (count,) to sums; count is a multiple of four registers. */
+/* Add numbers (count,) to sums. */
 static inline __attribute__((always_inline)) void NAME(add_to)(float *sums, const float *numbers, int count) {
     int t = 0;
     for (; t + FLOAT_LANES <= count; t += FLOAT_LANES) *(FLOATS *)(sums + t) += *(const FLOATS *)(numbers + t);

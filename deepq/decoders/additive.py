@@ -19,7 +19,6 @@ distances of tables are too large by a constant; those of decoded vectors are no
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -34,6 +33,7 @@ from deepq._common.neighbours import unit_of_tiny
 from deepq._common.threads import run_blocks
 from deepq._common.types import Floats, InCells, Words
 from deepq.decoders import wide
+from deepq.decoders.base import FixedNumbers
 from deepq.decoders.checks import as_arrays, as_share
 from deepq.decoders.panels import panels, widened
 
@@ -43,7 +43,7 @@ _BLOCK = 512  # rows that a thread takes at a time
 _SHAPES = {"tables": ("M", "ksub", "d"), "centre": ("d",), "shares": ("M",)}
 
 
-class AdditiveDecoder:
+class AdditiveDecoder(FixedNumbers):
     """Codewords that are added up, with given numbers, which stay as they are.
 
     Parameters
@@ -79,6 +79,7 @@ class AdditiveDecoder:
 
     kind = "additive"
     weight = 1.0
+    _names = ("shrink", "beam", "spare")
 
     def __init__(
         self,
@@ -93,19 +94,12 @@ class AdditiveDecoder:
         if M > MOST_WORDS or ksub > MOST_KSUB:
             most = f"{MOST_WORDS} tables of at most {MOST_KSUB} codewords"
             raise InputError(f"expected at most {most}, got {M} of {ksub}")
-        shares = self.arrays["shares"]
-        if not (shares > 0).all() or abs(np.square(shares).sum() - 1) > 1e-4:
-            raise InputError(f"expected positive shares whose squares add up to 1, got {shares}")
+        wide.require_shares(self.arrays["shares"])
         self._set(shrink, beam, spare)
 
     def _set(self, shrink: float, beam: int, spare: int) -> None:
         self.shrink = as_share(shrink, "shrink")
         self.beam, self.spare = as_size(beam, "beam"), as_count(spare, "spare")
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The arguments of the constructor besides the arrays."""
-        return {name: getattr(self, name) for name in ("shrink", "beam", "spare")}
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -120,18 +114,7 @@ class AdditiveDecoder:
 
     def state(self) -> dict[str, Any]:
         """Its kind, arrays and settings, for `from_state`."""
-        return {"kind": self.kind, "arrays": dict(self.arrays), "settings": self.settings}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> AdditiveDecoder:
-        """Make a decoder of the `state` of another; raises KeyError where a part is missing."""
-        return cls(state["arrays"], **state["settings"])
-
-    def with_settings(self, **settings: Any) -> AdditiveDecoder:
-        """Make a decoder of the same numbers, which are shared, and other settings."""
-        other = copy.copy(self)
-        other._set(**{**self.settings, **settings})
-        return other
+        return {"kind": self.kind, **super().state()}
 
     # ---- wide vectors ------------------------------------------------------------------------
 

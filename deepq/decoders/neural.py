@@ -20,7 +20,6 @@ and what is decoded is what the vector has besides c.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -34,6 +33,7 @@ from deepq._common.errors import DimensionError, InputError
 from deepq._common.neighbours import unit_of_tiny
 from deepq._common.threads import run_blocks
 from deepq._common.types import Floats, InCells, Words
+from deepq.decoders.base import FixedNumbers
 from deepq.decoders.checks import as_arrays, as_share
 from deepq.decoders.panels import in_bytes, panels, widened
 
@@ -61,7 +61,7 @@ _SHAPES = {
 _OPTIONAL = frozenset({"cells"})
 
 
-class Decoder:
+class Decoder(FixedNumbers):
     """A decoder with given numbers, which stay as they are.
 
     Parameters
@@ -102,6 +102,8 @@ class Decoder:
         If a number is NaN, infinite or out of range.
     """
 
+    _names = ("shrink", "weight", "candidates", "sweeps", "spare")
+
     def __init__(
         self,
         arrays: Mapping[str, ArrayLike],
@@ -121,12 +123,6 @@ class Decoder:
         self.sweeps, self.spare = as_size(sweeps, "sweeps"), as_count(spare, "spare")
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """The arguments of the constructor besides the arrays."""
-        names = ("shrink", "weight", "candidates", "sweeps", "spare")
-        return {name: getattr(self, name) for name in names}
-
-    @property
     def shape(self) -> tuple[int, int, int]:
         """M, ksub and d: what words it reads, and what vectors it gives."""
         M, ksub, d = self.arrays["tables"].shape
@@ -144,21 +140,6 @@ class Decoder:
     def wide(self, z: Floats) -> Floats:
         """Embeddings (n, d) of what `decode` returns: that."""
         return z
-
-    def state(self) -> dict[str, Any]:
-        """Its arrays and settings, for `from_state`."""
-        return {"arrays": dict(self.arrays), "settings": self.settings}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Decoder:
-        """Make a decoder of the `state` of another; raises KeyError where a part is missing."""
-        return cls(state["arrays"], **state["settings"])
-
-    def with_settings(self, **settings: Any) -> Decoder:
-        """Make a decoder of the same numbers, which are shared, and other settings."""
-        other = copy.copy(self)
-        other._set(**{**self.settings, **settings})
-        return other
 
     def decode(self, words: Words, num_threads: int = 1, cells: InCells | None = None) -> Floats:
         """Reconstructions (n, d) float32 of words (n, M), of vectors in `cells` if it knows these.

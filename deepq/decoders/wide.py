@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from deepq._common.errors import DimensionError
+from deepq._common.errors import DimensionError, InputError
 from deepq._common.types import Floats
+
+
+def require_shares(shares: Floats) -> None:
+    """Raise InputError unless shares (M,) are positive, and their squares add up to 1."""
+    if not (shares > 0).all() or abs(np.square(shares).sum() - 1) > 1e-4:
+        raise InputError(f"expected positive shares whose squares add up to 1, got {shares}")
 
 
 def wide(z: Floats, shares: Floats, centre: Floats) -> Floats:

@@ -42,8 +42,7 @@ class Spread(Encoder):
                 raise DimensionError(f"expected {name} of shape (n,), got {numbers.shape}")
             if not np.isfinite(numbers).all():
                 raise InputError(f"expected finite {name}, got NaN or infinity")
-        if not (a > 0).all() or abs(np.square(a).sum() - 1) > 1e-4:
-            raise InputError(f"expected positive shares whose squares add up to 1, got {a}")
+        wide.require_shares(a)
         super().__init__(len(mu), len(a) * (len(mu) + 1))
         self.shares: Floats = frozen(a)
         self.centre: Floats = frozen(mu)

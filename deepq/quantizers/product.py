@@ -281,7 +281,9 @@ class ProductQuantizer:
         """
         if self._decoder is None:
             return self.assign(z)
-        z = np.ascontiguousarray(self._decoder.narrow(z), np.float32)
+        z = np.ascontiguousarray(z, np.float32)
+        if z.ndim != 2 or z.shape[1] != self._decoder.width:
+            z = self._as_rows(z)
         return self._decoder.choose(z, self.num_threads, cells)
 
     def encode(self, z: Floats, cells: InCells | None = None) -> Codes:
@@ -318,12 +320,12 @@ class ProductQuantizer:
             return z
         return self._decoder.wide(z)
 
-    def decode_narrow(self, codes: Codes) -> Floats:
+    def decode_narrow(self, codes: Codes, cells: InCells | None = None) -> Floats:
         """Reconstructions (n, width) float32 of packed codes (n, code_size), as by `narrow`."""
         decoder, words = self._decoder, unpack(codes, self.M, self.nbits)
         if decoder is None or decoder.width == self.M * self.dsub:
-            return self.reconstruct(words)
-        return decoder.decode(words, self.num_threads)
+            return self.reconstruct(words, cells)
+        return decoder.decode(words, self.num_threads, cells)
 
     def lookup_tables(self, zq: Floats, metric: int = METRIC_L2) -> Floats:
         """Tables whose sum over the words of a code is its distance to the query.

@@ -36,7 +36,7 @@ def is_worth(
     Among rows that it has learned from a decoder looks too good; among the held-out ones alone
     neighbours are far apart, and other things count. So it must pay in both.
     """
-    verdict, kind = True, "decoder" if not _is_additive(trial) else "additive"
+    verdict, kind = True, "additive" if isinstance(trial.decoder, AdditiveDecoder) else "decoder"
     for judge in (apart, among):
         recall = judge.reranked(trial)
         plain = _recall(before, judge)
@@ -44,7 +44,7 @@ def is_worth(
         report({"stage": f"{kind}, judged", **entry})
         verdict = verdict and pays(recall, plain)
     if not verdict:
-        _log.info("no %s codes: they do not find more neighbours of held-out rows", kind)
+        _log.info("no %s: it does not find more neighbours of held-out rows", kind)
     return verdict
 
 
@@ -119,10 +119,6 @@ def is_hopeful(
 def _recall(quantizer: ProductQuantizer, judge: Judge) -> Floats:
     """Measure what a quantizer finds, re-ranked if it has a decoder."""
     return judge.by_tables(quantizer) if quantizer.decoder is None else judge.reranked(quantizer)
-
-
-def _is_additive(quantizer: ProductQuantizer) -> bool:
-    return isinstance(quantizer.decoder, AdditiveDecoder)
 
 
 def _shrink(quantizer: ProductQuantizer, metric: int, judge: Judge) -> None:

@@ -33,11 +33,7 @@ class Unseen(NamedTuple):
         """Measure it for embeddings (n, d_out), or residuals in `known` cells."""
         codes, counts = quantizer.encode(z, known), no_counts(quantizer)
         count(counts, codes, quantizer)
-        if known is None:
-            decoded = quantizer.decode_narrow(codes)
-        else:
-            decoded = quantizer.decode(codes, known)
-        lost = np.square(z - decoded).sum(axis=1, dtype=np.float64)
+        lost = np.square(z - quantizer.decode_narrow(codes, known)).sum(axis=1, dtype=np.float64)
         occurring = np.count_nonzero(counts, axis=1)
         bits = expected_bits(len(z), entropies(counts), occurring)
         return cls(len(z), float(lost.mean()), bits)

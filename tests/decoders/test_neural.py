@@ -761,3 +761,13 @@ def test_a_learner_goes_on_from_its_state() -> None:
         halves.step(z[i::8], (i + 1) / 8)
     for name, array in whole.state().items():
         np.testing.assert_array_equal(array, halves.state()[name], err_msg=name)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (3, 7), (6,)], ids=str)
+def test_rows_of_another_length_are_refused(shape) -> None:
+    rng = np.random.default_rng(0)
+    quantizer = ProductQuantizer(3, 2)
+    quantizer.codebooks = rng.standard_normal((3, 4, 2))
+    quantizer.decoder = Decoder(numbers(3, 4, 2, 5, rng))
+    with pytest.raises(DimensionError, match="expected"):
+        quantizer.choose(np.zeros(shape, np.float32))

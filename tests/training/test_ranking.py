@@ -169,7 +169,7 @@ def test_words_follow_the_codewords_but_not_a_decoders() -> None:
         start = quantizer.assign(z)
         if has_decoder:
             quantizer.decoder = SimpleNamespace(
-                shape=(4, 16, 16), narrow=lambda z: z, choose=lambda *_, w=start: w
+                shape=(4, 16, 16), width=16, choose=lambda *_, w=start: w
             )
         ranker = Ranker(quantizer, known, 5)
         for _ in range(5):
