@@ -35,6 +35,7 @@ from deepq._common.types import Floats, InCells, Words
 from deepq.decoders import wide
 from deepq.decoders.base import FixedNumbers
 from deepq.decoders.checks import as_arrays, as_share
+from deepq.decoders.lengths import as_length, as_levelling
 from deepq.decoders.panels import panels, widened
 
 MOST_WORDS, MOST_KSUB = 16, 256  # of a code: the table of all pairs takes their squares
@@ -57,6 +58,9 @@ class AdditiveDecoder(FixedNumbers):
     shrink : float
         `decode` draws reconstructions by this factor towards the centre, which ranks better: see
         `training.ranking`.
+    levelling, length : float
+        `ProductQuantizer.reconstruct` gives vectors lengths nearer to `length`, as far as
+        `levelling` says, 0 to 1 in quarters: see `decoders.lengths`.
     beam : int
         Beginnings of a code that are kept while its words are chosen.
     spare : int
@@ -79,13 +83,15 @@ class AdditiveDecoder(FixedNumbers):
 
     kind = "additive"
     weight = 1.0
-    _names = ("shrink", "beam", "spare")
+    _names = ("shrink", "levelling", "length", "beam", "spare")
 
     def __init__(
         self,
         arrays: Mapping[str, ArrayLike],
         *,
         shrink: float = 1.0,
+        levelling: float = 0.0,
+        length: float = 1.0,
         beam: int = 8,
         spare: int = 0,
     ) -> None:
@@ -95,10 +101,11 @@ class AdditiveDecoder(FixedNumbers):
             most = f"{MOST_WORDS} tables of at most {MOST_KSUB} codewords"
             raise InputError(f"expected at most {most}, got {M} of {ksub}")
         wide.require_shares(self.arrays["shares"])
-        self._set(shrink, beam, spare)
+        self._set(shrink, levelling, length, beam, spare)
 
-    def _set(self, shrink: float, beam: int, spare: int) -> None:
+    def _set(self, shrink: float, levelling: float, length: float, beam: int, spare: int) -> None:
         self.shrink = as_share(shrink, "shrink")
+        self.levelling, self.length = as_levelling(levelling), as_length(length)
         self.beam, self.spare = as_size(beam, "beam"), as_count(spare, "spare")
 
     @property
@@ -129,7 +136,7 @@ class AdditiveDecoder(FixedNumbers):
         """
         return wide.narrow(z, self.arrays["shares"], self.arrays["centre"])
 
-    def codebooks(self, lengths: Floats | None) -> Floats:
+    def codebooks(self, lengths: Floats | None, shrink: float = 1.0) -> Floats:
         """Codewords (M, ksub, d + 1) of the tables for wide queries.
 
         Parameters
@@ -137,13 +144,15 @@ class AdditiveDecoder(FixedNumbers):
         lengths : (M, ksub) float32, or None
             Numbers whose sums over the words of a code are near |z_hat - mu|^2, before any drawing
             towards the centre; None for inner products, which need none.
+        shrink : float
+            How far the tables' vectors are drawn towards the centre.
         """
         tables, shares = self.arrays["tables"], self.arrays["shares"]
         M, ksub, d = tables.shape
         books = np.zeros((M, ksub, d + 1), np.float32)
-        books[:, :, :d] = np.float32(self.shrink) * tables / shares[:, None, None]
+        books[:, :, :d] = np.float32(shrink) * tables / shares[:, None, None]
         if lengths is not None:
-            rest = np.square(np.float64(self.shrink)) * lengths
+            rest = np.square(np.float64(shrink)) * lengths
             rest -= np.square(books, dtype=np.float64).sum(axis=2)
             books[:, :, d] = np.sqrt(rest - rest.min(axis=1, keepdims=True))
         return books

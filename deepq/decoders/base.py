@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from deepq._common.types import Floats
+from deepq._common.types import Floats, InCells
+from deepq.decoders.lengths import levelled
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -15,6 +16,8 @@ class FixedNumbers:
     """Arrays, and settings that a class names in `_names` and takes, all of them, in `_set`."""
 
     arrays: dict[str, Floats]
+    levelling: float
+    length: float
     _names: tuple[str, ...]
     _set: Any
 
@@ -22,6 +25,18 @@ class FixedNumbers:
     def settings(self) -> dict[str, Any]:
         """The arguments of the constructor besides the arrays."""
         return {name: getattr(self, name) for name in self._names}
+
+    def level(self, z: Floats, cells: InCells | None = None) -> Floats:
+        """Vectors (n, d) that were decoded, of the lengths that rank best: see `lengths`.
+
+        In `cells` they are what the vectors have besides the centres; lengths are of the whole.
+        """
+        if not self.levelling:
+            return z
+        if cells is None:
+            return levelled(z, self.levelling, self.length)
+        centres = cells.centres[cells.cells]
+        return levelled(z + centres, self.levelling, self.length) - centres
 
     def state(self) -> dict[str, Any]:
         """Its arrays and settings, for `from_state`."""

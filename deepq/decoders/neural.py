@@ -35,6 +35,7 @@ from deepq._common.threads import run_blocks
 from deepq._common.types import Floats, InCells, Words
 from deepq.decoders.base import FixedNumbers
 from deepq.decoders.checks import as_arrays, as_share
+from deepq.decoders.lengths import as_length, as_levelling
 from deepq.decoders.panels import in_bytes, panels, widened
 
 __all__ = ["Decoder"]
@@ -82,6 +83,9 @@ class Decoder(FixedNumbers):
     weight : float
         Part of a reconstruction that is the decoder's, above 0 and up to 1; the rest are the
         codewords' (`ProductQuantizer.reconstruct`).
+    levelling, length : float
+        `ProductQuantizer.reconstruct` gives vectors lengths nearer to `length`, as far as
+        `levelling` says, 0 to 1 in quarters: see `decoders.lengths`.
     candidates, sweeps : int
         How many words may be tried in every sub-space, and how often, to choose a code: see
         `choose`.
@@ -102,7 +106,7 @@ class Decoder(FixedNumbers):
         If a number is NaN, infinite or out of range.
     """
 
-    _names = ("shrink", "weight", "candidates", "sweeps", "spare")
+    _names = ("shrink", "weight", "levelling", "length", "candidates", "sweeps", "spare")
 
     def __init__(
         self,
@@ -110,15 +114,27 @@ class Decoder(FixedNumbers):
         *,
         shrink: float = 1.0,
         weight: float = 1.0,
+        levelling: float = 0.0,
+        length: float = 1.0,
         candidates: int = 8,
         sweeps: int = 1,
         spare: int = 0,
     ) -> None:
         self.arrays = _checked(arrays)
-        self._set(shrink, weight, candidates, sweeps, spare)
+        self._set(shrink, weight, levelling, length, candidates, sweeps, spare)
 
-    def _set(self, shrink: float, weight: float, candidates: int, sweeps: int, spare: int) -> None:
+    def _set(
+        self,
+        shrink: float,
+        weight: float,
+        levelling: float,
+        length: float,
+        candidates: int,
+        sweeps: int,
+        spare: int,
+    ) -> None:
         self.shrink, self.weight = as_share(shrink, "shrink"), as_share(weight, "weight")
+        self.levelling, self.length = as_levelling(levelling), as_length(length)
         self.candidates = as_size(candidates, "candidates")
         self.sweeps, self.spare = as_size(sweeps, "sweeps"), as_count(spare, "spare")
 

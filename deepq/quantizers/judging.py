@@ -151,6 +151,12 @@ class Judge:
         self._chosen_by: Any = None
         self._chosen: Words = np.empty((0, 0), np.uint8)
 
+    @property
+    def length(self) -> float:
+        """Root of the mean squared length of the embeddings that are searched; 1 for zeros."""
+        squares = np.square(self._test.base, dtype=np.float64).sum(axis=1)
+        return float(np.sqrt(squares.mean())) or 1.0
+
     def by_tables(self, quantizer: ProductQuantizer) -> Floats:
         """10-recall@10 (nq,) of the look-up tables."""
         return self._test.recall(self._scan(quantizer, self._words(quantizer), TOP))

@@ -297,15 +297,19 @@ class ProductQuantizer:
     def reconstruct(self, words: Words, cells: InCells | None = None) -> Floats:
         """Reconstructions (n, M * dsub) float32 of words (n, M): by the decoder, if any.
 
-        Its `weight` mixes them with the codewords.
+        Its `weight` mixes them with the codewords, its `level` gives them their lengths.
         """
+        return self.wide(self._reconstruct_narrow(words, cells))
+
+    def _reconstruct_narrow(self, words: Words, cells: InCells | None) -> Floats:
+        """Reconstructions (n, width) of words (n, M), as by `narrow`."""
         decoder = self._decoder
         if decoder is None:
             return self.gather(words)
-        z = decoder.wide(decoder.decode(words, self.num_threads, cells))
-        if decoder.weight == 1:
-            return z
-        return decoder.weight * z + (1 - decoder.weight) * self.gather(words)
+        z = decoder.decode(words, self.num_threads, cells)
+        if decoder.weight != 1:
+            z = decoder.weight * z + (1 - decoder.weight) * self.gather(words)
+        return decoder.level(z, cells)
 
     def narrow(self, z: Floats) -> Floats:
         """Vectors (n, width) that stand for embeddings (n, M * dsub) where those are compared.
@@ -322,10 +326,7 @@ class ProductQuantizer:
 
     def decode_narrow(self, codes: Codes, cells: InCells | None = None) -> Floats:
         """Reconstructions (n, width) float32 of packed codes (n, code_size), as by `narrow`."""
-        decoder, words = self._decoder, unpack(codes, self.M, self.nbits)
-        if decoder is None or decoder.width == self.M * self.dsub:
-            return self.reconstruct(words, cells)
-        return decoder.decode(words, self.num_threads, cells)
+        return self._reconstruct_narrow(unpack(codes, self.M, self.nbits), cells)
 
     def lookup_tables(self, zq: Floats, metric: int = METRIC_L2) -> Floats:
         """Tables whose sum over the words of a code is its distance to the query.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import product
 from typing import TYPE_CHECKING
 
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Progress
@@ -19,6 +20,7 @@ _SPARES = (10, 20, 40)  # the first by which little is lost
 _MOST_NUMBERS = 1 << 24  # of the matrix that makes vectors wide
 _LITTLE = 0.001  # of 10-recall@10
 _HOPE = 0.01  # of 10-recall@10 that additive codes may gain in their last rounds
+_LEVELLINGS = (0.5, 0.75, 1.0)
 _WEIGHTS = (1.0, 0.8, 0.6, 0.4)  # beside the codewords, the first that does no harm
 
 _log = logging.getLogger("deepq.training")
@@ -51,12 +53,13 @@ def is_worth(
 def draw(
     quantizer: ProductQuantizer, metric: int, among: Judge, apart: Judge, *, spares: bool
 ) -> None:
-    """Set how a neural decoder's vectors are drawn, to the centre and to the codewords.
+    """Set the lengths of a neural decoder's vectors, and how they are drawn to the codewords.
 
-    To the centre as far as they rank better; to the codewords until re-ranking does no harm to
-    codes of the nearest codewords, which C++ code adds.
+    Lengths as they rank best; to the codewords until re-ranking does no harm to codes of the
+    nearest codewords, which C++ code adds.
     """
     _shrink(quantizer, metric, among)
+    _level(quantizer, among)
     decoder = quantizer.decoder
     if decoder is None:
         return
@@ -94,12 +97,10 @@ def fit_tables(
     lengths = None
     if metric != METRIC_INNER_PRODUCT:
         lengths = fit_lengths(decoder, decoder.choose(z, trial.num_threads))
-    trial.codebooks = decoder.codebooks(lengths)
-    trial.decoder = decoder
+    trial.codebooks, trial.decoder = decoder.codebooks(lengths), decoder
     _shrink(trial, metric, among)
-    chosen = trial.decoder
-    trial.codebooks = chosen.codebooks(lengths)
-    trial.decoder = chosen
+    trial.share(decoder.codebooks(lengths, trial.decoder.shrink))
+    _level(trial, among)
     _spare(trial, among)
 
 
@@ -134,6 +135,21 @@ def _shrink(quantizer: ProductQuantizer, metric: int, judge: Judge) -> None:
         quantizer.decoder = decoder.with_settings(shrink=factor)
         recalls[factor] = judge.reranked(quantizer).mean()
     quantizer.decoder = decoder.with_settings(shrink=max(recalls, key=recalls.__getitem__))
+
+
+def _level(quantizer: ProductQuantizer, judge: Judge) -> None:
+    """Make decoded vectors more alike in length, if that ranks held-out rows better."""
+    if quantizer.decoder is None:
+        return
+    best, most = quantizer.decoder, judge.reranked(quantizer).mean()
+    shrinks = sorted({1.0, best.shrink})
+    for levelling, shrink in product(_LEVELLINGS, shrinks):
+        trial = best.with_settings(shrink=shrink, levelling=levelling, length=judge.length)
+        quantizer.decoder = trial
+        recall = judge.reranked(quantizer).mean()
+        if recall > most:
+            best, most = trial, recall
+    quantizer.decoder = best
 
 
 def _spare(quantizer: ProductQuantizer, judge: Judge) -> None:

@@ -94,10 +94,10 @@ def test_tables_rank_as_distances_do_where_lengths_are_sums() -> None:
     lengths = np.square(coder.arrays["tables"]).sum(axis=2)
     queries = normal(9, M * part, seed=3)
     index = faiss.IndexPQ(coder.shape[2], M, 3)
-    faiss.copy_array_to_vector(coder.codebooks(lengths).ravel(), index.pq.centroids)
+    faiss.copy_array_to_vector(coder.codebooks(lengths, 0.7).ravel(), index.pq.centroids)
     index.is_trained = True
     rows = coder.wide(queries).reshape(9, M, -1)
-    books = coder.codebooks(lengths)
+    books = coder.codebooks(lengths, 0.7)
     far = np.square(rows[:, None] - books[np.arange(M), words]).sum(axis=(2, 3))
     want = np.square(queries[:, None] - coder.decode(words)).sum(axis=2)
     np.testing.assert_allclose(far - want, np.full_like(far, (far - want)[0, 0]), atol=1e-4)
@@ -145,10 +145,11 @@ def test_words_do_not_depend_on_the_scale(scale) -> None:
 
 
 def test_a_state_makes_the_same_decoder() -> None:
-    coder = decoder(shrink=0.6, beam=3, spare=20)
+    settings = {"shrink": 0.6, "levelling": 0.5, "length": 2.0, "beam": 3, "spare": 20}
+    coder = decoder(**settings)
     again = make_decoder(coder.state())
     assert isinstance(again, AdditiveDecoder)
-    assert again.settings == coder.settings == {"shrink": 0.6, "beam": 3, "spare": 20}
+    assert again.settings == coder.settings == settings
     for name, array in coder.arrays.items():
         np.testing.assert_array_equal(again.arrays[name], array)
         assert not again.arrays[name].flags.writeable

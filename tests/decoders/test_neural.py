@@ -439,7 +439,14 @@ def test_other_settings_leave_the_decoder_alone() -> None:
     decoder = Decoder(numbers(2, 4, 3, 3, np.random.default_rng(0)), candidates=3, sweeps=2)
     other = decoder.with_settings(shrink=0.5)
     assert all(other.arrays[name] is decoder.arrays[name] for name in decoder.arrays)
-    kept = {"weight": 1.0, "candidates": 3, "sweeps": 2, "spare": 0}
+    kept = {
+        "weight": 1.0,
+        "levelling": 0.0,
+        "length": 1.0,
+        "candidates": 3,
+        "sweeps": 2,
+        "spare": 0,
+    }
     assert decoder.settings == {"shrink": 1.0, **kept}
     assert other.settings == {"shrink": 0.5, **kept}
     words = np.array([[0, 0], [1, 2]], np.uint8)

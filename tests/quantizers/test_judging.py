@@ -7,6 +7,7 @@ import pytest
 
 from deepq.quantizers import METRIC_L2
 from deepq.quantizers.judging import TOP, Judge, Neighbours, pays
+from deepq.quantizers.packing import pack
 
 from .builders import both_metrics, normal, on_a_sphere, scores, trained
 
@@ -98,10 +99,18 @@ def test_a_judge_measures_recall_of_tables_and_of_decoded_vectors(metric: int) -
     assert got.mean() == pytest.approx(np.mean(hits), abs=0.02)  # equal codes tie
     assert judge.reranked(quantizer).mean() == pytest.approx(got.mean(), abs=0.02)
     means = {row.tobytes(): base[(words == row).all(axis=1)].mean(axis=0) for row in words}
-    quantizer.reconstruct = lambda some, _=None: np.array([means[row.tobytes()] for row in some])
-    decoded = quantizer.reconstruct(words, None)
+    decoded = np.array([means[row.tobytes()] for row in words])
+    own = dict(zip((row.tobytes() for row in pack(words, 3)), decoded, strict=True))
+    quantizer.decode_narrow = lambda codes: np.array([own[row.tobytes()] for row in codes])
     short = np.argsort(by_codewords, axis=1, kind="stable")[:, :100]
     again = np.take_along_axis(scores(queries, decoded, metric), short, axis=1)
     best = np.take_along_axis(short, np.argsort(again, axis=1, kind="stable")[:, :TOP], axis=1)
     hits = [len(set(a) & set(b)) / TOP for a, b in zip(best, true, strict=True)]
     assert judge.reranked(quantizer).mean() == pytest.approx(np.mean(hits), abs=0.02)
+
+
+@both_metrics
+def test_a_judge_knows_how_long_vectors_are(metric: int) -> None:
+    z = 3 * on_a_sphere(400, 5)
+    assert Judge(z, metric).length == pytest.approx(3)
+    assert Judge(np.zeros_like(z), metric).length == 1
