@@ -220,27 +220,28 @@ def choose(const float[:, ::1] z, const int32_t[:, :, ::1] candidates, arrays,
     return found
 
 
-def beam(const float[:, :, ::1] costs, const float[:, :, :, ::1] cross, int width):
+def beam(const float[:, :, ::1] costs, const float[:, :, ::1] cross, int width):
     """Words (n, M) int32 of additive codes: see `_kernels/beam.h`. Of equal errors the first word.
 
     Parameters
     ----------
     costs : (n, M, ksub) float32
         |c|^2 / 2 - x.c of vectors x and codewords c.
-    cross : (M, ksub, M, ksub) float32
-        Inner products of all pairs of codewords.
+    cross : (M (M - 1) / 2, ksub, ksub) float32
+        Inner products of the codewords of j with those of m, for all j < m; j comes first.
     width : beginnings that are kept, at least 1
     """
     cdef beam_job job
     cdef beam_fn kernel = beam_kernel(_LEVELS[_scan.simd()])
     cdef int64_t n = costs.shape[0]
-    cdef int M = cross.shape[0], ksub = cross.shape[1]
+    cdef int M = costs.shape[1], ksub = costs.shape[2]
     found = np.empty((n, M), np.int32)
     cdef int32_t[:, ::1] out = found
     cdef int32_t[::1] words = np.empty(2 * width * M, np.int32), places = np.empty(width, np.int32)
     cdef int32_t[::1] spare = np.empty(width * ksub, np.int32)
     cdef float[::1] errors = np.empty(width, np.float32), longer = np.empty(width * ksub, np.float32)
-    job.M, job.ksub, job.width, job.cross = M, ksub, width, &cross[0, 0, 0, 0]
+    job.M, job.ksub, job.width = M, ksub, width
+    job.cross = &cross[0, 0, 0] if M > 1 else NULL
     job.words, job.places, job.spare = &words[0], &places[0], &spare[0]
     job.errors, job.next = &errors[0], &longer[0]
     if n:

@@ -17,7 +17,7 @@
 typedef struct {
     int M, ksub;
     int width;          /* beginnings that are kept */
-    const float *cross; /* (M, ksub, M, ksub): of a codeword and those of all codebooks */
+    const float *cross; /* (M (M - 1) / 2, ksub, ksub): of every codeword of j with those of m, for all j < m */
     int32_t *words;     /* (2, width, M): beginnings, and the next ones */
     float *errors;      /* (width,) of them */
     float *next;        /* (width, ksub): errors with one word more */

@@ -7,13 +7,22 @@ static inline __attribute__((always_inline)) void NAME(add_to)(float *sums, cons
     for (; t < count; t++) sums[t] += numbers[t];
 }
 
+/* Fetch numbers (count,) that are needed soon. */
+static inline __attribute__((always_inline)) void NAME(fetch)(const float *numbers, int count) {
+    for (int t = 0; t < count; t += 16) __builtin_prefetch(numbers + t);
+}
+
 /* Errors (ksub,) of a beginning of m words with each word of the next codebook. */
 static inline __attribute__((always_inline)) void NAME(with_next)(
         const beam_job *job, const int32_t *words, int m, float error, const float *costs, float *errors) {
     int ksub = job->ksub;
+    int64_t square = (int64_t)ksub * ksub;
+    const float *pairs = job->cross + square * m * (m - 1) / 2;
     for (int k = 0; k < ksub; k++) errors[k] = error + costs[k];
-    for (int j = 0; j < m; j++)
-        NAME(add_to)(errors, job->cross + (((int64_t)j * ksub + words[j]) * job->M + m) * ksub, ksub);
+    for (int j = 0; j < m; j++) {
+        if (j + 1 < m) NAME(fetch)(pairs + square * (j + 1) + (int64_t)words[j + 1] * ksub, ksub);
+        NAME(add_to)(errors, pairs + square * j + (int64_t)words[j] * ksub, ksub);
+    }
 }
 
 static void NAME(beam_rows)(const beam_job *job, const float *costs, int64_t n, int32_t *words) {

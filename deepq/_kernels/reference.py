@@ -121,7 +121,7 @@ def scores_in_cell(
 
 
 def beam(costs: Floats, cross: Floats, width: int) -> list[int]:
-    """Words of an additive code with costs (M, ksub) and pairs (M, ksub, M, ksub): see `beam.h`."""
+    """Words of an additive code with costs (M, ksub) and pairs (.., ksub, ksub): see `beam.h`."""
     kept: list[tuple[np.float32, list[int]]] = [(np.float32(0), [])]
     for m, own in enumerate(costs):
         longer = []
@@ -129,7 +129,7 @@ def beam(costs: Floats, cross: Floats, width: int) -> list[int]:
             for k, cost in enumerate(own):
                 total = np.float32(error + cost)
                 for j, word in enumerate(words):
-                    total = np.float32(total + cross[j, word, m, k])
+                    total = np.float32(total + cross[m * (m - 1) // 2 + j, word, k])
                 longer.append((total, [*words, k]))
         kept = sorted(longer, key=lambda each: each[0])[:width]  # stable: the first of equal ones
     return kept[0][1]

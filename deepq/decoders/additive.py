@@ -38,7 +38,7 @@ from deepq.decoders.checks import as_arrays, as_share
 from deepq.decoders.lengths import as_length, as_levelling
 from deepq.decoders.panels import panels, widened
 
-MOST_WORDS, MOST_KSUB = 16, 256  # of a code: the table of all pairs takes their squares
+MOST_WORDS, MOST_KSUB = 32, 256  # of a code: the table of all pairs takes their squares
 
 _BLOCK = 512  # rows that a thread takes at a time
 _SHAPES = {"tables": ("M", "ksub", "d"), "centre": ("d",), "shares": ("M",)}
@@ -52,7 +52,7 @@ class AdditiveDecoder(FixedNumbers):
     arrays : mapping of arrays
         Arrays of finite numbers, with the names
 
-        * "tables" (M, ksub, d): T, M at most 16 and ksub at most 256;
+        * "tables" (M, ksub, d): T, M at most 32 and ksub at most 256;
         * "centre" (d,): mu;
         * "shares" (M,): a, above 0, the sum of their squares 1.
     shrink : float
@@ -204,12 +204,16 @@ class AdditiveDecoder(FixedNumbers):
     def _pairs(self) -> tuple[Floats, Floats, Floats]:
         """What halves of squared errors are made of.
 
-        Inner products of all pairs of codewords c, (M, ksub, M, ksub); -c as panels; c.c / 2.
+        Inner products of all pairs of codewords c, as `beam` wants them; -c as panels; c.c / 2.
         """
-        M, ksub, d = self.arrays["tables"].shape
-        books = (self.arrays["tables"] * self._unit).reshape(-1, d)
-        halves = np.square(books).sum(axis=1) / 2
-        return (books @ books.T).reshape(M, ksub, M, ksub), panels(-books.T), halves
+        tables = self.arrays["tables"] * self._unit
+        M, ksub, d = tables.shape
+        cross = np.empty((M * (M - 1) // 2, ksub, ksub), np.float32)
+        for m in range(1, M):
+            first = m * (m - 1) // 2
+            np.matmul(tables[:m], tables[m].T, out=cross[first : first + m])
+        books = tables.reshape(-1, d)
+        return cross, panels(-books.T), np.square(books).sum(axis=1) / 2
 
     @cached_property
     def _unit(self) -> np.float32:

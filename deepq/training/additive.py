@@ -24,7 +24,7 @@ from deepq.quantizers.product import ProductQuantizer
 ROUNDS, _TRIAL = 8, 2
 _STEPS = 12  # of k-means, for every codebook
 _ZEROS, _MOST_ZEROS = 1 / 12, 10.0  # that a codeword counts besides its rows, as a part of these
-BEAM, _LEARNING_BEAM = 8, 4  # beginnings of codes that are kept
+_BEAM, _LONG, _BEAM_OF_LONG = 8, 16, 4  # beginnings of codes that are kept; of more than 16 words
 _SWEEPS = 2  # of least squares over the codebooks
 _SWEEPS_OF_LENGTHS, _RIDGE_OF_LENGTHS = 10, 20
 
@@ -70,8 +70,9 @@ def learn_additive(
     x = z - centre
     tables = _residual(x, M, ksub, seed)
     for i in range(rounds):
-        decoder = decoder_of(tables, centre, _LEARNING_BEAM)
-        words = decoder.choose(z, num_threads)
+        decoder = decoder_of(tables, centre)
+        quick = decoder.with_settings(beam=decoder.beam // 2)
+        words = quick.choose(z, num_threads)
         rest = x - _scan.add_up(tables, words)
         if progress is not None:
             error = float(np.square(rest).sum(axis=1, dtype=np.float64).mean())
@@ -102,12 +103,12 @@ def fit_lengths(decoder: AdditiveDecoder, words: Words) -> Floats:
     return numbers.astype(np.float32)
 
 
-def decoder_of(tables: Floats, centre: Floats, beam: int = BEAM) -> AdditiveDecoder:
+def decoder_of(tables: Floats, centre: Floats) -> AdditiveDecoder:
     """Make the decoder of tables; shares in which wide queries have them follow their lengths."""
     sizes = np.sqrt(np.square(tables).mean(axis=(1, 2), dtype=np.float64))
     sizes = np.maximum(sizes, max(1e-3 * sizes.max(), np.finfo(np.float32).tiny))
     arrays = {"tables": tables, "centre": centre, "shares": np.sqrt(sizes / sizes.sum())}
-    return AdditiveDecoder(arrays, beam=beam)
+    return AdditiveDecoder(arrays, beam=_BEAM if len(tables) <= _LONG else _BEAM_OF_LONG)
 
 
 def _residual(x: Floats, M: int, ksub: int, seed: int) -> Floats:

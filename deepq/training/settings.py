@@ -95,7 +95,7 @@ class TrainConfig:
         Whether codewords and decoders are trained for the order of neighbours. False leaves them
         the means of their cells, which reconstruct with the least squared error.
     additive : bool
-        Whether the codes of a re-ranked index may become additive, of up to 16 words, where that
+        Whether the codes of a re-ranked index may become additive, of up to 32 words, where that
         finds more: see `deepq.decoders.additive`. Vectors that plain faiss adds to such an index
         are stored worse than it would with a product quantizer; False keeps to that.
     device : str

@@ -543,7 +543,7 @@ static int check_network(int number) {
 static int check_beam(int number) {
     int M = 1 + (int)below(6), ksub = ONE_OF(1, 2, 16, 100), width = 1 + (int)below(12), failed = 0;
     int64_t n = below(20);
-    float *costs = weights(n * M * ksub, 1), *cross = weights((int64_t)M * ksub * M * ksub, 1);
+    float *costs = weights(n * M * ksub, 1), *cross = weights((int64_t)M * (M - 1) / 2 * ksub * ksub, 1);
     int32_t *words = buffer(n * M, sizeof(int32_t));
     beam_job job = {.M = M, .ksub = ksub, .width = number & 1 ? 1 : width, .cross = cross,
                     .words = buffer(2 * width * M, sizeof(int32_t)), .errors = buffer(width, sizeof(float)),
@@ -558,7 +558,7 @@ static int check_beam(int number) {
                 failed |= word < 0 || word >= ksub;
                 for (int k = 0; k < ksub && job.width == 1; k++) {
                     double error = costs[(i * M + m) * ksub + k];
-                    for (int j = 0; j < m; j++) error += cross[(((int64_t)j * ksub + words[i * M + j]) * M + m) * ksub + k];
+                    for (int j = 0; j < m; j++) error += cross[((m * (m - 1) / 2 + j) * ksub + words[i * M + j]) * ksub + k];
                     if (error < least) least = error, best = k;
                 }
                 failed |= job.width == 1 && word != best;
