@@ -125,8 +125,8 @@ def test_where_nobody_asks(settings) -> None:
 
 @pytest.mark.usefixtures("kept")
 def test_too_many_words_stay_apart() -> None:
-    index = deepq.DeepQuantIndex(34, 17, 4, rerank=20)
-    x = np.random.default_rng(0).standard_normal((2500, 34)).astype(np.float32)
+    index = deepq.DeepQuantIndex(66, 33, 4, rerank=20)
+    x = np.random.default_rng(0).standard_normal((2500, 66)).astype(np.float32)
     index.training = deepq.TrainConfig(epochs=1)
     index.train(x)
     assert "additive" not in stages_of(index)
