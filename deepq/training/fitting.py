@@ -142,9 +142,9 @@ def _level(quantizer: ProductQuantizer, judge: Judge) -> None:
     if quantizer.decoder is None:
         return
     best, most = quantizer.decoder, judge.reranked(quantizer).mean()
-    shrinks = sorted({1.0, best.shrink})
+    shrinks, length = sorted({1.0, best.shrink}), judge.length
     for levelling, shrink in product(_LEVELLINGS, shrinks):
-        trial = best.with_settings(shrink=shrink, levelling=levelling, length=judge.length)
+        trial = best.with_settings(shrink=shrink, levelling=levelling, length=length)
         quantizer.decoder = trial
         recall = judge.reranked(quantizer).mean()
         if recall > most:
