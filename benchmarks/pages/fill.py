@@ -56,7 +56,7 @@ class Table(NamedTuple):
     chosen : callable
         Results -> those that the table is about.
     note : str
-        What is said below; fields of the last result stand in braces.
+        What is said below; fields of the newest result stand in braces.
     """
 
     files: str
@@ -75,8 +75,9 @@ class Table(NamedTuple):
         rows = self.rows(results)
         if not results or not rows:
             return ""
-        last = results[-1]
-        words = (_ORIGIN + self.note).format(**last["environment"] | last)
+        last = max(results, key=lambda row: row["environment"]["date"])
+        machines = " and ".join(dict.fromkeys(row["environment"]["cpu"] for row in results))
+        words = (_ORIGIN + self.note).format(**last["environment"] | last | {"cpu": machines})
         return f"{table(rows)}\n\n{words}"
 
 
