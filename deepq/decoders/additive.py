@@ -21,21 +21,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from deepq import _decode, _scan
-from deepq._common.checks import as_count, as_size
+from deepq._common.checks import as_size
 from deepq._common.errors import InputError
 from deepq._common.neighbours import unit_of_tiny
 from deepq._common.threads import run_blocks
 from deepq._common.types import Floats, InCells, Words
 from deepq.decoders import wide
 from deepq.decoders.base import FixedNumbers
-from deepq.decoders.checks import as_arrays, as_share
-from deepq.decoders.lengths import as_length, as_levelling
+from deepq.decoders.checks import as_arrays
 from deepq.decoders.panels import panels, widened
 
 MOST_WORDS, MOST_KSUB = 32, 256  # of a code: the table of all pairs takes their squares
@@ -55,16 +54,10 @@ class AdditiveDecoder(FixedNumbers):
         * "tables" (M, ksub, d): T, M at most 32 and ksub at most 256;
         * "centre" (d,): mu;
         * "shares" (M,): a, above 0, the sum of their squares 1.
-    shrink : float
-        `decode` draws reconstructions by this factor towards the centre, which ranks better: see
-        `training.ranking`.
-    levelling, length : float
-        `ProductQuantizer.reconstruct` gives vectors lengths nearer to `length`, as far as
-        `levelling` says, 0 to 1 in quarters: see `decoders.lengths`.
+    shrink, levelling, length, spare
+        As every decoder has them: see `FixedNumbers`.
     beam : int
         Beginnings of a code that are kept while its words are chosen.
-    spare : int
-        When k of some vectors are to be ranked, 2 k and so many more are decoded; 0 for all.
 
     Attributes
     ----------
@@ -83,7 +76,8 @@ class AdditiveDecoder(FixedNumbers):
 
     kind = "additive"
     weight = 1.0
-    _names = ("shrink", "levelling", "length", "beam", "spare")
+    beam: int
+    _checks: ClassVar = {**FixedNumbers._checks, "beam": as_size}
 
     def __init__(
         self,
@@ -101,12 +95,7 @@ class AdditiveDecoder(FixedNumbers):
             most = f"{MOST_WORDS} tables of at most {MOST_KSUB} codewords"
             raise InputError(f"expected at most {most}, got {M} of {ksub}")
         wide.require_shares(self.arrays["shares"])
-        self._set(shrink, levelling, length, beam, spare)
-
-    def _set(self, shrink: float, levelling: float, length: float, beam: int, spare: int) -> None:
-        self.shrink = as_share(shrink, "shrink")
-        self.levelling, self.length = as_levelling(levelling), as_length(length)
-        self.beam, self.spare = as_size(beam, "beam"), as_count(spare, "spare")
+        self._set(shrink=shrink, levelling=levelling, length=length, beam=beam, spare=spare)
 
     @property
     def shape(self) -> tuple[int, int, int]:

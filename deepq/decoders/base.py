@@ -3,28 +3,58 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from deepq._common.checks import as_count
 from deepq._common.types import Floats, InCells
+from deepq.decoders.checks import as_positive, as_quarters, as_share
 from deepq.decoders.lengths import levelled
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+Check = Callable[[Any, str], Any]  # of a setting, given its name
+
 
 class FixedNumbers:
-    """Arrays, and settings that a class names in `_names` and takes, all of them, in `_set`."""
+    """Arrays, and settings, of which every decoder has these.
+
+    Parameters
+    ----------
+    shrink : float
+        `decode` draws reconstructions by this factor towards the centre, which ranks better: see
+        `training.ranking`.
+    levelling, length : float
+        `ProductQuantizer.reconstruct` gives vectors lengths nearer to `length`, as far as
+        `levelling` says, 0 to 1 in quarters: see `lengths`.
+    spare : int
+        When k of some vectors are to be ranked, 2 k and so many more are decoded, those that sums
+        of the `summands` put first; 0 for all.
+    """
 
     arrays: dict[str, Floats]
+    shrink: float
     levelling: float
     length: float
-    _names: tuple[str, ...]
-    _set: Any
+    spare: int
+
+    _checks: ClassVar[Mapping[str, Check]] = {
+        "shrink": as_share,
+        "levelling": as_quarters,
+        "length": as_positive,
+        "spare": as_count,
+    }
+
+    def _set(self, **settings: Any) -> None:
+        """Take all settings. Raises InputError, or KindError, if one is wrong."""
+        for name, check in self._checks.items():
+            setattr(self, name, check(settings[name], name))
 
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments of the constructor besides the arrays."""
-        return {name: getattr(self, name) for name in self._names}
+        return {name: getattr(self, name) for name in self._checks}
 
     def level(self, z: Floats, cells: InCells | None = None) -> Floats:
         """Vectors (n, d) that were decoded, of the lengths that rank best: see `lengths`.

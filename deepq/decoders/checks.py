@@ -21,6 +21,22 @@ def as_share(value: Any, name: str) -> float:
     return part
 
 
+def as_quarters(value: Any, name: str) -> float:
+    """Take 0, 0.25, 0.5, 0.75 or 1. Raises InputError for another."""
+    quarters = as_real(value, name)
+    if quarters not in (0, 0.25, 0.5, 0.75, 1):
+        raise InputError(f"expected {name} to be 0, 0.25, 0.5, 0.75 or 1, got {value}")
+    return quarters
+
+
+def as_positive(value: Any, name: str) -> float:
+    """Take a finite number above 0. Raises InputError for another."""
+    number = as_real(value, name)
+    if not 0 < number < np.inf:
+        raise InputError(f"expected {name} above 0, got {value}")
+    return number
+
+
 def as_arrays(
     arrays: Mapping[str, ArrayLike],
     shapes: Mapping[str, tuple[str, ...]],

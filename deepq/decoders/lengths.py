@@ -12,12 +12,8 @@ r the length of the vectors: with b = 1 all are equally long. Held-out rows say 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from deepq._common.checks import as_real
-from deepq._common.errors import InputError
 from deepq._common.types import Floats
 
 
@@ -32,19 +28,3 @@ def levelled(z: Floats, levelling: float, length: float) -> Floats:
     for _ in range(round(4 * levelling)):
         factors *= quarter
     return z * factors[:, None].astype(np.float32)
-
-
-def as_levelling(value: Any) -> float:
-    """Take 0, 0.25, 0.5, 0.75 or 1. Raises InputError for another."""
-    levelling = as_real(value, "levelling")
-    if levelling not in (0, 0.25, 0.5, 0.75, 1):
-        raise InputError(f"expected levelling to be 0, 0.25, 0.5, 0.75 or 1, got {value}")
-    return levelling
-
-
-def as_length(value: Any) -> float:
-    """Take a number above 0. Raises InputError for another."""
-    length = as_real(value, "length")
-    if not 0 < length < np.inf:
-        raise InputError(f"expected a length above 0, got {value}")
-    return length

@@ -22,20 +22,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepq import _decode, _scan
-from deepq._common.checks import as_count, as_size
+from deepq._common.checks import as_size
 from deepq._common.errors import DimensionError, InputError
 from deepq._common.neighbours import unit_of_tiny
 from deepq._common.threads import run_blocks
 from deepq._common.types import Floats, InCells, Words
 from deepq.decoders.base import FixedNumbers
 from deepq.decoders.checks import as_arrays, as_share
-from deepq.decoders.lengths import as_length, as_levelling
 from deepq.decoders.panels import in_bytes, panels, widened
 
 __all__ = ["Decoder"]
@@ -77,21 +76,14 @@ class Decoder(FixedNumbers):
         * "output" (h, d): O transposed;
         * "centre" (d,): the mean of the vectors;
         * "cells" (d, h), where it knows the cells of vectors: V transposed.
-    shrink : float
-        `decode` draws reconstructions by this factor towards the centre, which ranks better: see
-        `training.ranking`.
+    shrink, levelling, length, spare
+        As every decoder has them: see `FixedNumbers`.
     weight : float
         Part of a reconstruction that is the decoder's, above 0 and up to 1; the rest are the
         codewords' (`ProductQuantizer.reconstruct`).
-    levelling, length : float
-        `ProductQuantizer.reconstruct` gives vectors lengths nearer to `length`, as far as
-        `levelling` says, 0 to 1 in quarters: see `decoders.lengths`.
     candidates, sweeps : int
         How many words may be tried in every sub-space, and how often, to choose a code: see
         `choose`.
-    spare : int
-        When k of some vectors are to be ranked, 2 k and so many more are decoded, those that sums
-        of the `summands` put first; 0 for all.
 
     Attributes
     ----------
@@ -106,7 +98,15 @@ class Decoder(FixedNumbers):
         If a number is NaN, infinite or out of range.
     """
 
-    _names = ("shrink", "weight", "levelling", "length", "candidates", "sweeps", "spare")
+    weight: float
+    candidates: int
+    sweeps: int
+    _checks: ClassVar = {
+        **FixedNumbers._checks,
+        "weight": as_share,
+        "candidates": as_size,
+        "sweeps": as_size,
+    }
 
     def __init__(
         self,
@@ -121,22 +121,15 @@ class Decoder(FixedNumbers):
         spare: int = 0,
     ) -> None:
         self.arrays = _checked(arrays)
-        self._set(shrink, weight, levelling, length, candidates, sweeps, spare)
-
-    def _set(
-        self,
-        shrink: float,
-        weight: float,
-        levelling: float,
-        length: float,
-        candidates: int,
-        sweeps: int,
-        spare: int,
-    ) -> None:
-        self.shrink, self.weight = as_share(shrink, "shrink"), as_share(weight, "weight")
-        self.levelling, self.length = as_levelling(levelling), as_length(length)
-        self.candidates = as_size(candidates, "candidates")
-        self.sweeps, self.spare = as_size(sweeps, "sweeps"), as_count(spare, "spare")
+        self._set(
+            shrink=shrink,
+            weight=weight,
+            levelling=levelling,
+            length=length,
+            candidates=candidates,
+            sweeps=sweeps,
+            spare=spare,
+        )
 
     @property
     def shape(self) -> tuple[int, int, int]:

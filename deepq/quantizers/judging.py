@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -151,7 +152,7 @@ class Judge:
         self._chosen_by: Any = None
         self._chosen: Words = np.empty((0, 0), np.uint8)
 
-    @property
+    @cached_property
     def length(self) -> float:
         """Root of the mean squared length of the embeddings that are searched; 1 for zeros."""
         squares = np.square(self._test.base, dtype=np.float64).sum(axis=1)

@@ -6,6 +6,8 @@ import logging
 from itertools import product
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Progress
 from deepq.decoders.additive import MOST_KSUB, MOST_WORDS, AdditiveDecoder
 from deepq.quantizers.judging import Judge, pays
@@ -50,9 +52,7 @@ def is_worth(
     return verdict
 
 
-def draw(
-    quantizer: ProductQuantizer, metric: int, among: Judge, apart: Judge, *, spares: bool
-) -> None:
+def draw(quantizer: ProductQuantizer, metric: int, among: Judge, apart: Judge) -> None:
     """Set the lengths of a neural decoder's vectors, and how they are drawn to the codewords.
 
     Lengths as they rank best; to the codewords until re-ranking does no harm to codes of the
@@ -71,8 +71,6 @@ def draw(
         _log.warning(
             "re-ranking finds less than the tables where C++ code adds the vectors: use add"
         )
-    if spares:
-        _spare(quantizer, among)
 
 
 def may_be_additive(quantizer: ProductQuantizer, d: int, config: TrainConfig) -> bool:
@@ -101,7 +99,6 @@ def fit_tables(
     _shrink(trial, metric, among)
     trial.share(decoder.codebooks(lengths, trial.decoder.shrink))
     _level(trial, among)
-    _spare(trial, among)
 
 
 def is_hopeful(
@@ -117,6 +114,19 @@ def is_hopeful(
     return bool(gap <= _HOPE)
 
 
+def spare(quantizer: ProductQuantizer, judge: Judge) -> None:
+    """Set how few vectors are decoded in a search, where that finds hardly less."""
+    decoder = quantizer.decoder
+    if decoder is None:
+        return
+    least = judge.reranked(quantizer).mean() - _LITTLE
+    for count in _SPARES:
+        quantizer.decoder = decoder.with_settings(spare=count)
+        if judge.reranked(quantizer).mean() >= least:
+            return
+    quantizer.decoder = decoder
+
+
 def _recall(quantizer: ProductQuantizer, judge: Judge) -> Floats:
     """Measure what a quantizer finds, re-ranked if it has a decoder."""
     return judge.by_tables(quantizer) if quantizer.decoder is None else judge.reranked(quantizer)
@@ -127,38 +137,30 @@ def _shrink(quantizer: ProductQuantizer, metric: int, judge: Judge) -> None:
 
     For inner products a common factor does not change the order.
     """
-    decoder = quantizer.decoder
-    if decoder is None or metric == METRIC_INNER_PRODUCT:
-        return
-    recalls = {}
-    for factor in ranking.SHRINKS:
-        quantizer.decoder = decoder.with_settings(shrink=factor)
-        recalls[factor] = judge.reranked(quantizer).mean()
-    quantizer.decoder = decoder.with_settings(shrink=max(recalls, key=recalls.__getitem__))
+    if metric != METRIC_INNER_PRODUCT:
+        _take_best(quantizer, judge, [{"shrink": factor} for factor in ranking.SHRINKS])
 
 
 def _level(quantizer: ProductQuantizer, judge: Judge) -> None:
     """Make decoded vectors more alike in length, if that ranks held-out rows better."""
-    if quantizer.decoder is None:
+    decoder = quantizer.decoder
+    if decoder is None:
         return
-    best, most = quantizer.decoder, judge.reranked(quantizer).mean()
-    shrinks, length = sorted({1.0, best.shrink}), judge.length
-    for levelling, shrink in product(_LEVELLINGS, shrinks):
-        trial = best.with_settings(shrink=shrink, levelling=levelling, length=length)
-        quantizer.decoder = trial
-        recall = judge.reranked(quantizer).mean()
-        if recall > most:
-            best, most = trial, recall
-    quantizer.decoder = best
+    length, shrinks = judge.length, sorted({1.0, decoder.shrink})
+    levels = [
+        {"shrink": factor, "levelling": levelling, "length": length}
+        for levelling, factor in product(_LEVELLINGS, shrinks)
+    ]
+    _take_best(quantizer, judge, [{}, *levels])
 
 
-def _spare(quantizer: ProductQuantizer, judge: Judge) -> None:
-    """Set how few vectors are decoded in a search, where that finds hardly less."""
-    if quantizer.decoder is None:
+def _take_best(quantizer: ProductQuantizer, judge: Judge, trials: list[dict[str, float]]) -> None:
+    """Give a decoder the settings that rank held-out rows best, of equals the first."""
+    decoder = quantizer.decoder
+    if decoder is None:
         return
-    decoder, least = quantizer.decoder, judge.reranked(quantizer).mean() - _LITTLE
-    for spare in _SPARES:
-        quantizer.decoder = decoder.with_settings(spare=spare)
-        if judge.reranked(quantizer).mean() >= least:
-            return
-    quantizer.decoder = decoder
+    recalls = []
+    for settings in trials:
+        quantizer.decoder = decoder.with_settings(**settings)
+        recalls.append(judge.reranked(quantizer).mean())
+    quantizer.decoder = decoder.with_settings(**trials[int(np.argmax(recalls))])

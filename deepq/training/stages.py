@@ -224,7 +224,9 @@ class Stages:
             if self.cells is not None:
                 self._follow(trial, self._some(_MOST_CHOSEN))
             self._rank(trial, self._some(_MOST_CHOSEN), among)
-            fitting.draw(trial, self.metric, among, apart, spares=self.cells is None)
+            fitting.draw(trial, self.metric, among, apart)
+            if self.cells is None:
+                fitting.spare(trial, among)
         if fitting.is_worth(trial, quantizer, among, apart, self.report):
             quantizer.take(trial)
         if interrupted:
@@ -264,6 +266,7 @@ class Stages:
         trial = quantizer.fresh()
         trial.num_threads = quantizer.num_threads
         fitting.fit_tables(trial, decoder, self.z[known], self.metric, among)
+        fitting.spare(trial, among)
         if fitting.is_worth(trial, quantizer, among, apart, self.report):
             quantizer.take(trial)
             self.encoder = with_spread(self.encoder, decoder)
