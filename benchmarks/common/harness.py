@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from benchmarks.common.results import record, table
+from benchmarks.common.results import SEED, record, table
 from deepq import datasets
 
 _Key = TypeVar("_Key")
@@ -50,7 +50,7 @@ def parser(description: str, cases: Iterable[str] = ()) -> argparse.ArgumentPars
         "--data",
         help="npz with train, base, query[, gt], or a folder of fvecs (default: shipped set)",
     )
-    arguments.add_argument("--seed", type=int, default=1234)
+    arguments.add_argument("--seed", type=int, default=SEED)
     arguments.add_argument(
         "--output", type=Path, help="file to append JSON lines to (default: none)"
     )

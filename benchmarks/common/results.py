@@ -18,6 +18,7 @@ from deepq import _scan
 
 Row = dict[str, Any]
 
+SEED = 1234  # of a benchmark that is not given another
 FOLDER = Path(__file__).parents[1] / "results"
 
 
@@ -38,6 +39,11 @@ def read(path: Path, benchmark: str | None = None) -> list[Row]:
 def newest(rows: Iterable[Row], *key: str) -> list[Row]:
     """Return the last result for every combination of the `key` fields, in order of appearance."""
     return list({tuple(row.get(field) for field in key): row for row in rows}.values())
+
+
+def of_one_seed(rows: Iterable[Row]) -> list[Row]:
+    """Return the results of the usual seed."""
+    return [row for row in rows if row["seed"] == SEED]
 
 
 def known(output: Path | None, benchmark: str, key: Iterable[str]) -> set[tuple[Any, ...]]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.common.results import FOLDER, Row, newest, read, table
+from benchmarks.common.results import FOLDER, Row, newest, of_one_seed, read, table
 from benchmarks.pages import (
     bucket_tables,
     cell_tables,
@@ -82,7 +82,7 @@ class Table(NamedTuple):
 
 
 # Fields in which results of a room differ.
-RECALL = "data bytes method"
+RECALL = "data bytes method seed"
 RETRIEVAL = "data protocol backbone method bits seed"
 FAULTS = "case what"
 CELLS = "case data N nlist M nq simd"
@@ -145,7 +145,8 @@ PAGES: dict[str, dict[str, Table]] = {
         ),
     },
     "docs/learning.md": {
-        "learning": Table("recall", RECALL, recall_tables.learning),
+        "learning": Table("recall", RECALL, recall_tables.learning, of_one_seed),
+        "seeds": Table("recall", f"{RECALL} train_rows", recall_tables.seeds),
         "metrics": Table("metrics", "data metric bytes method", recall_tables.metrics),
         "training": Table("training", "case data rows M seed", training_tables.defaults),
         "kmeans": Table("training", "case data rows M seed", training_tables.k_means),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from statistics import mean, stdev
 from typing import Any
 
-from benchmarks.common.results import Row
+from benchmarks.common.results import Row, of_one_seed
 
 _SIZES = (8, 16, 32)
 _PLAIN = ("faiss PQ", "faiss OPQ", "faiss OPQ, identity")
@@ -13,7 +14,7 @@ _OURS = ("deepq", "deepq, re-ranked")
 
 def of_usual_sizes(results: list[Row]) -> list[Row]:
     """Keep what README.md shows."""
-    return [row for row in results if row["bytes"] in _SIZES]
+    return [row for row in of_one_seed(results) if row["bytes"] in _SIZES]
 
 
 def recall(results: list[Row]) -> list[Row]:
@@ -54,6 +55,22 @@ def learning(results: list[Row]) -> list[Row]:
     return rows
 
 
+def seeds(results: list[Row]) -> list[Row]:
+    """Lay out means and standard deviations over the seeds, where there are three or more."""
+    cases: dict[tuple[Any, ...], list[Row]] = {}
+    for row in results:
+        case = tuple(row[field] for field in ("data", "bytes", "method", "train_rows"))
+        cases.setdefault(case, []).append(row)
+    heads = {"10@10": "10-recall@10", "R@1": "1-recall@1"}
+    return [
+        dict(zip(("data", "bytes", "method", "training rows"), case, strict=True))
+        | {"seeds": len(found)}
+        | {head: _spread([row[field] for row in found]) for field, head in heads.items()}
+        for case, found in sorted(cases.items())
+        if len(found) > 2
+    ]
+
+
 def metrics(results: list[Row]) -> list[Row]:
     """Lay out recall under each metric, a column for each method."""
     rows: dict[tuple[str, str, int], Row] = {}
@@ -80,6 +97,10 @@ def cells(results: list[Row]) -> list[Row]:
             line[name] = f"{found[name]:.3f} {found[name] / max(theirs):.2f}x"
         rows.append(line)
     return rows
+
+
+def _spread(values: list[float]) -> str:
+    return f"{mean(values):.4f} +- {stdev(values):.4f}"
 
 
 def _recalls(row: Row) -> str:

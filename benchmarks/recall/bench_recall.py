@@ -88,7 +88,7 @@ def main() -> None:
     arguments.add_argument("--bytes", type=int, nargs="+", default=[8, 16])
     arguments.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     arguments.add_argument(
-        "--train-rows", type=int, default=65_536, help="most training rows of every method"
+        "--train-rows", type=int, help="most training rows of every method (default: all there are)"
     )
     arguments.add_argument(
         "--again", action="store_true", help="measure what the output file has already, too"

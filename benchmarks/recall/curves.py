@@ -181,7 +181,7 @@ def main() -> None:
 def pictures(paths: list[Path]) -> dict[str, Figure]:
     """Draw all that files of results have, by the names of pictures."""
     rows = [row for path in paths for row in results.read(path, "recall")]
-    rows = results.newest(rows, "data", "method", "bytes")
+    rows = results.newest(results.of_one_seed(rows), "data", "method", "bytes")
     drawn = {}
     for data in dict.fromkeys(row["data"] for row in rows):
         mine = [row for row in rows if row["data"] == data]
