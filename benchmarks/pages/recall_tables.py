@@ -48,7 +48,9 @@ def learning(results: list[Row]) -> list[Row]:
         row = {"data": data, "bytes": size, "best of PQ and OPQ": _recalls(best)}
         row["RQ, re-ranked"] = _recalls(rq) if rq else ""
         for name, mine in zip(_OURS, ours, strict=True):
-            row[name] = f"{_recalls(mine)} {mine['10@10'] / best['10@10']:.2f}x"
+            row[name] = _times(mine, best)
+        alone = {field: ours[1].get(f"tables {field}") for field in best}
+        row["its tables alone"] = _times(alone, best) if None not in alone.values() else ""
         row["training, CPU s"] = " / ".join(f"{mine['train_cpu_s']:.0f}" for mine in ours)
         row["adding, us"] = " / ".join(f"{mine['add_us']:.0f}" for mine in ours)
         rows.append(row)
@@ -101,6 +103,10 @@ def cells(results: list[Row]) -> list[Row]:
 
 def _spread(values: list[float]) -> str:
     return f"{mean(values):.4f} +- {stdev(values):.4f}"
+
+
+def _times(row: Row, best: Row) -> str:
+    return f"{_recalls(row)} {row['10@10'] / best['10@10']:.2f}x"
 
 
 def _recalls(row: Row) -> str:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
+import deepq
 from benchmarks.common.harness import in_one_thread, load, parser
 from benchmarks.common.methods import METHODS
 from benchmarks.common.results import known, record, table
@@ -38,6 +39,9 @@ def measure(index: Any, data: Dataset) -> dict[str, float]:
     _, I = index.search(data.query, 100)
     row = {f"R@{r}": recall(I, gt, 1, r) for r in (1, 10, 100)}
     row["10@10"] = recall(I, gt, 10, 10)
+    if getattr(index, "rerank", 0):  # what its look-up tables find alone
+        _, I = index.search(data.query, 10, params=deepq.SearchParameters(rerank=0))
+        row["tables R@1"], row["tables 10@10"] = recall(I, gt, 1, 1), recall(I, gt, 10, 10)
     row["train_cpu_s"] = trained
     row["add_us"] = added / len(data.base) * 1e6
     times: list[float] = []

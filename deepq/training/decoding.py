@@ -117,11 +117,13 @@ class Network(nn.Module):
         words, rows = candidates[:, :, 0].clone(), torch.arange(len(z), device=z.device)
         rest = z - self.offset - self.add_up(T, words)
         hidden = (self.start if start is None else start) + self.add_up(U, words)
+        error = (rest - self.head(hidden)).square().sum(1)
         for m in range(words.shape[1]):
             tried = candidates[:, m]
             rests = (rest + T[m][words[:, m]])[:, None] - T[m][tried]
             inputs = (hidden - U[m][words[:, m]])[:, None] + U[m][tried]
-            best = (rests - self.head(inputs)).square().sum(2).argmin(1)
+            others = (rests[:, 1:] - self.head(inputs[:, 1:])).square().sum(2)
+            error, best = torch.cat([error[:, None], others], 1).min(1)
             words[:, m] = tried[rows, best]
             rest, hidden = rests[rows, best], inputs[rows, best]
         return words

@@ -38,13 +38,8 @@ class Plan(NamedTuple):
     visits: int
 
 
-def plan(
-    preset: str, d: int, M: int, rows: int, epochs: int | None, *, in_cells: bool = False
-) -> Plan:
-    """Lay out the learning of a decoder for M words and vectors of d numbers, from some rows.
-
-    One that knows cells reads more, and has a hidden layer of twice the size by default.
-    """
+def plan(preset: str, d: int, M: int, rows: int, epochs: int | None) -> Plan:
+    """Lay out the learning of a decoder for M words and vectors of d numbers, from some rows."""
     hidden = 192 if d <= 256 else 128
     visits = rows * (epochs or _EPOCHS)
     if epochs is None:
@@ -54,8 +49,7 @@ def plan(
     if preset == "best":
         return Plan(2 * hidden, 8, 16, 3, visits if epochs else 3 * visits)
     tries = _TRIES // M
-    hidden *= 2 if in_cells else 1
-    return Plan(hidden, 4, min(8, max(2, tries)), min(2, max(1, tries // 8)), visits)
+    return Plan(2 * hidden, 2, min(8, max(2, tries)), min(2, max(1, tries // 8)), visits)
 
 
 _BATCH = 512

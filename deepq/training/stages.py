@@ -316,15 +316,8 @@ class Stages:
         quantizer.update(z, words, np.random.default_rng(self.config.seed))
 
     def _plan(self) -> Plan:
-        count = self.rows.count - len(self.held)
-        return plan(
-            self.config.preset,
-            self.z.shape[1],
-            self.quantizer.M,
-            count,
-            self.config.epochs,
-            in_cells=self.cells is not None,
-        )
+        config, count = self.config, self.rows.count - len(self.held)
+        return plan(config.preset, self.z.shape[1], self.quantizer.M, count, config.epochs)
 
     def _run(self, learner: Any) -> bool:
         """Go through the batches; return whether Ctrl-C ended it."""
