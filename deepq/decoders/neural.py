@@ -35,7 +35,7 @@ from deepq._common.threads import run_blocks
 from deepq._common.types import Floats, InCells, Words
 from deepq.decoders.base import FixedNumbers
 from deepq.decoders.checks import as_arrays, as_share
-from deepq.decoders.panels import in_bytes, panels, widened
+from deepq.decoders.panels import block_diagonal, in_bytes, panels, widened
 
 __all__ = ["Decoder"]
 
@@ -57,8 +57,9 @@ _SHAPES = {
     "output": ("h", "d"),
     "centre": ("d",),
     "cells": ("d", "h"),
+    "stretch": ("M", "dsub", "dsub"),
 }
-_OPTIONAL = frozenset({"cells"})
+_OPTIONAL = frozenset({"cells", "stretch"})
 
 
 class Decoder(FixedNumbers):
@@ -75,7 +76,9 @@ class Decoder(FixedNumbers):
         * "inner" (h, h), "bias" (h,), "outer" (h, h): W1 transposed, b and W2 transposed;
         * "output" (h, d): O transposed;
         * "centre" (d,): the mean of the vectors;
-        * "cells" (d, h), where it knows the cells of vectors: V transposed.
+        * "cells" (d, h), where it knows the cells of vectors: V transposed;
+        * "stretch" (M, dsub, dsub), where not all errors count alike: words are chosen for the
+          least sum of |e_m S_m|^2, e_m the error in sub-space m (`training.stretching`).
     shrink, levelling, length, spare
         As every decoder has them: see `FixedNumbers`.
     weight : float
@@ -230,16 +233,20 @@ class Decoder(FixedNumbers):
         words, told = np.empty((len(z), M), _kind_of_words(ksub)), self._told(cells)
 
         def work(rows: slice) -> None:
-            candidates = self.nearest(z[rows])
+            stretched = self._stretched(z[rows])
+            candidates = self._nearest(stretched)
             words[rows] = candidates[:, :, 0]
             if self.candidates > 1:
-                words[rows] = self._improved(z[rows], candidates, told(rows))
+                words[rows] = self._improved(stretched, candidates, told(rows))
 
         run_blocks(work, len(z), _BLOCK, num_threads)
         return words
 
     def _improved(self, z: Floats, candidates: Words, told: dict[str, Any]) -> NDArray[np.int32]:
-        """Words (n, M) out of candidates (n, M, A) that decode nearer to vectors than the first."""
+        """Words (n, M) out of candidates (n, M, A) that decode nearer to vectors than the first.
+
+        The vectors are stretched.
+        """
         network, summands, scale = self._tried
         words: NDArray[np.int32] = _decode.choose(
             widened(np.ascontiguousarray(z * self._unit if self._unit != 1 else z)),
@@ -256,13 +263,14 @@ class Decoder(FixedNumbers):
     def _tried(self) -> tuple[dict[str, Floats], NDArray[np.int8], float]:
         """The network that judges changes of words, and the summands that foretell them.
 
-        In units in which no squares are lost; of the summands, a number has so many of theirs.
+        All stretched, in units in which no squares are lost; of the summands, a number has so many
+        of theirs.
         """
-        network, unit = self._network, self._unit
-        summands, _, own = in_bytes(self.summands())
-        if unit != 1:
-            scaled = {name: network[name] * unit for name in ("tables", "output")}
-            network = {**network, **scaled}
+        network, unit, given = self._network, self._unit, self.arrays
+        summands, _, own = in_bytes(self._stretched(self.summands()))
+        if unit != 1 or "stretch" in given:
+            tables, output = (self._stretched(given[name]) * unit for name in ("tables", "output"))
+            network = {**network, "tables": widened(tables), "output": panels(output)}
         return network, summands, float(np.float32(1) / (own * unit))
 
     def summands(self) -> Floats:
@@ -289,9 +297,33 @@ class Decoder(FixedNumbers):
         summands[0] += more
         return np.asarray(summands, np.float32)
 
+    def _stretched(self, z: Floats) -> Floats:
+        """Vectors (.., d) where errors count alike."""
+        if "stretch" not in self.arrays:
+            return z
+        rows = _decode.multiply(widened(z.reshape(-1, z.shape[-1])), self._stretch)
+        return np.ascontiguousarray(rows[:, : z.shape[-1]]).reshape(z.shape)
+
+    @cached_property
+    def _stretch(self) -> Floats:
+        """The blocks of "stretch" as one matrix, laid out as panels."""
+        return panels(block_diagonal(self.arrays["stretch"]))
+
+    @cached_property
+    def _sites(self) -> Floats:
+        """Sites, stretched."""
+        sites = self.arrays["sites"]
+        M, ksub, dsub = sites.shape
+        rows = self._stretched(sites.transpose(1, 0, 2).reshape(ksub, M * dsub))
+        return np.ascontiguousarray(rows.reshape(ksub, M, dsub).transpose(1, 0, 2))
+
     def nearest(self, z: Floats) -> Words:
         """Words (n, M, candidates) of the sites nearest to each sub-vector, nearest first."""
-        sites = self.arrays["sites"]
+        return self._nearest(self._stretched(z))
+
+    def _nearest(self, z: Floats) -> Words:
+        """Words of the sites nearest to vectors that are stretched."""
+        sites = self._sites
         M, ksub, dsub = sites.shape
         count = min(self.candidates, ksub)
         middle, moved, book = self._moved_sites
@@ -316,7 +348,7 @@ class Decoder(FixedNumbers):
         The book (M, dsub + 1, ksub) is what a sub-vector x, with a 1 behind it, is multiplied by:
         c.c / 2 - x.c of all sites c. Far from the origin distances would cancel.
         """
-        sites = self.arrays["sites"]
+        sites = self._sites
         middle = sites.mean(axis=1, keepdims=True)
         moved = (sites - middle) * self._unit
         halves = np.square(moved).sum(axis=2)[:, None] / 2

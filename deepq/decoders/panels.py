@@ -30,3 +30,11 @@ def panels(weights: Floats) -> Floats:
     """Lay out weights (h, columns) as panels (.., h, PANEL), both padded."""
     wide = widened(np.ascontiguousarray(widened(weights).T))
     return np.ascontiguousarray(wide.reshape(-1, _decode.PANEL, wide.shape[1]).transpose(0, 2, 1))
+
+
+def block_diagonal(blocks: Floats) -> Floats:
+    """Matrix (M n, M n) with blocks (M, n, n) along its diagonal, and zeros."""
+    M, n, _ = blocks.shape
+    whole = np.zeros((M, n, M, n), np.float32)
+    whole[np.arange(M), :, np.arange(M)] = blocks
+    return whole.reshape(M * n, M * n)

@@ -24,6 +24,7 @@ from torch.nn.functional import embedding, embedding_bag
 
 from deepq._common.types import Floats, Ids
 from deepq.decoders.neural import Decoder
+from deepq.decoders.panels import block_diagonal
 from deepq.networks.devices import as_device
 from deepq.training.schedule import one_cycle
 from deepq.training.settings import Plan
@@ -147,6 +148,8 @@ class Learner:
         "auto", "cpu", "cuda" and the like.
     centres : (nlist, d) float32, optional
         Centres of the cells that vectors lie in, which the decoder will know.
+    stretch : (M, dsub, dsub) float32, optional
+        What sub-vectors are multiplied by where errors count alike: see `stretching`.
     """
 
     def __init__(
@@ -158,22 +161,27 @@ class Learner:
         seed: int,
         device: str,
         centres: Floats | None = None,
+        stretch: Floats | None = None,
     ) -> None:
         self.plan, self.mean = plan, z.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.scale = float(np.sqrt(z.var(axis=0, dtype=np.float64).mean())) or 1.0
         self.device = as_device(device)
-        middle = self.mean.reshape(len(sites), 1, -1)
-        start, fixed = (
-            torch.from_numpy((books - middle) / np.float32(self.scale))
-            for books in (sites, codebooks)
+        M, _, dsub = sites.shape
+        middle = self.mean.reshape(M, 1, -1)
+        start, fixed = ((books - middle) / np.float32(self.scale) for books in (sites, codebooks))
+        self.stretch = stretch
+        blocks = np.tile(np.eye(dsub, dtype=np.float32), (M, 1, 1)) if stretch is None else stretch
+        back = np.linalg.inv(blocks.astype(np.float64)).astype(np.float32)
+        self.codebooks, self.blocks_back, self.forth, self.back = (
+            torch.from_numpy(numbers).to(self.device)
+            for numbers in (fixed, back, block_diagonal(blocks), block_diagonal(back))
         )
-        self.codebooks = fixed.to(self.device)
         if centres is not None:
             given = torch.from_numpy(centres).to(self.device)
             self.middle = given.mean(0)
             self.centres = (given - self.middle) / self.scale
         self.network = Network(
-            start,
+            torch.from_numpy(start @ blocks),
             plan.hidden,
             torch.Generator().manual_seed(seed),
             knows_cells=centres is not None,
@@ -192,21 +200,21 @@ class Learner:
         Returns the mean squared error of their reconstructions before the step.
         """
         network = self.network
-        x = torch.from_numpy((z - self.mean) / np.float32(self.scale)).to(self.device)
+        plain = torch.from_numpy((z - self.mean) / np.float32(self.scale)).to(self.device)
+        x = plain @ self.forth
         for group, rate in zip(self.optimizer.param_groups, RATES, strict=True):
             group["lr"] = rate * one_cycle(progress)
         T, U = network.summands()
         start = network.start.expand(len(x), -1) if cells is None else self._in_cells(cells)
-        words = self._words(x, progress, T.detach(), U.detach(), start.detach())
+        words = self._words(plain, x, progress, T.detach(), U.detach(), start.detach())
         hidden = start + network.add_up(U, words)
         error = x - network.offset - network.add_up(T, words) - network.head(hidden)
         chosen = embedding(words + network.first, network.sites.flatten(0, 1)).flatten(1)
-        squared = error.square().sum(1).mean()
-        loss = squared + PULL * (x - chosen).square().sum(1).mean()
+        loss = error.square().sum(1).mean() + PULL * (x - chosen).square().sum(1).mean()
         self.optimizer.zero_grad()
         (loss / z.shape[1]).backward()
         self.optimizer.step()
-        return float(squared.detach()) * self.scale**2
+        return float((error.detach() @ self.back).square().sum(1).mean()) * self.scale**2
 
     def _in_cells(self, cells: Ids) -> Tensor:
         """Return what the hidden layer begins with (n, h) in the cells of vectors (n,)."""
@@ -214,10 +222,13 @@ class Learner:
         assert network.cells is not None
         return network.start + self.centres[torch.from_numpy(cells)] @ network.cells
 
-    def _words(self, x: Tensor, progress: float, T: Tensor, U: Tensor, start: Tensor) -> Tensor:
+    def _words(
+        self, plain: Tensor, x: Tensor, progress: float, T: Tensor, U: Tensor, start: Tensor
+    ) -> Tensor:
+        """Words (n, M) of vectors, plain ones and as they are stretched."""
         network = self.network
         kept = round(NEAREST * len(x))
-        nearest = network.nearest(x[:kept], 1, self.codebooks)[:, :, 0]
+        nearest = network.nearest(plain[:kept], 1, self.codebooks)[:, :, 0]
         if progress < WARM_UP or self.plan.tried == 1:
             words = network.nearest(x[kept:], 1)[:, :, 0]
         else:
@@ -231,23 +242,29 @@ class Learner:
         mean = torch.from_numpy(self.mean).to(self.device)
         with torch.no_grad():
             T, U = network.summands()
+            T, offset, output = (
+                given @ self.back for given in (T, network.offset, network.output.data)
+            )
+            sites = torch.bmm(network.sites, self.blocks_back)
             T, U = T * scale, U.clone()
-            T[0] += network.offset * scale + mean
+            T[0] += offset * scale + mean
             U[0] += network.start
             numbers = {
-                "sites": network.sites * scale + mean.reshape(len(T), 1, -1),
+                "sites": sites * scale + mean.reshape(len(T), 1, -1),
                 "tables": T,
                 "features": U,
                 "inner": network.inner,
                 "bias": network.bias,
                 "outer": network.outer,
-                "output": network.output * scale,
+                "output": output * scale,
                 "centre": mean,
             }
             if network.cells is not None:
                 numbers["cells"] = network.cells / scale
                 U[0] -= self.middle @ numbers["cells"]
             arrays = {name: tensor.cpu().numpy() for name, tensor in numbers.items()}
+        if self.stretch is not None:
+            arrays["stretch"] = self.stretch
         return Decoder(arrays, candidates=self.plan.candidates, sweeps=self.plan.sweeps)
 
     def state(self) -> dict[str, NDArray[Any]]:

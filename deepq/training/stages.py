@@ -20,7 +20,7 @@ from deepq.quantizers.judging import FEWEST_ROWS, TOP, Judge, Neighbours, hold_o
 from deepq.quantizers.judging_cells import CellJudge
 from deepq.quantizers.numbering import numbered
 from deepq.quantizers.product import ProductQuantizer
-from deepq.training import additive, fitting, ranking
+from deepq.training import additive, fitting, ranking, stretching
 from deepq.training.cells import Cells
 from deepq.training.checkpoint import Checkpoint, training_key
 from deepq.training.rows import Rows
@@ -204,24 +204,26 @@ class Stages:
         from deepq.training.decoding import Learner  # torch, which takes seconds to import
 
         config, quantizer = self.config, self.quantizer
+        known = slice(_MOST_CHOSEN)
+        among, apart = self._judge(known), self._judge(None)
+        sites, stretch = self._start(among)
         learner = Learner(
-            self.sites,
+            sites,
             quantizer.trained(),
             self.z,
             self._plan(),
             config.seed,
             config.device,
             None if self.cells is None else self.centres,
+            stretch,
         )
         interrupted = self._run(learner)
         decoder = learner.result()
         trial = quantizer.fresh()
         trial.num_threads = quantizer.num_threads
         trial.codebooks, trial.decoder = quantizer.trained(), decoder
-        known = slice(_MOST_CHOSEN)
-        among, apart = self._judge(known), self._judge(None)
         if config.ranking and not interrupted:
-            if self.cells is not None:
+            if self.cells is not None or stretch is not None:
                 self._follow(trial, self._some(_MOST_CHOSEN))
             self._rank(trial, self._some(_MOST_CHOSEN), among)
             fitting.draw(trial, self.metric, among, apart)
@@ -311,9 +313,18 @@ class Stages:
 
     def _follow(self, quantizer: ProductQuantizer, rows: Any) -> None:
         """Move the codewords to the means of the vectors that the decoder chooses them for."""
-        z, cells = self.z[rows], InCells(self.centres, self.own[rows])
+        z = self.z[rows]
+        cells = None if self.cells is None else InCells(self.centres, self.own[rows])
         words = quantizer.choose(z, cells)
         quantizer.update(z, words, np.random.default_rng(self.config.seed))
+
+    def _start(self, judge: Judge) -> stretching.Start:
+        """Sites that a decoder starts from, and what stretches the errors that count."""
+        config, rows = self.config, self._some(len(self.z))
+        if not config.ranking:
+            return self.sites, None
+        known = self._known(rows, np.random.default_rng(config.seed))
+        return stretching.start_of(self.quantizer, self.sites, self.z, known, judge, config.seed)
 
     def _plan(self) -> Plan:
         config, count = self.config, self.rows.count - len(self.held)

@@ -1,0 +1,121 @@
+"""Errors that count: those along which near vectors differ.
+
+Of a vector x that is decoded with an error e, the squared distance to a query q is wrong by
+
+    |q - x + e|^2 - |q - x|^2 = 2 (q - x).e + |e|^2.
+
+Where codes are fine the first part decides, and what is needed is not the least |e|^2 but the least
+E ((q - x).e)^2 = e' W e, W the second moment of the differences of queries and near vectors. Guo et
+al., "Quantization based fast inner product search" (AISTATS 2016), weigh errors by the second
+moment of queries likewise.
+
+So words are chosen, and decoders learned, in a *stretched* space: every sub-space times the root of
+its block of W. What is decoded is as long as ever. Codes of few bits gain nothing: their |e|^2 is
+large. Plain codewords say whether to stretch, before a network is learned.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deepq._common.types import Floats
+from deepq.decoders.neural import Decoder
+from deepq.quantizers.judging import Judge, Neighbours, pays
+from deepq.quantizers.product import ProductQuantizer
+
+Start = tuple[Floats, Floats | None]  # sites and stretch
+
+_FLOOR = 1e-4  # of a block's eigenvalues, as a part of the mean of all
+_STEPS = 10  # of k-means in the stretched space
+
+
+def start_of(
+    quantizer: ProductQuantizer,
+    sites: Floats,
+    z: Floats,
+    known: Neighbours,
+    judge: Judge,
+    seed: int,
+) -> Start:
+    """Sites (M, ksub, dsub) that a decoder starts from, and how it stretches, if that pays.
+
+    Parameters
+    ----------
+    quantizer : ProductQuantizer
+        What codes are like; it stays as it is.
+    sites : (M, ksub, dsub) float32
+        Where they start if nothing is stretched.
+    z : (n, d) float32
+        Vectors to learn from.
+    known : Neighbours
+        Among such vectors.
+    judge : Judge
+        Held-out rows.
+    seed : int
+        Of k-means.
+    """
+    stretch = stretch_of(known, quantizer.M)
+    if stretch is None:
+        return sites, None
+    moved = _moved(sites, z, stretch, seed, quantizer.num_threads)
+    recalls = [_recall(quantizer, judge, *start) for start in ((moved, stretch), (sites, None))]
+    return (moved, stretch) if pays(*recalls) else (sites, None)
+
+
+def stretch_of(known: Neighbours, M: int) -> Floats | None:
+    """Roots (M, dsub, dsub) of the blocks of W, 1 on average; None where no vectors differ.
+
+    Symmetric ones, of the queries in `known` and their true neighbours.
+    """
+    moments = []
+    for part in np.split(np.arange(known.base.shape[1]), M):
+        base, queries = known.base[:, part], known.queries[:, part]
+        gaps = (queries[:, None] - base[known.true]).reshape(-1, len(part)).astype(np.float64)
+        moments.append(gaps.T @ gaps / len(gaps))
+    variances, axes = np.linalg.eigh(np.stack(moments))
+    mean = variances.mean()
+    if not mean > 0:
+        return None
+    roots = np.sqrt(np.maximum(variances / mean, _FLOOR))
+    stretch: Floats = ((axes * roots[:, None]) @ axes.transpose(0, 2, 1)).astype(np.float32)
+    return stretch
+
+
+def _moved(sites: Floats, z: Floats, stretch: Floats, seed: int, num_threads: int) -> Floats:
+    """Move sites by k-means on stretched vectors (n, d)."""
+    M, ksub, dsub = sites.shape
+    book = ProductQuantizer(M, ksub.bit_length() - 1)
+    book.num_threads, book.codebooks = num_threads, sites @ stretch
+    parts = z.reshape(-1, M, dsub).transpose(1, 0, 2) @ stretch
+    stretched = np.ascontiguousarray(parts.transpose(1, 0, 2)).reshape(len(z), -1)
+    book.train(stretched, iterations=_STEPS, seed=seed)
+    moved: Floats = (book.trained() @ np.linalg.inv(stretch.astype(np.float64))).astype(np.float32)
+    return moved
+
+
+def plain_decoder(sites: Floats, stretch: Floats | None) -> Decoder:
+    """Make a decoder whose network adds nothing to the sites (M, ksub, dsub)."""
+    M, ksub, dsub = sites.shape
+    d, nothing = M * dsub, np.zeros((1, 1), np.float32)
+    tables = np.zeros((M, ksub, M, dsub), np.float32)
+    tables[np.arange(M), :, np.arange(M)] = sites
+    arrays = {
+        "sites": sites,
+        "tables": tables.reshape(M, ksub, d),
+        "features": np.zeros((M, ksub, 1), np.float32),
+        **dict.fromkeys(("inner", "outer"), nothing),
+        "bias": nothing[0],
+        "output": np.zeros((1, d), np.float32),
+        "centre": np.zeros(d, np.float32),
+    }
+    return Decoder(arrays if stretch is None else {**arrays, "stretch": stretch}, candidates=1)
+
+
+def _recall(
+    quantizer: ProductQuantizer, judge: Judge, sites: Floats, stretch: Floats | None
+) -> Floats:
+    """Measure what plain codewords find."""
+    trial = quantizer.fresh()
+    trial.num_threads, trial.codebooks = quantizer.num_threads, sites
+    trial.decoder = plain_decoder(sites, stretch)
+    return judge.reranked(trial)
