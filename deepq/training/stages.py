@@ -16,7 +16,8 @@ from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids, InCells
 from deepq.encoders.base import Encoder, embed
 from deepq.encoders.chain import with_spread
 from deepq.encoders.plain import encoder_state, make_encoder, with_network
-from deepq.quantizers.judging import FEWEST_ROWS, TOP, Judge, Neighbours, hold_out, pays
+from deepq.encoders.rotation import Rotation
+from deepq.quantizers.judging import Judge, Neighbours, pays
 from deepq.quantizers.judging_cells import CellJudge
 from deepq.quantizers.numbering import numbered
 from deepq.quantizers.product import ProductQuantizer
@@ -27,14 +28,13 @@ from deepq.training.rows import Rows
 from deepq.training.run import Run
 from deepq.training.settings import Plan, plan
 from deepq.training.structure import warn
-from deepq.training.unseen import Unseen
+from deepq.training.unseen import Unseen, draw
 
 DEFAULT_EPOCHS = 25
 _EPOCHS_AFTER = 5  # where the encoder has learned codebooks, too
 DEFAULT_MAX_POINTS = 100_000
 _MOST_PER_CODEWORD = 64
 
-_MOST_HELD = 10_000
 _MOST_QUERIES = 20_000
 _MOST_RANKED = 20_000  # rows among which queries have their neighbours
 _MOST_CHOSEN = 40_000  # rows whose codes are chosen by a decoder to learn the order of tables
@@ -69,7 +69,7 @@ class Stages:
         quantizer.require_rows(len(x))
         if not quantizer.is_frozen:
             warn(x, ksub, config.seed)
-        held = self._held(len(x), rng)
+        held = draw(len(x), config.validation, quantizer, rng)
         x, own = self._split(x)
         self.held_positions, self.held, self.held_own = positions[held], x[held], own[held]
         self.x, self.own = np.delete(x, held, axis=0), np.delete(own, held)
@@ -79,20 +79,11 @@ class Stages:
             checkpoint = Checkpoint(config.checkpoint, key)
         self.checkpoint = checkpoint
         self._neighbours: Neighbours | None = None  # those found last
+        self.start: stretching.Start | None = None
 
     def _split(self, x: Floats) -> tuple[Floats, Ids]:
         """Return what is learned from, of vectors (n, d): themselves, or residuals; and cells."""
         return (x, np.zeros(len(x), np.int64)) if self.cells is None else self.cells.split(x)
-
-    def _held(self, n: int, rng: np.random.Generator) -> Ids:
-        """Draw the rows that nothing is learned from: none where they would be too few to judge."""
-        count = min(int(n * self.config.validation), _MOST_HELD)
-        if not count or self.quantizer.nbits > 8 or self.quantizer.is_frozen:
-            return np.empty(0, np.int64)
-        if count < FEWEST_ROWS or n - count < max(2 * self.quantizer.ksub, TOP + 1):
-            _log.info("%d training vectors: too few to judge what else could be learned", n)
-            return np.empty(0, np.int64)
-        return hold_out(n, count, rng)
 
     # ---- stages ------------------------------------------------------------------------------
 
@@ -104,6 +95,8 @@ class Stages:
         self.learn_codebooks()
         try:
             self.move_cells()
+            if decoder:
+                self.find_start()
             self.learn_order()
             if decoder:
                 self.learn_decoder()
@@ -173,6 +166,26 @@ class Stages:
         )
         self.z, self.held_z = whole - self.centres[self.own], held - self.centres[self.held_own]
 
+    def find_start(self) -> None:
+        """Find where a decoder starts from: sites, the errors that count, and along which axes."""
+        config, quantizer = self.config, self.quantizer
+        if not (config.ranking and self._goes_on("start")):
+            return
+        known = self._known(self._some(len(self.z)), np.random.default_rng(config.seed))
+        judge = self._judge(slice(_MOST_CHOSEN))
+        start = stretching.start_of(quantizer, self.z, known, judge, config.seed)
+        self.start, rotation = start, self.encoder.members[-1]
+        if self.cells is None and isinstance(rotation, Rotation):
+            turned = stretching.along_principal_axes(
+                quantizer, self.z, self.held_z, known, _MOST_CHOSEN, config.seed
+            )
+            self.start = start.or_better(turned.start)
+            if self.start is turned.start:
+                rotation.turn(turned.axes)
+                quantizer.codebooks = turned.codebooks
+                self.z, self.held_z, self._neighbours = turned.z, turned.held, turned.known
+        self.sites = self.start.sites
+
     def learn_order(self) -> None:
         """Move the codewords so that they rank better."""
         if not (self.config.ranking and self._goes_on("order")):
@@ -204,11 +217,10 @@ class Stages:
         from deepq.training.decoding import Learner  # torch, which takes seconds to import
 
         config, quantizer = self.config, self.quantizer
-        known = slice(_MOST_CHOSEN)
-        among, apart = self._judge(known), self._judge(None)
-        sites, stretch = self._start(among)
+        among, apart = self._judge(slice(_MOST_CHOSEN)), self._judge(None)
+        stretch = self.start and self.start.stretch
         learner = Learner(
-            sites,
+            self.sites,
             quantizer.trained(),
             self.z,
             self._plan(),
@@ -318,14 +330,6 @@ class Stages:
         words = quantizer.choose(z, cells)
         quantizer.update(z, words, np.random.default_rng(self.config.seed))
 
-    def _start(self, judge: Judge) -> stretching.Start:
-        """Sites that a decoder starts from, and what stretches the errors that count."""
-        config, rows = self.config, self._some(len(self.z))
-        if not config.ranking:
-            return self.sites, None
-        known = self._known(rows, np.random.default_rng(config.seed))
-        return stretching.start_of(self.quantizer, self.sites, self.z, known, judge, config.seed)
-
     def _plan(self) -> Plan:
         config, count = self.config, self.rows.count - len(self.held)
         return plan(config.preset, self.z.shape[1], self.quantizer.M, count, config.epochs)
@@ -381,8 +385,6 @@ class Stages:
             return slice(count)
         rows = np.random.default_rng(self.config.seed).choice(count, _MOST_RANKED, replace=False)
         return np.sort(rows)
-
-    # ---- going on ----------------------------------------------------------------------------
 
     def _goes_on(self, stage: str) -> bool:
         """Whether there are rows to judge a stage by, and time for it."""

@@ -11,40 +11,57 @@ moment of queries likewise.
 
 So words are chosen, and decoders learned, in a *stretched* space: every sub-space times the root of
 its block of W. What is decoded is as long as ever. Codes of few bits gain nothing: their |e|^2 is
-large. Plain codewords say whether to stretch, before a network is learned.
+large. Most is gained along principal axes, dealt out so that every sub-space has some of each size.
+Plain codewords say whether to stretch, and along which axes, before a network is learned.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from deepq._common.types import Floats
 from deepq.decoders.neural import Decoder
+from deepq.encoders.rotation import FRESH_STEPS, eigenvalue_allocation, rotate
 from deepq.quantizers.judging import Judge, Neighbours, pays
+from deepq.quantizers.numbering import numbered
 from deepq.quantizers.product import ProductQuantizer
-
-Start = tuple[Floats, Floats | None]  # sites and stretch
 
 _FLOOR = 1e-4  # of a block's eigenvalues, as a part of the mean of all
 _STEPS = 10  # of k-means in the stretched space
 
 
+class Start(NamedTuple):
+    """Where a decoder starts from.
+
+    Attributes
+    ----------
+    sites : (M, ksub, dsub) float32
+        What words are near to.
+    stretch : (M, dsub, dsub) float32, or None
+        What sub-vectors are multiplied by where errors count alike.
+    recall : (nq,) float32
+        What held-out queries find by the sites, as plain codewords.
+    """
+
+    sites: Floats
+    stretch: Floats | None
+    recall: Floats
+
+    def or_better(self, other: Start) -> Start:
+        """Return the other if it surely finds more, else this."""
+        return other if pays(other.recall, self.recall) else self
+
+
 def start_of(
-    quantizer: ProductQuantizer,
-    sites: Floats,
-    z: Floats,
-    known: Neighbours,
-    judge: Judge,
-    seed: int,
+    quantizer: ProductQuantizer, z: Floats, known: Neighbours, judge: Judge, seed: int
 ) -> Start:
-    """Sites (M, ksub, dsub) that a decoder starts from, and how it stretches, if that pays.
+    """Start from the codebooks of a quantizer, which stays, or stretched from sites near them.
 
     Parameters
     ----------
-    quantizer : ProductQuantizer
-        What codes are like; it stays as it is.
-    sites : (M, ksub, dsub) float32
-        Where they start if nothing is stretched.
     z : (n, d) float32
         Vectors to learn from.
     known : Neighbours
@@ -54,12 +71,43 @@ def start_of(
     seed : int
         Of k-means.
     """
+    sites = quantizer.trained()
+    plain = Start(sites, None, _recall(quantizer, judge, sites, None))
     stretch = stretch_of(known, quantizer.M)
     if stretch is None:
-        return sites, None
+        return plain
     moved = _moved(sites, z, stretch, seed, quantizer.num_threads)
-    recalls = [_recall(quantizer, judge, *start) for start in ((moved, stretch), (sites, None))]
-    return (moved, stretch) if pays(*recalls) else (sites, None)
+    return plain.or_better(Start(moved, stretch, _recall(quantizer, judge, moved, stretch)))
+
+
+class Turned(NamedTuple):
+    """A start along other axes (d, d), what is turned to them, and codebooks for it."""
+
+    axes: Floats
+    z: Floats
+    held: Floats
+    known: Neighbours
+    codebooks: Floats
+    start: Start
+
+
+def along_principal_axes(
+    quantizer: ProductQuantizer, z: Floats, held: Floats, known: Neighbours, most: int, seed: int
+) -> Turned:
+    """Find the start along principal axes, dealt out to the sub-spaces.
+
+    `held` (m, d) are held-out rows, judged among the first `most` of `z`.
+    """
+    axes = eigenvalue_allocation(z, quantizer.M).astype(np.float32)
+    z, held = rotate(z, axes), rotate(held, axes)
+    base, queries = rotate(known.base, axes), rotate(known.queries, axes)
+    known = replace(known, base=base, queries=queries)
+    trial = quantizer.fresh()
+    trial.num_threads = quantizer.num_threads
+    trial.train(z, iterations=FRESH_STEPS, seed=seed)
+    trial.codebooks = numbered(trial.trained())
+    start = start_of(trial, z, known, Judge(held, known.metric, z[:most]), seed)
+    return Turned(axes, z, held, known, trial.trained(), start)
 
 
 def stretch_of(known: Neighbours, M: int) -> Floats | None:

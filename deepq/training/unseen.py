@@ -1,14 +1,31 @@
-"""What codes lose of rows that nothing was learned from: what is to be expected of others."""
+"""Rows that nothing is learned from, and what codes lose of them: what others may expect."""
 
 from __future__ import annotations
 
+import logging
 from typing import NamedTuple
 
 import numpy as np
 
-from deepq._common.types import Floats, InCells
+from deepq._common.types import Floats, Ids, InCells
+from deepq.quantizers.judging import FEWEST_ROWS, TOP, hold_out
 from deepq.quantizers.product import ProductQuantizer
 from deepq.quantizers.usage import count, entropies, expected_bits, no_counts
+
+_MOST = 10_000
+
+_log = logging.getLogger("deepq.training")
+
+
+def draw(n: int, share: float, quantizer: ProductQuantizer, rng: np.random.Generator) -> Ids:
+    """Draw the rows that nothing is learned from: none where they would be too few to judge."""
+    count = min(int(n * share), _MOST)
+    if not count or quantizer.nbits > 8 or quantizer.is_frozen:
+        return np.empty(0, np.int64)
+    if count < FEWEST_ROWS or n - count < max(2 * quantizer.ksub, TOP + 1):
+        _log.info("%d training vectors: too few to judge what else could be learned", n)
+        return np.empty(0, np.int64)
+    return hold_out(n, count, rng)
 
 
 class Unseen(NamedTuple):
