@@ -26,19 +26,37 @@ def vectors(seed: int, n: int = 30) -> np.ndarray:
     return np.random.default_rng(seed + 1).integers(-3, 4, (n, M * DSUB)).astype(np.float32)
 
 
-@given(seed=st.integers(0, 1 << 20), candidates=st.integers(1, KSUB))
-def test_words_are_those_of_a_plain_decoder_in_the_stretched_space(
-    seed: int, candidates: int
-) -> None:
-    arrays, z = whole(seed), vectors(seed)
-    stretch = np.random.default_rng(seed + 2).integers(-1, 2, (M, DSUB, DSUB)).astype(np.float32)
+def in_its_space(coder: Decoder) -> tuple[Decoder, np.ndarray]:
+    """Make a decoder that is not stretched, of vectors that are, and the matrix that does it."""
+    arrays = dict(coder.arrays)
+    stretch = arrays.pop("stretch")
     S = block_diagonal(stretch)
-    there = {**arrays, **{name: arrays[name] @ S for name in ("tables", "output")}}
-    there["sites"] = arrays["sites"] @ stretch
-    made = Decoder({**arrays, "stretch": stretch}, candidates=candidates)
-    plain = Decoder(there, candidates=candidates)
+    arrays |= {name: arrays[name] @ S for name in ("tables", "output")}
+    return Decoder({**arrays, "sites": arrays["sites"] @ stretch}, **coder.settings), S
+
+
+@given(seed=st.integers(0, 1 << 20), candidates=st.integers(1, KSUB))
+def test_nearest_sites_are_those_in_the_stretched_space(seed: int, candidates: int) -> None:
+    stretch = np.random.default_rng(seed + 2).integers(-1, 2, (M, DSUB, DSUB))
+    made, z = Decoder({**whole(seed), "stretch": stretch}, candidates=candidates), vectors(seed)
+    plain, S = in_its_space(made)
     np.testing.assert_array_equal(made.nearest(z), plain.nearest(z @ S))
-    np.testing.assert_array_equal(made.choose(z), plain.choose(z @ S))
+
+
+@given(seed=st.integers(0, 1 << 20))
+def test_words_are_chosen_by_errors_in_the_stretched_space(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    stretch = np.eye(DSUB) + 0.3 * rng.standard_normal((M, DSUB, DSUB))
+    made = Decoder({**numbers(M, KSUB, DSUB, H, rng), "stretch": stretch}, candidates=4)
+    z = rng.standard_normal((100, M * DSUB)).astype(np.float32)
+    plain, S = in_its_space(made)
+    # What a change brings is foretold in 8 bits, whose rounding may differ.
+    assert (made.choose(z) != plain.choose(z @ S)).any(axis=1).mean() < 0.05
+    errors = [
+        np.square((z - made.decode(words)) @ S).sum(axis=1)
+        for words in (made.choose(z), made.nearest(z)[:, :, 0])
+    ]
+    assert (errors[0] <= errors[1] * (1 + 1e-5)).all()
 
 
 def test_what_is_decoded_is_not_stretched() -> None:
