@@ -12,7 +12,6 @@ import pytest
 import deepq
 from deepq.decoders import AdditiveDecoder
 from deepq.quantizers import ProductQuantizer
-from deepq.quantizers.judging import Judge
 from deepq.training import additive, fitting, stages
 from deepq.training.additive import fit_lengths, learn_additive
 
@@ -154,7 +153,7 @@ def test_an_interrupt_leaves_what_there_was(monkeypatch) -> None:
 
     index, want = untrained(rerank=20, additive=True), train()
     with monkeypatch.context() as patch:
-        patch.setattr(Judge, "reranked", interrupt)
+        patch.setattr(fitting, "fit_tables", interrupt)
         with pytest.raises(KeyboardInterrupt):
             index.train(X)
     assert index.quantizer.decoder is None

@@ -16,6 +16,8 @@ from deepq.training.progress import Report
 
 from .clusters import XB, XQ, X, assert_same_training, plain, stages_of, train, untrained
 
+_STARTS = 4  # that a decoder may have, each judged once
+
 
 def interrupt(*_: Any, **__: Any) -> Any:
     raise KeyboardInterrupt
@@ -89,7 +91,17 @@ def test_an_interrupt_of_the_decoder_leaves_the_best_so_far(steps, worth, monkey
 @pytest.mark.usefixtures("small")
 def test_an_interrupt_after_the_decoder_leaves_the_tables(monkeypatch) -> None:
     index, want = untrained(rerank=20), train()
-    After(monkeypatch, Judge, "reranked", 3)
+    After(monkeypatch, Judge, "reranked", _STARTS + 3)
+    with pytest.raises(KeyboardInterrupt):
+        index.train(X)
+    assert_same_training(index, want)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("calls", range(_STARTS))
+def test_an_interrupt_while_a_start_is_found_leaves_the_codebooks(calls, monkeypatch) -> None:
+    index, want = untrained(rerank=20), plain()
+    After(monkeypatch, Judge, "reranked", calls)
     with pytest.raises(KeyboardInterrupt):
         index.train(X)
     assert_same_training(index, want)
