@@ -115,7 +115,7 @@ def _learn(
     start = starts[int(np.argmin(errors))]
     tops = _tops(start, sample, quantizer)
     top, energy = start[tops], float(np.square(sample).mean(dtype=np.float64))
-    y, trial = rotate(sample, top), race.quantizer()
+    y, trial = rotate(sample, top), quantizer.fresh()
     del sample
     told = None
     if progress is not None:
@@ -150,15 +150,9 @@ class _Race:
         self._of, self._held = quantizer, held
         self._few = sample[: max(ROWS, ROWS_PER_CODEWORD * quantizer.ksub) // RACED].copy()
 
-    def quantizer(self) -> ProductQuantizer:
-        """Make a quantizer of the same kind that has learned nothing."""
-        fresh = self._of.fresh()
-        fresh.num_threads = self._of.num_threads
-        return fresh
-
     def error(self, R: Matrix) -> float:
         """Held-out error after a few steps of k-means."""
-        quantizer = self.quantizer()
+        quantizer = self._of.fresh()
         quantizer.train(rotate(self._few, R), iterations=RACE_ITERATIONS)
         return held_out_error(self._held, R, quantizer)
 

@@ -161,8 +161,10 @@ class ProductQuantizer:
         return books
 
     def fresh(self) -> ProductQuantizer:
-        """Make a quantizer of the same kind, M and nbits that has learned nothing."""
-        return type(self)(self.M, self.nbits)
+        """Make a quantizer of the same kind, M, nbits and threads that has learned nothing."""
+        other = type(self)(self.M, self.nbits)
+        other.num_threads = self.num_threads
+        return other
 
     def take(self, other: ProductQuantizer) -> None:
         """Take over the codewords and the decoder of a quantizer of the same M and nbits."""

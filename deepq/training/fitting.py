@@ -106,7 +106,6 @@ def is_hopeful(
 ) -> bool:
     """Whether a decoder that is not learned to its end finds nearly what there is before finds."""
     trial = before.fresh()
-    trial.num_threads = before.num_threads
     fit_tables(trial, early, z, metric, among)
     gap = _recall(before, among).mean() - among.reranked(trial).mean()
     if gap > _HOPE:

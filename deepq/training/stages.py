@@ -217,7 +217,6 @@ class Stages:
         from deepq.training.decoding import Learner  # torch, which takes seconds to import
 
         config, quantizer = self.config, self.quantizer
-        among, apart = self._judge(slice(_MOST_CHOSEN)), self._judge(None)
         stretch = self.start and self.start.stretch
         learner = Learner(
             self.sites,
@@ -232,8 +231,8 @@ class Stages:
         interrupted = self._run(learner)
         decoder = learner.result()
         trial = quantizer.fresh()
-        trial.num_threads = quantizer.num_threads
         trial.codebooks, trial.decoder = quantizer.trained(), decoder
+        among, apart = self._judge(slice(_MOST_CHOSEN)), self._judge(None)
         if config.ranking and not interrupted:
             if self.cells is not None or stretch is not None:
                 self._follow(trial, self._some(_MOST_CHOSEN))
@@ -278,7 +277,6 @@ class Stages:
             self._resume(done)
             decoder = additive.decoder_of(done["tables"], centre)
         trial = quantizer.fresh()
-        trial.num_threads = quantizer.num_threads
         fitting.fit_tables(trial, decoder, self.z[known], self.metric, among)
         fitting.spare(trial, among)
         if fitting.is_worth(trial, quantizer, among, apart, self.report):
@@ -385,6 +383,8 @@ class Stages:
             return slice(count)
         rows = np.random.default_rng(self.config.seed).choice(count, _MOST_RANKED, replace=False)
         return np.sort(rows)
+
+    # ---- going on ----------------------------------------------------------------------------
 
     def _goes_on(self, stage: str) -> bool:
         """Whether there are rows to judge a stage by, and time for it."""

@@ -24,6 +24,7 @@ import numpy as np
 
 from deepq._common.types import Floats
 from deepq.decoders.neural import Decoder
+from deepq.decoders.panels import block_diagonal
 from deepq.encoders.rotation import FRESH_STEPS, eigenvalue_allocation, rotate
 from deepq.quantizers.judging import Judge, Neighbours, pays
 from deepq.quantizers.numbering import numbered
@@ -76,7 +77,7 @@ def start_of(
     stretch = stretch_of(known, quantizer.M)
     if stretch is None:
         return plain
-    moved = _moved(sites, z, stretch, seed, quantizer.num_threads)
+    moved = _moved(quantizer, z, stretch, seed)
     return plain.or_better(Start(moved, stretch, _recall(quantizer, judge, moved, stretch)))
 
 
@@ -103,7 +104,6 @@ def along_principal_axes(
     base, queries = rotate(known.base, axes), rotate(known.queries, axes)
     known = replace(known, base=base, queries=queries)
     trial = quantizer.fresh()
-    trial.num_threads = quantizer.num_threads
     trial.train(z, iterations=FRESH_STEPS, seed=seed)
     trial.codebooks = numbered(trial.trained())
     start = start_of(trial, z, known, Judge(held, known.metric, z[:most]), seed)
@@ -129,14 +129,11 @@ def stretch_of(known: Neighbours, M: int) -> Floats | None:
     return stretch
 
 
-def _moved(sites: Floats, z: Floats, stretch: Floats, seed: int, num_threads: int) -> Floats:
-    """Move sites by k-means on stretched vectors (n, d)."""
-    M, ksub, dsub = sites.shape
-    book = ProductQuantizer(M, ksub.bit_length() - 1)
-    book.num_threads, book.codebooks = num_threads, sites @ stretch
-    parts = z.reshape(-1, M, dsub).transpose(1, 0, 2) @ stretch
-    stretched = np.ascontiguousarray(parts.transpose(1, 0, 2)).reshape(len(z), -1)
-    book.train(stretched, iterations=_STEPS, seed=seed)
+def _moved(quantizer: ProductQuantizer, z: Floats, stretch: Floats, seed: int) -> Floats:
+    """Sites near the codewords of a quantizer, by k-means on stretched vectors (n, d)."""
+    book = quantizer.fresh()
+    book.codebooks = quantizer.trained() @ stretch
+    book.train(z @ block_diagonal(stretch), iterations=_STEPS, seed=seed)
     moved: Floats = (book.trained() @ np.linalg.inv(stretch.astype(np.float64))).astype(np.float32)
     return moved
 
@@ -164,6 +161,5 @@ def _recall(
 ) -> Floats:
     """Measure what plain codewords find."""
     trial = quantizer.fresh()
-    trial.num_threads, trial.codebooks = quantizer.num_threads, sites
-    trial.decoder = plain_decoder(sites, stretch)
+    trial.codebooks, trial.decoder = sites, plain_decoder(sites, stretch)
     return judge.reranked(trial)
