@@ -35,7 +35,7 @@ from deepq._common.threads import run_blocks
 from deepq._common.types import Floats, InCells, Words
 from deepq.decoders.base import FixedNumbers
 from deepq.decoders.checks import as_arrays, as_share
-from deepq.decoders.panels import block_diagonal, in_bytes, panels, widened
+from deepq.decoders.panels import block_diagonal, diagonal_blocks, in_bytes, panels, widened
 
 __all__ = ["Decoder"]
 
@@ -57,7 +57,7 @@ _SHAPES = {
     "output": ("h", "d"),
     "centre": ("d",),
     "cells": ("d", "h"),
-    "stretch": ("M", "dsub", "dsub"),
+    "stretch": ("d", "d"),
 }
 _OPTIONAL = frozenset({"cells", "stretch"})
 
@@ -77,8 +77,9 @@ class Decoder(FixedNumbers):
         * "output" (h, d): O transposed;
         * "centre" (d,): the mean of the vectors;
         * "cells" (d, h), where it knows the cells of vectors: V transposed;
-        * "stretch" (M, dsub, dsub), where not all errors count alike: words are chosen for the
-          least sum of |e_m S_m|^2, e_m the error in sub-space m (`training.stretching`).
+        * "stretch" (d, d), where not all errors count alike: words are chosen for the least
+          |e S|^2, e the error (`training.stretching`). Sites are near to sub-vectors that are
+          multiplied by the blocks along its diagonal.
     shrink, levelling, length, spare
         As every decoder has them: see `FixedNumbers`.
     weight : float
@@ -233,11 +234,10 @@ class Decoder(FixedNumbers):
         words, told = np.empty((len(z), M), _kind_of_words(ksub)), self._told(cells)
 
         def work(rows: slice) -> None:
-            stretched = self._stretched(z[rows])
-            candidates = self._nearest(stretched)
+            candidates = self.nearest(z[rows])
             words[rows] = candidates[:, :, 0]
             if self.candidates > 1:
-                words[rows] = self._improved(stretched, candidates, told(rows))
+                words[rows] = self._improved(self._stretched(z[rows]), candidates, told(rows))
 
         run_blocks(work, len(z), _BLOCK, num_threads)
         return words
@@ -299,31 +299,29 @@ class Decoder(FixedNumbers):
 
     def _stretched(self, z: Floats) -> Floats:
         """Vectors (.., d) where errors count alike."""
-        if "stretch" not in self.arrays:
-            return z
-        rows = _decode.multiply(widened(z.reshape(-1, z.shape[-1])), self._stretch)
-        return np.ascontiguousarray(rows[:, : z.shape[-1]]).reshape(z.shape)
+        return _times(z, self._stretch[0]) if "stretch" in self.arrays else z
 
     @cached_property
-    def _stretch(self) -> Floats:
-        """The blocks of "stretch" as one matrix, laid out as panels."""
-        return panels(block_diagonal(self.arrays["stretch"]))
+    def _stretch(self) -> tuple[Floats, Floats]:
+        """The stretch, and what it is in sub-spaces alone, laid out as panels."""
+        stretch, M = self.arrays["stretch"], self.shape[0]
+        return panels(stretch), panels(block_diagonal(diagonal_blocks(stretch, M)))
+
+    def _stretched_parts(self, z: Floats) -> Floats:
+        """Vectors (n, d) whose sub-vectors are stretched by themselves."""
+        return _times(z, self._stretch[1]) if "stretch" in self.arrays else z
 
     @cached_property
     def _sites(self) -> Floats:
         """Sites, stretched."""
         sites = self.arrays["sites"]
         M, ksub, dsub = sites.shape
-        rows = self._stretched(sites.transpose(1, 0, 2).reshape(ksub, M * dsub))
+        rows = self._stretched_parts(sites.transpose(1, 0, 2).reshape(ksub, M * dsub))
         return np.ascontiguousarray(rows.reshape(ksub, M, dsub).transpose(1, 0, 2))
 
     def nearest(self, z: Floats) -> Words:
         """Words (n, M, candidates) of the sites nearest to each sub-vector, nearest first."""
-        return self._nearest(self._stretched(z))
-
-    def _nearest(self, z: Floats) -> Words:
-        """Words of the sites nearest to vectors that are stretched."""
-        sites = self._sites
+        sites, z = self._sites, self._stretched_parts(z)
         M, ksub, dsub = sites.shape
         count = min(self.candidates, ksub)
         middle, moved, book = self._moved_sites
@@ -362,6 +360,12 @@ class Decoder(FixedNumbers):
 
 def _kind_of_words(ksub: int) -> type[np.uint8] | type[np.uint16]:
     return np.uint8 if ksub <= 256 else np.uint16
+
+
+def _times(z: Floats, weights: Floats) -> Floats:
+    """Multiply vectors (.., d) by a matrix (d, d) in panels."""
+    rows = _decode.multiply(widened(z.reshape(-1, z.shape[-1])), weights)
+    return np.ascontiguousarray(rows[:, : z.shape[-1]]).reshape(z.shape)
 
 
 def _trials(M: int) -> int:

@@ -38,3 +38,10 @@ def block_diagonal(blocks: Floats) -> Floats:
     whole = np.zeros((M, n, M, n), np.float32)
     whole[np.arange(M), :, np.arange(M)] = blocks
     return whole.reshape(M * n, M * n)
+
+
+def diagonal_blocks(matrix: Floats, M: int) -> Floats:
+    """Blocks (M, n, n) along the diagonal of a matrix (M n, M n)."""
+    n, each = len(matrix) // M, np.arange(M)
+    blocks: Floats = matrix.reshape(M, n, M, n)[each, :, each]
+    return blocks

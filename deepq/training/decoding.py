@@ -24,7 +24,7 @@ from torch.nn.functional import embedding, embedding_bag
 
 from deepq._common.types import Floats, Ids
 from deepq.decoders.neural import Decoder
-from deepq.decoders.panels import block_diagonal
+from deepq.decoders.panels import diagonal_blocks
 from deepq.networks.devices import as_device
 from deepq.training.schedule import one_cycle
 from deepq.training.settings import Plan
@@ -42,13 +42,20 @@ class Network(nn.Module):
     """The decoder of `decoders`, as parameters to learn; for vectors of unit scale and mean 0.
 
     T_m and U_m are sums of a part that follows the sites and a part of their own: codewords that
-    move take their neighbourhood with them.
+    move take their neighbourhood with them. `onto` (M, dsub, d) takes sites to whole vectors.
     """
 
     first: Tensor
+    onto: Tensor
 
     def __init__(
-        self, sites: Tensor, hidden: int, generator: torch.Generator, *, knows_cells: bool = False
+        self,
+        sites: Tensor,
+        onto: Tensor,
+        hidden: int,
+        generator: torch.Generator,
+        *,
+        knows_cells: bool = False,
     ) -> None:
         super().__init__()
         M, ksub, dsub = sites.shape
@@ -71,14 +78,12 @@ class Network(nn.Module):
         start = self.weights.detach().reshape(d, hidden).clone()
         self.cells = nn.Parameter(start) if knows_cells else None
         self.register_buffer("first", torch.arange(M) * ksub, persistent=False)
+        self.register_buffer("onto", onto, persistent=False)
 
     def summands(self) -> tuple[Tensor, Tensor]:
         """Return T (M, ksub, d) and U (M, ksub, h)."""
-        M, ksub, dsub = self.sites.shape
-        own = torch.zeros_like(self.tables)
-        blocks = own.view(M, ksub, M, dsub)
-        blocks[torch.arange(M), :, torch.arange(M)] = self.sites
-        return own + self.tables, torch.bmm(self.sites, self.weights) + self.features
+        tables = torch.baddbmm(self.tables, self.sites, self.onto)
+        return tables, torch.baddbmm(self.features, self.sites, self.weights)
 
     def head(self, hidden: Tensor) -> Tensor:
         """Return what the network adds to the tables for inputs of its hidden layer."""
@@ -89,16 +94,6 @@ class Network(nn.Module):
         """Sum the rows (n, d) that words (n, M) point to."""
         rows = summands.reshape(-1, summands.shape[2])
         return embedding_bag(words + self.first, rows, mode="sum")
-
-    @torch.no_grad()
-    def nearest(self, z: Tensor, count: int, books: Tensor | None = None) -> Tensor:
-        """Words (n, M, count) of the nearest sites, or entries of `books`, nearest first."""
-        books = self.sites if books is None else books
-        M, _, dsub = books.shape
-        parts = z.reshape(-1, M, dsub).transpose(0, 1)
-        halves = books.square().sum(2)[:, None] / 2
-        far = halves - torch.bmm(parts, books.transpose(1, 2))
-        return far.topk(count, 2, largest=False).indices.transpose(0, 1).contiguous()
 
     @torch.no_grad()
     def choose(
@@ -148,8 +143,8 @@ class Learner:
         "auto", "cpu", "cuda" and the like.
     centres : (nlist, d) float32, optional
         Centres of the cells that vectors lie in, which the decoder will know.
-    stretch : (M, dsub, dsub) float32, optional
-        What sub-vectors are multiplied by where errors count alike: see `stretching`.
+    stretch : (d, d) float32, optional
+        What vectors are multiplied by where errors count alike: see `stretching`.
     """
 
     def __init__(
@@ -170,18 +165,19 @@ class Learner:
         middle = self.mean.reshape(M, 1, -1)
         start, fixed = ((books - middle) / np.float32(self.scale) for books in (sites, codebooks))
         self.stretch = stretch
-        blocks = np.tile(np.eye(dsub, dtype=np.float32), (M, 1, 1)) if stretch is None else stretch
-        back = np.linalg.inv(blocks.astype(np.float64)).astype(np.float32)
-        self.codebooks, self.blocks_back, self.forth, self.back = (
+        forth = np.eye(M * dsub, dtype=np.float32) if stretch is None else stretch
+        back = np.linalg.inv(forth.astype(np.float64)).astype(np.float32)
+        self.codebooks, self.forth, self.back, self.blocks = (
             torch.from_numpy(numbers).to(self.device)
-            for numbers in (fixed, back, block_diagonal(blocks), block_diagonal(back))
+            for numbers in (fixed, forth, back, diagonal_blocks(forth, M))
         )
         if centres is not None:
             given = torch.from_numpy(centres).to(self.device)
             self.middle = given.mean(0)
             self.centres = (given - self.middle) / self.scale
         self.network = Network(
-            torch.from_numpy(start @ blocks),
+            torch.from_numpy(start),
+            torch.from_numpy(forth.reshape(M, dsub, -1)),
             plan.hidden,
             torch.Generator().manual_seed(seed),
             knows_cells=centres is not None,
@@ -210,7 +206,7 @@ class Learner:
         hidden = start + network.add_up(U, words)
         error = x - network.offset - network.add_up(T, words) - network.head(hidden)
         chosen = embedding(words + network.first, network.sites.flatten(0, 1)).flatten(1)
-        loss = error.square().sum(1).mean() + PULL * (x - chosen).square().sum(1).mean()
+        loss = error.square().sum(1).mean() + PULL * (plain - chosen).square().sum(1).mean()
         self.optimizer.zero_grad()
         (loss / z.shape[1]).backward()
         self.optimizer.step()
@@ -226,15 +222,16 @@ class Learner:
         self, plain: Tensor, x: Tensor, progress: float, T: Tensor, U: Tensor, start: Tensor
     ) -> Tensor:
         """Words (n, M) of vectors, plain ones and as they are stretched."""
-        network = self.network
-        kept = round(NEAREST * len(x))
-        nearest = network.nearest(plain[:kept], 1, self.codebooks)[:, :, 0]
-        if progress < WARM_UP or self.plan.tried == 1:
-            words = network.nearest(x[kept:], 1)[:, :, 0]
-        else:
-            near = network.nearest(x[kept:], min(self.plan.tried, T.shape[1]))
+        network, kept = self.network, round(NEAREST * len(x))
+        parts = plain.reshape(len(x), len(T), -1).transpose(0, 1)
+        plainly = nearest(parts[:, :kept], self.codebooks, 1)[:, :, 0]
+        tried = 1 if progress < WARM_UP else min(self.plan.tried, T.shape[1])
+        chosen = torch.bmm(parts[:, kept:], self.blocks)
+        near = nearest(chosen, torch.bmm(network.sites, self.blocks), tried)
+        words = near[:, :, 0]
+        if tried > 1:
             words = network.choose(x[kept:], near, T, U, start[kept:])
-        return torch.cat([nearest, words])
+        return torch.cat([plainly, words])
 
     def result(self) -> Decoder:
         """Return the decoder, in the units of the vectors."""
@@ -245,12 +242,11 @@ class Learner:
             T, offset, output = (
                 given @ self.back for given in (T, network.offset, network.output.data)
             )
-            sites = torch.bmm(network.sites, self.blocks_back)
             T, U = T * scale, U.clone()
             T[0] += offset * scale + mean
             U[0] += network.start
             numbers = {
-                "sites": sites * scale + mean.reshape(len(T), 1, -1),
+                "sites": network.sites * scale + mean.reshape(len(T), 1, -1),
                 "tables": T,
                 "features": U,
                 "inner": network.inner,
@@ -285,6 +281,14 @@ class Learner:
                 self.optimizer.state[p] = {
                     key.removeprefix(f"{name}."): _tensor(state[key], p) for key in kept
                 }
+
+
+@torch.no_grad()
+def nearest(parts: Tensor, books: Tensor, count: int) -> Tensor:
+    """Words (n, M, count) of the books (M, ksub, dsub) nearest to sub-vectors (M, n, dsub)."""
+    halves = books.square().sum(2)[:, None] / 2
+    far = halves - torch.bmm(parts, books.transpose(1, 2))
+    return far.topk(count, 2, largest=False).indices.transpose(0, 1).contiguous()
 
 
 def _tensor(numbers: NDArray[Any], like: Tensor) -> Tensor:

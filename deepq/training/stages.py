@@ -16,7 +16,6 @@ from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids, InCells
 from deepq.encoders.base import Encoder, embed
 from deepq.encoders.chain import with_spread
 from deepq.encoders.plain import encoder_state, make_encoder, with_network
-from deepq.encoders.rotation import Rotation
 from deepq.quantizers.judging import Judge, Neighbours, pays
 from deepq.quantizers.judging_cells import CellJudge
 from deepq.quantizers.numbering import numbered
@@ -79,7 +78,6 @@ class Stages:
             checkpoint = Checkpoint(config.checkpoint, key)
         self.checkpoint = checkpoint
         self._neighbours: Neighbours | None = None  # those found last
-        self.start: stretching.Start | None = None
 
     def _split(self, x: Floats) -> tuple[Floats, Ids]:
         """Return what is learned from, of vectors (n, d): themselves, or residuals; and cells."""
@@ -95,8 +93,6 @@ class Stages:
         self.learn_codebooks()
         try:
             self.move_cells()
-            if decoder:
-                self.find_start()
             self.learn_order()
             if decoder:
                 self.learn_decoder()
@@ -166,26 +162,6 @@ class Stages:
         )
         self.z, self.held_z = whole - self.centres[self.own], held - self.centres[self.held_own]
 
-    def find_start(self) -> None:
-        """Find where a decoder starts from: sites, the errors that count, and along which axes."""
-        config, quantizer = self.config, self.quantizer
-        if not (config.ranking and self._goes_on("start")):
-            return
-        known = self._known(self._some(len(self.z)), np.random.default_rng(config.seed))
-        judge = self._judge(slice(_MOST_CHOSEN))
-        start = stretching.start_of(quantizer, self.z, known, judge, config.seed)
-        self.start, rotation = start, self.encoder.members[-1]
-        if self.cells is None and isinstance(rotation, Rotation):
-            turned = stretching.along_principal_axes(
-                quantizer, self.z, self.held_z, known, _MOST_CHOSEN, config.seed
-            )
-            self.start = start.or_better(turned.start)
-            if self.start is turned.start:
-                rotation.turn(turned.axes)
-                quantizer.codebooks = turned.codebooks
-                self.z, self.held_z, self._neighbours = turned.z, turned.held, turned.known
-        self.sites = self.start.sites
-
     def learn_order(self) -> None:
         """Move the codewords so that they rank better."""
         if not (self.config.ranking and self._goes_on("order")):
@@ -217,9 +193,9 @@ class Stages:
         from deepq.training.decoding import Learner  # torch, which takes seconds to import
 
         config, quantizer = self.config, self.quantizer
-        stretch = self.start and self.start.stretch
+        sites, stretch = self._start()
         learner = Learner(
-            self.sites,
+            sites,
             quantizer.trained(),
             self.z,
             self._plan(),
@@ -244,6 +220,15 @@ class Stages:
             quantizer.take(trial)
         if interrupted:
             raise KeyboardInterrupt
+
+    def _start(self) -> stretching.Start:
+        """Find where a decoder starts from, and which errors count."""
+        if not self.config.ranking:
+            return stretching.Start(self.sites, None)
+        means, seed = self.quantizer.fresh(), self.config.seed
+        means.codebooks = self.sites
+        known = self._known(self._some(len(self.z)), np.random.default_rng(seed))
+        return stretching.start_of(means, self.z, known, self._judge(slice(_MOST_CHOSEN)), seed)
 
     def learn_additive(self) -> None:
         """Learn additive codes, and keep them if they find more than all that there was before."""

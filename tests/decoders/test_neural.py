@@ -663,10 +663,12 @@ def test_a_decoder_computes_what_its_network_did(learner) -> None:
 def test_network_and_decoder_choose_alike(learner) -> None:
     import torch
 
+    from deepq.training.decoding import nearest
+
     _, z = trained()
     x = torch.from_numpy((z - learner.mean) / np.float32(learner.scale))
     with torch.no_grad():
-        near = learner.network.nearest(x, 4)
+        near = nearest(x.reshape(len(x), 4, 4).transpose(0, 1), learner.network.sites, 4)
         in_learning = learner.network.choose(x, near, *learner.network.summands()).numpy()
     decoder = learner.result()
     assert (decoder.candidates, decoder.sweeps) == (4, 1)
