@@ -276,6 +276,10 @@ class Rotation(Affine):
         """Stay the rotation it is: before `fit`, the identity."""
         self._fitted = True
 
+    def turn(self, R: Floats) -> None:
+        """Rotate what it gives by an orthonormal matrix (d, d) as well."""
+        self.A = frozen((R.astype(np.float64) @ self.A).astype(np.float32))
+
     def encode(self, x: Floats) -> Floats:
         """Rotate the rows of `x` (n, d). Raises StateError before `fit`."""
         if not self._fitted:

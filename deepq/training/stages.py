@@ -16,6 +16,7 @@ from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids, InCells
 from deepq.encoders.base import Encoder, embed
 from deepq.encoders.chain import with_spread
 from deepq.encoders.plain import encoder_state, make_encoder, with_network
+from deepq.encoders.rotation import Rotation
 from deepq.quantizers.judging import Judge, Neighbours, pays
 from deepq.quantizers.judging_cells import CellJudge
 from deepq.quantizers.numbering import numbered
@@ -78,6 +79,7 @@ class Stages:
             checkpoint = Checkpoint(config.checkpoint, key)
         self.checkpoint = checkpoint
         self._neighbours: Neighbours | None = None  # those found last
+        self.stretch: Floats | None = None
 
     def _split(self, x: Floats) -> tuple[Floats, Ids]:
         """Return what is learned from, of vectors (n, d): themselves, or residuals; and cells."""
@@ -93,6 +95,8 @@ class Stages:
         self.learn_codebooks()
         try:
             self.move_cells()
+            if decoder:
+                self.find_start()
             self.learn_order()
             if decoder:
                 self.learn_decoder()
@@ -162,6 +166,24 @@ class Stages:
         )
         self.z, self.held_z = whole - self.centres[self.own], held - self.centres[self.held_own]
 
+    def find_start(self) -> None:
+        """Find where a decoder starts from: sites, the errors that count, and along which axes."""
+        config, quantizer = self.config, self.quantizer
+        if not (config.ranking and self._goes_on("start")):
+            return
+        known = self._known(self._some(len(self.z)), np.random.default_rng(config.seed))
+        judge, rotation = self._judge(slice(_MOST_CHOSEN)), self.encoder.members[-1]
+        start = stretching.start_of(quantizer, self.z, known, judge, config.seed)
+        if start.stretch is not None and self.cells is None and isinstance(rotation, Rotation):
+            turned = stretching.along_learned_axes(
+                quantizer, self.z, self.held_z, known, _MOST_CHOSEN, config.seed
+            )
+            if turned.finds_more_than(start):
+                start, quantizer.codebooks = turned.start, turned.codebooks
+                self.z, self.held_z, self._neighbours = turned.z, turned.held, turned.known
+                rotation.turn(turned.axes)
+        self.sites, self.stretch = start.sites, start.stretch
+
     def learn_order(self) -> None:
         """Move the codewords so that they rank better."""
         if not (self.config.ranking and self._goes_on("order")):
@@ -193,16 +215,15 @@ class Stages:
         from deepq.training.decoding import Learner  # torch, which takes seconds to import
 
         config, quantizer = self.config, self.quantizer
-        sites, stretch = self._start()
         learner = Learner(
-            sites,
+            self.sites,
             quantizer.trained(),
             self.z,
             self._plan(),
             config.seed,
             config.device,
             None if self.cells is None else self.centres,
-            stretch,
+            self.stretch,
         )
         interrupted = self._run(learner)
         decoder = learner.result()
@@ -210,7 +231,7 @@ class Stages:
         trial.codebooks, trial.decoder = quantizer.trained(), decoder
         among, apart = self._judge(slice(_MOST_CHOSEN)), self._judge(None)
         if config.ranking and not interrupted:
-            if self.cells is not None or stretch is not None:
+            if self.cells is not None or self.stretch is not None:
                 self._follow(trial, self._some(_MOST_CHOSEN))
             self._rank(trial, self._some(_MOST_CHOSEN), among)
             fitting.draw(trial, self.metric, among, apart)
@@ -220,15 +241,6 @@ class Stages:
             quantizer.take(trial)
         if interrupted:
             raise KeyboardInterrupt
-
-    def _start(self) -> stretching.Start:
-        """Find where a decoder starts from, and which errors count."""
-        if not self.config.ranking:
-            return stretching.Start(self.sites, None)
-        means, seed = self.quantizer.fresh(), self.config.seed
-        means.codebooks = self.sites
-        known = self._known(self._some(len(self.z)), np.random.default_rng(seed))
-        return stretching.start_of(means, self.z, known, self._judge(slice(_MOST_CHOSEN)), seed)
 
     def learn_additive(self) -> None:
         """Learn additive codes, and keep them if they find more than all that there was before."""

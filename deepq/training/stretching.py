@@ -16,6 +16,7 @@ decoded is as long as ever.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,12 +24,15 @@ import numpy as np
 from deepq._common.types import Floats
 from deepq.decoders.neural import Decoder
 from deepq.decoders.panels import block_diagonal, diagonal_blocks
+from deepq.encoders.rotation import FRESH_STEPS, learn_rotation, rotate
 from deepq.quantizers.judging import Judge, Neighbours, pays
+from deepq.quantizers.numbering import numbered
 from deepq.quantizers.product import ProductQuantizer
 
 _FLOOR = 1e-4  # of a block's eigenvalues, as a part of the mean of all
 _POWER = 1 / 4  # of W
 _STEPS = 10  # of k-means in the stretched space
+_TRIED = 2  # words of every sub-space, as in learning
 
 
 class Start(NamedTuple):
@@ -40,10 +44,33 @@ class Start(NamedTuple):
         What words are near to.
     stretch : (d, d) float32, or None
         What vectors are multiplied by where errors count alike.
+    by_nearest, by_chosen : (nq,) float32
+        What held-out queries find by the sites, as plain codewords: of the nearest words, and of
+        those that are chosen.
     """
 
     sites: Floats
     stretch: Floats | None
+    by_nearest: Floats
+    by_chosen: Floats
+
+
+class Turned(NamedTuple):
+    """A start along other axes (d, d), what is turned to them, and codebooks for it."""
+
+    axes: Floats
+    z: Floats
+    held: Floats
+    known: Neighbours
+    codebooks: Floats
+    start: Start
+
+    def finds_more_than(self, other: Start) -> bool:
+        """Whether nearest words surely find more than along the axes there are.
+
+        Learning begins with nearest words.
+        """
+        return pays(self.start.by_nearest, other.by_nearest)
 
 
 def start_of(
@@ -62,12 +89,30 @@ def start_of(
     seed : int
         Of k-means.
     """
-    plain, stretch = Start(quantizer.trained(), None), stretch_of(known)
+    plain, stretch = _judged(quantizer, quantizer.trained(), None, judge), stretch_of(known)
     if stretch is None:
         return plain
-    stretched = Start(_moved(quantizer, z, stretch, seed), stretch)
-    finds, others = (_recall(quantizer, judge, start) for start in (stretched, plain))
-    return stretched if pays(finds, others) else plain
+    stretched = _judged(quantizer, _moved(quantizer, z, stretch, seed), stretch, judge)
+    return stretched if pays(stretched.by_chosen, plain.by_chosen) else plain
+
+
+def along_learned_axes(
+    quantizer: ProductQuantizer, z: Floats, held: Floats, known: Neighbours, most: int, seed: int
+) -> Turned:
+    """Start along axes of a rotation that is learned for stretched vectors.
+
+    `held` (m, d) are held-out rows, judged among the first `most` of `z`.
+    """
+    stretch, trial = stretch_of(known), quantizer.fresh()
+    axes = learn_rotation(z if stretch is None else z @ stretch, trial, seed=seed)
+    z, held = rotate(z, axes), rotate(held, axes)
+    base, queries = rotate(known.base, axes), rotate(known.queries, axes)
+    known = replace(known, base=base, queries=queries)
+    trial = quantizer.fresh()
+    trial.train(z, iterations=FRESH_STEPS, seed=seed)
+    trial.codebooks = numbered(trial.trained())
+    start = start_of(trial, z, known, Judge(held, known.metric, z[:most]), seed)
+    return Turned(axes, z, held, known, trial.trained(), start)
 
 
 def stretch_of(known: Neighbours, power: float = _POWER) -> Floats | None:
@@ -94,9 +139,8 @@ def _moved(quantizer: ProductQuantizer, z: Floats, stretch: Floats, seed: int) -
     return moved
 
 
-def plain_decoder(start: Start) -> Decoder:
-    """Make a decoder whose network adds nothing to its sites."""
-    sites, stretch = start
+def plain_decoder(sites: Floats, stretch: Floats | None) -> Decoder:
+    """Make a decoder whose network adds nothing to the sites (M, ksub, dsub)."""
     M, ksub, dsub = sites.shape
     d, nothing = M * dsub, np.zeros((1, 1), np.float32)
     tables = np.zeros((M, ksub, M, dsub), np.float32)
@@ -110,11 +154,16 @@ def plain_decoder(start: Start) -> Decoder:
         "output": np.zeros((1, d), np.float32),
         "centre": np.zeros(d, np.float32),
     }
-    return Decoder(arrays if stretch is None else {**arrays, "stretch": stretch})
+    return Decoder(arrays if stretch is None else {**arrays, "stretch": stretch}, candidates=_TRIED)
 
 
-def _recall(quantizer: ProductQuantizer, judge: Judge, start: Start) -> Floats:
+def _judged(
+    quantizer: ProductQuantizer, sites: Floats, stretch: Floats | None, judge: Judge
+) -> Start:
     """Measure what plain codewords find."""
-    trial = quantizer.fresh()
-    trial.codebooks, trial.decoder = start.sites, plain_decoder(start)
-    return judge.reranked(trial)
+    trial, decoder = quantizer.fresh(), plain_decoder(sites, stretch)
+    trial.codebooks, finds = sites, []
+    for candidates in (1, _TRIED):
+        trial.decoder = decoder.with_settings(candidates=candidates)
+        finds.append(judge.reranked(trial))
+    return Start(sites, stretch, *finds)

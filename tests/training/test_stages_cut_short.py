@@ -16,7 +16,7 @@ from deepq.training.progress import Report
 
 from .clusters import XB, XQ, X, assert_same_training, plain, stages_of, train, untrained
 
-_STARTS = 2  # that a decoder may have, each judged once
+_STARTS = 8  # how often those that a decoder may have are judged
 
 
 def interrupt(*_: Any, **__: Any) -> Any:
@@ -99,8 +99,8 @@ def test_an_interrupt_after_the_decoder_leaves_the_tables(monkeypatch) -> None:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("calls", range(_STARTS))
-def test_an_interrupt_while_a_start_is_found_leaves_the_order(calls, monkeypatch) -> None:
-    index, want = untrained(rerank=20), train()
+def test_an_interrupt_while_a_start_is_found_leaves_the_codebooks(calls, monkeypatch) -> None:
+    index, want = untrained(rerank=20), plain()
     After(monkeypatch, Judge, "reranked", calls)
     with pytest.raises(KeyboardInterrupt):
         index.train(X)

@@ -52,7 +52,7 @@ def test_equal_vectors_are_not_stretched() -> None:
 
 def test_plain_decoders_decode_to_their_sites() -> None:
     made = quantizer()
-    coder = stretching.plain_decoder(stretching.Start(made.trained(), None))
+    coder = stretching.plain_decoder(made.trained(), None)
     words = made.assign(XB)
     np.testing.assert_array_equal(coder.choose(XB), words)
     np.testing.assert_allclose(coder.decode(words), made.gather(words), rtol=1e-6)
@@ -70,6 +70,17 @@ def test_it_is_stretched_where_that_finds_more(gain: float) -> None:
     assert np.array_equal(start.sites, made.trained()) == (gain < 0)
 
 
+def test_learned_axes_turn_all_that_a_training_has() -> None:
+    near, made = known(), quantizer()
+    turned = stretching.along_learned_axes(made, X, XB[:1000], near, 500, 1)
+    np.testing.assert_allclose(turned.axes @ turned.axes.T, np.eye(D), atol=1e-5)
+    np.testing.assert_allclose(turned.z, X @ turned.axes.T, atol=1e-5)
+    np.testing.assert_allclose(turned.held, XB[:1000] @ turned.axes.T, atol=1e-5)
+    np.testing.assert_allclose(turned.known.queries, near.queries @ turned.axes.T, atol=1e-5)
+    np.testing.assert_array_equal(turned.known.true, near.true)
+    assert turned.codebooks.shape == made.trained().shape
+
+
 @pytest.fixture
 def forced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is tried is better."""
@@ -78,9 +89,14 @@ def forced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("forced")
-def test_a_stretched_index_is_saved_and_read(tmp_path: Path) -> None:
+def test_an_index_is_trained_stretched_along_other_axes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = np.linalg.qr(np.random.default_rng(0).standard_normal((D, D)))[0].astype(np.float32)
+    monkeypatch.setattr(stretching, "learn_rotation", lambda *_, **__: other)
     index = train(rerank=20, epochs=4)
     assert index.quantizer.decoder.arrays["stretch"].shape == (D, D)
+    np.testing.assert_allclose(index.encoder.A, other @ train(epochs=4).encoder.A, atol=1e-5)
     index.add(XB)
     D_, I = index.search(XQ, 10)
     deepq.write_index(index, str(tmp_path / "index"))
