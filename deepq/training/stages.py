@@ -176,7 +176,7 @@ class Stages:
         start = stretching.start_of(quantizer, self.z, known, judge, config.seed)
         if start.stretch is not None and self.cells is None and isinstance(rotation, Rotation):
             turned = stretching.along_learned_axes(
-                quantizer, self.z, self.held_z, known, _MOST_CHOSEN, config.seed
+                quantizer, start.stretch, self.z, self.held_z, known, _MOST_CHOSEN, config.seed
             )
             if turned.finds_more_than(start):
                 start, quantizer.codebooks = turned.start, turned.codebooks

@@ -29,7 +29,7 @@ from deepq.quantizers.judging import Judge, Neighbours, pays
 from deepq.quantizers.numbering import numbered
 from deepq.quantizers.product import ProductQuantizer
 
-_FLOOR = 1e-4  # of a block's eigenvalues, as a part of the mean of all
+_FLOOR = 1e-4  # of the eigenvalues of W, as a part of their mean
 _POWER = 1 / 4  # of W
 _STEPS = 10  # of k-means in the stretched space
 _TRIED = 2  # words of every sub-space, as in learning
@@ -97,14 +97,19 @@ def start_of(
 
 
 def along_learned_axes(
-    quantizer: ProductQuantizer, z: Floats, held: Floats, known: Neighbours, most: int, seed: int
+    quantizer: ProductQuantizer,
+    stretch: Floats,
+    z: Floats,
+    held: Floats,
+    known: Neighbours,
+    most: int,
+    seed: int,
 ) -> Turned:
     """Start along axes of a rotation that is learned for stretched vectors.
 
     `held` (m, d) are held-out rows, judged among the first `most` of `z`.
     """
-    stretch, trial = stretch_of(known), quantizer.fresh()
-    axes = learn_rotation(z if stretch is None else z @ stretch, trial, seed=seed)
+    axes = learn_rotation(z @ stretch, quantizer.fresh(), seed=seed)
     z, held = rotate(z, axes), rotate(held, axes)
     base, queries = rotate(known.base, axes), rotate(known.queries, axes)
     known = replace(known, base=base, queries=queries)
@@ -116,12 +121,15 @@ def along_learned_axes(
 
 
 def stretch_of(known: Neighbours, power: float = _POWER) -> Floats | None:
-    """Power (d, d) of W, symmetric, its trace before d; None where no vectors differ.
+    """Power (d, d) of W, whose eigenvalues are 1 on average; None where no vectors differ.
 
     W is that of the queries in `known` and their true neighbours.
     """
-    gaps = (known.queries[:, None] - known.base[known.true]).reshape(-1, known.base.shape[1])
-    variances, axes = np.linalg.eigh(gaps.T.astype(np.float64) @ gaps)
+    moment = np.zeros((known.base.shape[1],) * 2)
+    for nearest in known.true.T:
+        gaps = (known.queries - known.base[nearest]).astype(np.float64)
+        moment += gaps.T @ gaps
+    variances, axes = np.linalg.eigh(moment)
     mean = variances.mean()
     if not mean > 0:
         return None

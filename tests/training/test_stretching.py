@@ -72,7 +72,9 @@ def test_it_is_stretched_where_that_finds_more(gain: float) -> None:
 
 def test_learned_axes_turn_all_that_a_training_has() -> None:
     near, made = known(), quantizer()
-    turned = stretching.along_learned_axes(made, X, XB[:1000], near, 500, 1)
+    stretch = stretching.stretch_of(near)
+    assert stretch is not None
+    turned = stretching.along_learned_axes(made, stretch, X, XB[:1000], near, 500, 1)
     np.testing.assert_allclose(turned.axes @ turned.axes.T, np.eye(D), atol=1e-5)
     np.testing.assert_allclose(turned.z, X @ turned.axes.T, atol=1e-5)
     np.testing.assert_allclose(turned.held, XB[:1000] @ turned.axes.T, atol=1e-5)
