@@ -78,6 +78,7 @@ class AdditiveDecoder(FixedNumbers):
     weight = 1.0
     beam: int
     _checks: ClassVar = {**FixedNumbers._checks, "beam": as_size}
+    _choosing: ClassVar = ("beam",)
 
     def __init__(
         self,

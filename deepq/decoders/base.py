@@ -46,6 +46,8 @@ class FixedNumbers:
         "spare": as_count,
     }
 
+    _choosing: ClassVar[tuple[str, ...]] = ()  # settings that the words of a vector depend on
+
     def _set(self, **settings: Any) -> None:
         """Take all settings. Raises InputError, or KindError, if one is wrong."""
         for name, check in self._checks.items():
@@ -67,6 +69,12 @@ class FixedNumbers:
             return levelled(z, self.levelling, self.length)
         centres = cells.centres[cells.cells]
         return levelled(z + centres, self.levelling, self.length) - centres
+
+    def chooses_like(self, other: FixedNumbers) -> bool:
+        """Whether another is a decoder of the same numbers that chooses the same words."""
+        mine, its = self.settings, other.settings
+        same = all(mine[name] == its[name] for name in self._choosing)
+        return self.arrays is other.arrays and same
 
     def state(self) -> dict[str, Any]:
         """Its arrays and settings, for `from_state`."""

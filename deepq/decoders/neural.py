@@ -111,6 +111,7 @@ class Decoder(FixedNumbers):
         "candidates": as_size,
         "sweeps": as_size,
     }
+    _choosing: ClassVar = ("candidates", "sweeps")
 
     def __init__(
         self,

@@ -193,8 +193,8 @@ class Judge:
         decoder = quantizer.decoder
         if decoder is None:
             return quantizer.choose(self._test.coded)
-        if self._chosen_by is not decoder.arrays:
-            self._chosen_by = decoder.arrays
+        if self._chosen_by is None or not decoder.chooses_like(self._chosen_by):
+            self._chosen_by = decoder
             self._chosen = quantizer.choose(self._test.coded, self._test.cells)
         return self._chosen
 
