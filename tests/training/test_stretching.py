@@ -111,3 +111,17 @@ def test_an_index_is_trained_stretched_along_other_axes(
 @pytest.mark.usefixtures("forced")
 def test_two_stretched_trainings_are_equal() -> None:
     assert_same_training(train(rerank=20, epochs=2), train(rerank=20, epochs=2))
+
+
+def test_judges_choose_words_anew_for_other_candidates() -> None:
+    made, near = quantizer(), known()
+    stretch = stretching.stretch_of(near)
+    assert stretch is not None
+    trial, judge = made.fresh(), Judge(XB[:1000], METRIC_L2)
+    few = stretching.plain_decoder(made.trained(), np.diag(np.linspace(0.2, 3, D)) + stretch)
+    trial.codebooks, finds = made.trained(), []
+    for candidates in (1, 8, 1):
+        trial.decoder = few.with_settings(candidates=candidates)
+        finds.append(judge.reranked(trial))
+        np.testing.assert_array_equal(finds[-1], Judge(XB[:1000], METRIC_L2).reranked(trial))
+    assert (finds[0] != finds[1]).any()
