@@ -72,9 +72,9 @@ class FixedNumbers:
 
     def chooses_like(self, other: FixedNumbers) -> bool:
         """Whether another is a decoder of the same numbers that chooses the same words."""
-        mine, its = self.settings, other.settings
-        same = all(mine[name] == its[name] for name in self._choosing)
-        return self.arrays is other.arrays and same
+        if self.arrays is not other.arrays:
+            return False
+        return all(getattr(self, name) == getattr(other, name) for name in self._choosing)
 
     def state(self) -> dict[str, Any]:
         """Its arrays and settings, for `from_state`."""

@@ -14,6 +14,7 @@ from deepq.decoders import Decoder
 from deepq.quantizers import METRIC_L2, ProductQuantizer
 from deepq.quantizers.judging import Judge, Neighbours
 from deepq.training import fitting, stretching
+from deepq.training.additive import decoder_of
 
 from .clusters import XB, XQ, D, M, X, assert_same_training, train
 
@@ -125,3 +126,8 @@ def test_judges_choose_words_anew_for_other_candidates() -> None:
         finds.append(judge.reranked(trial))
         np.testing.assert_array_equal(finds[-1], Judge(XB[:1000], METRIC_L2).reranked(trial))
     assert (finds[0] != finds[1]).any()
+    sums = decoder_of(np.random.default_rng(0).random((M, 16, D), np.float32), np.zeros(D))
+    assert not few.chooses_like(sums)
+    assert not sums.chooses_like(few)
+    assert sums.chooses_like(sums.with_settings(spare=3))
+    assert not sums.chooses_like(sums.with_settings(beam=sums.beam + 1))
