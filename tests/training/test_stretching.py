@@ -68,6 +68,7 @@ def test_it_is_stretched_where_that_finds_more(gain: float) -> None:
     made, judge = quantizer(), SimpleNamespace(reranked=reranked)
     start = stretching.start_of(made, X, known(), judge, 1)
     assert (start.stretch is not None) == (gain > 0)
+    assert start.by_chosen.mean() == pytest.approx(0.5 + max(gain, 0))
     assert np.array_equal(start.sites, made.trained()) == (gain < 0)
 
 
