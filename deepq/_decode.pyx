@@ -24,6 +24,7 @@ cdef extern from "_kernels/networks.h" nogil:
         int M
         int ksub
         int h
+        int inside
         int d
         const float *tables
         const float *features
@@ -112,7 +113,7 @@ cdef class _Network:
         self.tables, self.features, self.entered = arrays["tables"], arrays["features"], arrays["entered"]
         self.bias, self.outer, self.output = arrays["bias"], arrays["outer"], arrays["output"]
         self.c.M, self.c.ksub, self.c.d = self.tables.shape[0], self.tables.shape[1], self.tables.shape[2]
-        self.c.h = self.features.shape[2]
+        self.c.h, self.c.inside = self.features.shape[2], self.entered.shape[2]
         self.c.tables, self.c.features = &self.tables[0, 0, 0], &self.features[0, 0, 0]
         self.c.entered, self.c.bias = &self.entered[0, 0, 0], &self.bias[0]
         self.c.outer, self.c.output = &self.outer[0, 0, 0], &self.output[0, 0, 0]
@@ -129,10 +130,10 @@ def decode(words, arrays):
     Parameters
     ----------
     words : (n, M) uint8 or uint16
-    arrays : dict of float32 arrays, of widths h and d that are multiples of PANEL: "tables" (M, ksub, d),
-        "features" and "entered" (M, ksub, h), "bias" (h,), "outer" (h / PANEL, h, PANEL), "output"
+    arrays : dict of float32 arrays, of widths h, b and d that are multiples of PANEL: "tables" (M, ksub, d),
+        "features" (M, ksub, h), "entered" (M, ksub, b), "bias" (b,), "outer" (h / PANEL, b, PANEL), "output"
         (d / PANEL, h, PANEL); where the network is told cells, too, "cells" (n,) int32, that of each
-        vector, and of them "cell_features" and "cell_entered" (.., h)
+        vector, and of them "cell_features" (.., h) and "cell_entered" (.., b)
     """
     network = _Network(arrays)
     z = np.empty((len(words), network.tables.shape[2]), np.float32)
@@ -150,7 +151,7 @@ cdef _decode(_Network network, const word_t[:, ::1] words, float[:, ::1] z):
     cdef int64_t n = words.shape[0], first = 0, i
     cdef int M = c.M, count, m
     cdef int32_t *own = <int32_t *>malloc(DECODE_ROWS * M * sizeof(int32_t))
-    cdef float *scratch = <float *>malloc(2 * DECODE_ROWS * c.h * sizeof(float))
+    cdef float *scratch = <float *>malloc(<int64_t>DECODE_ROWS * (c.h + c.inside) * sizeof(float))
     if own is NULL or scratch is NULL:
         free(own)
         free(scratch)
@@ -161,7 +162,7 @@ cdef _decode(_Network network, const word_t[:, ::1] words, float[:, ::1] z):
             for i in range(count):
                 for m in range(M):
                     own[i * M + m] = words[first + i, m]
-            kernel(&c, own, count, scratch, scratch + <int64_t>DECODE_ROWS * c.h, &z[first, 0])
+            kernel(&c, own, count, scratch, scratch + <int64_t>DECODE_ROWS * c.inside, &z[first, 0])
             first += count
             if c.cells is not NULL:
                 c.cells += count
@@ -205,12 +206,12 @@ def choose(const float[:, ::1] z, const int32_t[:, :, ::1] candidates, arrays,
     cdef int32_t[:, ::1] words = found
     job.network, job.summands, job.candidates = network.c, &summands[0, 0, 0], candidates.shape[2]
     job.trials, job.hope, job.scale = trials, hope, scale
-    cdef float[:, ::1] through = np.empty((DECODE_ROWS, 2 * job.network.h + job.network.d), np.float32)
+    cdef float[:, ::1] through = np.empty((DECODE_ROWS, job.network.inside + job.network.h + job.network.d), np.float32)
     cdef float[:, ::1] numbers = np.empty((DECODE_ROWS, choose_room(&job)), np.float32)
     cdef int32_t[:, ::1] own = np.empty((DECODE_ROWS, 2 * job.network.M), np.int32)
     cdef float[:, ::1] aims = np.empty((2, job.network.d), np.float32)
     job.inside, job.aim, job.rest = &through[0, 0], &aims[0, 0], &aims[1, 0]
-    job.hidden = job.inside + DECODE_ROWS * job.network.h
+    job.hidden = job.inside + DECODE_ROWS * job.network.inside
     job.z = job.hidden + DECODE_ROWS * job.network.h
     cdef choose_slot slots[DECODE_ROWS]
     choose_place(&job, slots, &numbers[0, 0], &own[0, 0])

@@ -43,15 +43,18 @@ typedef struct {
 
 /* Numbers of memory that a slot takes besides its words. */
 static int64_t choose_room(const choose_job *job) {
-    return 2 * (int64_t)job->network.h + 2 * (int64_t)job->network.d + (int64_t)job->network.M * job->candidates;
+    const decode_network *network = &job->network;
+    return (int64_t)network->h + network->inside + 2 * (int64_t)network->d + (int64_t)network->M * job->candidates;
 }
 
 /* Give slots their memory: DECODE_ROWS * choose_room numbers, and (DECODE_ROWS, 2, M) words. */
 static void choose_place(const choose_job *job, choose_slot *slots, float *numbers, int32_t *words) {
-    int h = job->network.h, d = job->network.d;
-    for (int i = 0; i < DECODE_ROWS; i++, words += 2 * job->network.M, numbers += choose_room(job))
-        slots[i] = (choose_slot){.words = words, .tried = words + job->network.M, .hidden = numbers, .inside = numbers + h, .sums = numbers + 2 * h,
-                                 .rest = numbers + 2 * h + d, .changes = numbers + 2 * h + 2 * d};
+    int M = job->network.M, d = job->network.d;
+    for (int i = 0; i < DECODE_ROWS; i++, words += 2 * M, numbers += choose_room(job)) {
+        float *inside = numbers + job->network.h, *sums = inside + job->network.inside;
+        slots[i] = (choose_slot){.words = words, .tried = words + M, .hidden = numbers, .inside = inside, .sums = sums,
+                                 .rest = sums + d, .changes = sums + 2 * d};
+    }
 }
 
 /* Let a slot begin with a row of z (n, d), at the first of its candidates (n, M, candidates). */

@@ -107,7 +107,7 @@ static inline __attribute__((always_inline)) void NAME(change)(
         if (slot->tried[m] == slot->words[m]) continue;
         int64_t first = (int64_t)m * network->ksub, old = first + slot->words[m], new = first + slot->tried[m];
         NAME(replace)(hidden, network->features, old, new, network->h);
-        NAME(replace)(inside, network->entered, old, new, network->h);
+        NAME(replace)(inside, network->entered, old, new, network->inside);
         NAME(replace)(sums, network->tables, old, new, network->d);
     }
 }
@@ -115,22 +115,22 @@ static inline __attribute__((always_inline)) void NAME(change)(
 /* Put what a slot tries into row i of what goes through the network. */
 static inline __attribute__((always_inline)) void NAME(enter)(const choose_job *job, choose_slot *slot, int i) {
     const decode_network *network = &job->network;
-    int M = network->M, ksub = network->ksub, h = network->h, d = network->d;
-    float *hidden = job->hidden + (int64_t)i * h, *inside = job->inside + (int64_t)i * h, *z = job->z + (int64_t)i * d;
+    int M = network->M, ksub = network->ksub, h = network->h, b = network->inside, d = network->d;
+    float *hidden = job->hidden + (int64_t)i * h, *inside = job->inside + (int64_t)i * b, *z = job->z + (int64_t)i * d;
     if (slot->starts) {
         NAME(add_up)(network->features, slot->words, 1, M, ksub, h, slot->hidden);
-        NAME(add_up)(network->entered, slot->words, 1, M, ksub, h, slot->inside);
+        NAME(add_up)(network->entered, slot->words, 1, M, ksub, b, slot->inside);
         NAME(add_up)(network->tables, slot->words, 1, M, ksub, d, slot->sums);
         if (network->cells) {
             NAME(add_cells)(network->cell_features, network->cells + slot->row, 1, h, slot->hidden);
-            NAME(add_cells)(network->cell_entered, network->cells + slot->row, 1, h, slot->inside);
+            NAME(add_cells)(network->cell_entered, network->cells + slot->row, 1, b, slot->inside);
         }
     }
     memcpy(hidden, slot->hidden, sizeof(float) * h);
-    memcpy(inside, slot->inside, sizeof(float) * h);
+    memcpy(inside, slot->inside, sizeof(float) * b);
     memcpy(z, slot->sums, sizeof(float) * d);
     NAME(change)(job, slot, hidden, inside, z);
-    NAME(rectify)(inside, network->bias, h);
+    NAME(rectify)(inside, network->bias, b);
 }
 
 /* Take over what a slot tried if it is the start or has lowered the error; what it decodes to is in row i. */
@@ -167,7 +167,7 @@ static void NAME(choose_rows)(
         for (; live < DECODE_ROWS && next < n; next++)
             choose_start(job, slots + live++, z, candidates, next);
         for (int i = 0; i < live; i++) NAME(enter)(job, slots + i, i);
-        NAME(multiply)(job->inside, live, network->h, network->outer, network->h, job->hidden, 1);
+        NAME(multiply)(job->inside, live, network->inside, network->outer, network->h, job->hidden, 1);
         NAME(multiply)(job->hidden, live, network->h, network->output, network->d, job->z, 0);
         for (int i = 0; i < live; i++) NAME(judge)(job, slots + i, i);
         for (int i = live - 1; i >= 0; i--)

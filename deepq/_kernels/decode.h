@@ -14,16 +14,16 @@ enum { DECODE_PANEL = 32, DECODE_ROWS = 64 /* decoded at a time: what they need 
 
 typedef struct {
     int M, ksub;
-    int h, d;             /* padded widths of the hidden layer and of vectors */
+    int h, inside, d;      /* padded widths of the hidden layer, of what is inside the block, and of vectors */
     const float *tables;   /* (M, ksub, d): T */
     const float *features; /* (M, ksub, h): U */
-    const float *entered;  /* (M, ksub, h): U after the first weights of the block, W1 U */
-    const float *bias;     /* (h,) */
-    const float *outer;    /* W2, panels of (h, h) */
+    const float *entered;  /* (M, ksub, inside): U after the first weights of the block, W1 U */
+    const float *bias;     /* (inside,) */
+    const float *outer;    /* W2, panels of (inside, h) */
     const float *output;   /* O, panels of (h, d) */
     const int32_t *cells;  /* (n,): the cell of every vector; NULL where the network is told none */
     const float *cell_features; /* (.., h): what the hidden layer has besides of each cell: V */
-    const float *cell_entered;  /* (.., h): W1 V */
+    const float *cell_entered;  /* (.., inside): W1 V */
 } decode_network;
 
 #endif

@@ -7,8 +7,9 @@
 #include "decode.h"
 #include "rank.h"
 
-/* Decode n <= DECODE_ROWS codes, of words (n, M), to z (n, d); inside and block have room for n * h floats. */
-typedef void (*decode_fn)(const decode_network *, const int32_t *words, int n, float *inside, float *block, float *z);
+/* Decode n <= DECODE_ROWS codes, of words (n, M), to z (n, d); inside and hidden have room for n * network->inside and
+ * n * network->h floats. */
+typedef void (*decode_fn)(const decode_network *, const int32_t *words, int n, float *inside, float *hidden, float *z);
 
 /* Multiply rows (n, wide) with weights (wide, columns), laid out as panels, to c (n, columns). */
 typedef void (*multiply_fn)(const float *a, int n, int wide, const float *weights, int columns, float *c);

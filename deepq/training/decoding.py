@@ -53,6 +53,7 @@ class Network(nn.Module):
         sites: Tensor,
         onto: Tensor,
         hidden: int,
+        inside: int,
         generator: torch.Generator,
         *,
         knows_cells: bool = False,
@@ -69,9 +70,9 @@ class Network(nn.Module):
         self.weights = normal(M, dsub, hidden, scale=d**-0.5)
         self.features = nn.Parameter(torch.zeros(M, ksub, hidden))
         self.start = nn.Parameter(torch.zeros(hidden))
-        self.inner = normal(hidden, hidden, scale=hidden**-0.5)
-        self.bias = nn.Parameter(torch.zeros(hidden))
-        self.outer = nn.Parameter(torch.zeros(hidden, hidden))
+        self.inner = normal(hidden, inside, scale=hidden**-0.5)
+        self.bias = nn.Parameter(torch.zeros(inside))
+        self.outer = nn.Parameter(torch.zeros(inside, hidden))
         self.output = nn.Parameter(torch.zeros(hidden, d))
         self.offset = nn.Parameter(torch.zeros(d))
         # At first the hidden layer sees centre and residual alike: a vector as it is.
@@ -179,6 +180,7 @@ class Learner:
             torch.from_numpy(start),
             torch.from_numpy(forth.reshape(M, dsub, -1)),
             plan.hidden,
+            plan.inside,
             torch.Generator().manual_seed(seed),
             knows_cells=centres is not None,
         ).to(self.device)

@@ -16,6 +16,7 @@ from deepq.training import ranking
 from deepq.training.additive import fit_lengths
 
 if TYPE_CHECKING:
+    from deepq.training.embedded import Embedded
     from deepq.training.settings import TrainConfig
 
 _SPARES = (10, 20, 40)  # the first by which little is lost
@@ -29,11 +30,7 @@ _log = logging.getLogger("deepq.training")
 
 
 def is_worth(
-    trial: ProductQuantizer,
-    before: ProductQuantizer,
-    among: Judge,
-    apart: Judge,
-    report: Progress,
+    trial: ProductQuantizer, before: ProductQuantizer, rows: Embedded, report: Progress
 ) -> bool:
     """Whether re-ranking by a decoder finds more than what there is before finds.
 
@@ -41,7 +38,7 @@ def is_worth(
     neighbours are far apart, and other things count. So it must pay in both.
     """
     verdict, kind = True, "additive" if isinstance(trial.decoder, AdditiveDecoder) else "decoder"
-    for judge in (apart, among):
+    for judge in (rows.apart, rows.among):
         recall = judge.reranked(trial)
         plain = _recall(before, judge)
         entry = {"iteration": 0, "recall": float(recall.mean()), "plain": float(plain.mean())}
@@ -102,12 +99,12 @@ def fit_tables(
 
 
 def is_hopeful(
-    early: AdditiveDecoder, before: ProductQuantizer, z: Floats, metric: int, among: Judge
+    early: AdditiveDecoder, before: ProductQuantizer, metric: int, rows: Embedded
 ) -> bool:
     """Whether a decoder that is not learned to its end finds nearly what there is before finds."""
-    trial = before.fresh()
-    fit_tables(trial, early, z, metric, among)
-    gap = _recall(before, among).mean() - among.reranked(trial).mean()
+    trial, judge = before.fresh(), rows.among_few
+    fit_tables(trial, early, rows.few, metric, judge)
+    gap = _recall(before, judge).mean() - judge.reranked(trial).mean()
     if gap > _HOPE:
         _log.info("no additive codes: they find %.1f %% fewer neighbours", 100 * gap)
     return bool(gap <= _HOPE)

@@ -21,8 +21,8 @@ class Plan(NamedTuple):
 
     Attributes
     ----------
-    hidden : int
-        Numbers in the hidden layer.
+    hidden, inside : int
+        Numbers in the hidden layer, and inside its residual block.
     tried : int
         Words tried in every sub-space while learning; 1 keeps to the nearest.
     candidates, sweeps : int
@@ -32,6 +32,7 @@ class Plan(NamedTuple):
     """
 
     hidden: int
+    inside: int
     tried: int
     candidates: int
     sweeps: int
@@ -40,16 +41,17 @@ class Plan(NamedTuple):
 
 def plan(preset: str, d: int, M: int, rows: int, epochs: int | None) -> Plan:
     """Lay out the learning of a decoder for M words and vectors of d numbers, from some rows."""
-    hidden = 192 if d <= 256 else 128
+    hidden, inside = 256 if d <= 256 else 128, 64
     visits = rows * (epochs or _EPOCHS)
     if epochs is None:
         visits = max(rows, min(visits, _MOST_VISITS))
     if preset == "fast":
-        return Plan(hidden, 1, 1, 1, visits)
+        return Plan(hidden, inside, 1, 1, 1, visits)
     if preset == "best":
-        return Plan(2 * hidden, 8, 16, 3, visits if epochs else 3 * visits)
+        return Plan(3 * hidden, 3 * inside, 4, 16, 3, visits if epochs else 3 * visits)
     tries = _TRIES // M
-    return Plan(2 * hidden, 2, min(8, max(2, tries)), min(2, max(1, tries // 8)), visits)
+    candidates, sweeps = min(8, max(2, tries)), min(2, max(1, tries // 8))
+    return Plan(2 * hidden, 2 * inside, 2, candidates, sweeps, visits)
 
 
 _BATCH = 512

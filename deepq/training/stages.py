@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,16 +16,17 @@ from deepq.encoders.base import Encoder, embed
 from deepq.encoders.chain import with_spread
 from deepq.encoders.plain import encoder_state, make_encoder, with_network
 from deepq.encoders.rotation import Rotation
-from deepq.quantizers.judging import Judge, Neighbours, pays
-from deepq.quantizers.judging_cells import CellJudge
+from deepq.quantizers.judging import Neighbours, pays
 from deepq.quantizers.numbering import numbered
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training import additive, fitting, ranking, stretching
 from deepq.training.cells import Cells
 from deepq.training.checkpoint import Checkpoint, training_key
+from deepq.training.embedded import MOST_CHOSEN, Embedded, Places
 from deepq.training.rows import Rows
 from deepq.training.run import Run
 from deepq.training.settings import Plan, plan
+from deepq.training.stretching import Start
 from deepq.training.structure import warn
 from deepq.training.unseen import Unseen, draw
 
@@ -34,11 +34,6 @@ DEFAULT_EPOCHS = 25
 _EPOCHS_AFTER = 5  # where the encoder has learned codebooks, too
 DEFAULT_MAX_POINTS = 100_000
 _MOST_PER_CODEWORD = 64
-
-_MOST_QUERIES = 20_000
-_MOST_RANKED = 20_000  # rows among which queries have their neighbours
-_MOST_CHOSEN = 40_000  # rows whose codes are chosen by a decoder to learn the order of tables
-_PROBED = 16  # cells that queries look into
 _STEPS_PER_ENTRY = 50
 _SECONDS_PER_CHECKPOINT = 60.0
 
@@ -78,7 +73,6 @@ class Stages:
             key = training_key(encoder, quantizer, x, config, metric) if keeps else {}
             checkpoint = Checkpoint(config.checkpoint, key)
         self.checkpoint = checkpoint
-        self._neighbours: Neighbours | None = None  # those found last
         self.stretch: Floats | None = None
 
     def _split(self, x: Floats) -> tuple[Floats, Ids]:
@@ -119,8 +113,8 @@ class Stages:
             )
             epochs = _EPOCHS_AFTER if self.encoder.learns_codebooks else DEFAULT_EPOCHS
             epochs = epochs if config.epochs is None else config.epochs
-            self.z = embed(self.encoder, self.x)
-            quantizer.train(self.z, iterations=epochs, seed=config.seed, progress=self.report)
+            z = embed(self.encoder, self.x)
+            quantizer.train(z, iterations=epochs, seed=config.seed, progress=self.report)
             if config.checkpoint is not None:  # without one, the encoder needs no state
                 self._keep(
                     "codebooks", encoder=encoder_state(self.encoder), codebooks=quantizer.trained()
@@ -131,15 +125,24 @@ class Stages:
                 make_encoder(with_network(done["encoder"], self.encoder)),
                 done["codebooks"],
             )
-            self.z = embed(self.encoder, self.x)
+            z = embed(self.encoder, self.x)
         if not quantizer.is_frozen:
             quantizer.codebooks = numbered(quantizer.trained())
         self.sites = quantizer.trained()
         del self.x  # not needed any more, and as large as all that follows
-        if self.cells is not None:
-            self.centres = embed(self.encoder, self.cells.centres)
-        if len(self.held):
-            self.held_z = embed(self.encoder, self.held)
+        held = embed(self.encoder, self.held) if len(self.held) else z[:0]
+        self.embedded = Embedded(z, held, self.metric, config.seed, self._places())
+
+    def _places(self) -> Places | None:
+        """Where the rows lie in cells, if there are any."""
+        cells = self.cells
+        if cells is None:
+            return None
+
+        def nearest(z: Floats, count: int) -> Ids:
+            return cells.nearest(self.encoder.decode(z), count)
+
+        return Places(embed(self.encoder, cells.centres), self.own, self.held_own, nearest)
 
     def move_cells(self) -> None:
         """Let centres and codewords move by turns, and keep that if the error gets less."""
@@ -147,7 +150,8 @@ class Stages:
         if cells is None or not cells.can_move or not self._goes_on("cells and codebooks"):
             return
         done = self.checkpoint.get("cells and codebooks")
-        whole, held = self.z + self.centres[self.own], self.held_z + self.centres[self.held_own]
+        rows, centres = self.embedded, embed(self.encoder, cells.centres)
+        whole, held = rows.z + centres[self.own], rows.held + centres[self.held_own]
         if done is None:
             moved = cells.by_turns(self.encoder, quantizer, whole, held, config.seed, self.report)
             self._keep("cells and codebooks", moved=moved)
@@ -160,29 +164,36 @@ class Stages:
         books, quantizer.codebooks = moved
         self.sites = quantizer.trained()
         cells.move(books)
-        self.centres = embed(self.encoder, cells.centres)
+        centres = embed(self.encoder, cells.centres)
         self.own, self.held_own = (
             cells.nearest(self.encoder.decode(part), 1)[:, 0] for part in (whole, held)
         )
-        self.z, self.held_z = whole - self.centres[self.own], held - self.centres[self.held_own]
+        z, held = whole - centres[self.own], held - centres[self.held_own]
+        self.embedded = Embedded(z, held, self.metric, config.seed, self._places())
 
     def find_start(self) -> None:
         """Find where a decoder starts from: sites, the errors that count, and along which axes."""
         config, quantizer = self.config, self.quantizer
         if not (config.ranking and self._goes_on("start")):
             return
-        known = self._known(self._some(len(self.z)), np.random.default_rng(config.seed))
-        judge, rotation = self._judge(slice(_MOST_CHOSEN)), self.encoder.members[-1]
-        start = stretching.start_of(quantizer, self.z, known, judge, config.seed)
-        if start.stretch is not None and self.cells is None and isinstance(rotation, Rotation):
-            turned = stretching.along_learned_axes(
-                quantizer, start.stretch, self.z, self.held_z, known, _MOST_CHOSEN, config.seed
-            )
-            if turned.finds_more_than(start):
-                start, quantizer.codebooks = turned.start, turned.codebooks
-                self.z, self.held_z, self._neighbours = turned.z, turned.held, turned.known
-                rotation.turn(turned.axes)
+        start = stretching.start_of(quantizer, self.embedded, config.seed)
+        if start.stretch is not None and self.cells is None and self._goes_on("axes"):
+            start = self._turned(start, start.stretch)
         self.sites, self.stretch = start.sites, start.stretch
+
+    def _turned(self, start: Start, stretch: Floats) -> Start:
+        """Turn all to axes learned for stretched vectors, if nearest words find more along them."""
+        rotation, quantizer = self.encoder.members[-1], self.quantizer
+        if not isinstance(rotation, Rotation):
+            return start
+        turned = stretching.along_learned_axes(
+            quantizer, stretch, self.embedded, self.config.seed, self.report
+        )
+        if not turned.finds_more_than(start):
+            return start
+        rotation.turn(turned.axes)
+        self.embedded, quantizer.codebooks = turned.rows, turned.codebooks
+        return turned.start
 
     def learn_order(self) -> None:
         """Move the codewords so that they rank better."""
@@ -190,8 +201,8 @@ class Stages:
             return
         done = self.checkpoint.get("order")
         if done is None:
-            known, start = self._some(len(self.z)), self.quantizer.trained()
-            self._rank(self.quantizer, known, self._judge(known))
+            start = self.quantizer.trained()
+            self._rank(self.quantizer, self.embedded.known())
             if self.cells is not None and not self._pays_apart(start):
                 self.quantizer.codebooks = start
             self._keep("order", codebooks=self.quantizer.trained())
@@ -204,7 +215,7 @@ class Stages:
 
         Among rows that they were learned from they look too good in cells.
         """
-        judge, trial = self._judge(None), self.quantizer.fresh()
+        judge, trial = self.embedded.apart, self.quantizer.fresh()
         trial.codebooks = start
         return pays(judge.by_tables(self.quantizer), judge.by_tables(trial))
 
@@ -214,48 +225,46 @@ class Stages:
             return
         from deepq.training.decoding import Learner  # torch, which takes seconds to import
 
-        config, quantizer = self.config, self.quantizer
+        config, quantizer, rows = self.config, self.quantizer, self.embedded
         learner = Learner(
             self.sites,
             quantizer.trained(),
-            self.z,
+            rows.z,
             self._plan(),
             config.seed,
             config.device,
-            None if self.cells is None else self.centres,
+            None if rows.places is None else rows.places.centres,
             self.stretch,
         )
         interrupted = self._run(learner)
-        decoder = learner.result()
         trial = quantizer.fresh()
-        trial.codebooks, trial.decoder = quantizer.trained(), decoder
-        among, apart = self._judge(slice(_MOST_CHOSEN)), self._judge(None)
+        trial.codebooks, trial.decoder = quantizer.trained(), learner.result()
         if config.ranking and not interrupted:
+            known = rows.known(MOST_CHOSEN)
             if self.cells is not None or self.stretch is not None:
-                self._follow(trial, self._some(_MOST_CHOSEN))
-            self._rank(trial, self._some(_MOST_CHOSEN), among)
-            fitting.draw(trial, self.metric, among, apart)
+                self._follow(trial, known)
+            self._rank(trial, known)
+            fitting.draw(trial, self.metric, rows.among, rows.apart)
             if self.cells is None:
-                fitting.spare(trial, among)
-        if fitting.is_worth(trial, quantizer, among, apart, self.report):
+                fitting.spare(trial, rows.among)
+        if fitting.is_worth(trial, quantizer, rows, self.report):
             quantizer.take(trial)
         if interrupted:
             raise KeyboardInterrupt
 
     def learn_additive(self) -> None:
         """Learn additive codes, and keep them if they find more than all that there was before."""
-        quantizer, config = self.quantizer, self.config
-        may_be = fitting.may_be_additive(quantizer, self.z.shape[1], config)
+        quantizer, config, rows = self.quantizer, self.config, self.embedded
+        may_be = fitting.may_be_additive(quantizer, rows.z.shape[1], config)
         if not may_be or not self._goes_on("additive"):
             return
-        known, centre = slice(_MOST_CHOSEN), np.zeros(self.z.shape[1], np.float32)
+        centre = np.zeros(rows.z.shape[1], np.float32)
         if self.metric != METRIC_INNER_PRODUCT:
-            centre = self.z.mean(axis=0, dtype=np.float64).astype(np.float32)
-        among, apart = self._judge(known), self._judge(None)
+            centre = rows.z.mean(axis=0, dtype=np.float64).astype(np.float32)
         done = self.checkpoint.get("additive")
         if done is None:
             decoder = additive.learn_additive(
-                self.z,
+                rows.z,
                 centre,
                 quantizer.M,
                 quantizer.ksub,
@@ -263,9 +272,7 @@ class Stages:
                 seed=config.seed,
                 num_threads=quantizer.num_threads,
                 progress=self.report,
-                goes_on=lambda early: fitting.is_hopeful(
-                    early, quantizer, self.z[known], self.metric, among
-                ),
+                goes_on=lambda early: fitting.is_hopeful(early, quantizer, self.metric, rows),
             )
             if decoder is None:
                 return
@@ -274,60 +281,29 @@ class Stages:
             self._resume(done)
             decoder = additive.decoder_of(done["tables"], centre)
         trial = quantizer.fresh()
-        fitting.fit_tables(trial, decoder, self.z[known], self.metric, among)
-        fitting.spare(trial, among)
-        if fitting.is_worth(trial, quantizer, among, apart, self.report):
+        fitting.fit_tables(trial, decoder, rows.first, self.metric, rows.among)
+        fitting.spare(trial, rows.among)
+        if fitting.is_worth(trial, quantizer, rows, self.report):
             quantizer.take(trial)
             self.encoder = with_spread(self.encoder, decoder)
 
     def unseen(self) -> Unseen | None:
         """Measure what codes lose of the held-out rows, if there are any."""
-        if not len(self.held):
+        rows = self.embedded
+        if not len(rows.held):
             return None
-        known = None if self.cells is None else InCells(self.centres, self.held_own)
-        return Unseen.of(self.quantizer, self.held_z, known)
+        known = None if rows.places is None else InCells(rows.places.centres, rows.places.held)
+        return Unseen.of(self.quantizer, rows.held, known)
 
-    def _judge(self, rows: Any) -> Judge:
-        """Let the held-out rows judge among some rows that something was learned from, or none."""
-        others = None if rows is None else self.z[rows]
-        if self.cells is None:
-            return Judge(self.held_z, self.metric, others)
-        own = self.held_own if rows is None else np.append(self.held_own, self.own[rows])
-        z = self.held_z if others is None else np.concatenate([self.held_z, others])
-        z, cells = self._whole(z, own)
-        held = len(self.held_z)
-        return CellJudge(z, cells, held, self._probed(z[:held]), self.metric)
-
-    def _known(self, rows: Any, rng: np.random.Generator) -> Neighbours:
-        """Neighbours among some rows, to learn the order from."""
-        if self.cells is None:
-            z = self.z[rows]
-            if self._neighbours is None or not np.array_equal(self._neighbours.base, z):
-                self._neighbours = Neighbours.among(z, _MOST_QUERIES, self.metric, rng)
-            return self._neighbours
-        z, cells = self._whole(self.z[rows], self.own[rows])
-        known = Neighbours.among(z, _MOST_QUERIES, self.metric, rng)
-        return replace(known, cells=cells, probed=self._probed(known.queries))
-
-    def _whole(self, z: Floats, own: Ids) -> tuple[Floats, InCells]:
-        """Embeddings of which z (n, d) are the residuals in cells (n,), and those."""
-        return z + self.centres[own], InCells(self.centres, own)
-
-    def _probed(self, z: Floats) -> Ids:
-        """Cells that a search for embeddings looks into."""
-        assert self.cells is not None
-        return self.cells.nearest(self.encoder.decode(z), min(_PROBED, len(self.centres)))
-
-    def _follow(self, quantizer: ProductQuantizer, rows: Any) -> None:
+    def _follow(self, quantizer: ProductQuantizer, known: Neighbours) -> None:
         """Move the codewords to the means of the vectors that the decoder chooses them for."""
-        z = self.z[rows]
-        cells = None if self.cells is None else InCells(self.centres, self.own[rows])
-        words = quantizer.choose(z, cells)
-        quantizer.update(z, words, np.random.default_rng(self.config.seed))
+        words = quantizer.choose(known.coded, known.cells)
+        quantizer.update(known.coded, words, np.random.default_rng(self.config.seed))
 
     def _plan(self) -> Plan:
         config, count = self.config, self.rows.count - len(self.held)
-        return plan(config.preset, self.z.shape[1], self.quantizer.M, count, config.epochs)
+        d = self.embedded.z.shape[1]
+        return plan(config.preset, d, self.quantizer.M, count, config.epochs)
 
     def _run(self, learner: Any) -> bool:
         """Go through the batches; return whether Ctrl-C ended it."""
@@ -362,24 +338,15 @@ class Stages:
             return True
         return False
 
-    def _rank(self, quantizer: ProductQuantizer, rows: Any, judge: Judge) -> None:
-        """Learn codewords that rank better, where some rows are the base."""
-        config = self.config
-        known = self._known(rows, np.random.default_rng(config.seed))
+    def _rank(self, quantizer: ProductQuantizer, known: Neighbours) -> None:
+        """Learn codewords that rank better, from some rows and their neighbours."""
+        config, judge = self.config, self.embedded.among
         epochs = ranking.EPOCHS if config.epochs is None else config.epochs
         moved = ranking.learn_order(
             quantizer, known, judge, epochs=epochs, seed=config.seed, progress=self.report
         )
         if not moved:
             _log.info("codewords stay the means of their cells: nothing else ranks better")
-
-    def _some(self, count: int) -> Any:
-        """Draw so many of the first rows that the order can be learned from them."""
-        count = min(count, len(self.z))
-        if count <= _MOST_RANKED or ranking.looks_at_all(self.metric, self.cells):
-            return slice(count)
-        rows = np.random.default_rng(self.config.seed).choice(count, _MOST_RANKED, replace=False)
-        return np.sort(rows)
 
     # ---- going on ----------------------------------------------------------------------------
 

@@ -16,18 +16,18 @@ decoded is as long as ever.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepq._common.types import Floats
+from deepq._common.types import Floats, Progress
 from deepq.decoders.neural import Decoder
 from deepq.decoders.panels import block_diagonal, diagonal_blocks
-from deepq.encoders.rotation import FRESH_STEPS, learn_rotation, rotate
-from deepq.quantizers.judging import Judge, Neighbours, pays
+from deepq.encoders.rotation import FRESH_STEPS, learn_rotation
+from deepq.quantizers.judging import Neighbours, pays
 from deepq.quantizers.numbering import numbered
 from deepq.quantizers.product import ProductQuantizer
+from deepq.training.embedded import Embedded
 
 _FLOOR = 1e-4  # of the eigenvalues of W, as a part of their mean
 _POWER = 1 / 4  # of W
@@ -56,12 +56,10 @@ class Start(NamedTuple):
 
 
 class Turned(NamedTuple):
-    """A start along other axes (d, d), what is turned to them, and codebooks for it."""
+    """A start along other axes (d, d), the rows along these, and codebooks for them."""
 
     axes: Floats
-    z: Floats
-    held: Floats
-    known: Neighbours
+    rows: Embedded
     codebooks: Floats
     start: Start
 
@@ -73,51 +71,45 @@ class Turned(NamedTuple):
         return pays(self.start.by_nearest, other.by_nearest)
 
 
-def start_of(
-    quantizer: ProductQuantizer, z: Floats, known: Neighbours, judge: Judge, seed: int
-) -> Start:
+def start_of(quantizer: ProductQuantizer, rows: Embedded, seed: int) -> Start:
     """Start from the codebooks of a quantizer, or stretched if plain codewords find more then.
 
-    Parameters
-    ----------
-    z : (n, d) float32
-        Vectors to learn from.
-    known : Neighbours
-        Among such vectors.
-    judge : Judge
-        Held-out rows.
-    seed : int
-        Of k-means.
+    `seed` is that of k-means.
     """
-    plain, stretch = _judged(quantizer, quantizer.trained(), None, judge), stretch_of(known)
-    if stretch is None:
-        return plain
-    stretched = _judged(quantizer, _moved(quantizer, z, stretch, seed), stretch, judge)
-    return stretched if pays(stretched.by_chosen, plain.by_chosen) else plain
+    plain, stretch = _judged(quantizer, quantizer.trained(), None, rows), stretch_of(rows.known())
+    return plain if stretch is None else _better(plain, quantizer, stretch, rows, seed)
 
 
 def along_learned_axes(
     quantizer: ProductQuantizer,
     stretch: Floats,
-    z: Floats,
-    held: Floats,
-    known: Neighbours,
-    most: int,
+    rows: Embedded,
     seed: int,
+    progress: Progress | None = None,
 ) -> Turned:
-    """Start along axes of a rotation that is learned for stretched vectors.
+    """Start along axes of a rotation that is learned for stretched vectors."""
 
-    `held` (m, d) are held-out rows, judged among the first `most` of `z`.
-    """
-    axes = learn_rotation(z @ stretch, quantizer.fresh(), seed=seed)
-    z, held = rotate(z, axes), rotate(held, axes)
-    base, queries = rotate(known.base, axes), rotate(known.queries, axes)
-    known = replace(known, base=base, queries=queries)
-    trial = quantizer.fresh()
-    trial.train(z, iterations=FRESH_STEPS, seed=seed)
+    def told(entry: dict[str, Any]) -> None:
+        if progress is not None:
+            progress({**entry, "stage": "axes"})
+
+    axes = learn_rotation(rows.z @ stretch, quantizer.fresh(), seed=seed, progress=told)
+    rows, trial = rows.turned(axes), quantizer.fresh()
+    trial.train(rows.z, iterations=FRESH_STEPS, seed=seed)
     trial.codebooks = numbered(trial.trained())
-    start = start_of(trial, z, known, Judge(held, known.metric, z[:most]), seed)
-    return Turned(axes, z, held, known, trial.trained(), start)
+    plain = _judged(trial, trial.trained(), None, rows)
+    there = (axes @ stretch @ axes.T).astype(np.float32)
+    start = _better(plain, trial, there, rows, seed)
+    return Turned(axes, rows, trial.trained(), start)
+
+
+def _better(
+    plain: Start, quantizer: ProductQuantizer, stretch: Floats, rows: Embedded, seed: int
+) -> Start:
+    """Of a plain and a stretched start the one by which plain codewords find more."""
+    sites = _moved(quantizer, rows.z, stretch, seed)
+    stretched = _judged(quantizer, sites, stretch, rows)
+    return stretched if pays(stretched.by_chosen, plain.by_chosen) else plain
 
 
 def stretch_of(known: Neighbours, power: float = _POWER) -> Floats | None:
@@ -166,12 +158,13 @@ def plain_decoder(sites: Floats, stretch: Floats | None) -> Decoder:
 
 
 def _judged(
-    quantizer: ProductQuantizer, sites: Floats, stretch: Floats | None, judge: Judge
+    quantizer: ProductQuantizer, sites: Floats, stretch: Floats | None, rows: Embedded
 ) -> Start:
     """Measure what plain codewords find."""
     trial, decoder = quantizer.fresh(), plain_decoder(sites, stretch)
-    trial.codebooks, finds = sites, []
-    for candidates in (1, _TRIED):
-        trial.decoder = decoder.with_settings(candidates=candidates)
-        finds.append(judge.reranked(trial))
-    return Start(sites, stretch, *finds)
+    trial.codebooks, trial.decoder = sites, decoder.with_settings(candidates=1)
+    by_nearest = by_chosen = rows.among.reranked(trial)
+    if stretch is not None:  # plain errors are least with the nearest words
+        trial.decoder = decoder
+        by_chosen = rows.among.reranked(trial)
+    return Start(sites, stretch, by_nearest, by_chosen)

@@ -36,9 +36,9 @@ def numbers(
     M: int, ksub: int, dsub: int, h: int, rng: np.random.Generator, *, whole: bool = False
 ) -> dict[str, np.ndarray]:
     """Arrays of a decoder; of -1, 0 and 1, all arithmetic in float32 is exact."""
-    d = M * dsub
-    shapes = {"tables": (M, ksub, d), "features": (M, ksub, h), "inner": (h, h), "bias": (h,)}
-    shapes |= {"outer": (h, h), "output": (h, d), "centre": (d,), "sites": (M, ksub, dsub)}
+    d, b = M * dsub, (2 * h + 2) // 3  # narrower inside the block
+    shapes = {"tables": (M, ksub, d), "features": (M, ksub, h), "inner": (h, b), "bias": (b,)}
+    shapes |= {"outer": (b, h), "output": (h, d), "centre": (d,), "sites": (M, ksub, dsub)}
     if whole:
         return {name: rng.integers(-1, 2, shape) for name, shape in shapes.items()}
     return {name: 0.5 * rng.standard_normal(shape) for name, shape in shapes.items()}
@@ -49,7 +49,7 @@ def decode_one(
 ) -> np.ndarray:
     """The formula in the module's docstring, a vector at a time, in float64."""
     a = {name: array.astype(np.float64) for name, array in arrays.items()}
-    h, z = np.zeros(len(a["bias"])), np.zeros(len(a["centre"]))
+    h, z = np.zeros(len(a["output"])), np.zeros(len(a["centre"]))
     if cell is not None:
         h = a["cells"].T @ cell
     for m, word in enumerate(words):
@@ -153,7 +153,7 @@ def test_instruction_sets_that_fuse_agree_to_the_bit() -> None:
 
 def test_summands_of_an_open_network_add_up_to_what_it_decodes() -> None:
     arrays = numbers(3, 8, 4, 5, np.random.default_rng(0))
-    arrays["bias"] = np.full(5, 100.0)
+    arrays["bias"] = np.full(4, 100.0)
     arrays["outer"] = np.abs(arrays["outer"]) + 0.1  # so is the second layer
     decoder, words = Decoder(arrays), np.random.default_rng(1).integers(0, 8, (40, 3), np.uint8)
     sums = decoder.summands()[np.arange(3), words].sum(axis=1)
@@ -500,9 +500,9 @@ def test_settings_out_of_range_are_refused(setting, value, error) -> None:
         ("tables", (2, 4), r"\(2, 4, d\)"),
         ("features", (2, 5, 3), r"\(2, 4, h\)"),
         ("features", (3, 4, 3), r"\(2, 4, h\)"),
-        ("inner", (3, 4), r"\(3, 3\)"),
-        ("bias", (4,), r"\(3,?\)"),
-        ("outer", (9,), r"\(3, 3\)"),
+        ("inner", (4, 2), r"\(3, b\)"),
+        ("bias", (4,), r"\(2,?\)"),
+        ("outer", (9,), r"\(2, 3\)"),
         ("output", (6, 3), r"\(3, 6\)"),
         ("centre", (5,), r"\(6,?\)"),
         ("cells", (5, 3), r"\(6, 3\)"),
@@ -631,7 +631,7 @@ def learner():
 
     quantizer, z = trained()
     made = Learner(
-        quantizer.trained(), quantizer.trained(), z + 3, Plan(8, 4, 4, 1, 1000), 5, "cpu"
+        quantizer.trained(), quantizer.trained(), z + 3, Plan(8, 6, 4, 4, 1, 1000), 5, "cpu"
     )
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -688,7 +688,7 @@ def test_a_network_that_knows_cells_and_its_decoder_agree() -> None:
     centres = np.random.default_rng(1).standard_normal((9, 16), dtype=np.float32) + 30
     own = np.random.default_rng(2).integers(0, 9, len(z))
     books = [quantizer.trained()] * 2
-    made = Learner(*books, z, Plan(8, 4, 4, 1, 1000), 5, "cpu", centres)
+    made = Learner(*books, z, Plan(8, 6, 4, 4, 1, 1000), 5, "cpu", centres)
     words, cells = quantizer.assign(z), InCells(centres, own)
     first = made.result()  # no step yet: the network adds nothing
     np.testing.assert_allclose(first.decode(words, cells=cells), quantizer.gather(words), atol=1e-4)
@@ -716,7 +716,7 @@ def test_the_first_reconstruction_is_that_of_the_codewords(offset: float) -> Non
     z = z + np.float32(offset)
     quantizer.codebooks = quantizer.trained() + np.float32(offset)
     decoder = Learner(
-        quantizer.trained(), quantizer.trained(), z, Plan(8, 4, 5, 3, 1000), 5, "cpu"
+        quantizer.trained(), quantizer.trained(), z, Plan(8, 6, 4, 5, 3, 1000), 5, "cpu"
     ).result()
     assert (decoder.candidates, decoder.sweeps, decoder.shrink) == (5, 3, 1.0)
     np.testing.assert_allclose(decoder.arrays["sites"], quantizer.trained(), atol=1e-4)
@@ -730,7 +730,8 @@ def test_steps_lower_the_error_and_start_from_that_of_the_quantizer() -> None:
     from deepq.training.settings import Plan
 
     quantizer, z = trained()
-    learner = Learner(quantizer.trained(), quantizer.trained(), z, Plan(8, 4, 4, 1, 1000), 5, "cpu")
+    plan = Plan(8, 6, 4, 4, 1, 1000)
+    learner = Learner(quantizer.trained(), quantizer.trained(), z, plan, 5, "cpu")
     errors = [learner.step(z, (i + 1) / 40) for i in range(40)]
     plain = np.square(z - quantizer.gather(quantizer.assign(z))).sum(axis=1).mean()
     assert errors[0] == pytest.approx(plain, rel=1e-3)
@@ -745,7 +746,8 @@ def test_vectors_that_are_all_the_same_are_learned() -> None:
     from deepq.training.settings import Plan
 
     z = np.full((100, 4), 7, np.float32)
-    learner = Learner(*[np.full((2, 4, 2), 7, np.float32)] * 2, z, Plan(8, 2, 2, 1, 100), 5, "cpu")
+    books, plan = np.full((2, 4, 2), 7, np.float32), Plan(8, 6, 2, 2, 1, 100)
+    learner = Learner(books, books, z, plan, 5, "cpu")
     learner.step(z, 0.5)
     decoder = learner.result()
     np.testing.assert_allclose(decoder.decode(np.zeros((1, 2), np.uint8)), z[:1], atol=1e-2)
@@ -758,7 +760,7 @@ def test_a_learner_goes_on_from_its_state() -> None:
     from deepq.training.settings import Plan
 
     quantizer, z = trained()
-    plan = Plan(8, 4, 4, 1, 1000)
+    plan = Plan(8, 6, 4, 4, 1, 1000)
     whole = Learner(quantizer.trained(), quantizer.trained(), z, plan, 5, "cpu")
     halves = Learner(quantizer.trained(), quantizer.trained(), z, plan, 5, "cpu")
     for i in range(8):

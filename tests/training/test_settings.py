@@ -16,7 +16,8 @@ def test_presets_spend_more_and_more() -> None:
     fast, default, best = (
         plan(preset, 128, 8, 50_000, None) for preset in ("fast", "default", "best")
     )
-    assert fast.hidden < default.hidden == best.hidden
+    assert fast.hidden < default.hidden < best.hidden
+    assert fast.inside < default.inside < best.inside
     assert (fast.tried, fast.candidates, fast.sweeps) == (1, 1, 1)
     assert 1 < default.tried < best.tried
     assert 1 < default.candidates < best.candidates

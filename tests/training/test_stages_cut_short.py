@@ -16,7 +16,7 @@ from deepq.training.progress import Report
 
 from .clusters import XB, XQ, X, assert_same_training, plain, stages_of, train, untrained
 
-_STARTS = 8  # how often those that a decoder may have are judged
+_STARTS = 6  # how often those that a decoder may have are judged
 
 
 def interrupt(*_: Any, **__: Any) -> Any:

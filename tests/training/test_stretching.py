@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from deepq.quantizers import METRIC_L2, ProductQuantizer
 from deepq.quantizers.judging import Judge, Neighbours
 from deepq.training import fitting, stretching
 from deepq.training.additive import decoder_of
+from deepq.training.embedded import Embedded
 
 from .clusters import XB, XQ, D, M, X, assert_same_training, train
 
@@ -23,6 +24,10 @@ DSUB = D // M
 
 def known(x: np.ndarray = X) -> Neighbours:
     return Neighbours.among(x, 300, METRIC_L2, np.random.default_rng(0))
+
+
+def rows(x: np.ndarray = X) -> Embedded:
+    return Embedded(x, XB[:1000], METRIC_L2, 1)
 
 
 def quantizer(x: np.ndarray = X, M: int = M, nbits: int = 4) -> ProductQuantizer:
@@ -46,7 +51,7 @@ def test_equal_vectors_are_not_stretched() -> None:
     same = np.ones((300, D), np.float32)
     assert stretching.stretch_of(known(same)) is None
     made = quantizer()
-    start = stretching.start_of(made, same, known(same), Judge(XB[:1000], METRIC_L2), 1)
+    start = stretching.start_of(made, rows(same), 1)
     assert start.stretch is None
     np.testing.assert_array_equal(start.sites, made.trained())
 
@@ -65,24 +70,31 @@ def test_it_is_stretched_where_that_finds_more(gain: float) -> None:
         assert isinstance(trial.decoder, Decoder)
         return np.full(100, 0.5 + gain * ("stretch" in trial.decoder.arrays))
 
-    made, judge = quantizer(), SimpleNamespace(reranked=reranked)
-    start = stretching.start_of(made, X, known(), judge, 1)
+    made, given = quantizer(), rows()
+    given.among = cast(Any, SimpleNamespace(reranked=reranked))
+    start = stretching.start_of(made, given, 1)
     assert (start.stretch is not None) == (gain > 0)
     assert start.by_chosen.mean() == pytest.approx(0.5 + max(gain, 0))
     assert np.array_equal(start.sites, made.trained()) == (gain < 0)
 
 
 def test_learned_axes_turn_all_that_a_training_has() -> None:
-    near, made = known(), quantizer()
+    given, made, entries = rows(), quantizer(), []
+    near = given.known()
     stretch = stretching.stretch_of(near)
     assert stretch is not None
-    turned = stretching.along_learned_axes(made, stretch, X, XB[:1000], near, 500, 1)
+    turned = stretching.along_learned_axes(made, stretch, given, 1, entries.append)
     np.testing.assert_allclose(turned.axes @ turned.axes.T, np.eye(D), atol=1e-5)
-    np.testing.assert_allclose(turned.z, X @ turned.axes.T, atol=1e-5)
-    np.testing.assert_allclose(turned.held, XB[:1000] @ turned.axes.T, atol=1e-5)
-    np.testing.assert_allclose(turned.known.queries, near.queries @ turned.axes.T, atol=1e-5)
-    np.testing.assert_array_equal(turned.known.true, near.true)
+    np.testing.assert_allclose(turned.rows.z, X @ turned.axes.T, atol=1e-5)
+    np.testing.assert_allclose(turned.rows.held, XB[:1000] @ turned.axes.T, atol=1e-5)
+    there = turned.rows.known()
+    np.testing.assert_allclose(there.queries, near.queries @ turned.axes.T, atol=1e-5)
+    np.testing.assert_array_equal(there.true, near.true)
     assert turned.codebooks.shape == made.trained().shape
+    assert {entry["stage"] for entry in entries} == {"axes"}
+    if turned.start.stretch is not None:
+        again = stretching.stretch_of(there)
+        np.testing.assert_allclose(turned.start.stretch, again, atol=1e-4)
 
 
 @pytest.fixture
