@@ -48,7 +48,7 @@ def plan(preset: str, d: int, M: int, rows: int, epochs: int | None) -> Plan:
     if preset == "fast":
         return Plan(hidden, inside, 1, 1, 1, visits)
     if preset == "best":
-        return Plan(3 * hidden, 3 * inside, 4, 16, 3, visits if epochs else 3 * visits)
+        return Plan(3 * hidden, 3 * inside, 2, 16, 3, visits if epochs else 3 * visits)
     tries = _TRIES // M
     candidates, sweeps = min(8, max(2, tries)), min(2, max(1, tries // 8))
     return Plan(2 * hidden, 2 * inside, 2, candidates, sweeps, visits)
