@@ -7,8 +7,8 @@ A batch of vectors is coded with the decoder as it is, decoded, and a step of Ad
 z_hat the decoder's reconstruction and c the sites of the same words, which keeps the words good
 for look-up tables as well. In the first third of the way the words are those of the nearest sites;
 after it the decoder chooses them. It must also read the codes that C++ code adds, of the nearest
-codewords, which have been trained for the order of neighbours (`ranking`): half of a batch has
-those. The decoder's tables start as the sites, each in its own sub-space, and the network starts as
+codewords, which have been trained for the order of neighbours (`ranking`): a quarter of a batch
+has those. The decoder's tables start as the sites, each in its own sub-space, and the network starts as
 zero, so the first reconstruction is that of the product quantizer.
 """
 
@@ -31,7 +31,7 @@ from deepq.training.settings import Plan
 
 PULL = 0.2
 WARM_UP = 1 / 3  # share of the way with nearest words only
-NEAREST = 1 / 2  # share of a batch with the words of the nearest codewords
+NEAREST = 1 / 4  # share of a batch with the words of the nearest codewords
 RATES = (1e-3, 1e-3, 2e-3, 2e-3)  # of sites, tables, features, the network
 # In the same order. What a single word adds is learned from few rows where words are many: without
 # a strong pull to zero, rows that were not learned from are decoded worse.

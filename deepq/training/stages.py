@@ -289,9 +289,9 @@ class Stages:
 
     def unseen(self) -> Unseen | None:
         """Measure what codes lose of the held-out rows, if there are any."""
-        rows = self.embedded
-        if not len(rows.held):
+        if not len(self.held):
             return None
+        rows = self.embedded
         known = None if rows.places is None else InCells(rows.places.centres, rows.places.held)
         return Unseen.of(self.quantizer, rows.held, known)
 
