@@ -4,8 +4,8 @@
 
 Both store the same vectors, the base of the data set repeated with noise, in as many bytes. Ratios
 are medians of paired CPU times of one thread, at faiss's default SIMD level and at its best. The
-numbers of the decoder are random, which makes no difference to its speed; its `spare` is what
-training finds for SIFT.
+decoder is as large as training makes it. Its numbers are random, which makes no difference to its
+speed; its `spare` is what training finds for SIFT.
 """
 
 from __future__ import annotations
@@ -22,22 +22,25 @@ from benchmarks.common.vectors import Vectors, add_arguments, of
 from deepq.decoders import Decoder
 from deepq.encoders import Identity
 from deepq.quantizers import ProductQuantizer
+from deepq.training.settings import plan
 
 COLUMNS = ["data", "M", "N", "nq", "us_per_query", "x_default", "x_best"]
 
 
-def reranked(vectors: Vectors, M: int, hidden: int, rerank: int) -> deepq.DeepQuantIndex:
+def reranked(vectors: Vectors, M: int, rerank: int) -> deepq.DeepQuantIndex:
     """Make an index with codebooks of a short k-means and a decoder of random numbers."""
     quantizer = ProductQuantizer(M)
     quantizer.train(vectors.train, iterations=5)
     d, rng = vectors.d, np.random.default_rng(0)
+    made = plan("default", d, M, len(vectors.train), None)
+    h, b = made.hidden, made.inside
     shapes = {
         "tables": (M, 256, d),
-        "features": (M, 256, hidden),
-        "inner": (hidden, hidden),
-        "bias": (hidden,),
-        "outer": (hidden, hidden),
-        "output": (hidden, d),
+        "features": (M, 256, h),
+        "inner": (h, b),
+        "bias": (b,),
+        "outer": (b, h),
+        "output": (h, d),
         "centre": (d,),
     }
     numbers = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
@@ -48,7 +51,7 @@ def reranked(vectors: Vectors, M: int, hidden: int, rerank: int) -> deepq.DeepQu
 
 def measured(options: Any, vectors: Vectors) -> Iterator[dict[str, Any]]:
     """Time searches of both while they grow."""
-    ours = reranked(vectors, options.M, options.hidden, options.rerank)
+    ours = reranked(vectors, options.M, options.rerank)
     theirs = faiss.IndexPQ(vectors.d, options.M, 8)
     theirs.pq.cp.niter = 5
     theirs.train(vectors.train)
@@ -82,7 +85,6 @@ def main() -> None:
     add_arguments(arguments)
     arguments.add_argument("--M", type=int, default=8)
     arguments.add_argument("--rerank", type=int, default=100)
-    arguments.add_argument("--hidden", type=int, default=192)
     arguments.add_argument("--N", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
     arguments.add_argument("--nq", type=int, nargs="+", default=[1, 16, 256])
     arguments.add_argument("--queries", type=int, default=256, help="most queries of a round")

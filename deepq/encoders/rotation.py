@@ -54,10 +54,10 @@ def learn_rotation(
 ) -> Floats:
     """Learn a rotation of the rows of `x` and leave the codebooks for it in `quantizer`.
 
-    The rotation is learned from at most 64 rows a codeword, the codebooks then from all. A tenth of
-    the rows, at most 4,096, is held out of the former. They choose the start, and they choose plain
-    product quantization (no rotation) in the end where its error is as small. Where too few rows
-    would be left for ksub codewords the answer is plain as well.
+    The rotation is learned from at most 128 rows a codeword, the codebooks then from all. A tenth
+    of the rows, at most 4,096, is held out of the former. They choose the start, and they choose
+    plain product quantization (no rotation) in the end where its error is as small. Where too few
+    rows would be left for ksub codewords the answer is plain as well.
 
     Parameters
     ----------

@@ -19,6 +19,8 @@ from deepq.encoders.plain import encoder_state
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training.settings import TrainConfig
 
+_LEARNING = 2  # counts the ways of learning, as what one has reached another cannot go on from
+
 
 class Checkpoint:
     """The stages of one training that are done, or under way, by name.
@@ -50,6 +52,10 @@ class Checkpoint:
     def get(self, stage: str) -> Any:
         """Return what was kept of a stage, or None."""
         return self.stages.get(stage)
+
+    def forget(self, stage: str) -> None:
+        """Keep no longer what was kept of a stage, if anything was, from the next `put` on."""
+        self.stages.pop(stage, None)
 
     def put(self, stage: str, state: Any) -> None:
         """Keep a stage, and replace the file whole."""
@@ -89,6 +95,7 @@ def training_key(
     return {
         "quantizer": [type(quantizer).__name__, quantizer.M, quantizer.nbits],
         "metric": metric,
+        "learning": _LEARNING,
         "encoder": _digest(encoder_state(encoder)),
         "settings": settings,
         "rows": [*x.shape, zlib.crc32(x[:: max(1, len(x) // 1000)].tobytes())],

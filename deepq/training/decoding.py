@@ -8,8 +8,8 @@ z_hat the decoder's reconstruction and c the sites of the same words, which keep
 for look-up tables as well. In the first third of the way the words are those of the nearest sites;
 after it the decoder chooses them. It must also read the codes that C++ code adds, of the nearest
 codewords, which have been trained for the order of neighbours (`ranking`): a quarter of a batch
-has those. The decoder's tables start as the sites, each in its own sub-space, and the network starts as
-zero, so the first reconstruction is that of the product quantizer.
+has those. The decoder's tables start as the sites, each in its own sub-space, and the network
+starts as zero, so the first reconstruction is that of the product quantizer.
 """
 
 from __future__ import annotations

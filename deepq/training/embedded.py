@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -118,7 +118,9 @@ class Embedded:
 
     def _found(self, count: int) -> Neighbours:
         rng, places = np.random.default_rng(self._seed), self.places
-        rows = np.sort(rng.choice(len(self.z), count, replace=False))
+        rows: Any = slice(count)
+        if count < len(self.z) and not looks_at_all(self._metric, places):
+            rows = np.sort(rng.choice(len(self.z), count, replace=False))
         if places is None:
             return Neighbours.among(self.z[rows], _MOST_QUERIES, self._metric, rng)
         z, cells = places.whole(self.z[rows], places.own[rows])

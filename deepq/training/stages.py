@@ -16,7 +16,7 @@ from deepq.encoders.base import Encoder, embed
 from deepq.encoders.chain import with_spread
 from deepq.encoders.plain import encoder_state, make_encoder, with_network
 from deepq.encoders.rotation import Rotation
-from deepq.quantizers.judging import Neighbours, pays
+from deepq.quantizers.judging import Judge, Neighbours, pays
 from deepq.quantizers.numbering import numbered
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training import additive, fitting, ranking, stretching
@@ -26,7 +26,6 @@ from deepq.training.embedded import MOST_CHOSEN, Embedded, Places
 from deepq.training.rows import Rows
 from deepq.training.run import Run
 from deepq.training.settings import Plan, plan
-from deepq.training.stretching import Start
 from deepq.training.structure import warn
 from deepq.training.unseen import Unseen, draw
 
@@ -173,27 +172,40 @@ class Stages:
 
     def find_start(self) -> None:
         """Find where a decoder starts from: sites, the errors that count, and along which axes."""
-        config, quantizer = self.config, self.quantizer
-        if not (config.ranking and self._goes_on("start")):
+        if not (self.config.ranking and self._goes_on("start")):
             return
-        start = stretching.start_of(quantizer, self.embedded, config.seed)
-        if start.stretch is not None and self.cells is None and self._goes_on("axes"):
-            start = self._turned(start, start.stretch)
-        self.sites, self.stretch = start.sites, start.stretch
+        done, rows, rotation = self.checkpoint.get("start"), self.embedded, self.encoder.members[-1]
+        if done is None:
+            done, rows = self._found()
+            self.checkpoint.forget("order")  # that of a training without a decoder
+            self._keep("start", **done)
+        else:
+            self._resume(done)
+            rows = rows if done["axes"] is None else rows.turned(done["axes"])
+        if done["axes"] is not None and isinstance(rotation, Rotation):
+            rotation.turn(done["axes"])
+            self.embedded, self.quantizer.codebooks = rows, done["codebooks"]
+        self.sites, self.stretch = done["sites"], done["stretch"]
 
-    def _turned(self, start: Start, stretch: Floats) -> Start:
-        """Turn all to axes learned for stretched vectors, if nearest words find more along them."""
-        rotation, quantizer = self.encoder.members[-1], self.quantizer
-        if not isinstance(rotation, Rotation):
-            return start
+    def _found(self) -> tuple[dict[str, Any], Embedded]:
+        """Find a start, maybe along other axes (d, d) with codebooks for them, and rows there.
+
+        Axes are learned for stretched vectors, and taken if nearest words find more along them.
+        """
+        quantizer, rows, config = self.quantizer, self.embedded, self.config
+        start = stretching.start_of(quantizer, rows, config.seed)
+        found = {"sites": start.sites, "stretch": start.stretch, "axes": None, "codebooks": None}
+        turns = self.cells is None and isinstance(self.encoder.members[-1], Rotation)
+        if start.stretch is None or not turns or not self._goes_on("axes"):
+            return found, rows
         turned = stretching.along_learned_axes(
-            quantizer, stretch, self.embedded, self.config.seed, self.report
+            quantizer, start.stretch, rows, config.epochs, config.seed, self.report
         )
         if not turned.finds_more_than(start):
-            return start
-        rotation.turn(turned.axes)
-        self.embedded, quantizer.codebooks = turned.rows, turned.codebooks
-        return turned.start
+            return found, rows
+        start = turned.start
+        there = {"axes": turned.axes, "codebooks": turned.codebooks}
+        return {"sites": start.sites, "stretch": start.stretch, **there}, turned.rows
 
     def learn_order(self) -> None:
         """Move the codewords so that they rank better."""
@@ -202,7 +214,7 @@ class Stages:
         done = self.checkpoint.get("order")
         if done is None:
             start = self.quantizer.trained()
-            self._rank(self.quantizer, self.embedded.known())
+            self._rank(self.quantizer, self.embedded.known(), self.embedded.among_few)
             if self.cells is not None and not self._pays_apart(start):
                 self.quantizer.codebooks = start
             self._keep("order", codebooks=self.quantizer.trained())
@@ -243,7 +255,7 @@ class Stages:
             known = rows.known(MOST_CHOSEN)
             if self.cells is not None or self.stretch is not None:
                 self._follow(trial, known)
-            self._rank(trial, known)
+            self._rank(trial, known, rows.among)
             fitting.draw(trial, self.metric, rows.among, rows.apart)
             if self.cells is None:
                 fitting.spare(trial, rows.among)
@@ -338,9 +350,9 @@ class Stages:
             return True
         return False
 
-    def _rank(self, quantizer: ProductQuantizer, known: Neighbours) -> None:
+    def _rank(self, quantizer: ProductQuantizer, known: Neighbours, judge: Judge) -> None:
         """Learn codewords that rank better, from some rows and their neighbours."""
-        config, judge = self.config, self.embedded.among
+        config = self.config
         epochs = ranking.EPOCHS if config.epochs is None else config.epochs
         moved = ranking.learn_order(
             quantizer, known, judge, epochs=epochs, seed=config.seed, progress=self.report

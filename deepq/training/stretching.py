@@ -23,7 +23,7 @@ import numpy as np
 from deepq._common.types import Floats, Progress
 from deepq.decoders.neural import Decoder
 from deepq.decoders.panels import block_diagonal, diagonal_blocks
-from deepq.encoders.rotation import FRESH_STEPS, learn_rotation
+from deepq.encoders.rotation import FRESH_STEPS, ITERATIONS, learn_rotation
 from deepq.quantizers.judging import Neighbours, pays
 from deepq.quantizers.numbering import numbered
 from deepq.quantizers.product import ProductQuantizer
@@ -84,16 +84,20 @@ def along_learned_axes(
     quantizer: ProductQuantizer,
     stretch: Floats,
     rows: Embedded,
+    iterations: int | None,
     seed: int,
     progress: Progress | None = None,
 ) -> Turned:
-    """Start along axes of a rotation that is learned for stretched vectors."""
+    """Start along axes of a rotation that is learned for stretched vectors, in some iterations."""
 
     def told(entry: dict[str, Any]) -> None:
         if progress is not None:
             progress({**entry, "stage": "axes"})
 
-    axes = learn_rotation(rows.z @ stretch, quantizer.fresh(), seed=seed, progress=told)
+    given = ITERATIONS if iterations is None else iterations
+    axes = learn_rotation(
+        rows.z @ stretch, quantizer.fresh(), iterations=given, seed=seed, progress=told
+    )
     rows, trial = rows.turned(axes), quantizer.fresh()
     trial.train(rows.z, iterations=FRESH_STEPS, seed=seed)
     trial.codebooks = numbered(trial.trained())

@@ -3,10 +3,12 @@
 A training has stages, and each later one must show, on rows held out of all learning, that it pays:
 
 1. *rotation* and *codebooks*: the encoder and k-means, for the least squared error;
-2. *order*: codewords that rank better (`ranking`);
-3. *decoder*, where results will be re-ranked: a network that reads whole codes, and codes chosen
-   under it (`decoding`), then the order of tables for these codes;
-4. *additive*, in the same case: codes whose codewords add up (`additive`), in place of all that.
+2. *start*, where results will be re-ranked: the errors that count for a decoder, and *axes*, a
+   rotation that is learned for them (`stretching`);
+3. *order*: codewords that rank better (`ranking`);
+4. *decoder*, after a start: a network that reads whole codes, and codes chosen under it
+   (`decoding`), then the order of tables for these codes;
+5. *additive*, in the same case: codes whose codewords add up (`additive`), in place of all that.
 
 With labels the network in the encoder is trained first (`network`). Then the stages work
 on its embeddings, without the one for the order of neighbours: labels say what ranks well. Or a
@@ -52,9 +54,10 @@ class Outcome(NamedTuple):
         Fitted: the one that was given, or its like from a checkpoint.
     history : list of dict
         Entries with "stage", "iteration" in the stage, and its measures: "error", the mean squared
-        distance of an embedding to its reconstruction; "loss"; "recall" and "mAP", 10-recall@10 and
-        mean average precision of the held-out rows. An index adds one of the stage "held out",
-        with the numbers of `Unseen` and its `fingerprint`, which `evaluation.diagnose` compares.
+        distance of an embedding to its reconstruction, in the stage "axes" of a stretched one;
+        "loss"; "recall" and "mAP", 10-recall@10 and mean average precision of the held-out rows. An
+        index adds one of the stage "held out", with the numbers of `Unseen` and its `fingerprint`,
+        which `evaluation.diagnose` compares.
     interrupted : bool
         Whether Ctrl-C ended it after the first stage, or a network's first epoch, with the best
         until then.

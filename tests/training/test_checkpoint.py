@@ -16,7 +16,7 @@ from deepq import encoders
 from deepq._common.errors import FormatError, InputError
 from deepq._common.plain_data import to_bytes
 from deepq.encoders.plain import encoder_state
-from deepq.training import checkpoint, fitting, ranking, stages
+from deepq.training import checkpoint, fitting, ranking, stages, stretching
 from deepq.training.checkpoint import Checkpoint
 from tests.common.builders import WRONG, assert_same
 
@@ -246,10 +246,35 @@ def test_training_with_a_checkpoint_is_training_without(tmp_path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
 
 
+@pytest.mark.parametrize("turns", [False, True])
 @pytest.mark.usefixtures("quick")
-def test_a_decoder_may_be_added_to_a_finished_training(tmp_path) -> None:
+def test_a_decoder_may_be_added_to_a_finished_training(turns, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(stretching, "pays", lambda *_: turns)
     train(tmp_path / "c", rerank=0)
-    assert_same_training(train(tmp_path / "c"), train(None))
+    added, whole = train(tmp_path / "c"), train(None)
+    assert_same_training(added, whole)
+    assert added.history == whole.history
+
+
+@pytest.mark.usefixtures("quick")
+def test_other_axes_are_kept(tmp_path, monkeypatch) -> None:
+    from deepq.training.decoding import Learner
+
+    monkeypatch.setattr(stretching, "pays", lambda *_: True)
+    whole = train(None)
+    assert whole.quantizer.decoder.arrays["stretch"].shape == (D, D)
+    with monkeypatch.context() as patch:
+        Interruption(patch, Learner, "step", 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "c")
+    monkeypatch.setattr(stretching, "learn_rotation", lambda *_, **__: pytest.fail("done again"))
+    resumed = train(tmp_path / "c")
+    assert_same_training(whole, resumed)
+    ours, theirs = (
+        [entry for entry in index.history if entry["stage"] == "axes"] for index in (resumed, whole)
+    )
+    assert len(theirs) > 0
+    assert ours == theirs
 
 
 def test_history_is_of_the_stages_that_were_done(tmp_path) -> None:
@@ -318,7 +343,7 @@ def test_the_file_holds_no_pickle(tmp_path, monkeypatch) -> None:
     assert list(metadata) == ["deepq"]
     fields = json.loads(metadata["deepq"])["data"]
     assert set(fields) == {"key", "stages"}
-    assert set(fields["stages"]) == {"codebooks", "order", "learner"}
+    assert set(fields["stages"]) == {"codebooks", "start", "order", "learner"}
     # Every byte after the header is a number of a named array.
     ends = sorted(tuple(entry["data_offsets"]) for entry in header.values())
     assert [begin for begin, _ in ends] == [0, *(end for _, end in ends[:-1])]

@@ -83,7 +83,7 @@ def test_learned_axes_turn_all_that_a_training_has() -> None:
     near = given.known()
     stretch = stretching.stretch_of(near)
     assert stretch is not None
-    turned = stretching.along_learned_axes(made, stretch, given, 1, entries.append)
+    turned = stretching.along_learned_axes(made, stretch, given, 4, 1, entries.append)
     np.testing.assert_allclose(turned.axes @ turned.axes.T, np.eye(D), atol=1e-5)
     np.testing.assert_allclose(turned.rows.z, X @ turned.axes.T, atol=1e-5)
     np.testing.assert_allclose(turned.rows.held, XB[:1000] @ turned.axes.T, atol=1e-5)
