@@ -53,6 +53,7 @@ def learning(results: list[Row]) -> list[Row]:
         row["its tables alone"] = _times(alone, best) if None not in alone.values() else ""
         row["training, CPU s"] = " / ".join(f"{mine['train_cpu_s']:.0f}" for mine in ours)
         row["adding, us"] = " / ".join(f"{mine['add_us']:.0f}" for mine in ours)
+        row["a query, us"] = " / ".join(f"{mine['search_us']:.0f}" for mine in ours)
         rows.append(row)
     return rows
 

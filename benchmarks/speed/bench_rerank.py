@@ -33,13 +33,13 @@ def reranked(vectors: Vectors, M: int, rerank: int) -> deepq.DeepQuantIndex:
     quantizer.train(vectors.train, iterations=5)
     d, rng = vectors.d, np.random.default_rng(0)
     made = plan("default", d, M, len(vectors.train), None)
-    h, b = made.hidden, made.inside
+    h, w = made.hidden, made.inside
     shapes = {
         "tables": (M, 256, d),
         "features": (M, 256, h),
-        "inner": (h, b),
-        "bias": (b,),
-        "outer": (b, h),
+        "inner": (h, w),
+        "bias": (w,),
+        "outer": (w, h),
         "output": (h, d),
         "centre": (d,),
     }

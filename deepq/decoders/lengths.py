@@ -4,9 +4,9 @@ A mean is shorter than what it is the mean of, and the less a code says of a vec
 what it decodes to. Of vectors that are equally long, as many embeddings are, that is known to be
 wrong: nearest are those at the smallest angle. So decoded vectors z are lengthened or shortened,
 
-    z (r / |z|)^b,
+    z (r / |z|)^p,
 
-r the length of the vectors: with b = 1 all are equally long. Held-out rows say which b ranks best
+r the length of the vectors: with p = 1 all are equally long. Held-out rows say which p ranks best
 (`training.fitting`).
 """
 

@@ -51,9 +51,9 @@ _SHAPES = {
     "sites": ("M", "ksub", "dsub"),
     "tables": ("M", "ksub", "d"),
     "features": ("M", "ksub", "h"),
-    "inner": ("h", "b"),
-    "bias": ("b",),
-    "outer": ("b", "h"),
+    "inner": ("h", "w"),
+    "bias": ("w",),
+    "outer": ("w", "h"),
     "output": ("h", "d"),
     "centre": ("d",),
     "cells": ("d", "h"),
@@ -73,7 +73,7 @@ class Decoder(FixedNumbers):
         * "sites" (M, ksub, dsub), d = M * dsub: what words are near to;
         * "tables" (M, ksub, d): T, the offset of the vectors included;
         * "features" (M, ksub, h): U, the offset of the hidden layer included;
-        * "inner" (h, b), "bias" (b,), "outer" (b, h): W1 transposed, its bias and W2 transposed;
+        * "inner" (h, w), "bias" (w,), "outer" (w, h): W1 transposed, b and W2 transposed;
         * "output" (h, d): O transposed;
         * "centre" (d,): the mean of the vectors;
         * "cells" (d, h), where it knows the cells of vectors: V transposed;

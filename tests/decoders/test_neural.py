@@ -500,7 +500,7 @@ def test_settings_out_of_range_are_refused(setting, value, error) -> None:
         ("tables", (2, 4), r"\(2, 4, d\)"),
         ("features", (2, 5, 3), r"\(2, 4, h\)"),
         ("features", (3, 4, 3), r"\(2, 4, h\)"),
-        ("inner", (4, 2), r"\(3, b\)"),
+        ("inner", (4, 2), r"\(3, w\)"),
         ("bias", (4,), r"\(2,?\)"),
         ("outer", (9,), r"\(2, 3\)"),
         ("output", (6, 3), r"\(3, 6\)"),

@@ -453,19 +453,16 @@ static float weight_of(const float *panels, int wide, int t, int c) {
 /* Decode one code by loops, in double precision. */
 static void naive_decode(
         const decode_network *net, const int32_t *words, int64_t i, double *inside, double *hidden, double *z) {
-    for (int t = 0; t < net->h; t++) {
-        inside[t] = net->bias[t], hidden[t] = 0;
-        if (net->cells) {
-            inside[t] += net->cell_entered[(int64_t)net->cells[i] * net->h + t];
-            hidden[t] += net->cell_features[(int64_t)net->cells[i] * net->h + t];
-        }
-        for (int m = 0; m < net->M; m++) {
-            inside[t] += net->entered[((int64_t)m * net->ksub + words[m]) * net->h + t];
-            hidden[t] += net->features[((int64_t)m * net->ksub + words[m]) * net->h + t];
-        }
+    for (int t = 0; t < net->inside; t++) {
+        inside[t] = net->bias[t];
+        if (net->cells) inside[t] += net->cell_entered[(int64_t)net->cells[i] * net->inside + t];
+        for (int m = 0; m < net->M; m++) inside[t] += net->entered[((int64_t)m * net->ksub + words[m]) * net->inside + t];
     }
-    for (int c = 0; c < net->h; c++)
-        for (int t = 0; t < net->h; t++) hidden[c] += fmax(inside[t], 0) * weight_of(net->outer, net->h, t, c);
+    for (int c = 0; c < net->h; c++) {
+        hidden[c] = net->cells ? net->cell_features[(int64_t)net->cells[i] * net->h + c] : 0;
+        for (int m = 0; m < net->M; m++) hidden[c] += net->features[((int64_t)m * net->ksub + words[m]) * net->h + c];
+        for (int t = 0; t < net->inside; t++) hidden[c] += fmax(inside[t], 0) * weight_of(net->outer, net->inside, t, c);
+    }
     for (int c = 0; c < net->d; c++) {
         z[c] = 0;
         for (int m = 0; m < net->M; m++) z[c] += net->tables[((int64_t)m * net->ksub + words[m]) * net->d + c];
@@ -476,17 +473,17 @@ static void naive_decode(
 /* Decode random words, and choose words for random vectors; 1 for what is not as it must be. */
 static int check_network(int number) {
     int M = 1 + (int)below(9), ksub = ONE_OF(2, 16, 300), h = DECODE_PANEL * ONE_OF(1, 2, 3), d = DECODE_PANEL * ONE_OF(1, 2);
-    int A = 1 + (int)below(ksub < 9 ? ksub : 9), whole = (int)below(2), failed = 0;
+    int w = DECODE_PANEL * ONE_OF(1, 2, 3), A = 1 + (int)below(ksub < 9 ? ksub : 9), whole = (int)below(2), failed = 0;
     int64_t n = 1 + below(150), k = 1 + below(12), found = k + below(40);
-    decode_network net = {.M = M, .ksub = ksub, .h = h, .d = d,
+    decode_network net = {.M = M, .ksub = ksub, .h = h, .inside = w, .d = d,
                           .tables = weights((int64_t)M * ksub * d, whole), .features = weights((int64_t)M * ksub * h, whole),
-                          .entered = weights((int64_t)M * ksub * h, whole), .bias = weights(h, whole),
-                          .outer = weights((int64_t)h * h, whole), .output = weights((int64_t)h * d, whole)};
+                          .entered = weights((int64_t)M * ksub * w, whole), .bias = weights(w, whole),
+                          .outer = weights((int64_t)w * h, whole), .output = weights((int64_t)h * d, whole)};
     int32_t *words = buffer(n * M, sizeof(int32_t)), *candidates = buffer(n * M * A, sizeof(int32_t));
     int32_t *chosen = buffer(n * M, sizeof(int32_t)), *own = buffer(2 * DECODE_ROWS * M, sizeof(int32_t));
     int8_t *summands = buffer((int64_t)M * ksub * d, 1);
-    float *wanted = weights(n * d, whole), *z = weights(n * d, whole), *spare = weights(2 * DECODE_ROWS * h, whole);
-    double *right = buffer(2 * h + d, sizeof(double));
+    float *wanted = weights(n * d, whole), *z = weights(n * d, whole), *spare = weights(DECODE_ROWS * (w + h), whole);
+    double *right = buffer(w + h + d, sizeof(double));
     for (int64_t i = 0; i < n * M; i++) words[i] = (int32_t)below(ksub);
     for (int64_t i = 0; i < n * M * A; i++) candidates[i] = (int32_t)below(ksub);
     for (int64_t i = 0; i < (int64_t)M * ksub * d; i++) summands[i] = (int8_t)(below(255) - 127);
@@ -496,10 +493,10 @@ static int check_network(int number) {
         for (int64_t i = 0; i < n; i++) cells[i] = (int32_t)below(count);
         net.cells = cells;
         net.cell_features = weights((int64_t)count * h, whole);
-        net.cell_entered = weights((int64_t)count * h, whole);
+        net.cell_entered = weights((int64_t)count * w, whole);
     }
     choose_job job = {.network = net, .summands = summands, .scale = 100, .candidates = A, .trials = (int)below(20),
-                      .hope = 0.1f, .inside = weights(DECODE_ROWS * h, 1), .hidden = weights(DECODE_ROWS * h, 1),
+                      .hope = 0.1f, .inside = weights(DECODE_ROWS * w, 1), .hidden = weights(DECODE_ROWS * h, 1),
                       .z = weights(DECODE_ROWS * d, 1), .aim = weights(d, 1), .rest = weights(d, 1)};
     choose_slot slots[DECODE_ROWS];
     float *numbers = weights(DECODE_ROWS * choose_room(&job), 1);
@@ -516,11 +513,12 @@ static int check_network(int number) {
             int count = n - i < DECODE_ROWS ? (int)(n - i) : DECODE_ROWS;
             decode_network part = net;
             if (net.cells) part.cells += i;
-            decode_kernel(simd)(&part, words + i * M, count, spare, spare + DECODE_ROWS * h, z + i * d);
+            decode_kernel(simd)(&part, words + i * M, count, spare, spare + DECODE_ROWS * w, z + i * d);
         }
         for (int64_t i = 0; i < n; i++) {
-            naive_decode(&net, words + i * M, i, right, right + h, right + 2 * h);
-            for (int t = 0; t < d; t++) failed |= !(fabs(z[i * d + t] - right[2 * h + t]) <= 1e-3 * (1 + fabs(right[2 * h + t])));
+            double *decoded = right + w + h;
+            naive_decode(&net, words + i * M, i, right, right + w, decoded);
+            for (int t = 0; t < d; t++) failed |= !(fabs(z[i * d + t] - decoded[t]) <= 1e-3 * (1 + fabs(decoded[t])));
         }
         choose_place(&job, slots, numbers, own);
         choosing_kernel(simd)(&job, slots, wanted, candidates, n, chosen);
