@@ -2,7 +2,8 @@
 
 Without labels `stages` runs and judges codebooks, their order (`ranking`), a decoder (`decoding`,
 for the errors that `stretching` lets count) and additive codes (`additive`), on held-out rows, by
-which `fitting` sets decoders; `structure` says whether there is anything to learn. With labels
+which `fitting` sets decoders; `embedded` has both kinds of rows, and `structure` says whether there
+is anything to learn. With labels
 `labelled` trains the network first (`network`, its steps in `optimizers`, its images in `augment`,
 judged by `held_out`). `settings` is what a user asks for, `run` what all stages share, `rows`
 reads vectors, `schedule` sets rates, `checkpoint` keeps what was reached, `progress` tells it,
