@@ -14,7 +14,6 @@ starts as zero, so the first reconstruction is that of the product quantizer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,6 @@ from deepq.training.settings import Plan
 PULL = 0.2
 WARM_UP = 1 / 3  # share of the way with nearest words only
 NEAREST = 1 / 4  # share of a batch with the words of the nearest codewords
-SPACES = 8  # sub-spaces where a step tries other words, by turns
 RATES = (1e-3, 1e-3, 2e-3, 2e-3)  # of sites, tables, features, the network
 # In the same order. What a single word adds is learned from few rows where words are many: without
 # a strong pull to zero, rows that were not learned from are decoded worse.
@@ -106,19 +104,18 @@ class Network(nn.Module):
         T: Tensor,
         U: Tensor,
         start: Tensor | None = None,
-        spaces: Iterable[int] | None = None,
     ) -> Tensor:
         """Words (n, M) that decode to near: one sub-space after the other takes its best candidate.
 
         The words of the others stay ("iterated conditional modes", Besag 1986). `Decoder.choose`
         tries fewer, and ends at errors that are alike. `start` (n, h) is what the hidden layer
-        begins with in the cells of the vectors, `spaces` are the sub-spaces that are tried.
+        begins with in the cells of the vectors.
         """
         words, rows = candidates[:, :, 0].clone(), torch.arange(len(z), device=z.device)
         rest = z - self.offset - self.add_up(T, words)
         hidden = (self.start if start is None else start) + self.add_up(U, words)
         error = (rest - self.head(hidden)).square().sum(1)
-        for m in range(words.shape[1]) if spaces is None else spaces:
+        for m in range(words.shape[1]):
             tried = candidates[:, m]
             rests = (rest + T[m][words[:, m]])[:, None] - T[m][tried]
             inputs = (hidden - U[m][words[:, m]])[:, None] + U[m][tried]
@@ -194,7 +191,6 @@ class Learner:
             for part, decay in zip([*first, list(others.values())], WEIGHT_DECAYS, strict=True)
         ]
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
-        self.steps = 0
 
     def step(self, z: Floats, progress: float, cells: Ids | None = None) -> float:
         """Learn from the rows of `z` (n, d), in `cells` (n,), at a part of the way from 0 to 1.
@@ -216,7 +212,6 @@ class Learner:
         self.optimizer.zero_grad()
         (loss / z.shape[1]).backward()
         self.optimizer.step()
-        self.steps += 1
         return float((error.detach() @ self.back).square().sum(1).mean()) * self.scale**2
 
     def _in_cells(self, cells: Ids) -> Tensor:
@@ -237,9 +232,7 @@ class Learner:
         near = nearest(chosen, torch.bmm(network.sites, self.blocks), tried)
         words = near[:, :, 0]
         if tried > 1:
-            first, M = self.steps * SPACES, len(T)
-            spaces = sorted({(first + i) % M for i in range(SPACES)})
-            words = network.choose(x[kept:], near, T, U, start[kept:], spaces)
+            words = network.choose(x[kept:], near, T, U, start[kept:])
         return torch.cat([plainly, words])
 
     def result(self) -> Decoder:
@@ -290,7 +283,6 @@ class Learner:
                 self.optimizer.state[p] = {
                     key.removeprefix(f"{name}."): _tensor(state[key], p) for key in kept
                 }
-        self.steps = int(state["sites.step"])
 
 
 @torch.no_grad()
