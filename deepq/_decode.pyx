@@ -130,10 +130,10 @@ def decode(words, arrays):
     Parameters
     ----------
     words : (n, M) uint8 or uint16
-    arrays : dict of float32 arrays, of widths h, b and d that are multiples of PANEL: "tables" (M, ksub, d),
-        "features" (M, ksub, h), "entered" (M, ksub, b), "bias" (b,), "outer" (h / PANEL, b, PANEL), "output"
+    arrays : dict of float32 arrays, of widths h, w and d that are multiples of PANEL: "tables" (M, ksub, d),
+        "features" (M, ksub, h), "entered" (M, ksub, w), "bias" (w,), "outer" (h / PANEL, w, PANEL), "output"
         (d / PANEL, h, PANEL); where the network is told cells, too, "cells" (n,) int32, that of each
-        vector, and of them "cell_features" (.., h) and "cell_entered" (.., b)
+        vector, and of them "cell_features" (.., h) and "cell_entered" (.., w)
     """
     network = _Network(arrays)
     z = np.empty((len(words), network.tables.shape[2]), np.float32)

@@ -147,7 +147,20 @@ PAGES: dict[str, dict[str, Table]] = {
     "docs/learning.md": {
         "learning": Table("recall", RECALL, recall_tables.learning, of_one_seed),
         "seeds": Table("recall", f"{RECALL} train_rows", recall_tables.seeds),
-        "rows": Table("recall_by_rows", f"{RECALL} train_rows", recall_tables.by_rows),
+        "rows": Table(
+            "recall_by_rows",
+            f"{RECALL} train_rows",
+            columns(
+                {
+                    "data": "{data}",
+                    "bytes": "{bytes}",
+                    "training rows": "{train_rows:,}",
+                    "10-recall@10 (1-recall@1)": "{10@10:.3f} ({R@1:.3f})",
+                    "training, CPU s": "{train_cpu_s:.0f}",
+                }
+            ),
+            recall_tables.by_rows,
+        ),
         "metrics": Table("metrics", "data metric bytes method", recall_tables.metrics),
         "training": Table("training", "case data rows M seed", training_tables.defaults),
         "kmeans": Table("training", "case data rows M seed", training_tables.k_means),

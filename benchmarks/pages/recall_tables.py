@@ -75,17 +75,8 @@ def seeds(results: list[Row]) -> list[Row]:
 
 
 def by_rows(results: list[Row]) -> list[Row]:
-    """Lay out what more rows to learn from give."""
-    return [
-        {
-            "data": row["data"],
-            "bytes": row["bytes"],
-            "training rows": f"{row['train_rows']:,}",
-            "10-recall@10 (1-recall@1)": _recalls(row),
-            "training, CPU s": f"{row['train_cpu_s']:.0f}",
-        }
-        for row in sorted(results, key=lambda row: (row["data"], row["bytes"], row["train_rows"]))
-    ]
+    """Sort results by the rows that were learned from."""
+    return sorted(results, key=lambda row: (row["data"], row["bytes"], row["train_rows"]))
 
 
 def metrics(results: list[Row]) -> list[Row]:

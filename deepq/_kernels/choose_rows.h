@@ -115,22 +115,22 @@ static inline __attribute__((always_inline)) void NAME(change)(
 /* Put what a slot tries into row i of what goes through the network. */
 static inline __attribute__((always_inline)) void NAME(enter)(const choose_job *job, choose_slot *slot, int i) {
     const decode_network *network = &job->network;
-    int M = network->M, ksub = network->ksub, h = network->h, b = network->inside, d = network->d;
-    float *hidden = job->hidden + (int64_t)i * h, *inside = job->inside + (int64_t)i * b, *z = job->z + (int64_t)i * d;
+    int M = network->M, ksub = network->ksub, h = network->h, w = network->inside, d = network->d;
+    float *hidden = job->hidden + (int64_t)i * h, *inside = job->inside + (int64_t)i * w, *z = job->z + (int64_t)i * d;
     if (slot->starts) {
         NAME(add_up)(network->features, slot->words, 1, M, ksub, h, slot->hidden);
-        NAME(add_up)(network->entered, slot->words, 1, M, ksub, b, slot->inside);
+        NAME(add_up)(network->entered, slot->words, 1, M, ksub, w, slot->inside);
         NAME(add_up)(network->tables, slot->words, 1, M, ksub, d, slot->sums);
         if (network->cells) {
             NAME(add_cells)(network->cell_features, network->cells + slot->row, 1, h, slot->hidden);
-            NAME(add_cells)(network->cell_entered, network->cells + slot->row, 1, b, slot->inside);
+            NAME(add_cells)(network->cell_entered, network->cells + slot->row, 1, w, slot->inside);
         }
     }
     memcpy(hidden, slot->hidden, sizeof(float) * h);
-    memcpy(inside, slot->inside, sizeof(float) * b);
+    memcpy(inside, slot->inside, sizeof(float) * w);
     memcpy(z, slot->sums, sizeof(float) * d);
     NAME(change)(job, slot, hidden, inside, z);
-    NAME(rectify)(inside, network->bias, b);
+    NAME(rectify)(inside, network->bias, w);
 }
 
 /* Take over what a slot tried if it is the start or has lowered the error; what it decodes to is in row i. */

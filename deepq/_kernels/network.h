@@ -117,16 +117,16 @@ static inline __attribute__((always_inline)) void NAME(rectify)(float *numbers, 
 
 static void NAME(decode_rows)(
         const decode_network *network, const int32_t *words, int n, float *inside, float *hidden, float *z) {
-    int M = network->M, ksub = network->ksub, h = network->h, b = network->inside, d = network->d;
+    int M = network->M, ksub = network->ksub, h = network->h, w = network->inside, d = network->d;
     NAME(add_up)(network->features, words, n, M, ksub, h, hidden);
-    NAME(add_up)(network->entered, words, n, M, ksub, b, inside);
+    NAME(add_up)(network->entered, words, n, M, ksub, w, inside);
     NAME(add_up)(network->tables, words, n, M, ksub, d, z);
     if (network->cells) {
         NAME(add_cells)(network->cell_features, network->cells, n, h, hidden);
-        NAME(add_cells)(network->cell_entered, network->cells, n, b, inside);
+        NAME(add_cells)(network->cell_entered, network->cells, n, w, inside);
     }
-    for (int i = 0; i < n; i++) NAME(rectify)(inside + (int64_t)i * b, network->bias, b);
-    NAME(multiply)(inside, n, b, network->outer, h, hidden, 1);
+    for (int i = 0; i < n; i++) NAME(rectify)(inside + (int64_t)i * w, network->bias, w);
+    NAME(multiply)(inside, n, w, network->outer, h, hidden, 1);
     NAME(multiply)(hidden, n, h, network->output, d, z, 0);
 }
 

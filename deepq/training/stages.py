@@ -130,27 +130,29 @@ class Stages:
         self.sites = quantizer.trained()
         del self.x  # not needed any more, and as large as all that follows
         held = embed(self.encoder, self.held) if len(self.held) else z[:0]
-        self.embedded = Embedded(z, held, self.metric, config.seed, self._places())
-
-    def _places(self) -> Places | None:
-        """Where the rows lie in cells, if there are any."""
         cells = self.cells
-        if cells is None:
-            return None
+        places = None if cells is None else self._places(cells, self.own, self.held_own)
+        self.embedded = Embedded(z, held, self.metric, config.seed, places)
+
+    def _places(self, cells: Cells, own: Ids, held: Ids) -> Places:
+        """Where rows lie that are in some cells (n,), and held-out ones in others (m,)."""
 
         def nearest(z: Floats, count: int) -> Ids:
             return cells.nearest(self.encoder.decode(z), count)
 
-        return Places(embed(self.encoder, cells.centres), self.own, self.held_own, nearest)
+        return Places(embed(self.encoder, cells.centres), own, held, nearest)
 
     def move_cells(self) -> None:
         """Let centres and codewords move by turns, and keep that if the error gets less."""
         cells, quantizer, config = self.cells, self.quantizer, self.config
-        if cells is None or not cells.can_move or not self._goes_on("cells and codebooks"):
+        rows, places = self.embedded, self.embedded.places
+        if cells is None or places is None or not cells.can_move:
+            return
+        if not self._goes_on("cells and codebooks"):
             return
         done = self.checkpoint.get("cells and codebooks")
-        rows, centres = self.embedded, embed(self.encoder, cells.centres)
-        whole, held = rows.z + centres[self.own], rows.held + centres[self.held_own]
+        whole = rows.z + places.centres[places.own]
+        held = rows.held + places.centres[places.held]
         if done is None:
             moved = cells.by_turns(self.encoder, quantizer, whole, held, config.seed, self.report)
             self._keep("cells and codebooks", moved=moved)
@@ -163,26 +165,28 @@ class Stages:
         books, quantizer.codebooks = moved
         self.sites = quantizer.trained()
         cells.move(books)
-        centres = embed(self.encoder, cells.centres)
-        self.own, self.held_own = (
+        own, held_own = (
             cells.nearest(self.encoder.decode(part), 1)[:, 0] for part in (whole, held)
         )
-        z, held = whole - centres[self.own], held - centres[self.held_own]
-        self.embedded = Embedded(z, held, self.metric, config.seed, self._places())
+        places = self._places(cells, own, held_own)
+        z, held = whole - places.centres[own], held - places.centres[held_own]
+        self.embedded = Embedded(z, held, self.metric, config.seed, places)
 
     def find_start(self) -> None:
         """Find where a decoder starts from: sites, the errors that count, and along which axes."""
         if not (self.config.ranking and self._goes_on("start")):
             return
-        done, rows, rotation = self.checkpoint.get("start"), self.embedded, self.encoder.members[-1]
+        done, rows = self.checkpoint.get("start"), self.embedded
         if done is None:
             done, rows = self._found()
             self.checkpoint.forget("order")  # that of a training without a decoder
-            self._keep("start", **done)
+            if self.report.elapsed < 1:  # else there may have been no time for axes
+                self._keep("start", **done)
         else:
             self._resume(done)
             rows = rows if done["axes"] is None else rows.turned(done["axes"])
-        if done["axes"] is not None and isinstance(rotation, Rotation):
+        if done["axes"] is not None:
+            rotation: Any = self.encoder.members[-1]
             rotation.turn(done["axes"])
             self.embedded, self.quantizer.codebooks = rows, done["codebooks"]
         self.sites, self.stretch = done["sites"], done["stretch"]
@@ -194,18 +198,16 @@ class Stages:
         """
         quantizer, rows, config = self.quantizer, self.embedded, self.config
         start = stretching.start_of(quantizer, rows, config.seed)
-        found = {"sites": start.sites, "stretch": start.stretch, "axes": None, "codebooks": None}
+        there: dict[str, Any] = {"axes": None, "codebooks": None}
         turns = self.cells is None and isinstance(self.encoder.members[-1], Rotation)
-        if start.stretch is None or not turns or not self._goes_on("axes"):
-            return found, rows
-        turned = stretching.along_learned_axes(
-            quantizer, start.stretch, rows, config.epochs, config.seed, self.report
-        )
-        if not turned.finds_more_than(start):
-            return found, rows
-        start = turned.start
-        there = {"axes": turned.axes, "codebooks": turned.codebooks}
-        return {"sites": start.sites, "stretch": start.stretch, **there}, turned.rows
+        if start.stretch is not None and turns and self._goes_on("axes"):
+            turned = stretching.along_learned_axes(
+                quantizer, start.stretch, rows, config.epochs, config.seed, self.report
+            )
+            if turned.finds_more_than(start):
+                start, rows = turned.start, turned.rows
+                there = {"axes": turned.axes, "codebooks": turned.codebooks}
+        return {"sites": start.sites, "stretch": start.stretch, **there}, rows
 
     def learn_order(self) -> None:
         """Move the codewords so that they rank better."""

@@ -18,6 +18,7 @@ from deepq._common.plain_data import to_bytes
 from deepq.encoders.plain import encoder_state
 from deepq.training import checkpoint, fitting, ranking, stages, stretching
 from deepq.training.checkpoint import Checkpoint
+from deepq.training.progress import Report
 from tests.common.builders import WRONG, assert_same
 
 D, M, NBITS = 16, 4, 4
@@ -275,6 +276,18 @@ def test_other_axes_are_kept(tmp_path, monkeypatch) -> None:
     )
     assert len(theirs) > 0
     assert ours == theirs
+
+
+@pytest.mark.usefixtures("quick")
+def test_axes_that_there_was_no_time_for_are_learned_when_there_is(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(stretching, "pays", lambda *_: True)
+    seen: list[Any] = []
+    real = stretching.start_of
+    with monkeypatch.context() as patch:
+        patch.setattr(stretching, "start_of", lambda *args: seen.append(1) or real(*args))
+        patch.setattr(Report, "elapsed", property(lambda _: float(len(seen))))
+        assert train(tmp_path / "c").quantizer.decoder is None
+    assert_same_training(train(tmp_path / "c"), train(None))
 
 
 def test_history_is_of_the_stages_that_were_done(tmp_path) -> None:
