@@ -145,11 +145,10 @@ class Stages:
     def move_cells(self) -> None:
         """Let centres and codewords move by turns, and keep that if the error gets less."""
         cells, quantizer, config = self.cells, self.quantizer, self.config
-        rows, places = self.embedded, self.embedded.places
-        if cells is None or places is None or not cells.can_move:
+        if cells is None or not cells.can_move or not self._goes_on("cells and codebooks"):
             return
-        if not self._goes_on("cells and codebooks"):
-            return
+        rows = self.embedded
+        places: Any = rows.places  # there are some, as there are cells
         done = self.checkpoint.get("cells and codebooks")
         whole = rows.z + places.centres[places.own]
         held = rows.held + places.centres[places.held]
