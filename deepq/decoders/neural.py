@@ -365,7 +365,8 @@ def _kind_of_words(ksub: int) -> type[np.uint8] | type[np.uint16]:
 
 def _times(z: Floats, weights: Floats) -> Floats:
     """Multiply vectors (.., d) by a matrix (d, d) in panels."""
-    rows = _decode.multiply(widened(z.reshape(-1, z.shape[-1])), weights)
+    given = np.ascontiguousarray(z.reshape(-1, z.shape[-1]))
+    rows = _decode.multiply(widened(given), weights)
     return np.ascontiguousarray(rows[:, : z.shape[-1]]).reshape(z.shape)
 
 

@@ -151,6 +151,7 @@ class Judge:
         self._test = Neighbours.apart(z, nq, metric, others)
         self._chosen_by: Any = None
         self._chosen: Words = np.empty((0, 0), np.uint8)
+        self._listed: tuple[Floats, Words, Ids] | None = None
 
     @cached_property
     def length(self) -> float:
@@ -177,11 +178,22 @@ class Judge:
 
     def _reranked(self, quantizer: ProductQuantizer, words: Words) -> Floats:
         test, codes = self._test, pack(words, quantizer.nbits)
-        found = scan(quantizer, codes, test.queries, min(SHORT_LIST, len(codes)), test.metric)
+        found = self._short_list(quantizer, words)
         I = np.empty((len(found), TOP), np.int64)
         D = np.empty(I.shape, np.float32)
         Decoded(keeps=False).rerank(test.queries, found, codes, quantizer, test.metric, D, I)
         return test.recall(I)
+
+    def _short_list(self, quantizer: ProductQuantizer, words: Words) -> Ids:
+        """Rows (nq, SHORT_LIST or fewer) to re-rank; scanned for once in a row of trials."""
+        books = quantizer.trained()
+        if self._listed is not None:
+            own, listed, found = self._listed
+            if np.array_equal(own, books) and np.array_equal(listed, words):
+                return found
+        found = self._scan(quantizer, words, SHORT_LIST)
+        self._listed = books.copy(), words, found
+        return found
 
     def _scan(self, quantizer: ProductQuantizer, words: Words, k: int) -> Ids:
         """Rows (nq, k) of the base that the look-up tables put first."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from deepq import _decode
 from deepq._common.types import METRIC_INNER_PRODUCT, Floats, Ids, InCells, Words
-from deepq.quantizers.judging import SHORT_LIST, TOP, Judge
+from deepq.quantizers.judging import TOP, Judge
 from deepq.quantizers.product import ProductQuantizer
 
 
@@ -82,7 +82,7 @@ class CellJudge(Judge):
         return found
 
     def _reranked(self, quantizer: ProductQuantizer, words: Words) -> Floats:
-        found = self._scan(quantizer, words, SHORT_LIST)
+        found = self._short_list(quantizer, words)
         rows, places = np.unique(np.maximum(found, 0), return_inverse=True)
         cells = self._cells.part(rows)
         z = quantizer.reconstruct(words[rows], cells) + cells.centres[cells.cells]

@@ -21,7 +21,7 @@ from deepq._common.types import Floats, Progress, Words
 from deepq.decoders.additive import AdditiveDecoder
 from deepq.quantizers.product import ProductQuantizer
 
-ROUNDS, _TRIAL = 8, 2
+ROUNDS, _TRIAL = 8, 1
 _STEPS = 12  # of k-means, for every codebook
 _ZEROS, _MOST_ZEROS = 1 / 12, 10.0  # that a codeword counts besides its rows, as a part of these
 _BEAM, _LONG, _BEAM_OF_LONG = 8, 16, 4  # beginnings of codes that are kept; of more than 16 words
@@ -61,7 +61,7 @@ def learn_additive(
         Called after each round with {"stage": "additive", "iteration", "error"}, the mean squared
         error of the words with the codewords before.
     goes_on : callable, optional
-        Asked after the second round, with a decoder, whether to go on.
+        Asked after the first round, with a decoder, whether to go on.
 
     Returns
     -------
@@ -114,13 +114,9 @@ def decoder_of(tables: Floats, centre: Floats) -> AdditiveDecoder:
 def _residual(x: Floats, M: int, ksub: int, seed: int) -> Floats:
     """Learn tables (M, ksub, d) one after the other, each from what the ones before leave."""
     rest, tables = x.copy(), []
-    rng = np.random.default_rng(seed)
-    book = ProductQuantizer(1, ksub.bit_length() - 1)
-    for _ in range(M):
-        book.codebooks = None
-        book.draw(rest, rng)
-        for _ in range(_STEPS):
-            book.update(rest, book.assign(rest), rng)
+    for m in range(M):
+        book = ProductQuantizer(1, ksub.bit_length() - 1)
+        book.train(rest, iterations=_STEPS, seed=seed + m)
         words = book.assign(rest)[:, 0]
         tables.append(_means(rest, words, ksub))
         rest -= tables[-1][words]

@@ -6,10 +6,11 @@ A batch of vectors is coded with the decoder as it is, decoded, and a step of Ad
 
 z_hat the decoder's reconstruction and c the sites of the same words, which keeps the words good
 for look-up tables as well. In the first third of the way the words are those of the nearest sites;
-after it the decoder chooses them. It must also read the codes that C++ code adds, of the nearest
-codewords, which have been trained for the order of neighbours (`ranking`): a quarter of a batch
-has those. The decoder's tables start as the sites, each in its own sub-space, and the network
-starts as zero, so the first reconstruction is that of the product quantizer.
+after it the decoder chooses some of the two nearest, but for the preset "fast". It must also read
+the codes that C++ code adds, of the nearest codewords, which have been trained for the order of
+neighbours (`ranking`): a quarter of a batch has those. The decoder's tables start as the sites,
+each in its own sub-space, and the network starts as zero, so the first reconstruction is that of
+the product quantizer.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ PULL = 0.2
 WARM_UP = 1 / 3  # share of the way with nearest words only
 NEAREST = 1 / 4  # share of a batch with the words of the nearest codewords
 TRIALS = 4  # changes of a word that are tried for a vector
+_NUMBERS = 1 << 20  # of changes that are looked at together
 RATES = (1e-3, 1e-3, 2e-3, 2e-3)  # of sites, tables, features, the network
 # In the same order. What a single word adds is learned from few rows where words are many: without
 # a strong pull to zero, rows that were not learned from are decoded worse.
@@ -154,10 +156,13 @@ def _promising(words: Tensor, others: Tensor, left: Tensor, vectors: Tensor) -> 
     `left` (n, d) is what is not decoded yet, `vectors` (M * ksub, d) are what words add to it.
     Returned are numbers from 0 to M * c, in that order.
     """
-    changes = embedding(others, vectors) - embedding(words, vectors)[:, :, None]
-    gains = 2 * torch.einsum("nmcd,nd->nmc", changes, left) - changes.square().sum(3)
-    gains = gains.flatten(1)
-    return gains.topk(min(TRIALS, gains.shape[1]), 1).indices
+    count, best = min(TRIALS, others[0].numel()), []
+    size = max(1, _NUMBERS // (others[0].numel() * vectors.shape[1]))  # rows at a time
+    for own, new, z in zip(words.split(size), others.split(size), left.split(size), strict=True):
+        changes = embedding(new, vectors) - embedding(own, vectors)[:, :, None]
+        gains = 2 * torch.einsum("nmcd,nd->nmc", changes, z) - changes.square().sum(3)
+        best.append(gains.flatten(1).topk(count, 1).indices)
+    return torch.cat(best)
 
 
 class Learner:

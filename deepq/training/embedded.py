@@ -128,7 +128,11 @@ class Embedded:
         return replace(known, cells=cells, probed=places.probed(known.queries))
 
     def turned(self, axes: Floats) -> Embedded:
-        """Turn the rows to other axes (d, d), where they lie in no cells."""
+        """Turn the rows to other axes (d, d), where they lie in no cells.
+
+        Neighbours stay those there were: of vectors that are equally near, others would be found.
+        """
+        self.known()
         other = Embedded(rotate(self.z, axes), rotate(self.held, axes), self._metric, self._seed)
         other._known = {
             count: replace(

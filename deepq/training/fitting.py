@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SPARES = (10, 20, 40)  # the first by which little is lost
 _MOST_NUMBERS = 1 << 24  # of the matrix that makes vectors wide
 _LITTLE = 0.001  # of 10-recall@10
-_HOPE = 0.01  # of 10-recall@10 that additive codes may gain in their last rounds
+_HOPE = 0.02  # of 10-recall@10 that additive codes may gain after their first round
 _LEVELLINGS = (0.5, 0.75, 1.0)
 _WEIGHTS = (1.0, 0.8, 0.6, 0.4)  # beside the codewords, the first that does no harm
 
@@ -134,7 +134,8 @@ def _shrink(quantizer: ProductQuantizer, metric: int, judge: Judge) -> None:
     For inner products a common factor does not change the order.
     """
     if metric != METRIC_INNER_PRODUCT:
-        _take_best(quantizer, judge, [{"shrink": factor} for factor in ranking.SHRINKS])
+        trials = [{"shrink": factor} for factor in ranking.SHRINKS]
+        _take_best(quantizer, judge, trials, most_worse=ranking.MOST_WORSE)
 
 
 def _level(quantizer: ProductQuantizer, judge: Judge) -> None:
@@ -150,8 +151,17 @@ def _level(quantizer: ProductQuantizer, judge: Judge) -> None:
     _take_best(quantizer, judge, [{}, *levels])
 
 
-def _take_best(quantizer: ProductQuantizer, judge: Judge, trials: list[dict[str, float]]) -> None:
-    """Give a decoder the settings that rank held-out rows best, of equals the first."""
+def _take_best(
+    quantizer: ProductQuantizer,
+    judge: Judge,
+    trials: list[dict[str, float]],
+    *,
+    most_worse: int | None = None,
+) -> None:
+    """Give a decoder the settings that rank held-out rows best, of equals the first.
+
+    After `most_worse` in a row that are worse than the best no more are tried.
+    """
     decoder = quantizer.decoder
     if decoder is None:
         return
@@ -159,4 +169,6 @@ def _take_best(quantizer: ProductQuantizer, judge: Judge, trials: list[dict[str,
     for settings in trials:
         quantizer.decoder = decoder.with_settings(**settings)
         recalls.append(judge.reranked(quantizer).mean())
+        if most_worse and max(recalls[-most_worse:]) < max(recalls):
+            break
     quantizer.decoder = decoder.with_settings(**trials[int(np.argmax(recalls))])

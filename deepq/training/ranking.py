@@ -36,12 +36,12 @@ from deepq.quantizers.product import ProductQuantizer
 from deepq.training.schedule import one_cycle
 
 EPOCHS = 4
+MOST_WORSE = 2  # factors in a row that are worse than the best, after which no smaller one is tried
 SHRINKS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 
 _RIVALS = 100  # best codes of a query, against which its neighbours must win
 _LOOKED_AT = 2048  # rows among which a step looks for them by L2; each stands for others as well
 _FEWEST_RIVALS = 10
-_WORSE = 2  # factors in a row that are worse than the best, after which no smaller one is tried
 _BATCH = 256
 _RATE = 0.009  # longest step of a codeword's number, in root mean squares of the vectors' numbers
 _TEMPERATURE = 0.2  # of scores, in mean squared quantization errors
@@ -127,7 +127,7 @@ def _shrink(quantizer: ProductQuantizer, known: Neighbours, judge: Judge) -> Non
         quantizer.share(shrink(start, mean, factor))
         recalls[factor] = judge.by_tables(quantizer).mean()
         worse = worse + 1 if recalls[factor] < max(recalls.values()) else 0
-        if worse == _WORSE:
+        if worse == MOST_WORSE:
             break
     quantizer.share(shrink(start, mean, max(recalls, key=recalls.__getitem__)))
 

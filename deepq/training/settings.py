@@ -24,7 +24,7 @@ class Plan(NamedTuple):
     hidden, inside : int
         Numbers in the hidden layer, and inside its residual block.
     tried : int
-        Words tried in every sub-space while learning; 1 keeps to the nearest.
+        Nearest words of every sub-space to choose from while learning; 1 keeps to the nearest.
     candidates, sweeps : int
         The same for vectors that are stored, and how often around.
     visits : int

@@ -90,6 +90,8 @@ class Stages:
             self.move_cells()
             if decoder:
                 self.find_start()
+            else:
+                self._forget_start()
             self.learn_order()
             if decoder:
                 self.learn_decoder()
@@ -189,6 +191,12 @@ class Stages:
             rotation.turn(done["axes"])
             self.embedded, self.quantizer.codebooks = rows, done["codebooks"]
         self.sites, self.stretch = done["sites"], done["stretch"]
+
+    def _forget_start(self) -> None:
+        """Keep nothing that a decoder's start has moved: there may be other axes."""
+        if self.checkpoint.get("start") is not None:
+            self.checkpoint.forget("start")
+            self.checkpoint.forget("order")
 
     def _found(self) -> tuple[dict[str, Any], Embedded]:
         """Find a start, maybe along other axes (d, d) with codebooks for them, and rows there.

@@ -6,7 +6,7 @@ A training has stages, and each later one must show, on rows held out of all lea
 2. *start*, where results will be re-ranked: the errors that count for a decoder, and *axes*, a
    rotation that is learned for them (`stretching`);
 3. *order*: codewords that rank better (`ranking`);
-4. *decoder*, after a start: a network that reads whole codes, and codes chosen under it
+4. *decoder*, in the same case: a network that reads whole codes, and codes chosen under it
    (`decoding`), then the order of tables for these codes;
 5. *additive*, in the same case: codes whose codewords add up (`additive`), in place of all that.
 

@@ -42,6 +42,15 @@ def test_nearest_sites_are_those_of_stretched_sub_vectors(seed: int, candidates:
     np.testing.assert_array_equal(made.nearest(z), plain.nearest(z @ block_diagonal(blocks)))
 
 
+def test_sub_vectors_of_one_number() -> None:
+    M, rng = 8, np.random.default_rng(1)
+    z = rng.standard_normal((50, M)).astype(np.float32)
+    made = Decoder({**numbers(M, KSUB, 1, H, rng), "stretch": np.diag(np.arange(1.0, M + 1))})
+    near = np.abs(z[:, :, None] - made.arrays["sites"][:, :, 0]).argmin(2)
+    np.testing.assert_array_equal(made.nearest(z)[:, :, 0], near)
+    assert made.choose(z).shape == (50, M)
+
+
 @given(seed=st.integers(0, 1 << 20))
 def test_words_are_those_of_a_plain_decoder_in_the_stretched_space(seed: int) -> None:
     rng = np.random.default_rng(seed)

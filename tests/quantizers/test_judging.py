@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deepq.quantizers import METRIC_L2
+from deepq.quantizers import METRIC_L2, judging
 from deepq.quantizers.judging import TOP, Judge, Neighbours, pays
 from deepq.quantizers.packing import pack
 
@@ -107,6 +107,24 @@ def test_a_judge_measures_recall_of_tables_and_of_decoded_vectors(metric: int) -
     best = np.take_along_axis(short, np.argsort(again, axis=1, kind="stable")[:, :TOP], axis=1)
     hits = [len(set(a) & set(b)) / TOP for a, b in zip(best, true, strict=True)]
     assert judge.reranked(quantizer).mean() == pytest.approx(np.mean(hits), abs=0.02)
+
+
+def test_a_judge_scans_again_only_for_other_tables_or_words(monkeypatch) -> None:
+    z = on_a_sphere(400, 5)
+    quantizer, judge, scans = trained(z, 4, 3), Judge(z, METRIC_L2), []
+    real = judging.scan
+    monkeypatch.setattr(judging, "scan", lambda *args: scans.append(1) or real(*args))
+    first = judge.reranked(quantizer)
+    np.testing.assert_array_equal(judge.reranked(quantizer), first)
+    assert len(scans) == 1
+    start = quantizer.trained().copy()
+    quantizer.trained()[:] = start[:, ::-1]  # in place: other tables, and other words
+    np.testing.assert_array_equal(
+        judge.reranked(quantizer), Judge(z, METRIC_L2).reranked(quantizer)
+    )
+    assert len(scans) == 3
+    quantizer.trained()[:] = start
+    np.testing.assert_array_equal(judge.reranked(quantizer), first)
 
 
 @both_metrics

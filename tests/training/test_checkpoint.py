@@ -279,6 +279,14 @@ def test_other_axes_are_kept(tmp_path, monkeypatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_training_without_a_decoder_takes_nothing_from_other_axes(tmp_path, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(stretching, "pays", lambda *_: True)
+        train(tmp_path / "c")
+    assert_same_training(train(tmp_path / "c", rerank=0), train(None, rerank=0))
+
+
+@pytest.mark.usefixtures("quick")
 def test_axes_that_there_was_no_time_for_are_learned_when_there_is(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(stretching, "pays", lambda *_: True)
     seen: list[Any] = []

@@ -40,6 +40,17 @@ def test_neighbours_and_judges_are_found_once(monkeypatch: pytest.MonkeyPatch) -
     assert all(a is b for a, b in zip(first, again, strict=True))
 
 
+def test_rows_that_are_turned_keep_their_neighbours() -> None:
+    axes = np.linalg.qr(np.random.default_rng(1).standard_normal((D, D)))[0].astype(np.float32)
+    first, later = (
+        Embedded(np.rint(X), HELD, METRIC_L2, 3),
+        Embedded(np.rint(X), HELD, METRIC_L2, 3),
+    )
+    true = first.known().true
+    for given in (first, later):
+        np.testing.assert_array_equal(given.turned(axes).known().true, true)
+
+
 @pytest.mark.parametrize(
     ("metric", "most", "count"),
     [

@@ -25,7 +25,7 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 def fitted(x: np.ndarray, judge: Any, metric: int) -> ProductQuantizer:
     made, centre = ProductQuantizer(M, NBITS), 0 * x[0]
-    coder = learn_additive(x, centre, M, made.ksub, rounds=2)
+    coder = learn_additive(x, centre, M, made.ksub, rounds=4)
     assert coder is not None
     fitting.fit_tables(made, coder, x, metric, judge)
     return made
