@@ -158,7 +158,7 @@ def _promising(words: Tensor, others: Tensor, left: Tensor, vectors: Tensor) -> 
     """
     count, best = min(TRIALS, others[0].numel()), []
     size = max(1, _NUMBERS // (others[0].numel() * vectors.shape[1]))  # rows at a time
-    for own, new, z in zip(words.split(size), others.split(size), left.split(size), strict=True):
+    for own, new, z in zip(*(torch.split(x, size) for x in (words, others, left)), strict=True):
         changes = embedding(new, vectors) - embedding(own, vectors)[:, :, None]
         gains = 2 * torch.einsum("nmcd,nd->nmc", changes, z) - changes.square().sum(3)
         best.append(gains.flatten(1).topk(count, 1).indices)

@@ -119,9 +119,8 @@ def test_a_judge_scans_again_only_for_other_tables_or_words(monkeypatch) -> None
     assert len(scans) == 1
     start = quantizer.trained().copy()
     quantizer.trained()[:] = start[:, ::-1]  # in place: other tables, and other words
-    np.testing.assert_array_equal(
-        judge.reranked(quantizer), Judge(z, METRIC_L2).reranked(quantizer)
-    )
+    wanted = Judge(z, METRIC_L2).reranked(quantizer)
+    np.testing.assert_array_equal(judge.reranked(quantizer), wanted)
     assert len(scans) == 3
     quantizer.trained()[:] = start
     np.testing.assert_array_equal(judge.reranked(quantizer), first)

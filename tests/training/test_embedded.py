@@ -42,10 +42,7 @@ def test_neighbours_and_judges_are_found_once(monkeypatch: pytest.MonkeyPatch) -
 
 def test_rows_that_are_turned_keep_their_neighbours() -> None:
     axes = np.linalg.qr(np.random.default_rng(1).standard_normal((D, D)))[0].astype(np.float32)
-    first, later = (
-        Embedded(np.rint(X), HELD, METRIC_L2, 3),
-        Embedded(np.rint(X), HELD, METRIC_L2, 3),
-    )
+    first, later = (Embedded(np.rint(X), HELD, METRIC_L2, 3) for _ in range(2))
     true = first.known().true
     for given in (first, later):
         np.testing.assert_array_equal(given.turned(axes).known().true, true)

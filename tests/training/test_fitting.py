@@ -25,16 +25,15 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 def fitted(x: np.ndarray, judge: Any, metric: int) -> ProductQuantizer:
     made, centre = ProductQuantizer(M, NBITS), 0 * x[0]
-    coder = learn_additive(x, centre, M, made.ksub, rounds=4)
+    coder = learn_additive(x, centre, M, made.ksub, rounds=2)
     assert coder is not None
     fitting.fit_tables(made, coder, x, metric, judge)
     return made
 
 
-@METRICS
-def test_vectors_of_one_length_are_decoded_to_vectors_of_one_length(metric: int) -> None:
-    judge = Judge(unit(XB), metric)
-    made = fitted(unit(X), judge, metric)
+def test_vectors_of_one_length_are_decoded_to_vectors_of_one_length() -> None:
+    judge = Judge(unit(XB), METRIC_INNER_PRODUCT)
+    made = fitted(unit(X), judge, METRIC_INNER_PRODUCT)
     coder = made.decoder
     assert isinstance(coder, AdditiveDecoder)
     assert coder.levelling > 0
@@ -45,14 +44,15 @@ def test_vectors_of_one_length_are_decoded_to_vectors_of_one_length(metric: int)
 
 
 @METRICS
-def test_lengths_stay_where_nothing_is_found_by_others(metric: int) -> None:
+@pytest.mark.parametrize(("gain", "levelling"), [(-0.1, 0), (0, 0), (0.1, 1)])
+def test_lengths_are_those_by_which_most_is_found(metric, gain, levelling) -> None:
     def reranked(made: ProductQuantizer) -> np.ndarray:
         assert made.decoder is not None
-        return np.array([0.5 - 0.1 * made.decoder.levelling])
+        return np.array([0.5 + gain * made.decoder.levelling])
 
     made = fitted(X, SimpleNamespace(length=2.0, reranked=reranked), metric)
     assert made.decoder is not None
-    assert made.decoder.levelling == 0
+    assert made.decoder.levelling == levelling
 
 
 def test_tables_and_decoded_vectors_are_drawn_each_as_it_is_best() -> None:
