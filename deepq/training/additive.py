@@ -70,15 +70,13 @@ def learn_additive(
     x = z - centre
     tables = _residual(x, M, ksub, seed)
     for i in range(rounds):
-        decoder = decoder_of(tables, centre)
-        quick = decoder.with_settings(beam=decoder.beam // 2)
-        words = quick.choose(z, num_threads)
+        words = _quick(tables, centre).choose(z, num_threads)
         rest = x - _scan.add_up(tables, words)
         if progress is not None:
             error = float(np.square(rest).sum(axis=1, dtype=np.float64).mean())
             progress({"stage": "additive", "iteration": i, "error": error})
         tables = _fitted(rest, words, tables)
-        if i + 1 == _TRIAL and goes_on is not None and not goes_on(decoder_of(tables, centre)):
+        if i + 1 == _TRIAL and goes_on is not None and not goes_on(_quick(tables, centre)):
             return None
     return decoder_of(tables, centre)
 
@@ -109,6 +107,12 @@ def decoder_of(tables: Floats, centre: Floats) -> AdditiveDecoder:
     sizes = np.maximum(sizes, max(1e-3 * sizes.max(), np.finfo(np.float32).tiny))
     arrays = {"tables": tables, "centre": centre, "shares": np.sqrt(sizes / sizes.sum())}
     return AdditiveDecoder(arrays, beam=_BEAM if len(tables) <= _LONG else _BEAM_OF_LONG)
+
+
+def _quick(tables: Floats, centre: Floats) -> AdditiveDecoder:
+    """Make a decoder that keeps half as many beginnings, for learning."""
+    decoder = decoder_of(tables, centre)
+    return decoder.with_settings(beam=decoder.beam // 2)
 
 
 def _residual(x: Floats, M: int, ksub: int, seed: int) -> Floats:
