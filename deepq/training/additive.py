@@ -21,7 +21,7 @@ from deepq._common.types import Floats, Progress, Words
 from deepq.decoders.additive import AdditiveDecoder
 from deepq.quantizers.product import ProductQuantizer
 
-ROUNDS, _TRIAL = 8, 1
+ROUNDS = 8
 _STEPS = 12  # of k-means, for every codebook
 _ZEROS, _MOST_ZEROS = 1 / 12, 10.0  # that a codeword counts besides its rows, as a part of these
 _BEAM, _LONG, _BEAM_OF_LONG = 8, 16, 4  # beginnings of codes that are kept; of more than 16 words
@@ -76,7 +76,7 @@ def learn_additive(
             error = float(np.square(rest).sum(axis=1, dtype=np.float64).mean())
             progress({"stage": "additive", "iteration": i, "error": error})
         tables = _fitted(rest, words, tables)
-        if i + 1 == _TRIAL and goes_on is not None and not goes_on(_quick(tables, centre)):
+        if i == 0 and goes_on is not None and not goes_on(_quick(tables, centre)):
             return None
     return decoder_of(tables, centre)
 
