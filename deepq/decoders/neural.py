@@ -250,7 +250,7 @@ class Decoder(FixedNumbers):
         """
         network, summands, scale = self._tried
         words: NDArray[np.int32] = _decode.choose(
-            widened(np.ascontiguousarray(z * self._unit if self._unit != 1 else z)),
+            widened(z * self._unit if self._unit != 1 else z),
             candidates.astype(np.int32),
             network | told,
             summands,
@@ -365,8 +365,7 @@ def _kind_of_words(ksub: int) -> type[np.uint8] | type[np.uint16]:
 
 def _times(z: Floats, weights: Floats) -> Floats:
     """Multiply vectors (.., d) by a matrix (d, d) in panels."""
-    given = np.ascontiguousarray(z.reshape(-1, z.shape[-1]))
-    rows = _decode.multiply(widened(given), weights)
+    rows = _decode.multiply(widened(z.reshape(-1, z.shape[-1])), weights)
     return np.ascontiguousarray(rows[:, : z.shape[-1]]).reshape(z.shape)
 
 

@@ -21,14 +21,15 @@ def in_bytes(summands: Floats) -> tuple[NDArray[np.int8], Floats, np.float32]:
 
 
 def widened(array: Floats) -> Floats:
-    """Pad rows with zeros to whole panels; share the numbers where none are missing."""
+    """Pad rows with zeros to whole panels, in C order; share the numbers where that is so."""
+    array = np.ascontiguousarray(array)
     missing = -array.shape[-1] % _decode.PANEL
     return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)]) if missing else array
 
 
 def panels(weights: Floats) -> Floats:
     """Lay out weights (h, columns) as panels (.., h, PANEL), both padded."""
-    wide = widened(np.ascontiguousarray(widened(weights).T))
+    wide = widened(widened(weights).T)
     return np.ascontiguousarray(wide.reshape(-1, _decode.PANEL, wide.shape[1]).transpose(0, 2, 1))
 
 

@@ -19,7 +19,7 @@ from deepq.encoders.plain import encoder_state
 from deepq.quantizers.product import ProductQuantizer
 from deepq.training.settings import TrainConfig
 
-_LEARNING = 2  # counts the ways of learning, as what one has reached another cannot go on from
+_LEARNING = 3  # counts the ways of learning, as what one has reached another cannot go on from
 
 
 class Checkpoint:
@@ -52,10 +52,6 @@ class Checkpoint:
     def get(self, stage: str) -> Any:
         """Return what was kept of a stage, or None."""
         return self.stages.get(stage)
-
-    def forget(self, stage: str) -> None:
-        """Keep no longer what was kept of a stage, if anything was, from the next `put` on."""
-        self.stages.pop(stage, None)
 
     def put(self, stage: str, state: Any) -> None:
         """Keep a stage, and replace the file whole."""

@@ -89,10 +89,14 @@ class Network(nn.Module):
         tables = torch.baddbmm(self.tables, self.sites, self.onto)
         return tables, torch.baddbmm(self.features, self.sites, self.weights)
 
+    def units(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the units inside the residual block and behind it, before they are rectified."""
+        inside = hidden @ self.inner + self.bias
+        return inside, hidden + torch.relu(inside) @ self.outer
+
     def head(self, hidden: Tensor) -> Tensor:
         """Return what the network adds to the tables for inputs of its hidden layer."""
-        hidden = hidden + torch.relu(hidden @ self.inner + self.bias) @ self.outer
-        return torch.relu(hidden) @ self.output
+        return torch.relu(self.units(hidden)[1]) @ self.output
 
     def add_up(self, summands: Tensor, words: Tensor) -> Tensor:
         """Sum the rows (n, d) that words (n, M) point to."""
@@ -142,9 +146,7 @@ class Network(nn.Module):
         With every unit open as often as for the inputs `hidden` (n, h) of the hidden layer, as in
         `Decoder.summands`.
         """
-        inside = hidden @ self.inner + self.bias
-        outside = hidden + torch.relu(inside) @ self.outer
-        open_inside, open_outside = ((units > 0).float().mean(0) for units in (inside, outside))
+        open_inside, open_outside = ((x > 0).float().mean(0) for x in self.units(hidden))
         output = open_outside[:, None] * self.output
         output = output + (self.inner * open_inside) @ (self.outer @ output)
         return torch.addmm(T.flatten(0, 1), U.flatten(0, 1), output)

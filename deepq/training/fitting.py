@@ -133,9 +133,15 @@ def _shrink(quantizer: ProductQuantizer, metric: int, judge: Judge) -> None:
 
     For inner products a common factor does not change the order.
     """
-    if metric != METRIC_INNER_PRODUCT:
-        trials = [{"shrink": factor} for factor in ranking.SHRINKS]
-        _take_best(quantizer, judge, trials, most_worse=ranking.MOST_WORSE)
+    decoder = quantizer.decoder
+    if decoder is None or metric == METRIC_INNER_PRODUCT:
+        return
+
+    def recall(factor: float) -> float:
+        quantizer.decoder = decoder.with_settings(shrink=factor)
+        return float(judge.reranked(quantizer).mean())
+
+    quantizer.decoder = decoder.with_settings(shrink=ranking.best_shrink(recall))
 
 
 def _level(quantizer: ProductQuantizer, judge: Judge) -> None:
@@ -144,31 +150,12 @@ def _level(quantizer: ProductQuantizer, judge: Judge) -> None:
     if decoder is None:
         return
     length, shrinks = judge.length, sorted({1.0, decoder.shrink})
-    levels = [
+    levels: list[dict[str, float]] = [
         {"shrink": factor, "levelling": levelling, "length": length}
         for levelling, factor in product(_LEVELLINGS, shrinks)
     ]
-    _take_best(quantizer, judge, [{}, *levels])
-
-
-def _take_best(
-    quantizer: ProductQuantizer,
-    judge: Judge,
-    trials: list[dict[str, float]],
-    *,
-    most_worse: int | None = None,
-) -> None:
-    """Give a decoder the settings that rank held-out rows best, of equals the first.
-
-    After `most_worse` in a row that are worse than the best no more are tried.
-    """
-    decoder = quantizer.decoder
-    if decoder is None:
-        return
-    recalls = []
+    trials, recalls = [{}, *levels], []
     for settings in trials:
         quantizer.decoder = decoder.with_settings(**settings)
         recalls.append(judge.reranked(quantizer).mean())
-        if most_worse and max(recalls[-most_worse:]) < max(recalls):
-            break
     quantizer.decoder = decoder.with_settings(**trials[int(np.argmax(recalls))])

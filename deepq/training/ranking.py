@@ -21,6 +21,7 @@ codewords. Where a decoder chooses the words, they stay, and far more can be gai
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -36,9 +37,9 @@ from deepq.quantizers.product import ProductQuantizer
 from deepq.training.schedule import one_cycle
 
 EPOCHS = 4
-MOST_WORSE = 2  # factors in a row that are worse than the best, after which no smaller one is tried
 SHRINKS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 
+_WORSE = 2  # factors in a row that are worse than the best, after which no smaller one is tried
 _RIVALS = 100  # best codes of a query, against which its neighbours must win
 _LOOKED_AT = 2048  # rows among which a step looks for them by L2; each stands for others as well
 _FEWEST_RIVALS = 10
@@ -57,6 +58,16 @@ def shrink(codebooks: Floats, mean: Floats, factor: float) -> Floats:
     centre = mean.reshape(len(codebooks), 1, -1)
     drawn: Floats = centre + np.float32(factor) * (codebooks - centre)
     return drawn
+
+
+def best_shrink(recall: Callable[[float], float]) -> float:
+    """Return the factor of `SHRINKS` with the highest recall, of equals the first."""
+    recalls: list[float] = []
+    for factor in SHRINKS:
+        recalls.append(recall(factor))
+        if max(recalls[-_WORSE:]) < max(recalls):
+            break
+    return SHRINKS[int(np.argmax(recalls))]
 
 
 def looks_at_all(metric: int, cells: Any) -> bool:
@@ -121,15 +132,13 @@ def _shrink(quantizer: ProductQuantizer, known: Neighbours, judge: Judge) -> Non
     """Draw the codewords towards the centre as far as the tables rank better."""
     if known.metric == METRIC_INNER_PRODUCT:
         return  # a common factor does not change the order
-    start, mean, recalls = quantizer.trained(), known.coded.mean(axis=0), {}
-    worse = 0
-    for factor in SHRINKS:
+    start, mean = quantizer.trained(), known.coded.mean(axis=0)
+
+    def recall(factor: float) -> float:
         quantizer.share(shrink(start, mean, factor))
-        recalls[factor] = judge.by_tables(quantizer).mean()
-        worse = worse + 1 if recalls[factor] < max(recalls.values()) else 0
-        if worse == MOST_WORSE:
-            break
-    quantizer.share(shrink(start, mean, max(recalls, key=recalls.__getitem__)))
+        return float(judge.by_tables(quantizer).mean())
+
+    quantizer.share(shrink(start, mean, best_shrink(recall)))
 
 
 class Ranker:

@@ -90,9 +90,7 @@ class Stages:
             self.move_cells()
             if decoder:
                 self.find_start()
-            else:
-                self._forget_start()
-            self.learn_order()
+            self.learn_order("order" if decoder else "order, no decoder")
             if decoder:
                 self.learn_decoder()
             if additive:
@@ -180,7 +178,6 @@ class Stages:
         done, rows = self.checkpoint.get("start"), self.embedded
         if done is None:
             done, rows = self._found()
-            self.checkpoint.forget("order")  # that of a training without a decoder
             if self.report.elapsed < 1:  # else there may have been no time for axes
                 self._keep("start", **done)
         else:
@@ -191,12 +188,6 @@ class Stages:
             rotation.turn(done["axes"])
             self.embedded, self.quantizer.codebooks = rows, done["codebooks"]
         self.sites, self.stretch = done["sites"], done["stretch"]
-
-    def _forget_start(self) -> None:
-        """Keep nothing that a decoder's start has moved: there may be other axes."""
-        if self.checkpoint.get("start") is not None:
-            self.checkpoint.forget("start")
-            self.checkpoint.forget("order")
 
     def _found(self) -> tuple[dict[str, Any], Embedded]:
         """Find a start, maybe along other axes (d, d) with codebooks for them, and rows there.
@@ -216,17 +207,20 @@ class Stages:
                 there = {"axes": turned.axes, "codebooks": turned.codebooks}
         return {"sites": start.sites, "stretch": start.stretch, **there}, rows
 
-    def learn_order(self) -> None:
-        """Move the codewords so that they rank better."""
+    def learn_order(self, kept_as: str) -> None:
+        """Move the codewords so that they rank better.
+
+        A start of a decoder may have turned the axes, so an order without one is kept apart.
+        """
         if not (self.config.ranking and self._goes_on("order")):
             return
-        done = self.checkpoint.get("order")
+        done = self.checkpoint.get(kept_as)
         if done is None:
             start = self.quantizer.trained()
             self._rank(self.quantizer, self.embedded.known(), self.embedded.among_few)
             if self.cells is not None and not self._pays_apart(start):
                 self.quantizer.codebooks = start
-            self._keep("order", codebooks=self.quantizer.trained())
+            self._keep(kept_as, codebooks=self.quantizer.trained())
         else:
             self._resume(done)
             self.quantizer.codebooks = done["codebooks"]

@@ -14,7 +14,7 @@ from deepq.quantizers.judging import Judge
 from deepq.training import fitting
 from deepq.training.additive import learn_additive
 
-from .clusters import NBITS, XB, M, X
+from .clusters import NBITS, M, X, clustered
 
 METRICS = pytest.mark.parametrize("metric", [METRIC_L2, METRIC_INNER_PRODUCT], ids=["l2", "ip"])
 
@@ -31,9 +31,10 @@ def fitted(x: np.ndarray, judge: Any, metric: int) -> ProductQuantizer:
     return made
 
 
-def test_vectors_of_one_length_are_decoded_to_vectors_of_one_length() -> None:
-    judge = Judge(unit(XB), METRIC_INNER_PRODUCT)
-    made = fitted(unit(X), judge, METRIC_INNER_PRODUCT)
+@METRICS
+def test_vectors_of_one_length_are_decoded_to_vectors_of_one_length(metric: int) -> None:
+    judge = Judge(unit(clustered(4000, 22)), metric)
+    made = fitted(unit(clustered(3000, 12)), judge, metric)
     coder = made.decoder
     assert isinstance(coder, AdditiveDecoder)
     assert coder.levelling > 0
